@@ -1,0 +1,61 @@
+"""The only place that chooses between the two implementations of packet, judge, auth and machine.
+
+``PYCARP_IMPL`` asks for one: ``native`` or ``python``. Without it, native where it was built, python otherwise. What
+was asked for and is missing is an error, never a silent fallback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import ImplementationError
+
+if TYPE_CHECKING:
+    from . import abc
+
+_PACKAGES = {"native": "_native", "python": "_python"}
+_MODULES = ("packet", "judge", "auth", "machine")
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """One implementation by its modules, which satisfy the protocols of `abc`."""
+
+    name: str
+    packet: abc.PacketModule
+    judge: abc.JudgeModule
+    auth: abc.AuthModule
+    machine: abc.MachineModule
+
+
+def load(name: str) -> Implementation:
+    """The implementation called `name`, "native" or "python"; raises `ImplementationError` if it cannot be had."""
+    if name not in _PACKAGES:
+        raise ImplementationError(f"implementation {name!r} is unknown: PYCARP_IMPL takes native or python")
+    try:
+        modules: list[Any] = [
+            importlib.import_module(f".{_PACKAGES[name]}.{module}", __package__) for module in _MODULES
+        ]
+    except ImportError as error:
+        raise ImplementationError(
+            f"implementation {name!r} is not there ({error}): reinstall pycarp with a C compiler and "
+            "PYCARP_REQUIRE_EXTENSIONS=1, or set PYCARP_IMPL=python"
+        ) from error
+    return Implementation(name, *modules)
+
+
+def choose() -> Implementation:
+    """The implementation that the environment asks for, or the best there is."""
+    asked = os.environ.get("PYCARP_IMPL", "")
+    if asked:
+        return load(asked)
+    try:
+        return load("native")
+    except ImplementationError:
+        return load("python")
+
+
+current = choose()

@@ -1,0 +1,397 @@
+"""The state machine of one virtual host: events and the time come in, actions and one next deadline come out.
+
+No clock, no I/O. Sources: NetBSD `carp_proto_input_c`, `carp_setrun`, `carp_master_down`, `carp_carpdev_state`,
+`carp_send_ad`; OpenBSD for advbase 0; docs/protocol.md for what is ours (ties, several backups, families).
+
+    state    event                                             action                                    next
+    INIT     start, link up                                    arm master-down, 0-20 ms late             BACKUP
+    BACKUP   advert, slower than we, preempt                   take over after a short wait              BACKUP
+    BACKUP   advert, slower than our master-down (a bow-out)   take over after a short wait              BACKUP
+    BACKUP   any other advert                                  arm master-down, cancel the wait          BACKUP
+    BACKUP   master-down or the wait is over                   advert, announce, take                    MASTER
+    MASTER   advert, faster than we, or equal                  drop, arm master-down (equal: 0-20 ms)    BACKUP
+    MASTER   advert, slower than we                            none                                      MASTER
+    MASTER   interval over                                     advert                                    MASTER
+    MASTER   stop                                              drop, bow-out                             INIT
+    any      link down                                         drop, suppress +1                         INIT
+    INIT     link up                                           suppress -1, arm master-down              BACKUP
+"""
+
+from __future__ import annotations
+
+import random as _random
+
+from ..abc import Random
+from ..config import VirtualHost
+from ..protocol import (
+    BOWOUT,
+    NS_PER_SECOND,
+    NS_PER_SKEW,
+    SUPPRESSED_ADVSKEW,
+    Action,
+    Advert,
+    Announce,
+    Drop,
+    FamilySilent,
+    Reason,
+    SendAdvert,
+    State,
+    Suppress,
+    Take,
+    Transition,
+)
+
+TIE_JITTER = 20_000_000
+"""Up to this many ns are added to master-down where two equal hosts could otherwise move in lockstep."""
+TAKEOVER_STEP = 20_000
+"""Several backups hear one bow-out: each waits this many ns for each unit of advskew, so that the best acts first
+..."""
+TAKEOVER_JITTER = 500_000
+"""... and up to this many more, so that equals do not act together."""
+SEND_ERRORS = 3
+"""This many failures in a row demote, and this many successes in a row end it (NetBSD `CARP_SENDAD_MAX_ERRORS`)."""
+SEND_RECOVERY = 30 * NS_PER_SECOND
+"""A BACKUP sends nothing that could succeed: its demotion for send errors ends after this time."""
+
+
+class Machine:
+    """`Machine(config)`: one virtual host between INIT, BACKUP and MASTER.
+
+    Every call takes `now`, nanoseconds of a monotonic clock, and returns the actions to carry out, in order. The caller
+    then looks at `deadline` (ns of the same clock, or None) and calls `timeout(now)` when it has come. `random` is
+    the source of the waits that break ties.
+    """
+
+    __slots__ = (
+        "_advert_due", "_config", "_demotion", "_down_due", "_family_due", "_link", "_link_suppressed", "_overdue",
+        "_peer", "_random", "_recovery_due", "_send_errors", "_send_successes", "_started", "_state",
+        "_takeover_due", "_takeover_reason",
+    )  # fmt: skip
+
+    _advert_due: int | None
+    _down_due: int | None
+    _family_due: dict[int, int]
+    _overdue: set[int]
+    _takeover_due: int | None
+    _takeover_reason: Reason
+    _recovery_due: int | None
+    _peer: str | None
+
+    def __init__(self, config: VirtualHost, random: Random | None = None) -> None:
+        self._config = config
+        self._random: Random = _random.SystemRandom().randrange if random is None else random
+        self._state = State.INIT
+        self._started = False
+        self._link = True
+        self._demotion = 0
+        self._link_suppressed = False
+        self._send_errors = 0
+        self._send_successes = 0
+        self._recovery_due = None
+        self._clear_timers()
+
+    # What it is now
+
+    @property
+    def config(self) -> VirtualHost:
+        return self._config
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def deadline(self) -> int | None:
+        """When `timeout` is to be called next, in ns; None: not before something else happens."""
+        due = [self._advert_due, self._down_due, self._takeover_due, self._recovery_due, *self._family_due.values()]
+        return min((at for at in due if at is not None), default=None)
+
+    @property
+    def demotion(self) -> int:
+        """How many reasons there are to be less eager; above 0 the effective advskew is at least 240."""
+        return self._demotion
+
+    @property
+    def advskew(self) -> int:
+        """The advskew that is sent and compared now."""
+        return max(self._config.advskew, SUPPRESSED_ADVSKEW) if self._demotion else self._config.advskew
+
+    @property
+    def interval(self) -> int:
+        """Nanoseconds between our adverts now."""
+        return self._config.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW
+
+    @property
+    def master_down(self) -> int:
+        """Nanoseconds of silence after which the master is gone: from one's own configured values (`carp_setrun`)."""
+        return _master_down(self._config.advbase, self._config.advskew)
+
+    # What may happen to it
+
+    def start(self, now: int) -> list[Action]:
+        """Administratively up. Starting what is started changes nothing."""
+        if self._started:
+            return []
+        self._started = True
+        if not self._link:
+            return self._suppress_for_link()
+        return self._run(Reason.STARTED, now)
+
+    def stop(self, now: int) -> list[Action]:
+        """Administratively down: a MASTER drops its addresses and bows out.
+
+        What demoted other hosts for our sake ends.
+        """
+        if not self._started:
+            return []
+        self._started = False
+        return [*self._halt(Reason.STOPPED, now, bowout=True), *self._lift()]
+
+    def link(self, up: bool, now: int) -> list[Action]:
+        """The carpdev's link or the carpdev itself went (False) or came back (True)."""
+        if up == self._link:
+            return []
+        self._link = up
+        if not self._started:
+            return []
+        if up:
+            lifted = self._unsuppress_for_link()
+            return [*lifted, *self._run(Reason.LINK_UP, now)]
+        return [*self._halt(Reason.LINK_DOWN, now, bowout=False), *self._suppress_for_link()]
+
+    def receive(self, advert: Advert, source: str | None, now: int) -> list[Action]:
+        """A valid advert was heard; `source` is the address that it claims to come from."""
+        if self._state is State.MASTER:
+            return self._receive_as_master(advert, source, now)
+        if self._state is State.BACKUP:
+            return self._receive_as_backup(advert, source, now)
+        return []
+
+    def timeout(self, now: int) -> list[Action]:
+        """The deadline has come. Too early a call returns nothing and changes nothing."""
+        actions: list[Action] = []
+        if self._recovery_due is not None and self._recovery_due <= now:
+            actions += self._forgive_send_errors()
+        if self._advert_due is not None and self._advert_due <= now:
+            actions.append(self._advert())
+            # The schedule is absolute: a late wake-up shifts nothing, and what was missed altogether is not made up
+            # for.
+            self._advert_due += self.interval
+            if self._advert_due <= now:
+                self._advert_due = now + self.interval
+        if self._state is State.BACKUP:
+            actions += self._backup_timeout(now)
+        return actions
+
+    def demote(self, by: int, now: int) -> list[Action]:
+        """Change the demotion counter by `by`; it does not fall below 0. The first demotion is advertised at once."""
+        before, self._demotion = self._demotion, max(0, self._demotion + by)
+        if before == 0 and self._demotion and self._state is State.MASTER:
+            self._advert_due = now + self.interval
+            return [self._advert()]
+        return []
+
+    def sent(self, ok: bool, now: int) -> list[Action]:
+        """How sending an advert went. Three failures in a row demote this host, three successes after that end it."""
+        if not ok:
+            self._send_successes = 0
+            self._send_errors += 1
+            if self._send_errors != SEND_ERRORS:
+                return []
+            if self._state is not State.MASTER:
+                self._recovery_due = now + SEND_RECOVERY
+            return [Suppress(1), *self.demote(1, now)]
+        if self._send_errors < SEND_ERRORS:
+            self._send_errors = 0
+            return []
+        self._send_successes += 1
+        return self._forgive_send_errors() if self._send_successes >= SEND_ERRORS else []
+
+    def force(self, state: State, now: int) -> list[Action]:
+        """Put it into BACKUP or MASTER by hand, without a bow-out, as `ifconfig carp0 state` does (`carp_ioctl`).
+
+        INIT, the present state, and any state while in INIT change nothing.
+        """
+        state = State(state)
+        if self._state is State.INIT or state in (State.INIT, self._state):
+            return []
+        if state is State.MASTER:
+            return self._become_master(Reason.FORCED, None, now)
+        actions = self._become_backup(Reason.FORCED, None, now)
+        self._down_due = now + self.master_down
+        return actions
+
+    def reconfigure(self, config: VirtualHost, now: int) -> list[Action]:
+        """Go on with other values and keep the state where that is possible. The vhid must be the same.
+
+        A MASTER advertises, announces and takes (again) at once; a BACKUP starts its master-down anew.
+        """
+        if config.vhid != self._config.vhid:
+            raise ValueError(
+                f"vhid {config.vhid} is another group than {self._config.vhid}: stop one machine, start another"
+            )
+        self._config = config
+        if not self._started:
+            return []
+        if not self._runnable:
+            return self._halt(Reason.STOPPED, now, bowout=True)
+        if self._state is State.MASTER:
+            self._advert_due = now + self.interval
+            return [self._advert(), Announce(), Take()]
+        if self._state is State.BACKUP:
+            self._clear_timers()
+            self._down_due = now + self.master_down
+            return []
+        return self._run(Reason.STARTED, now) if self._link else []
+
+    # Adverts heard
+
+    def _receive_as_master(self, advert: Advert, source: str | None, now: int) -> list[Action]:
+        own, peer = self.interval, advert.interval
+        if own < peer:
+            return []
+        # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first.
+        extra = self._draw(TIE_JITTER) if own == peer else 0
+        actions = self._become_backup(Reason.TIE if own == peer else Reason.BETTER, source, now)
+        self._family_due[advert.family] = now + self.master_down + extra
+        return actions
+
+    def _receive_as_backup(self, advert: Advert, source: str | None, now: int) -> list[Action]:
+        peer = advert.interval
+        if self._config.preempt and self.interval < peer:
+            self._plan_takeover(Reason.BOWOUT if advert.bowout else Reason.PREEMPT, source, now)
+        elif _master_down(self._config.advbase, self.advskew) < peer:
+            self._plan_takeover(Reason.BOWOUT if advert.bowout else Reason.TOO_SLOW, source, now)
+        else:
+            return self._heard_master(advert.family, now)
+        return []
+
+    def _heard_master(self, family: int, now: int) -> list[Action]:
+        self._takeover_due = None
+        self._down_due = None
+        self._family_due[family] = now + self.master_down
+        self._overdue.discard(family)
+        # The other family's silence means something only now that the master is known to live.
+        silent: list[Action] = [FamilySilent(other) for other in sorted(self._overdue)]
+        self._overdue.clear()
+        return silent
+
+    # Time passed
+
+    def _backup_timeout(self, now: int) -> list[Action]:
+        if self._takeover_due is not None and self._takeover_due <= now:
+            return self._become_master(self._takeover_reason, self._peer, now)
+        expired = [family for family, at in self._family_due.items() if at <= now]
+        for family in expired:
+            del self._family_due[family]
+            self._overdue.add(family)
+        generic = self._down_due is not None and self._down_due <= now
+        if generic or (expired and not self._family_due):
+            return self._become_master(Reason.MASTER_DOWN, None, now)
+        return []
+
+    # Changes of state
+
+    @property
+    def _runnable(self) -> bool:
+        return self._config.up and bool(self._config.addresses)
+
+    def _run(self, reason: Reason, now: int) -> list[Action]:
+        """INIT -> BACKUP, when everything is there for it."""
+        if not self._runnable:
+            return []
+        self._state = State.BACKUP
+        self._clear_timers()
+        self._down_due = now + self.master_down + self._draw(TIE_JITTER)
+        self._await_recovery(now)
+        return [Transition(State.INIT, State.BACKUP, reason, None, now)]
+
+    def _halt(self, reason: Reason, now: int, *, bowout: bool) -> list[Action]:
+        """Any state -> INIT."""
+        before, self._state = self._state, State.INIT
+        self._clear_timers()
+        if before is State.INIT:
+            return []
+        actions: list[Action] = []
+        if before is State.MASTER:
+            actions.append(Drop())
+            if bowout:
+                actions.append(SendAdvert(BOWOUT, BOWOUT))
+        return [*actions, Transition(before, State.INIT, reason, None, now)]
+
+    def _become_master(self, reason: Reason, peer: str | None, now: int) -> list[Action]:
+        self._state = State.MASTER
+        self._clear_timers()
+        self._recovery_due = None
+        self._advert_due = now + self.interval
+        return [self._advert(), Announce(), Take(), Transition(State.BACKUP, State.MASTER, reason, peer, now)]
+
+    def _become_backup(self, reason: Reason, peer: str | None, now: int) -> list[Action]:
+        """MASTER -> BACKUP; which master-down to arm is the caller's to know."""
+        self._state = State.BACKUP
+        self._clear_timers()
+        self._await_recovery(now)
+        return [Drop(), Transition(State.MASTER, State.BACKUP, reason, peer, now)]
+
+    # Timers
+
+    def _clear_timers(self) -> None:
+        self._advert_due = None
+        self._down_due = None
+        # A family's own master-down runs only once the master has been heard in it: not every BSD speaks both.
+        self._family_due = {}
+        self._overdue = set()
+        self._takeover_due = None
+        self._takeover_reason = Reason.BOWOUT
+        self._peer = None
+
+    def _plan_takeover(self, reason: Reason, source: str | None, now: int) -> None:
+        if self._takeover_due is None:
+            self._takeover_due = now + self.advskew * TAKEOVER_STEP + self._draw(TAKEOVER_JITTER)
+            self._takeover_reason, self._peer = reason, source
+
+    def _await_recovery(self, now: int) -> None:
+        if self._send_errors >= SEND_ERRORS:
+            self._recovery_due = now + SEND_RECOVERY
+
+    def _draw(self, most: int) -> int:
+        return self._random(most + 1)
+
+    def _advert(self) -> SendAdvert:
+        return SendAdvert(self._config.advbase, self.advskew)
+
+    # Suppression: one's own trouble, which demotes the other virtual hosts of this host too
+
+    def _suppress_for_link(self) -> list[Action]:
+        if self._link_suppressed:
+            return []
+        self._link_suppressed = True
+        self._demotion += 1
+        return [Suppress(1)]
+
+    def _unsuppress_for_link(self) -> list[Action]:
+        if not self._link_suppressed:
+            return []
+        self._link_suppressed = False
+        self._demotion = max(0, self._demotion - 1)
+        return [Suppress(-1)]
+
+    def _forgive_send_errors(self) -> list[Action]:
+        troubled = self._send_errors >= SEND_ERRORS
+        self._send_errors = 0
+        self._send_successes = 0
+        self._recovery_due = None
+        if not troubled:
+            return []
+        self._demotion = max(0, self._demotion - 1)
+        return [Suppress(-1)]
+
+    def _lift(self) -> list[Action]:
+        return [*self._unsuppress_for_link(), *self._forgive_send_errors()]
+
+
+def _master_down(advbase: int, advskew: int) -> int:
+    """3*advbase + advskew/256 s; with advbase 0 OpenBSD's 3*advskew/256 s."""
+    if advbase == 0:
+        return 3 * advskew * NS_PER_SKEW
+    return 3 * advbase * NS_PER_SECOND + advskew * NS_PER_SKEW

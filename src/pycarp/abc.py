@@ -1,0 +1,129 @@
+"""The protocols that both implementations satisfy: what the rest of the house may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import NamedTuple, Protocol
+
+from .config import AddressLike, VirtualHost
+from .protocol import Action, Advert, State
+from .stats import Stats
+
+IPAddress = IPv4Address | IPv6Address
+Random = Callable[[int], int]
+"""`random(n)` gives a whole number of 0 to n-1."""
+
+
+class Verdict(NamedTuple):
+    """`counter` is "" for a valid advert, "ignored", "allow", or the name of the counter of the check that failed.
+
+    `advert` is there when the frame was long enough to hold one, `dialect` ("bsd", "netbsd") when it was valid.
+    """
+
+    counter: str
+    advert: Advert | None = None
+    dialect: str | None = None
+
+
+class Datagram(NamedTuple):
+    """An IP datagram of protocol 112 as its IP layer would hand it on. Addresses are packed, MACs six bytes."""
+
+    family: int
+    destination_mac: bytes
+    source_mac: bytes
+    source: bytes
+    destination: bytes
+    ttl: int
+    payload: bytes
+
+
+class Authenticator(Protocol):
+    """See `pycarp._python.auth.Authenticator`."""
+
+    def __init__(
+        self, passphrase: str | bytes | None, vhid: int, addresses: Iterable[AddressLike], dialect: str = "auto"
+    ) -> None: ...
+    @property
+    def dialects(self) -> tuple[str, ...]: ...
+    def sign(self, counter: bytes | int, dialect: str | None = None) -> bytes: ...
+    def verify(self, counter: bytes | int, digest: bytes) -> str | None: ...
+    def counter(self, advbase: int, advskew: int, nonce: int, dialect: str | None = None) -> bytes: ...
+
+
+class Machine(Protocol):
+    """See `pycarp._python.machine.Machine`."""
+
+    def __init__(self, config: VirtualHost, random: Random | None = None) -> None: ...
+    @property
+    def config(self) -> VirtualHost: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def deadline(self) -> int | None: ...
+    @property
+    def demotion(self) -> int: ...
+    @property
+    def advskew(self) -> int: ...
+    @property
+    def interval(self) -> int: ...
+    @property
+    def master_down(self) -> int: ...
+    def start(self, now: int) -> list[Action]: ...
+    def stop(self, now: int) -> list[Action]: ...
+    def link(self, up: bool, now: int) -> list[Action]: ...
+    def receive(self, advert: Advert, source: str | None, now: int) -> list[Action]: ...
+    def timeout(self, now: int) -> list[Action]: ...
+    def demote(self, by: int, now: int) -> list[Action]: ...
+    def sent(self, ok: bool, now: int) -> list[Action]: ...
+    def force(self, state: State, now: int) -> list[Action]: ...
+    def reconfigure(self, config: VirtualHost, now: int) -> list[Action]: ...
+
+
+class Judge(Protocol):
+    """See `pycarp._python.judge.Judge`."""
+
+    allow: bool
+
+    def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None: ...
+    def set_host(self, vhid: int, authenticator: Authenticator, mac: bytes, addresses: Iterable[bytes]) -> None: ...
+    def set_state(self, vhid: int, state: State) -> None: ...
+    def remove_host(self, vhid: int) -> None: ...
+    def stats(self, vhid: int | None = None) -> Stats: ...
+    def count_sent(self, vhid: int, family: int) -> None: ...
+    def judge(self, frame: bytes) -> Verdict: ...
+
+
+class AdvertTemplate(Protocol):
+    """See `pycarp._python.packet.AdvertTemplate`."""
+
+    def __init__(self, vhid: int, source_mac: bytes, source: IPAddress | str) -> None: ...
+    def frame(self, advbase: int, advskew: int, counter: bytes, digest: bytes) -> bytes: ...
+
+
+class PacketModule(Protocol):
+    AdvertTemplate: type[AdvertTemplate]
+
+    def virtual_mac(self, vhid: int) -> bytes: ...
+    def checksum(self, data: bytes) -> int: ...
+    def gratuitous_arp(self, mac: bytes, address: IPv4Address | str) -> bytes: ...
+    def arp_reply(
+        self, mac: bytes, address: IPv4Address | str, to_mac: bytes, to_address: IPv4Address | str
+    ) -> bytes: ...
+    def neighbour_advertisement(self, mac: bytes, address: IPv6Address | str) -> bytes: ...
+    def dissect(self, frame: bytes) -> Datagram | None: ...
+    def advert(self, datagram: Datagram) -> Advert | None: ...
+    def checksum_ok(self, datagram: Datagram) -> bool: ...
+
+
+class JudgeModule(Protocol):
+    IGNORED: str
+    Judge: type[Judge]
+
+
+class AuthModule(Protocol):
+    Authenticator: type[Authenticator]
+
+
+class MachineModule(Protocol):
+    Machine: type[Machine]

@@ -1,0 +1,35 @@
+"""What can go wrong, as types. Every message is one plain sentence that says what, where and what to do."""
+
+from __future__ import annotations
+
+
+class CarpError(Exception):
+    """Base of everything that pycarp raises on purpose."""
+
+
+class ConfigError(CarpError, ValueError):
+    """A virtual host that cannot work as described.
+
+    `field` names the attribute of `VirtualHost` that is wrong (``"vhid"``, ``"addresses"`` ...), or is None
+    when the fault lies between several of them.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class InterfaceError(CarpError, OSError):
+    """A network interface is missing, unsuitable, ambiguous, or is in somebody else's use."""
+
+
+class CapabilityError(CarpError, PermissionError):
+    """The process lacks a capability that the kernel asks for (CAP_NET_ADMIN, CAP_NET_RAW)."""
+
+
+class EngineError(CarpError, RuntimeError):
+    """The engine was asked for something that its state does not allow (started twice, used after stop)."""
+
+
+class ImplementationError(CarpError, ImportError):
+    """The implementation that was asked for (``PYCARP_IMPL``) is not there."""

@@ -1,0 +1,143 @@
+"""The protocol's numbers, names, states and actions: the words that both implementations share.
+
+Nothing here computes; `_python` and `ext` do, and both speak in these types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+IPPROTO_CARP = 112
+CARP_VERSION = 2
+CARP_TYPE_ADVERTISEMENT = 1
+CARP_AUTHLEN = 7
+CARP_HEADER_LENGTH = 36
+CARP_TTL = 255
+GROUP_IPV4 = "224.0.0.18"
+GROUP_IPV6 = "ff02::12"
+BOWOUT = 255
+"""advbase and advskew of an advert that says goodbye."""
+SUPPRESSED_ADVSKEW = 240
+"""While demoted, the advskew sent and compared is at least this (NetBSD `carp_send_ad_state`)."""
+
+NS_PER_SECOND = 1_000_000_000
+NS_PER_SKEW = NS_PER_SECOND // 256
+"""One unit of advskew: 3,906,250 ns exactly."""
+
+DIALECT_BSD = "bsd"
+DIALECT_NETBSD = "netbsd"
+
+
+class State(IntEnum):
+    """The three states of carp(4), with the kernel's numbers."""
+
+    INIT = 0
+    BACKUP = 1
+    MASTER = 2
+
+
+class Reason(str, Enum):
+    """Why a virtual host changed its state."""
+
+    STARTED = "started"
+    STOPPED = "administratively down"
+    LINK_DOWN = "link down"
+    LINK_UP = "link up"
+    MASTER_DOWN = "master-down timer expired"
+    BOWOUT = "the master bowed out"
+    TOO_SLOW = "the master advertises too slowly"
+    PREEMPT = "preempted a slower master"
+    BETTER = "a better master was heard"
+    TIE = "an equal master was heard"
+    FORCED = "forced"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Advert:
+    """One CARP advertisement as it stood on the wire, whoever sent it.
+
+    `family` is 4 or 6; `source` and `destination` are IP addresses as text; `source_mac` is six bytes (empty when the
+    advert did not come in an Ethernet frame); `demotion` is the byte that NetBSD, FreeBSD and UCarp call pad.
+    """
+
+    family: int
+    source: str
+    destination: str
+    source_mac: bytes
+    version: int
+    type: int
+    vhid: int
+    advskew: int
+    authlen: int
+    demotion: int
+    advbase: int
+    counter: bytes
+    digest: bytes
+
+    @property
+    def bowout(self) -> bool:
+        return self.advbase == BOWOUT and self.advskew == BOWOUT
+
+    @property
+    def interval(self) -> int:
+        """The interval that the advert promises, in nanoseconds."""
+        return self.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW
+
+
+@dataclass(frozen=True, slots=True)
+class SendAdvert:
+    """Send one advert in each family that the virtual host has; 255/255 is a bow-out."""
+
+    advbase: int
+    advskew: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Send one gratuitous ARP for each IPv4 address and one unsolicited neighbour advertisement for each IPv6
+    address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Put the addresses on this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Take the addresses off this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The state changed. `peer` is the source address (as claimed) of the advert that caused it, or None."""
+
+    before: State
+    after: State
+    reason: Reason
+    peer: str | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suppress:
+    """This virtual host's trouble demotes (by > 0) or no longer demotes (by < 0) every *other* one on this host.
+
+    The machine that returns it has counted it for itself already (NetBSD `carp_suppress_preempt`).
+    """
+
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class FamilySilent:
+    """The master is still heard in the other family, but no more in this one (4 or 6): not a takeover."""
+
+    family: int
+
+
+Action = SendAdvert | Announce | Take | Drop | Transition | Suppress | FamilySilent
