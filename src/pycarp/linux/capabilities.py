@@ -1,0 +1,29 @@
+"""What this process may do, asked before anything is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import CapabilityError
+
+NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_SYS_NICE": 23}
+"""include/uapi/linux/capability.h"""
+
+
+def effective() -> frozenset[str]:
+    """The names of `NUMBERS` that the calling thread has. In a user namespace they count for what was made inside."""
+    status = Path("/proc/thread-self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    bits = int(line.split()[1], 16)
+    return frozenset(name for name, number in NUMBERS.items() if bits >> number & 1)
+
+
+def require(*names: str) -> None:
+    """Raises `CapabilityError` that says which of these capabilities are missing, and how to grant them."""
+    missing = [name for name in names if name not in effective()]
+    if missing:
+        # Not file capabilities: on an interpreter they would be everybody's, for every script.
+        raise CapabilityError(
+            f"missing {' and '.join(missing)}: run as root, or from a systemd unit with "
+            f"AmbientCapabilities={' '.join(names)}"
+        )

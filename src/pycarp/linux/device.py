@@ -1,0 +1,350 @@
+"""The place of a virtual host on this machine: device, rules, settings, and the requests that move its addresses.
+
+With the virtual MAC (the default) the addresses live on a macvlan of their own that exists from setup to teardown and
+is up only while they are here. With the interface's MAC they live on the carpdev itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import socket
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
+
+from ..config import VirtualHost
+from ..errors import CapabilityError, InterfaceError
+from . import lock, messages, netlink, sysctl
+from .interfaces import OWN_PROTOCOL, Address, Interface, Mark, read_interfaces
+from .messages import Network
+from .watch import ROUTE_PROTOCOLS
+
+__all__ = ["OWN_PROTOCOL", "Device"]
+
+GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT})
+"""What the kernel answers when something that is to be removed is not there."""
+
+_PRIORITY = 11200
+"""Of the rules: before those of the main table (32766), with room for an administrator's on both sides."""
+_TABLE_MARK, _TABLE_INDEX = 0x70, 0xFFFFF
+_ROUTES = 64
+"""So many routes of the carpdev are copied, the widest first."""
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_FRA_SRC, _FRA_TABLE, _FRA_PROTOCOL = 2, 15, 21
+_RTN_UNICAST, _RTM_F_CLONED = 1, 0x200
+
+
+class Device:
+    """One virtual host on its carpdev. `take`, `renew` and `drop` are batches of netlink requests, ready to send.
+
+    `mute` is that part of `drop` which is quick: where several virtual hosts drop at once, it goes out for all of them
+    first, so that none waits for the links of the others.
+
+    `index` is the interface that carries the addresses: the macvlan called `name`, or the carpdev. `lifetime` is the
+    seconds after which the kernel removes taken addresses unless they are renewed; None is never. The caller holds the
+    `VirtualHostLock`: that is how leftovers of a crashed run are told from the devices of a running one.
+    """
+
+    def __init__(self, host: VirtualHost, carpdev: Interface, lifetime: int | None = None) -> None:
+        self.host = host
+        self.carpdev = carpdev
+        self.lifetime = lifetime
+        self.name = host.name if host.mac == "virtual" else carpdev.name
+        self.index = 0
+        self.take = self.renew = self.drop = b""
+        self.mute: tuple[bytes, ...] = ()
+        self._mark: Mark | None = None
+
+    @property
+    def mac(self) -> bytes:
+        """The MAC that answers for the addresses: 00:00:5e:00:01:VHID, in both families."""
+        return bytes((0, 0, 0x5E, 0, 1, self.host.vhid)) if self.host.mac == "virtual" else self.carpdev.mac
+
+    @property
+    def table(self) -> int:
+        """The routing table of the addresses; the numbers of carpdev and virtual host make it nobody else's."""
+        return _TABLE_MARK << 24 | (self.carpdev.index & _TABLE_INDEX) << 8 | self.host.vhid & 0xFF
+
+    def setup(self) -> None:
+        """Make everything but the addresses, after removing what a crashed run left.
+
+        Raises `InterfaceError` (the name is taken, the carpdev is gone or cannot carry a macvlan) or `CapabilityError`;
+        then nothing is left behind.
+        """
+        try:
+            with netlink.RouteSocket() as route:
+                interfaces = self._clean(route, read_interfaces())
+                if self.host.mac == "virtual":
+                    self._create(route, interfaces)
+                    self._set_rules(route, (one.ip for one in self.host.addresses))
+                else:
+                    self.index = self.carpdev.index
+            self.refresh(self.carpdev)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                self.teardown()
+            if isinstance(error, PermissionError) and not isinstance(error, CapabilityError):
+                raise CapabilityError(f"{self.host.name} cannot be made: {error}; it needs CAP_NET_ADMIN") from error
+            raise
+
+    def refresh(self, carpdev: Interface) -> None:
+        """Build the requests anew: the carpdev's addresses, its gateways, or the virtual host's addresses changed."""
+        self.carpdev = carpdev
+        addresses = [ip_interface(one.ip) for one in self.host.addresses]
+        add = [self._add(one) for one in addresses]
+        delete = {one: messages.delete_address(self.index, one) for one in addresses}
+        silent = [request for one, request in delete.items() if one.version == 4]
+        self.renew = netlink.batch(*add)
+        self.mute = tuple(silent)
+        if self.host.mac == "interface":
+            self.take, self.drop = self.renew, netlink.batch(*delete.values())
+            return
+        # While the link is down the addresses are mute, and taking it down needs milliseconds of the kernel. An IPv4
+        # address goes in silence, so it goes first; to remove an IPv6 address from a link that is up would send
+        # multicast reports from the virtual MAC, so it goes last.
+        self.take = netlink.batch(
+            *add,
+            messages.link_state(self.index, True),
+            *self._routes(),
+            # They are there since setup, unless somebody (systemd-networkd, for one) swept away what was not its own.
+            *(self._rule(messages.add_rule, one.ip) for one in addresses),
+        )
+        others = [request for one, request in delete.items() if one.version == 6]
+        self.drop = netlink.batch(*silent, messages.link_state(self.index, False), *others)
+
+    def change(self, host: VirtualHost) -> None:
+        """Go over to other addresses: those that are no more leave the machine now; a `take` brings the new ones.
+
+        Name, vhid and the kind of MAC must be the same.
+        """
+        before = {one.ip for one in self.host.addresses}
+        after = {one.ip for one in host.addresses}
+        had_ipv6 = 6 in self.host.families
+        self.host = host
+        with netlink.RouteSocket() as route:
+            requests = [messages.delete_address(self.index, ip_interface(ip)) for ip in before - after]
+            if host.mac == "virtual":
+                requests += [self._rule(messages.delete_rule, ip) for ip in before - after]
+                if 6 in host.families and not had_ipv6:
+                    self._allow_ipv6(True)
+                self._set_rules(route, after - before)
+            _execute(route, requests, GONE)
+        self.refresh(self.carpdev)
+
+    def teardown(self) -> None:
+        """Remove everything and give the carpdev its settings back. As often as you like; what is gone is fine.
+
+        Raises the first `OSError` that was none of that, after trying all.
+        """
+        index, mark = self.index, self._mark
+        if not index and mark is None:
+            return
+        self.index, self._mark = 0, None
+        drop, self.take, self.renew, self.drop, self.mute = self.drop, b"", b"", b"", ()
+        with netlink.RouteSocket() as route:
+            outcome = route.execute(drop)
+            if mark is not None:
+                requests = [messages.link_state(index, False), messages.delete_link(index)] if index else []
+                requests += [self._rule(messages.delete_rule, one.ip) for one in self.host.addresses]
+                outcome += route.execute(netlink.batch(*requests))
+                outcome += _restore(route, mark, read_interfaces())
+        for error in outcome:
+            if error is not None and error.errno not in GONE:
+                raise error
+
+    def _add(self, address: IPv4Interface | IPv6Interface) -> bytes:
+        return messages.add_address(
+            self.index,
+            address,
+            protocol=OWN_PROTOCOL,
+            lifetime=self.lifetime,
+            prefix_route=False,
+            # On the carpdev the floating address must not become the source of the host's own connections.
+            deprecated=self.host.mac == "interface" and address.version == 6,
+        )
+
+    # What a crashed run left
+
+    def _clean(self, route: netlink.RouteSocket, interfaces: tuple[Interface, ...]) -> tuple[Interface, ...]:
+        """Remove the devices, addresses and rules of dead virtual hosts; return the interfaces that are left.
+
+        Dead is what bears our mark and is either this very virtual host, whose lock we hold, or guarded by no lock.
+        """
+        left: list[Interface] = []
+        dead: list[Interface] = []
+        wanted = {one.ip for one in self.host.addresses}
+        for interface in interfaces:
+            mark = interface.mark
+            if mark is not None and not self._lives(mark.index, mark.vhid):
+                dead.append(interface)
+                continue
+            left.append(interface)
+            if interface.name == self.host.name and self.host.mac == "virtual":
+                whose = "not ours" if mark is None else f"that of vhid {mark.vhid} on {mark.carpdev}"
+                raise InterfaceError(
+                    f"there is an interface {interface.name} already, and it is {whose}: remove it or give another name"
+                )
+            for one in interface.addresses:
+                if mark is not None and one.interface.ip in wanted:
+                    raise InterfaceError(
+                        f"{one.interface.ip} is already on {interface.name}, vhid {mark.vhid}: give another address"
+                    )
+        requests = [messages.delete_link(interface.index) for interface in dead]
+        requests += self._stray_addresses(interfaces, wanted)
+        requests += self._stray_rules(route, wanted)
+        _execute(route, requests, GONE)
+        for interface in dead:
+            mark = interface.mark
+            assert mark is not None
+            if self.host.mac == "virtual" and mark.index == self.carpdev.index:
+                self._mark = self._mark or mark  # its settings are what we shall give back
+            else:
+                _restore(route, mark, left)
+        return tuple(left)
+
+    def _lives(self, index: int, vhid: int) -> bool:
+        if (index, vhid) == (self.carpdev.index, self.host.vhid):
+            return False
+        return lock.held(index, vhid)
+
+    def _stray_addresses(self, interfaces: Iterable[Interface], wanted: set[Address]) -> list[bytes]:
+        """Requests against addresses on the carpdev itself that bear our protocol but belong to nobody alive."""
+        found = next((one.addresses for one in interfaces if one.index == self.carpdev.index), ())
+        ours = [one.interface for one in found if one.ours]
+        if not ours:
+            return []
+        # Such an address does not say whose it is. If others are at work on this carpdev, only ours is surely stray.
+        others = any(self._lives(self.carpdev.index, vhid) for vhid in range(1, 256))
+        return [messages.delete_address(self.carpdev.index, one) for one in ours if one.ip in wanted or not others]
+
+    def _stray_rules(self, route: netlink.RouteSocket, wanted: set[Address]) -> list[bytes]:
+        requests = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # a kernel without IPv6, or without rules
+                for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETRULE, family)):
+                    found = netlink.attributes(payload, netlink.ROUTE.size)
+                    if found.get(_FRA_PROTOCOL) != bytes((OWN_PROTOCOL,)) or _FRA_SRC not in found:
+                        continue
+                    source = ip_address(found[_FRA_SRC])
+                    table = int(netlink.WORD.unpack(found[_FRA_TABLE])[0])
+                    if table >> 24 != _TABLE_MARK:
+                        continue
+                    if source in wanted or not self._lives(table >> 8 & _TABLE_INDEX, table & 0xFF):
+                        requests.append(messages.delete_rule(source, table, OWN_PROTOCOL, _PRIORITY))
+        return requests
+
+    # Making the macvlan
+
+    def _create(self, route: netlink.RouteSocket, interfaces: tuple[Interface, ...]) -> None:
+        carpdev = next((one for one in interfaces if one.index == self.carpdev.index), None)
+        if carpdev is None:
+            raise InterfaceError(f"{self.carpdev.name} has gone: {self.host.name} has no interface to speak on")
+        former = self._mark or next(
+            (one.mark for one in interfaces if one.mark is not None and one.mark.index == carpdev.index), None
+        )
+        self._mark = mark = Mark(
+            vhid=self.host.vhid,
+            carpdev=carpdev.name,
+            index=carpdev.index,
+            arp_ignore=carpdev.arp_ignore if former is None else former.arp_ignore,
+            arp_announce=carpdev.arp_announce if former is None else former.arp_announce,
+        )
+        outcome = route.execute(
+            netlink.batch(
+                messages.add_macvlan(self.name, carpdev.index, self.mac),
+                messages.set_alias(self.name, str(mark)),
+                messages.no_link_local(self.name),
+            )
+        )
+        if outcome[0] is not None:
+            raise self._refused(outcome[0])
+        self.index = socket.if_nametoindex(self.name)
+        for error in outcome[1:]:
+            if error is not None and not (error.errno == errno.EAFNOSUPPORT and 6 not in self.host.families):
+                raise error
+        self._allow_ipv6(6 in self.host.families)
+        route.request(
+            # Answer for what is on the link that was asked on, neither for the neighbour's address nor he for ours.
+            messages.ipv4_conf(self.index, {"arp_ignore": 1}),
+            messages.ipv4_conf(
+                carpdev.index,
+                {"arp_ignore": max(carpdev.arp_ignore, 1), "arp_announce": max(carpdev.arp_announce, 2)},
+            ),
+        )
+
+    def _refused(self, error: OSError) -> OSError:
+        if isinstance(error, PermissionError):
+            return error
+        where = f"{self.host.name} cannot be put on {self.carpdev.name}"
+        if error.errno == errno.EEXIST:
+            return InterfaceError(f"there is an interface {self.name} already, and it is not ours: give another name")
+        if error.errno == errno.EBUSY:
+            return InterfaceError(f"{where}, a port of a bridge or a bond: name the bridge or bond as the carpdev")
+        if error.errno == errno.EOPNOTSUPP:
+            return InterfaceError(f'{where}: this kernel has no macvlan; mac="interface" does without')
+        return InterfaceError(f"{where}: {error.strerror}")
+
+    def _allow_ipv6(self, wanted: bool) -> None:
+        """Where /proc/sys cannot be written, that no link-local address is made keeps the device quiet."""
+        for setting, value in (("accept_ra", 0), ("autoconf", 0), ("disable_ipv6", int(not wanted))):
+            sysctl.try_write(f"ipv6/conf/{self.name}/{setting}", value)
+
+    # Rules and routes
+
+    def _rule(self, build: Callable[[Address, int, int, int], bytes], ip: Address) -> bytes:
+        return build(ip, self.table, OWN_PROTOCOL, _PRIORITY)
+
+    def _set_rules(self, route: netlink.RouteSocket, addresses: Iterable[Address]) -> None:
+        _execute(route, [self._rule(messages.add_rule, ip) for ip in addresses], frozenset({errno.EEXIST}))
+
+    def _routes(self) -> list[bytes]:
+        """The carpdev's ways to the LAN and beyond, through the device: answers leave from the virtual MAC."""
+        subnets: dict[Network, None] = {}
+        own = [one.interface for one in self.carpdev.addresses if not one.ours]
+        for one in itertools.chain(own, self.host.addresses):
+            if one.version in self.host.families and one.network.prefixlen < one.max_prefixlen:
+                subnets[one.network] = None
+        requests = [messages.add_route(self.index, one, self.table, OWN_PROTOCOL) for one in subnets]
+        for network, gateway in self._gateways()[:_ROUTES]:
+            requests.append(messages.add_route(self.index, network, self.table, OWN_PROTOCOL, gateway))
+        return requests
+
+    def _gateways(self) -> list[tuple[Network, Address]]:
+        """(destination, gateway) of the main table's routes that leave by the carpdev, the widest first."""
+        found: list[tuple[Network, Address]] = []
+        with netlink.RouteSocket() as route:
+            for version in self.host.families:
+                family = socket.AF_INET if version == 4 else socket.AF_INET6
+                for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETROUTE, family)):
+                    parsed = _parse_gateway(payload, self.carpdev.index)
+                    if parsed is not None:
+                        found.append(parsed)
+        return sorted(found, key=lambda one: one[0].prefixlen)
+
+
+def _parse_gateway(payload: bytes, index: int) -> tuple[Network, Address] | None:
+    family, dst_len, _src, _tos, table, protocol, _scope, kind, flags = netlink.ROUTE.unpack_from(payload)
+    if table != messages.RT_TABLE_MAIN or kind != _RTN_UNICAST or flags & _RTM_F_CLONED:
+        return None
+    if protocol not in ROUTE_PROTOCOLS:
+        return None
+    attributes = netlink.attributes(payload, netlink.ROUTE.size)
+    if _RTA_GATEWAY not in attributes or attributes.get(_RTA_OIF) != netlink.WORD.pack(index):
+        return None
+    size = 4 if family == socket.AF_INET else 16
+    return ip_network((attributes.get(_RTA_DST, bytes(size)), dst_len)), ip_address(attributes[_RTA_GATEWAY])
+
+
+def _restore(route: netlink.RouteSocket, mark: Mark, interfaces: Iterable[Interface]) -> list[OSError | None]:
+    """Give a carpdev its settings back, unless another virtual host still needs ours."""
+    if any(one.mark is not None and one.mark.index == mark.index for one in interfaces):
+        return []
+    before = {"arp_ignore": mark.arp_ignore, "arp_announce": mark.arp_announce}
+    return route.execute(netlink.batch(messages.ipv4_conf(mark.index, before)))
+
+
+def _execute(route: netlink.RouteSocket, requests: list[bytes], fine: frozenset[int]) -> None:
+    for error in route.execute(netlink.batch(*requests)):
+        if error is not None and error.errno not in fine:
+            raise error

@@ -1,0 +1,293 @@
+"""The interfaces of this machine, and which of them a virtual host speaks on."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
+from typing import Any
+
+from ..config import VirtualHost
+from ..errors import InterfaceError
+from . import netlink
+
+OWN_PROTOCOL = 112
+"""Marks what is ours in the kernel: IFA_PROTO of addresses, the protocol of rules and routes."""
+
+Address = IPv4Address | IPv6Address
+
+_ARPHRD_ETHER = 1
+_IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
+_IFA_F_SECONDARY, _IFA_F_DADFAILED, _IFA_F_DEPRECATED, _IFA_F_TENTATIVE = 0x01, 0x08, 0x20, 0x40
+
+# include/uapi/linux/if_link.h, if_addr.h
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC = (
+    1,
+    3,
+    4,
+    5,
+    18,
+    20,
+    26,
+)
+_IFLA_INFO_KIND, _IFLA_INET_CONF = 1, 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
+_IPV4_DEVCONF_ARP_ANNOUNCE, _IPV4_DEVCONF_ARP_IGNORE = 18, 19
+
+_OURS = re.compile(r"pycarp vhid (\d+) on (\S+)(.*)", re.DOTALL)
+_SETTING = re.compile(r"([a-z_]+)=(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """An address on an interface; `protocol` is IFA_PROTO (0 if none), `flags` the kernel's IFA_F_*."""
+
+    interface: IPv4Interface | IPv6Interface
+    protocol: int = 0
+    scope: int = 0
+    flags: int = 0
+
+    @property
+    def ours(self) -> bool:
+        return self.protocol == OWN_PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A network interface as the kernel describes it.
+
+    `up` is the administrator's wish, `running` adds the carrier; `kind` is the driver family ("veth", "" for hardware);
+    `parent` is the index of the interface below (0 if none; it may be one of another namespace); `arp_ignore` and
+    `arp_announce` are its own settings, without those for all interfaces.
+    """
+
+    index: int
+    name: str
+    mac: bytes = b""
+    mtu: int = 1500
+    up: bool = True
+    running: bool = True
+    kind: str = ""
+    alias: str = ""
+    parent: int = 0
+    loopback: bool = False
+    addresses: tuple[InterfaceAddress, ...] = ()
+    ethernet: bool = True
+    arp_ignore: int = 0
+    arp_announce: int = 0
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is the device of a virtual host, of this process or another."""
+        return _OURS.fullmatch(self.alias) is not None
+
+    @property
+    def mark(self) -> Mark | None:
+        """What its alias says, if it is ours."""
+        return Mark.parse(self.alias)
+
+    def replace(self, **changes: Any) -> Interface:
+        """A copy with the named fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the alias of a virtual host's device says: whose it is, and the carpdev's settings before we came."""
+
+    vhid: int
+    carpdev: str
+    index: int
+    arp_ignore: int
+    arp_announce: int
+
+    def __str__(self) -> str:
+        return (
+            f"pycarp vhid {self.vhid} on {self.carpdev} index={self.index} "
+            f"arp_ignore={self.arp_ignore} arp_announce={self.arp_announce}"
+        )
+
+    @classmethod
+    def parse(cls, alias: str) -> Mark | None:
+        """None if the alias is not one of ours."""
+        found = _OURS.fullmatch(alias)
+        if found is None:
+            return None
+        settings = dict.fromkeys(("index", "arp_ignore", "arp_announce"), 0)
+        settings.update((name, int(value)) for name, value in _SETTING.findall(found[3]) if name in settings)
+        return cls(int(found[1]), found[2], **settings)
+
+
+def read_interfaces() -> tuple[Interface, ...]:
+    """All interfaces of the calling thread's network namespace, by index."""
+    with netlink.RouteSocket() as route:
+        links = route.dump(netlink.dump_request(netlink.RTM_GETLINK))
+        addresses: dict[int, list[InterfaceAddress]] = {}
+        for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETADDR)):
+            parsed = parse_address(payload)
+            if parsed is not None:
+                addresses.setdefault(parsed[0], []).append(parsed[1])
+    interfaces = [parse_link(payload) for _kind, payload in links]
+    return tuple(
+        interface.replace(addresses=tuple(addresses.get(interface.index, ())))
+        for interface in sorted(interfaces, key=lambda interface: interface.index)
+    )
+
+
+def parse_link(payload: bytes) -> Interface:
+    """An interface, without its addresses, from the payload of RTM_NEWLINK or RTM_DELLINK."""
+    _family, hardware, index, flags, _change = netlink.LINK.unpack_from(payload)
+    found = netlink.attributes(payload, netlink.LINK.size)
+    info = netlink.attributes(found.get(_IFLA_LINKINFO, b""))
+    families = netlink.attributes(found.get(_IFLA_AF_SPEC, b""))
+    conf = netlink.attributes(families.get(int(socket.AF_INET), b"")).get(_IFLA_INET_CONF, b"")
+    return Interface(
+        index=index,
+        name=_text(found.get(_IFLA_IFNAME, b"")),
+        mac=found.get(_IFLA_ADDRESS, b""),
+        mtu=_number(found.get(_IFLA_MTU)),
+        up=bool(flags & _IFF_UP),
+        running=bool(flags & _IFF_UP and flags & _IFF_LOWER_UP),
+        kind=_text(info.get(_IFLA_INFO_KIND, b"")),
+        alias=_text(found.get(_IFLA_IFALIAS, b"")),
+        parent=_number(found.get(_IFLA_LINK)),
+        loopback=bool(flags & _IFF_LOOPBACK),
+        ethernet=hardware == _ARPHRD_ETHER,
+        arp_ignore=_setting(conf, _IPV4_DEVCONF_ARP_IGNORE),
+        arp_announce=_setting(conf, _IPV4_DEVCONF_ARP_ANNOUNCE),
+    )
+
+
+def parse_address(payload: bytes) -> tuple[int, InterfaceAddress] | None:
+    """(interface index, address) from the payload of RTM_NEWADDR or RTM_DELADDR; None for other families than IP."""
+    family, prefix, flags, scope, index = netlink.ADDRESS.unpack_from(payload)
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    found = netlink.attributes(payload, netlink.ADDRESS.size)
+    # On a point-to-point interface, IFA_ADDRESS is the other end.
+    raw = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
+    if len(raw) not in (4, 16):
+        return None
+    flags = _number(found.get(_IFA_FLAGS)) or flags
+    protocol = found.get(_IFA_PROTO, b"\0")[0]
+    interface = ip_interface((raw, prefix))
+    return index, InterfaceAddress(interface, protocol, scope, flags)
+
+
+def choose_carpdev(host: VirtualHost, interfaces: Sequence[Interface]) -> Interface:
+    """The interface that a virtual host speaks on, as ifconfig chooses it: the one whose subnet holds every address.
+
+    Up or not; never the loopback nor the device of a virtual host. `host.carpdev` overrides. Raises `InterfaceError`
+    where none or several fit (with the candidates), where the named one is missing or no Ethernet, and where an
+    address is on this machine already.
+    """
+    others = [interface for interface in interfaces if not interface.loopback and not interface.ours]
+    _refuse_held(host, interfaces)
+    if host.carpdev is not None:
+        return _named(host.carpdev, interfaces, others)
+    if not host.addresses:
+        raise InterfaceError(f"{host.name} has neither an address nor a carpdev: give one of them")
+    fitting = [interface for interface in others if all(_holds(interface, one.ip) for one in host.addresses)]
+    ethernet = [interface for interface in fitting if interface.ethernet]
+    if len(ethernet) == 1:
+        return ethernet[0]
+    wanted = " and ".join(str(one.ip) for one in host.addresses)
+    if ethernet:
+        raise InterfaceError(
+            f"{wanted} fits {_listed(ethernet)}: name the one to use with carpdev (carpdev {ethernet[0].name})"
+        )
+    if fitting:
+        raise InterfaceError(f"{wanted} fits {_listed(fitting)}, which is no Ethernet: CARP cannot work there")
+    candidates = [interface for interface in others if interface.ethernet]
+    if not candidates:
+        raise InterfaceError(f"this machine has no Ethernet interface to put {wanted} on")
+    subnets = "subnet" if len(host.addresses) == 1 else "subnets"
+    raise InterfaceError(
+        f"no interface has the {subnets} of {wanted}; there is {_listed(candidates)}: "
+        f"correct the address, or name the interface with carpdev"
+    )
+
+
+def source_address(interface: Interface, family: int, exclude: Collection[Address] = ()) -> Address | None:
+    """The address that adverts of a family (4 or 6) leave from: the interface's own, usable now, never a floating one.
+
+    IPv6: a link-local one first (NetBSD's kernel sends from it). None if there is none.
+    """
+    usable = [
+        one
+        for one in interface.addresses
+        if one.interface.version == family
+        and not one.ours
+        and one.interface.ip not in exclude
+        and not one.flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED)
+    ]
+    usable.sort(
+        key=lambda one: (
+            family == 6 and not one.interface.is_link_local,
+            bool(one.flags & _IFA_F_DEPRECATED),
+            # The same bit says "secondary" in IPv4 and "temporary" in IPv6: second choice in both.
+            bool(one.flags & _IFA_F_SECONDARY),
+        )
+    )
+    return usable[0].interface.ip if usable else None
+
+
+def _refuse_held(host: VirtualHost, interfaces: Sequence[Interface]) -> None:
+    wanted = {one.ip for one in host.addresses}
+    for interface in interfaces:
+        if interface.ours:
+            continue
+        for one in interface.addresses:
+            if one.interface.ip in wanted and not one.ours:
+                raise InterfaceError(
+                    f"{one.interface.ip} is already on {interface.name}: a floating address must not be a host's own; "
+                    f"remove it there or give another"
+                )
+
+
+def _named(name: str, interfaces: Sequence[Interface], others: Sequence[Interface]) -> Interface:
+    for interface in interfaces:
+        if interface.name != name:
+            continue
+        if interface.ours:
+            raise InterfaceError(f"carpdev {name} is the device of a virtual host: name the interface below it")
+        if interface.loopback or not interface.ethernet:
+            raise InterfaceError(f"carpdev {name} is no Ethernet: CARP cannot work there")
+        return interface
+    there = [interface for interface in others if interface.ethernet]
+    raise InterfaceError(f"there is no interface {name}; there is {_listed(there) if there else 'no Ethernet at all'}")
+
+
+def _holds(interface: Interface, ip: Address) -> bool:
+    if isinstance(ip, IPv6Address) and ip.is_link_local:
+        # Every link has this subnet: it decides nothing, but IPv6 must be there.
+        return any(one.interface.version == 6 for one in interface.addresses)
+    return any(
+        ip in one.interface.network
+        for one in interface.addresses
+        if one.interface.version == ip.version and not one.ours
+    )
+
+
+def _listed(interfaces: Sequence[Interface]) -> str:
+    described = []
+    for interface in interfaces:
+        subnets = dict.fromkeys(str(one.interface.network) for one in interface.addresses if not one.ours)
+        described.append(f"{interface.name} ({', '.join(subnets) or 'no address'})")
+    return ", ".join(described)
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode(errors="replace")
+
+
+def _number(raw: bytes | None) -> int:
+    return int(struct.unpack("=I", raw)[0]) if raw is not None and len(raw) == 4 else 0
+
+
+def _setting(conf: bytes, number: int) -> int:
+    # An array that starts with setting number 1.
+    return _number(conf[(number - 1) * 4 : number * 4])

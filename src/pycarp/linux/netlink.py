@@ -1,0 +1,181 @@
+"""A blocking NETLINK_ROUTE socket: send prepared requests, read the acknowledgements, read dumps.
+
+pyroute2 builds our messages but does not send them: its sockets bring an event loop of their own, which must not
+appear inside a host program (nor inside its running loop), and cannot promise one send call for a whole takeover.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLM_F_DUMP_INTR = 0x10
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK = 10
+_NETLINK_EXT_ACK = 11
+_NLM_F_REQUEST = 0x1
+_NLM_F_DUMP = 0x300
+_NLMSGERR_ATTR_MSG = 1
+_ATTRIBUTE_TYPE = 0x3FFF
+
+HEADER = struct.Struct("=IHHII")
+"""struct nlmsghdr: length, type, flags, sequence, port."""
+LINK = struct.Struct("=BxHiII")
+"""struct ifinfomsg: family, hardware type, index, flags, mask of change."""
+ADDRESS = struct.Struct("=BBBBI")
+"""struct ifaddrmsg: family, prefix length, flags, scope, index."""
+ROUTE = struct.Struct("=BBBBBBBBI")
+"""struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags; fib_rule_hdr is alike."""
+_HEADERS = {RTM_GETLINK: LINK.size, RTM_GETADDR: ADDRESS.size, RTM_GETROUTE: ROUTE.size, RTM_GETRULE: ROUTE.size}
+_ATTRIBUTE = struct.Struct("=HH")
+_ERROR = struct.Struct("=i")
+WORD = struct.Struct("=I")
+_RECEIVE = 1 << 17
+_DUMP_ATTEMPTS = 5
+
+
+def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Split what one recv returned: (type, flags, sequence, payload) of every message."""
+    at = 0
+    while at + HEADER.size <= len(data):
+        length, kind, flags, sequence, _port = HEADER.unpack_from(data, at)
+        if length < HEADER.size or at + length > len(data):
+            return
+        yield kind, flags, sequence, data[at + HEADER.size : at + length]
+        at += (length + 3) & ~3
+
+
+def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
+    """The attributes that start at `at`, by number and without the nested and byte-order flags; the last one wins."""
+    found: dict[int, bytes] = {}
+    while at + 4 <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < 4 or at + length > len(data):
+            break
+        found[kind & _ATTRIBUTE_TYPE] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def batch(*requests: bytes) -> bytes:
+    """Join requests for one send call, numbered from 1, which is how `RouteSocket.execute` tells them apart.
+
+    The kernel works through all of them, also past one that fails.
+    """
+    joined = bytearray()
+    for number, request in enumerate(requests, 1):
+        length, kind, flags, _sequence, port = HEADER.unpack_from(request)
+        joined += HEADER.pack(length, kind, flags, number, port) + request[HEADER.size : length]
+        joined += bytes(-len(joined) % 4)
+    return bytes(joined)
+
+
+def dump_request(kind: int, family: int = 0) -> bytes:
+    """Ask for all links, addresses, routes or rules (one of RTM_GET*)."""
+    body = bytes((family,)).ljust(_HEADERS[kind], bytes(1))
+    return HEADER.pack(HEADER.size + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0) + body
+
+
+class RouteSocket:
+    """A socket in the network namespace that the calling thread is in now; it stays there.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        try:
+            # Acknowledgements without a copy of the request, and with the kernel's own words about what was wrong.
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+            self._socket.bind((0, 0))
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> RouteSocket:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def execute(self, requests: bytes) -> list[OSError | None]:
+        """Send a batch in one call and return the outcome of each request, in order. All must ask for an ack."""
+        count = sum(1 for _ in messages(requests))
+        outcome: list[OSError | None] = [None] * count
+        if not count:
+            return outcome
+        self._socket.send(requests)
+        missing = count
+        while missing:
+            for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE)):
+                if kind == NLMSG_ERROR and 1 <= sequence <= count:
+                    outcome[sequence - 1] = _error(flags, payload)
+                    missing -= 1
+        return outcome
+
+    def request(self, *requests: bytes) -> None:
+        """Send requests in one call; raises `OSError` for the first that failed, after all were tried."""
+        for error in self.execute(batch(*requests)):
+            if error is not None:
+                raise error
+
+    def dump(self, request: bytes) -> list[tuple[int, bytes]]:
+        """(type, payload) of every object that a dump request returns; one that changed midway is read again."""
+        for _attempt in range(_DUMP_ATTEMPTS):
+            found: list[tuple[int, bytes]] = []
+            self._socket.send(request)
+            done = interrupted = False
+            while not done:
+                for kind, flags, _sequence, payload in messages(self._socket.recv(_RECEIVE)):
+                    interrupted |= bool(flags & NLM_F_DUMP_INTR)
+                    if kind == NLMSG_ERROR:
+                        raise _error(flags, payload) or OSError(
+                            errno.EPROTO, "a dump was answered by an acknowledgement"
+                        )
+                    if kind == NLMSG_DONE:
+                        done = True
+                        (code,) = _ERROR.unpack_from(payload.ljust(4, b"\0"))
+                        if code < 0:
+                            raise OSError(-code, os.strerror(-code))
+                    else:
+                        found.append((kind, payload))
+            if not interrupted:
+                return found
+        # Busy machine: what was read last is complete but for the objects that changed meanwhile.
+        return found
+
+
+def _error(flags: int, payload: bytes) -> OSError | None:
+    (code,) = _ERROR.unpack_from(payload)
+    if code == 0:
+        return None
+    text = os.strerror(-code)
+    if flags & NLM_F_ACK_TLVS:
+        skip = 4 + HEADER.size
+        if not flags & NLM_F_CAPPED:
+            (original,) = struct.unpack_from("=I", payload, 4)
+            skip = 4 + ((original + 3) & ~3)
+        said = attributes(payload, skip).get(_NLMSGERR_ATTR_MSG)
+        if said:
+            text = f"{text} ({said.rstrip(bytes(1)).decode(errors='replace')})"
+    return OSError(-code, text)

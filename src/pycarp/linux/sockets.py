@@ -1,0 +1,150 @@
+"""The sockets of the wire: adverts in, whole frames out, and the memberships that make switches forward to us."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Iterable
+
+from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP
+
+FRAME_LIMIT = (1 << 16) + 64
+"""Read with a buffer of this size: frames that the kernel or a card has merged are longer than any MTU."""
+
+_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
+_SOL_PACKET = 263
+_PACKET_ADD_MEMBERSHIP, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 1, 20, 23
+_PACKET_MR_MULTICAST = 0
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+_RECEIVE_BUFFER = 4 << 20
+_GROUP_MACS = (bytes.fromhex("01005e000012"), bytes.fromhex("333300000012"))
+
+# Classic BPF: operation, jump if true, jump if false, constant.
+_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x28, 0x30, 0x15, 0x06
+_ANCILLARY = 0xFFFFF000
+_VLAN_PRESENT = _ANCILLARY + 48
+_FILTER = (
+    # Untagged: the tag is not in the bytes, a tagged advert looks like one for this LAN.
+    (_LOAD_WORD, 0, 0, _VLAN_PRESENT),
+    (_JUMP_IF_EQUAL, 0, 7, 0),
+    (_LOAD_HALF, 0, 0, 12),
+    (_JUMP_IF_EQUAL, 0, 2, _ETH_P_IP),
+    (_LOAD_BYTE, 0, 0, 14 + 9),
+    (_JUMP_IF_EQUAL, 4, 3, IPPROTO_CARP),
+    (_JUMP_IF_EQUAL, 0, 2, _ETH_P_IPV6),
+    (_LOAD_BYTE, 0, 0, 14 + 6),
+    (_JUMP_IF_EQUAL, 1, 0, IPPROTO_CARP),
+    (_RETURN, 0, 0, 0),
+    (_RETURN, 0, 0, 0x40000),
+)
+
+
+def receive_socket(index: int) -> socket.socket:
+    """A non-blocking AF_PACKET socket that yields the adverts arriving on the interface, and nothing else.
+
+    Untagged protocol 112 in IPv4 or IPv6, whole frames, of others only (what this host sends is left out). Read with
+    `FRAME_LIMIT`. Needs CAP_NET_RAW; `OSError` ENXIO or ENODEV if the interface is gone, later ENETDOWN when it goes.
+    """
+    # Protocol 0 and the filter before the bind: no unfiltered frame can slip in between.
+    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+    try:
+        _attach(opened)
+        grow(opened, _RECEIVE_BUFFER)
+        # Older than Linux 4.20: our own frames come back, and are recognised by their source.
+        with contextlib.suppress(OSError):
+            opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        for mac in _GROUP_MACS:
+            # Opens the card's address filter even where the host has no IPv6, and puts nothing on the wire.
+            membership = struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, len(mac), mac)
+            opened.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+        opened.bind((socket.if_indextoname(index), _ETH_P_ALL))
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def send_socket(index: int, *, bypass: bool = False) -> socket.socket:
+    """A non-blocking AF_PACKET socket for whole frames out of the interface; it receives nothing.
+
+    `bypass` hands frames to the driver past the queueing discipline (and past its fairness and its limits). Needs
+    CAP_NET_RAW to open, nothing to send.
+    """
+    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+    try:
+        opened.bind((socket.if_indextoname(index), 0))
+        if bypass:
+            opened.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
+        # Network control (7) where allowed, else the best that is free: adverts go ahead of bulk traffic.
+        for priority in (7, 6):
+            with contextlib.suppress(PermissionError):
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
+                break
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def join_groups(index: int, families: Iterable[int]) -> list[socket.socket]:
+    """Sockets that hold the membership of 224.0.0.18 (family 4) and ff02::12 (6) until they are closed.
+
+    They exist for switches that snoop IGMP and MLD; the adverts themselves come through `receive_socket`. A family
+    that the interface does not have is left out.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for family in families:
+            joined = _join_ipv4(index) if family == 4 else _join_ipv6(index)
+            if joined is not None:
+                opened.append(joined)
+    except BaseException:
+        for one in opened:
+            one.close()
+        raise
+    return opened
+
+
+def grow(opened: socket.socket, size: int) -> None:
+    """A receive buffer beyond the system's limit where this process may, else as far as the limit goes."""
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+    except PermissionError:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+def _join_ipv4(index: int) -> socket.socket | None:
+    request = struct.pack("=4s4si", socket.inet_aton(GROUP_IPV4), bytes(4), index)
+    return _join(socket.AF_INET, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+
+
+def _join_ipv6(index: int) -> socket.socket | None:
+    request = socket.inet_pton(socket.AF_INET6, GROUP_IPV6) + struct.pack("=i", index)
+    return _join(socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
+
+
+def _join(family: socket.AddressFamily, level: int, option: int, request: bytes) -> socket.socket | None:
+    try:
+        opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+    try:
+        opened.setsockopt(level, option, request)
+    except OSError as error:
+        opened.close()
+        if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL):
+            return None
+        raise
+    return opened
+
+
+def _attach(opened: socket.socket) -> None:
+    import ctypes
+
+    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _FILTER)
+    memory = ctypes.create_string_buffer(program, len(program))
+    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_FILTER), ctypes.addressof(memory)))

@@ -1,0 +1,26 @@
+"""Kernel settings under /proc/sys/net, of the network namespace that the calling thread is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_ROOT = Path("/proc/sys/net")
+
+
+def read(name: str) -> str:
+    """The value of a setting such as ``ipv6/conf/eth0/accept_ra``."""
+    return (_ROOT / name).read_text().strip()
+
+
+def write(name: str, value: int | str) -> None:
+    """Set it. `OSError` where it does not exist, is not ours to change, or /proc/sys is mounted read-only."""
+    (_ROOT / name).write_text(f"{value}\n")
+
+
+def try_write(name: str, value: int | str) -> bool:
+    """Set it if that is possible; False where it is not (no IPv6 in the kernel, a container's read-only /proc/sys)."""
+    try:
+        write(name, value)
+    except OSError:
+        return False
+    return True
