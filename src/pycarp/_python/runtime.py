@@ -1,0 +1,483 @@
+"""The runtime in plain Python: one thread with the sockets, one clock, the state machines and their plans.
+
+It sends what the plans hold, hands address work to the writer, and lets events flow up; nothing else may happen in
+its thread. Whoever manages interfaces does so from another thread, by the methods below, each carried out in the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import secrets
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any, Protocol, TypeVar
+
+from .. import _impl, events
+from .._mailbox import Mailbox
+from ..abc import Judge, Machine
+from ..errors import EngineError
+from ..plan import Plan
+from ..protocol import (
+    Action,
+    Announce,
+    Drop,
+    FamilySilent,
+    SendAdvert,
+    State,
+    Suppress,
+    Take,
+    Transition,
+)
+from ..stats import Stats
+
+T = TypeVar("T")
+
+DROP_LEAD = 0.0003
+"""A bow-out waits this many seconds after the drop was handed over: answers stop within 0.1 ms of its sending."""
+_NAP = 2_000_000
+"""Within this many ns of a deadline the loop sleeps on the clock: epoll counts in whole milliseconds."""
+_FRAMES_A_TURN = 256
+_FRAME_ROOM = 1 << 17
+_KNOWN_PEERS = 64
+"""Peers remembered for each virtual host and carpdev, so that a liar with many addresses costs no memory."""
+
+_HINTS = {
+    "badauth": "another passphrase, another form of it, or other addresses: compare pass and addresses on both hosts",
+    "badvhid": "nobody here has this vhid: if that host belongs to the group, give both the same vhid",
+    "badttl": "the advert has crossed a router or is forged: the hosts of a group share one link",
+    "badsum": "the advert was damaged on its way or its sender computes the checksum otherwise",
+    "badver": "the sender speaks another version, or VRRP: protocol 112 is both's",
+    "badlen": "too short for an advert: VRRP perhaps, protocol 112 is both's",
+}
+
+
+class AddressService(Protocol):
+    """What the runtime asks of whoever writes addresses (`linux.writer`): queue it and return at once."""
+
+    def take(self, index: int) -> None: ...
+    def drop(self, index: int) -> None: ...
+
+
+@dataclass(slots=True)
+class Sockets:
+    """The descriptors of one carpdev: one that receives, one that sends, and those that only hold multicast
+    memberships."""
+
+    receive: socket.socket
+    send: socket.socket
+    memberships: tuple[socket.socket, ...] = ()
+
+    def close(self) -> None:
+        for one in (self.receive, self.send, *self.memberships):
+            one.close()
+
+
+@dataclass(slots=True)
+class _Segment:
+    """One carpdev."""
+
+    sockets: Sockets
+    judge: Judge
+    seats: dict[int, _Seat] = field(default_factory=dict)
+    rejected: set[tuple[str, str, int]] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """One virtual host in its segment."""
+
+    index: int
+    plan: Plan
+    machine: Machine
+    segment: _Segment
+    peers: set[tuple[str, str]] = field(default_factory=set)
+    failing: bool = False
+    due: int | None = None
+
+
+class Runtime:
+    """Runs virtual hosts. `index` is the caller's number for a virtual host, `segment` its number for a carpdev.
+
+    Methods may be called from any thread but the loop's own; each returns when the loop has carried it out, and
+    raises what it raised there. `emit` gets the events and must return at once.
+    """
+
+    def __init__(self, addresses: AddressService, emit: Callable[[events.Event], None]) -> None:
+        self._addresses = addresses
+        self._emit = emit
+        self._segments: dict[int, _Segment] = {}
+        self._seats: dict[int, _Seat] = {}
+        self._demotion = 0
+        self._timers: list[tuple[int, int]] = []
+        self._mailbox = Mailbox()
+        self._buffer = bytearray(_FRAME_ROOM)
+        self._closing = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._mailbox, selectors.EVENT_READ, None)
+        self._thread = threading.Thread(target=self._loop, name="pycarp-runtime", daemon=True)
+        self._thread.start()
+
+    # From other threads
+
+    def add_segment(
+        self,
+        segment: int,
+        sockets: Sockets,
+        mac: bytes,
+        addresses: Iterable[IPv4Interface | IPv6Interface],
+        allow: bool,
+    ) -> None:
+        """Speak and hear on one more carpdev. The sockets are the runtime's from now on."""
+
+        def add(now: int) -> None:
+            judge = _impl.current.judge.Judge()
+            judge.allow = allow
+            judge.set_carpdev(mac, addresses)
+            self._segments[segment] = _Segment(sockets, judge)
+            self._selector.register(sockets.receive, selectors.EVENT_READ, self._segments[segment])
+
+        self._call(add)
+
+    def update_segment(self, segment: int, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
+        """The carpdev has another MAC or other addresses now."""
+        self._call(lambda now: self._segments[segment].judge.set_carpdev(mac, addresses))
+
+    def remove_segment(self, segment: int) -> None:
+        """Close the sockets of a carpdev; its virtual hosts must be gone or get another by `move`."""
+
+        def remove(now: int) -> None:
+            gone = self._segments.pop(segment)
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(gone.sockets.receive)
+            gone.sockets.close()
+
+        self._call(remove)
+
+    def add_host(self, index: int, segment: int, plan: Plan) -> None:
+        """Seat a virtual host, in INIT."""
+
+        def add(now: int) -> None:
+            machine = _impl.current.machine.Machine(plan.host)
+            machine.demote(self._demotion, now)
+            seat = _Seat(index, plan, machine, self._segments[segment])
+            self._seats[index] = seat
+            self._sit(seat)
+
+        self._call(add)
+
+    def move_host(self, index: int, segment: int, plan: Plan) -> None:
+        """Seat a virtual host, whose link is down, on a carpdev that came back."""
+
+        def move(now: int) -> None:
+            seat = self._seats[index]
+            self._leave(seat)
+            seat.segment, seat.plan = self._segments[segment], plan
+            self._sit(seat)
+
+        self._call(move)
+
+    def remove_host(self, index: int) -> None:
+        """Stop a virtual host and forget it."""
+
+        def remove(now: int) -> None:
+            seat = self._seats[index]
+            self._carry_out(seat, seat.machine.stop(now), now)
+            self._leave(seat)
+            del self._seats[index]
+
+        self._call(remove)
+
+    def start_host(self, index: int) -> None:
+        """INIT -> BACKUP, and whatever state its configuration forces."""
+
+        def start(now: int) -> None:
+            seat = self._seats[index]
+            self._carry_out(seat, seat.machine.start(now), now)
+            if seat.plan.host.state is not None:
+                self._carry_out(seat, seat.machine.force(seat.plan.host.state, now), now)
+
+        self._call(start)
+
+    def stop_host(self, index: int) -> None:
+        """Bow out, drop, INIT."""
+        self._step(index, lambda machine, now: machine.stop(now))
+
+    def link(self, index: int, up: bool) -> None:
+        """The carpdev of a virtual host went or came."""
+        self._step(index, lambda machine, now: machine.link(up, now))
+
+    def force(self, index: int, state: State) -> None:
+        """Put a virtual host into a state by hand."""
+        self._step(index, lambda machine, now: machine.force(state, now))
+
+    def replan(self, index: int, plan: Plan) -> None:
+        """Go on with another plan; a changed configuration is taken up as `Machine.reconfigure` says."""
+
+        def replan(now: int) -> None:
+            seat = self._seats[index]
+            changed = plan.host != seat.plan.host or plan.host.passphrase != seat.plan.host.passphrase
+            seat.plan = plan
+            self._sit(seat)
+            if changed:
+                self._carry_out(seat, seat.machine.reconfigure(plan.host, now), now)
+
+        self._call(replan)
+
+    def retake(self, index: int) -> None:
+        """The addresses' place was made anew: a MASTER takes and announces again."""
+
+        def retake(now: int) -> None:
+            seat = self._seats[index]
+            if seat.machine.state is State.MASTER:
+                self._carry_out(seat, [Announce(), Take()], now)
+
+        self._call(retake)
+
+    def announce(self, index: int) -> None:
+        """A MASTER announces its addresses once more."""
+
+        def announce(now: int) -> None:
+            seat = self._seats[index]
+            if seat.machine.state is State.MASTER:
+                self._carry_out(seat, [Announce()], now)
+
+        self._call(announce)
+
+    def give_up(self, index: int) -> None:
+        """The addresses could not be taken: bow out, so that another may, and stand by again."""
+
+        def give_up(now: int) -> None:
+            seat = self._seats[index]
+            if seat.machine.state is State.MASTER:
+                self._carry_out(seat, seat.machine.stop(now), now)
+                self._carry_out(seat, seat.machine.start(now), now)
+
+        self._mailbox.post(lambda: give_up(time.monotonic_ns()))
+
+    def demote(self, by: int) -> int:
+        """Change the demotion of every virtual host; returns the new host-wide demotion."""
+
+        def demote(now: int) -> int:
+            applied = max(by, -self._demotion)
+            self._suppress(applied, None, now)
+            return self._demotion
+
+        return self._call(demote)
+
+    def state(self, index: int) -> State:
+        """The state now; does not wait for the loop."""
+        return self._seats[index].machine.state
+
+    def demotion(self, index: int) -> int:
+        """The demotion now; does not wait for the loop."""
+        return self._seats[index].machine.demotion
+
+    def stats(self, index: int) -> Stats:
+        """The counters of a virtual host."""
+
+        def stats(now: int) -> Stats:
+            seat = self._seats[index]
+            return seat.segment.judge.stats(seat.plan.host.vhid)
+
+        return self._call(stats)
+
+    def close(self) -> None:
+        """Stop every virtual host (bow-outs are sent, drops are handed over), close the sockets, end the thread."""
+        if self._thread.is_alive():
+            with contextlib.suppress(EngineError):
+                self._call(self._shut_down)
+            self._thread.join()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close this process's descriptors without a word on the wire: after a fork the group's affairs are the
+        parent's."""
+        for segment in self._segments.values():
+            segment.sockets.close()
+        self._segments.clear()
+        self._selector.close()
+        self._mailbox.close()
+
+    def _call(self, function: Callable[[int], T]) -> T:
+        return self._mailbox.call(lambda: function(time.monotonic_ns()))
+
+    def _step(self, index: int, step: Callable[[Machine, int], list[Action]]) -> None:
+        def carry_out(now: int) -> None:
+            seat = self._seats[index]
+            self._carry_out(seat, step(seat.machine, now), now)
+
+        self._call(carry_out)
+
+    # In the loop
+
+    def _loop(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select(self._patience()):
+                if key.data is None:
+                    self._mailbox.work()
+                else:
+                    self._receive(key.data)
+            self._run_timers(time.monotonic_ns())
+
+    def _patience(self) -> float | None:
+        """Seconds until the loop must look at its timers.
+
+        The last bit is slept here, and the sockets looked at once more.
+        """
+        while self._timers and not self._current(self._timers[0]):
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return None
+        left = self._timers[0][0] - time.monotonic_ns()
+        if left > _NAP:
+            return (left - _NAP // 2) / 1e9
+        if left > 0:
+            time.sleep(left / 1e9)
+        return 0
+
+    def _current(self, timer: tuple[int, int]) -> bool:
+        due, index = timer
+        seat = self._seats.get(index)
+        return seat is not None and seat.due == due
+
+    def _run_timers(self, now: int) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)
+            if self._current(timer):
+                seat = self._seats[timer[1]]
+                seat.due = None
+                self._carry_out(seat, seat.machine.timeout(now), now)
+
+    def _receive(self, segment: _Segment) -> None:
+        view = memoryview(self._buffer)
+        for _ in range(_FRAMES_A_TURN):
+            try:
+                length = segment.sockets.receive.recv_into(self._buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                # The interface went down or away. The kernel reports that once; the watch tells the rest.
+                return
+            now = time.monotonic_ns()
+            verdict = segment.judge.judge(bytes(view[:length]))
+            advert = verdict.advert
+            if advert is None:
+                continue
+            seat = segment.seats.get(advert.vhid)
+            if verdict.dialect is not None and seat is not None:
+                self._note_peer(seat, advert.source, verdict.dialect, advert.advbase, advert.advskew, now)
+                self._carry_out(seat, seat.machine.receive(advert, advert.source, now), now)
+            elif verdict.counter in _HINTS:
+                self._note_rejected(segment, verdict.counter, advert.source, advert.vhid, now)
+
+    def _carry_out(self, seat: _Seat, actions: list[Action], now: int) -> None:
+        dropped = False
+        for action in actions:
+            match action:
+                case SendAdvert():
+                    if dropped:
+                        time.sleep(DROP_LEAD)
+                    self._send_advert(seat, action, now)
+                case Announce():
+                    for frame in seat.plan.announcements:
+                        self._send(seat, frame)
+                case Take():
+                    self._addresses.take(seat.index)
+                case Drop():
+                    dropped = True
+                    self._addresses.drop(seat.index)
+                case Transition():
+                    self._transition(seat, action)
+                case Suppress():
+                    self._suppress(action.by, seat, now)
+                case FamilySilent():
+                    self._tell(seat, events.FamilySilent, now, family=action.family)
+        self._reschedule(seat)
+
+    def _reschedule(self, seat: _Seat) -> None:
+        due = seat.machine.deadline
+        if due is not None and due != seat.due and seat.index in self._seats:
+            heapq.heappush(self._timers, (due, seat.index))
+        seat.due = due
+
+    def _transition(self, seat: _Seat, action: Transition) -> None:
+        seat.segment.judge.set_state(seat.plan.host.vhid, action.after)
+        self._tell(
+            seat,
+            events.StateChanged,
+            action.at,
+            before=action.before,
+            after=action.after,
+            reason=action.reason,
+            peer=action.peer,
+        )
+
+    def _send_advert(self, seat: _Seat, action: SendAdvert, now: int) -> None:
+        failure: OSError | None = None
+        vhid = seat.plan.host.vhid
+        for family, frame in seat.plan.adverts(action.advbase, action.advskew, secrets.randbits(24)):
+            error = self._send(seat, frame)
+            if error is None:
+                seat.segment.judge.count_sent(vhid, family)
+            failure = failure or error
+        if failure is not None and not seat.failing:
+            self._tell(seat, events.Failed, now, what=f"an advert could not be sent: {failure.strerror}")
+        seat.failing = failure is not None
+        if seat.machine.state is not State.INIT:
+            self._carry_out(seat, seat.machine.sent(failure is None, now), now)
+
+    def _send(self, seat: _Seat, frame: bytes) -> OSError | None:
+        try:
+            seat.segment.sockets.send.send(frame)
+        except OSError as error:
+            return error
+        return None
+
+    def _suppress(self, by: int, cause: _Seat | None, now: int) -> None:
+        """Demote all virtual hosts but the one that has counted it for itself."""
+        if by == 0:
+            return
+        self._demotion = max(0, self._demotion + by)
+        for seat in list(self._seats.values()):
+            if seat is not cause:
+                self._carry_out(seat, seat.machine.demote(by, now), now)
+            self._tell(seat, events.Demoted, now, demotion=seat.machine.demotion)
+
+    def _note_peer(self, seat: _Seat, peer: str, dialect: str, advbase: int, advskew: int, now: int) -> None:
+        if (peer, dialect) not in seat.peers and len(seat.peers) < _KNOWN_PEERS:
+            seat.peers.add((peer, dialect))
+            self._tell(seat, events.PeerHeard, now, peer=peer, dialect=dialect, advbase=advbase, advskew=advskew)
+
+    def _note_rejected(self, segment: _Segment, counter: str, peer: str, vhid: int, now: int) -> None:
+        if (counter, peer, vhid) in segment.rejected or len(segment.rejected) >= _KNOWN_PEERS:
+            return
+        segment.rejected.add((counter, peer, vhid))
+        seat = segment.seats.get(vhid)
+        name = seat.plan.host.name if seat else ""
+        event = events.AdvertRejected(vhid=vhid, name=name, at=now, counter=counter, peer=peer, hint=_HINTS[counter])
+        self._emit(event)
+
+    def _tell(self, seat: _Seat, kind: type[events.Event], at: int, **fields: Any) -> None:
+        self._emit(kind(vhid=seat.plan.host.vhid, name=seat.plan.host.name, at=at, **fields))
+
+    def _sit(self, seat: _Seat) -> None:
+        plan = seat.plan
+        seat.segment.seats[plan.host.vhid] = seat
+        seat.segment.judge.set_host(plan.host.vhid, plan.authenticator, plan.mac, plan.packed)
+        seat.segment.judge.set_state(plan.host.vhid, seat.machine.state)
+
+    def _leave(self, seat: _Seat) -> None:
+        vhid = seat.plan.host.vhid
+        if seat.segment.seats.pop(vhid, None) is not None:
+            seat.segment.judge.remove_host(vhid)
+
+    def _shut_down(self, now: int) -> None:
+        for seat in self._seats.values():
+            self._carry_out(seat, seat.machine.stop(now), now)
+        self._closing = True

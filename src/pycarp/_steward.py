@@ -1,0 +1,418 @@
+"""The steward keeps the machine's interfaces and the running plans in step, in a thread of its own.
+
+It alone makes and removes devices, watches what becomes of the carpdevs, and tells the runtime. Everything that
+touches the machine happens in the network namespace of the thread that started the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import selectors
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from . import events
+from ._mailbox import Mailbox
+from ._python.runtime import Runtime, Sockets
+from .abc import IPAddress
+from .config import Address, VirtualHost
+from .errors import CarpError, ConfigError
+from .linux.capabilities import require
+from .linux.device import Device
+from .linux.interfaces import Interface, choose_carpdev, read_interfaces, source_address
+from .linux.lock import VirtualHostLock
+from .linux.sockets import join_groups, receive_socket, send_socket
+from .linux.watch import AddressNotice, LinkNotice, Watch
+from .linux.writer import AddressWriter
+from .plan import Plan, make_plan
+
+_GLANCE = 0.5
+"""Seconds between two looks at whether the program's main thread is still there."""
+_SETTLE = 0.02
+"""Changes come in flocks: this many seconds after the first the interfaces are read once."""
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One virtual host as the steward keeps it. While its carpdev is gone it has no device and no plan of use."""
+
+    index: int
+    host: VirtualHost
+    carpdev: Interface
+    lock: VirtualHostLock
+    device: Device
+    plan: Plan
+    present: bool = True
+
+
+class Steward:
+    """Owns runtime, writer, watch, devices and locks of one engine. Made and started by `Engine.start`.
+
+    `emit` gets the events. Raises what the parts raise, with everything undone.
+    """
+
+    def __init__(self, hosts: Iterable[VirtualHost], emit: Callable[[events.Event], None], allow: bool) -> None:
+        require("CAP_NET_ADMIN", "CAP_NET_RAW")
+        self._emit = emit
+        self._allow = allow
+        self._numbers = itertools.count(1)
+        self._members: dict[int, Member] = {}
+        self._segments: set[int] = set()
+        self._mailbox = Mailbox()
+        self._stopped = False
+        self._dirty_at: float | None = None
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._mailbox.close)
+            # The watch comes first, so that no change falls between the first look and the first notice.
+            self._watch = undo.enter_context(contextlib.closing(Watch()))
+            self._writer = undo.enter_context(contextlib.closing(AddressWriter(self._written)))
+            self._runtime = undo.enter_context(contextlib.closing(Runtime(self._writer, emit)))
+            undo.callback(self._remove_all)
+            interfaces = read_interfaces()
+            for host, carpdev in self._choose(hosts, interfaces):
+                self._add(host, carpdev)
+            for member in self._members.values():
+                self._start(member)
+            undo.pop_all()
+        # Not a daemon: when the program ends without having stopped its engine, the steward does it.
+        self._thread = threading.Thread(target=self._loop, name="pycarp-steward", daemon=False)
+        self._thread.start()
+
+    # From other threads
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return tuple(self._members.values())
+
+    @property
+    def runtime(self) -> Runtime:
+        return self._runtime
+
+    def reconfigure(self, hosts: Iterable[VirtualHost]) -> None:
+        """Make these the virtual hosts. What fails is undone as far as it was new; what ran goes on."""
+        hosts = tuple(hosts)
+        self._mailbox.call(lambda: self._reconfigure(hosts))
+
+    def stop(self) -> None:
+        """Bow out, drop, remove; returns when nothing is left."""
+        if self._thread.is_alive():
+            with contextlib.suppress(CarpError):
+                self._mailbox.post(self._end)
+            self._thread.join()
+
+    def abandon(self) -> None:
+        """In a forked child: close the descriptors, touch nothing else."""
+        self._runtime.abandon()
+        self._writer.abandon()
+        self._watch.close()
+        self._mailbox.close()
+        for member in self._members.values():
+            member.lock.close()
+
+    # In the steward's thread
+
+    def _loop(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._mailbox, selectors.EVENT_READ)
+            selector.register(self._watch, selectors.EVENT_READ)
+            while not self._stopped:
+                for key, _ in selector.select(_GLANCE if self._dirty_at is None else _SETTLE):
+                    if key.fileobj is self._mailbox:
+                        self._mailbox.work()
+                    else:
+                        self._notice()
+                if self._stopped:
+                    break
+                if self._dirty_at is not None and time.monotonic() - self._dirty_at >= _SETTLE:
+                    self._dirty_at = None
+                    self._survey()
+                if _program_has_ended():
+                    self._end()
+
+    def _end(self) -> None:
+        self._stopped = True
+        self._runtime.close()
+        self._writer.close()
+        self._remove_all()
+        self._watch.close()
+        self._mailbox.close()
+
+    def _remove_all(self) -> None:
+        for member in self._members.values():
+            self._dismantle(member)
+        self._members.clear()
+
+    def _choose(
+        self, hosts: Iterable[VirtualHost], interfaces: tuple[Interface, ...]
+    ) -> list[tuple[VirtualHost, Interface]]:
+        """A carpdev for each, and no two that would be one group or one device."""
+        chosen = [(host, choose_carpdev(host, interfaces)) for host in hosts]
+        names: set[str] = set()
+        groups: dict[tuple[int, int], str] = {}
+        for host, carpdev in chosen:
+            if host.name in names:
+                raise ConfigError(f"two virtual hosts are called {host.name}: give each a name of its own", "name")
+            names.add(host.name)
+            former = groups.setdefault((carpdev.index, host.vhid), host.name)
+            if former != host.name:
+                raise ConfigError(
+                    f"{former} and {host.name} both have vhid {host.vhid} on {carpdev.name}: "
+                    "give each group on a link its own vhid",
+                    "vhid",
+                )
+        return chosen
+
+    def _add(self, host: VirtualHost, carpdev: Interface) -> Member:
+        with contextlib.ExitStack() as undo:
+            lock = VirtualHostLock(host.name, carpdev, host.vhid)
+            undo.callback(lock.close)
+            device = Device(host, carpdev)
+            device.setup()
+            undo.callback(device.teardown)
+            self._open_segment(carpdev)
+            member = Member(next(self._numbers), host, carpdev, lock, device, _plan(host, carpdev, None))
+            self._writer.add(member.index, device)
+            self._runtime.add_host(member.index, carpdev.index, member.plan)
+            self._members[member.index] = member
+            undo.pop_all()
+        return member
+
+    def _start(self, member: Member) -> None:
+        if not (member.carpdev.up and member.carpdev.running):
+            self._runtime.link(member.index, False)
+        self._runtime.start_host(member.index)
+
+    def _open_segment(self, carpdev: Interface) -> None:
+        if carpdev.index in self._segments:
+            return
+        with contextlib.ExitStack() as undo:
+            receive = undo.enter_context(receive_socket(carpdev.index))
+            send = undo.enter_context(send_socket(carpdev.index))
+            memberships = tuple(undo.enter_context(one) for one in join_groups(carpdev.index, (4, 6)))
+            self._runtime.add_segment(
+                carpdev.index, Sockets(receive, send, memberships), carpdev.mac, _addresses(carpdev), self._allow
+            )
+            undo.pop_all()
+        self._segments.add(carpdev.index)
+
+    def _close_segment_if_empty(self, index: int) -> None:
+        used = any(member.carpdev.index == index and member.present for member in self._members.values())
+        if index in self._segments and not used:
+            self._segments.discard(index)
+            self._runtime.remove_segment(index)
+
+    def _remove(self, member: Member) -> None:
+        self._runtime.remove_host(member.index)
+        self._writer.remove(member.index)
+        del self._members[member.index]
+        self._dismantle(member)
+        self._close_segment_if_empty(member.carpdev.index)
+
+    def _dismantle(self, member: Member) -> None:
+        try:
+            member.device.teardown()
+        except OSError as error:
+            self._tell(member, events.Failed, what=f"{member.host.name} could not be removed: {error.strerror}")
+        member.lock.close()
+
+    # What the kernel says
+
+    def _notice(self) -> None:
+        for notice in self._watch.read():
+            if isinstance(notice, LinkNotice):
+                self._notice_link(notice)
+            elif isinstance(notice, AddressNotice):
+                if any(notice.index == member.carpdev.index for member in self._members.values()):
+                    self._mark_dirty()
+                elif not all(member.present for member in self._members.values()):
+                    self._mark_dirty()
+            else:
+                self._mark_dirty()
+
+    def _notice_link(self, notice: LinkNotice) -> None:
+        for member in self._members.values():
+            if notice.index == member.carpdev.index and notice.present and member.present:
+                # The link's state goes straight to the machine; what else may have changed is read at leisure.
+                self._set_link(member, notice.up, notice.running)
+                if notice.mac != member.carpdev.mac or notice.name != member.carpdev.name:
+                    self._mark_dirty()
+            elif notice.index in (member.carpdev.index, member.device.index) and not notice.present:
+                self._mark_dirty()
+            elif not member.present:
+                self._mark_dirty()
+
+    def _mark_dirty(self) -> None:
+        if self._dirty_at is None:
+            self._dirty_at = time.monotonic()
+
+    def _set_link(self, member: Member, up: bool, running: bool) -> None:
+        if (up, running) == (member.carpdev.up, member.carpdev.running):
+            return
+        was = member.carpdev.up and member.carpdev.running
+        member.carpdev = member.carpdev.replace(up=up, running=running)
+        if was != (up and running):
+            self._runtime.link(member.index, up and running)
+            self._tell_carpdev(member)
+
+    def _survey(self) -> None:
+        """Compare every member with what is there now, and put right what differs."""
+        interfaces = read_interfaces()
+        by_index = {interface.index: interface for interface in interfaces}
+        for member in list(self._members.values()):
+            try:
+                now = by_index.get(member.carpdev.index)
+                if member.present and now is None:
+                    self._lose(member)
+                if not member.present:
+                    self._find(member, interfaces)
+                elif now is not None:
+                    self._refresh(member, now, by_index)
+            except (CarpError, OSError) as error:
+                self._tell(member, events.Failed, what=str(error))
+
+    def _lose(self, member: Member) -> None:
+        """The carpdev is gone, and the device with it."""
+        self._runtime.link(member.index, False)
+        member.present = False
+        member.carpdev = member.carpdev.replace(up=False, running=False)
+        member.device.teardown()
+        self._close_segment_if_empty(member.carpdev.index)
+        self._tell_carpdev(member)
+
+    def _find(self, member: Member, interfaces: tuple[Interface, ...]) -> None:
+        """Is there a carpdev again? Not finding one is no news."""
+        try:
+            carpdev = choose_carpdev(member.host, interfaces)
+        except CarpError:
+            return
+        lock = VirtualHostLock(member.host.name, carpdev, member.host.vhid)
+        device = Device(member.host, carpdev)
+        try:
+            device.setup()
+            self._open_segment(carpdev)
+        except BaseException:
+            device.teardown()
+            lock.close()
+            raise
+        member.lock.close()
+        member.lock, member.device, member.carpdev, member.present = lock, device, carpdev, True
+        member.plan = _plan(member.host, carpdev, member.plan)
+        self._writer.add(member.index, device)
+        self._runtime.move_host(member.index, carpdev.index, member.plan)
+        self._tell_carpdev(member)
+        if carpdev.up and carpdev.running:
+            self._runtime.link(member.index, True)
+
+    def _refresh(self, member: Member, now: Interface, by_index: dict[int, Interface]) -> None:
+        self._set_link(member, now.up, now.running)
+        before, member.carpdev = member.carpdev, now
+        if member.device.index not in by_index:
+            # Somebody removed the device by hand: make it anew.
+            member.device.teardown()
+            member.device.setup()
+            self._writer.add(member.index, member.device)
+            self._runtime.retake(member.index)
+        if before.mac != now.mac or before.addresses != now.addresses:
+            self._runtime.update_segment(now.index, now.mac, _addresses(now))
+            member.plan = _plan(member.host, now, member.plan)
+            self._runtime.replan(member.index, member.plan)
+        member.device.refresh(now)
+        self._writer.add(member.index, member.device)
+
+    # Other hosts than before
+
+    def _reconfigure(self, hosts: tuple[VirtualHost, ...]) -> None:
+        chosen = self._choose(hosts, read_interfaces())
+        kept = {member.host.name: member for member in self._members.values()}
+        wanted = {host.name for host, _ in chosen}
+        same: list[tuple[Member, VirtualHost]] = []
+        fresh: list[tuple[VirtualHost, Interface]] = []
+        for host, carpdev in chosen:
+            member = kept.get(host.name)
+            if member is not None and member.present and _same_place(member, host, carpdev):
+                same.append((member, host))
+            else:
+                wanted.discard(host.name)
+                fresh.append((host, carpdev))
+        for name, member in kept.items():
+            if name not in wanted:
+                self._remove(member)
+        for member, host in same:
+            self._change(member, host)
+        for host, carpdev in fresh:
+            self._start(self._add(host, carpdev))
+
+    def _change(self, member: Member, host: VirtualHost) -> None:
+        member.host = host
+        member.plan = _plan(host, member.carpdev, member.plan)
+        member.device.change(host)
+        self._writer.add(member.index, member.device)
+        self._runtime.replan(member.index, member.plan)
+
+    # Telling
+
+    def _written(self, index: int, what: str, error: OSError | None, started: int, finished: int) -> None:
+        member = self._members.get(index)
+        if member is None:
+            return
+        if error is not None:
+            addresses = ", ".join(str(address.ip) for address in member.host.addresses)
+            self._tell(member, events.Failed, what=f"could not {what} {addresses}: {error.strerror}")
+            if what == "take":
+                with contextlib.suppress(CarpError):
+                    self._runtime.give_up(index)
+            return
+        kind = {"take": events.AddressesTaken, "drop": events.AddressesDropped}.get(what)
+        if kind is not None:
+            texts = tuple(str(address) for address in member.host.addresses)
+            self._emit(
+                kind(
+                    vhid=member.host.vhid, name=member.host.name, at=finished, addresses=texts, took=finished - started
+                )
+            )
+
+    def _tell_carpdev(self, member: Member) -> None:
+        up = member.carpdev.up and member.carpdev.running
+        self._emit(
+            events.CarpdevChanged(
+                vhid=member.host.vhid,
+                name=member.host.name,
+                at=time.monotonic_ns(),
+                carpdev=member.carpdev.name,
+                present=member.present,
+                up=up,
+            )
+        )
+
+    def _tell(self, member: Member, kind: type[events.Failed], what: str) -> None:
+        self._emit(kind(vhid=member.host.vhid, name=member.host.name, at=time.monotonic_ns(), what=what))
+
+
+def _addresses(interface: Interface) -> tuple[Address, ...]:
+    return tuple(address.interface for address in interface.addresses)
+
+
+def _plan(host: VirtualHost, carpdev: Interface, former: Plan | None) -> Plan:
+    own = frozenset(address.ip for address in host.addresses)
+    sources: dict[int, IPAddress] = {}
+    for family in host.families:
+        address = source_address(carpdev, family, own)
+        if address is not None:
+            sources[family] = address
+    return make_plan(host, carpdev.mac, sources, former)
+
+
+def _same_place(member: Member, host: VirtualHost, carpdev: Interface) -> bool:
+    return (member.host.vhid, member.host.mac, member.carpdev.index) == (host.vhid, host.mac, carpdev.index)
+
+
+def _program_has_ended() -> bool:
+    """Whether nothing but engines keeps the interpreter from its end: nobody is left to stop this one."""
+    main = threading.main_thread()
+    if main.is_alive():
+        return False
+    others = (thread for thread in threading.enumerate() if thread is not main and not thread.daemon)
+    return all(thread.name == "pycarp-steward" for thread in others)

@@ -1,0 +1,148 @@
+"""The engine for asyncio: the same threads, the same events, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from . import engine as _engine
+from .config import VirtualHost
+from .events import Event
+from .protocol import State
+
+if TYPE_CHECKING:
+    from typing import Self
+
+T = TypeVar("T")
+
+
+class Engine:
+    """`pycarp.Engine` whose calls are awaited; arguments, results and errors are the same.
+
+    async with Engine(host) as engine:
+        async for event in engine.events():
+            print(event)
+
+    `on_event` is called in the engine's thread, not in the event loop. Where the program leaves the loop without
+    stopping the engine, the engine stops when the program ends.
+    """
+
+    def __init__(
+        self,
+        *hosts: VirtualHost,
+        on_event: Callable[[Event], object] | None = None,
+        queue: int = 1024,
+        allow: bool = True,
+    ) -> None:
+        self._engine = _engine.Engine(*hosts, on_event=on_event, queue=queue, allow=allow)
+        self._arrived: asyncio.Event | None = None
+        self._stopping = False
+        self._stopped = False
+
+    def __repr__(self) -> str:
+        return repr(self._engine).replace("pycarp.Engine", "pycarp.aio.Engine")
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def hosts(self) -> tuple[VirtualHost, ...]:
+        """The virtual hosts as configured now."""
+        return self._engine.hosts
+
+    async def start(self) -> None:
+        """See `pycarp.Engine.start`. It runs in this thread: the network namespace is this thread's."""
+        self._engine.start()
+        self._arrived = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._engine.fileno(), self._wake)
+
+    async def stop(self) -> None:
+        """See `pycarp.Engine.stop`. The loop goes on meanwhile; a cancelled stop is completed all the same."""
+        if self._arrived is None or self._stopping:
+            return
+        self._stopping = True
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._engine.fileno())
+        stopping = loop.run_in_executor(None, self._engine.stop)
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            await stopping
+            raise
+        finally:
+            self._stopped = True
+            self._arrived.set()
+
+    async def events(self, timeout: float | None = None) -> AsyncIterator[Event]:
+        """See `pycarp.Engine.events`."""
+        while True:
+            event = self._engine.poll()
+            if event is not None:
+                yield event
+                continue
+            if self._stopped or self._arrived is None:
+                return
+            self._arrived.clear()
+            # It may have come between the look and the clearing.
+            event = self._engine.poll()
+            if event is not None:
+                yield event
+                continue
+            if not self._stopping:
+                self._listen()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), timeout)
+            except TimeoutError:
+                return
+
+    async def stats(self, which: int | str) -> dict[str, int]:
+        """See `pycarp.Engine.stats`."""
+        return await self._call(lambda: self._engine.stats(which))
+
+    def state(self, which: int | str) -> State:
+        """See `pycarp.Engine.state`; it waits for nothing."""
+        return self._engine.state(which)
+
+    def demotion(self, which: int | str) -> int:
+        """See `pycarp.Engine.demotion`; it waits for nothing."""
+        return self._engine.demotion(which)
+
+    async def demote(self, by: int = 1) -> int:
+        """See `pycarp.Engine.demote`."""
+        return await self._call(lambda: self._engine.demote(by))
+
+    async def undemote(self, by: int = 1) -> int:
+        """See `pycarp.Engine.undemote`."""
+        return await self._call(lambda: self._engine.undemote(by))
+
+    async def force(self, which: int | str, state: State) -> None:
+        """See `pycarp.Engine.force`."""
+        await self._call(lambda: self._engine.force(which, state))
+
+    async def announce(self, which: int | str) -> None:
+        """See `pycarp.Engine.announce`."""
+        await self._call(lambda: self._engine.announce(which))
+
+    async def reconfigure(self, *hosts: VirtualHost) -> None:
+        """See `pycarp.Engine.reconfigure`."""
+        await self._call(lambda: self._engine.reconfigure(*hosts))
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(None, function)
+
+    def _wake(self) -> None:
+        assert self._arrived is not None
+        # The descriptor stays readable until the queue is empty: without a reader waiting that would spin the loop.
+        asyncio.get_running_loop().remove_reader(self._engine.fileno())
+        self._arrived.set()
+
+    def _listen(self) -> None:
+        asyncio.get_running_loop().add_reader(self._engine.fileno(), self._wake)

@@ -1,0 +1,254 @@
+"""`Engine`: virtual hosts inside a Python program, from `start` to `stop`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ._queue import EventQueue
+from .config import VirtualHost
+from .errors import ConfigError, EngineError
+from .events import Event
+from .protocol import State
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ._steward import Member, Steward
+
+_log = logging.getLogger("pycarp")
+
+
+class Engine:
+    """Runs one or more virtual hosts on this machine, in threads of its own.
+
+        with Engine(VirtualHost(vhid=101, passphrase="motdepassehalakon", addresses=["10.13.37.42/24"])) as engine:
+            for event in engine.events():
+                print(event)
+
+    `on_event` is called for every event, in a thread of its own; a slow one delays nothing but itself. `queue` is how
+    many events wait for a consumer, in `events()` and for `on_event`: past that the oldest go, and `EventsLost` says
+    how many. `allow=False` is net.inet.carp.allow=0: adverts are counted and not obeyed.
+
+    Everything happens in the network namespace of the thread that calls `start`. It needs CAP_NET_ADMIN and
+    CAP_NET_RAW. An engine runs once. One that was not stopped when the program ends stops then. In a forked child it
+    is dead.
+
+    The virtual host in a call is meant by vhid or by name ("carp0"). Raises `ConfigError` for hosts that contradict
+    each other.
+    """
+
+    def __init__(
+        self,
+        *hosts: VirtualHost,
+        on_event: Callable[[Event], object] | None = None,
+        queue: int = 1024,
+        allow: bool = True,
+    ) -> None:
+        self._hosts = _checked(hosts)
+        self._allow = allow
+        self._queue = EventQueue(queue)
+        self._callback = on_event
+        self._callback_queue = EventQueue(queue) if on_event is not None else None
+        self._courier: threading.Thread | None = None
+        self._steward: Steward | None = None
+        self._lock = threading.Lock()
+        self._used = False
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        names = ", ".join(host.name for host in self._hosts)
+        return f"<pycarp.Engine {names} {'running' if self._steward is not None else 'not running'}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def hosts(self) -> tuple[VirtualHost, ...]:
+        """The virtual hosts as configured now."""
+        return self._hosts
+
+    def start(self) -> None:
+        """Prepare devices and sockets, and enter the groups as BACKUP.
+
+        Raises `CapabilityError`, `InterfaceError`, `ConfigError`, `OSError`; then nothing is left behind.
+        """
+        # What writes to the machine is imported only by those who want that.
+        from ._steward import Steward
+
+        with self._lock:
+            if self._used:
+                raise EngineError("an engine runs once: make a new one")
+            self._used = True
+            self._pid = os.getpid()
+            self._steward = Steward(self._hosts, self._emit, self._allow)
+            _running.add(self)
+            if self._callback_queue is not None:
+                self._courier = threading.Thread(target=self._deliver, name="pycarp-events", daemon=True)
+                self._courier.start()
+
+    def stop(self) -> None:
+        """Bow out where MASTER, drop the addresses, remove the devices, end the threads. Doing it again is no mistake.
+
+        Iterators of `events()` deliver what is left and end. In a forked child only the copies of descriptors are
+        closed.
+        """
+        with self._lock:
+            steward, self._steward = self._steward, None
+            if steward is None or os.getpid() != self._pid:
+                return
+            steward.stop()
+            self._queue.close()
+            if self._callback_queue is not None and self._courier is not None:
+                self._callback_queue.close()
+                if threading.current_thread() is not self._courier:
+                    self._courier.join()
+            self._queue.release()
+            _running.discard(self)
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """What happens, as it happens. Ends when the engine has stopped, or when `timeout` seconds bring nothing.
+
+        Each event goes to one iterator only; those from before the first call are kept (`queue`).
+        """
+        while (event := self._queue.get(timeout)) is not None:
+            yield event
+
+    def poll(self) -> Event | None:
+        """The next event that is there already, or None. For loops that wait on `fileno()`."""
+        return self._queue.get_nowait()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `poll` has something, and after the stop.
+
+        It is the engine's: do not read or close it.
+        """
+        return self._queue.fileno()
+
+    def state(self, which: int | str) -> State:
+        """The state of a virtual host now."""
+        steward, member = self._find(which)
+        return steward.runtime.state(member.index)
+
+    def stats(self, which: int | str) -> dict[str, int]:
+        """Counters by their kernel names (`netstat -p carp`): what this virtual host and nobody in particular
+        received and sent."""
+        steward, member = self._find(which)
+        return steward.runtime.stats(member.index).as_dict()
+
+    def demotion(self, which: int | str) -> int:
+        """The demotion counter: above 0 the advskew that is sent and compared is at least 240."""
+        steward, member = self._find(which)
+        return steward.runtime.demotion(member.index)
+
+    def demote(self, by: int = 1) -> int:
+        """Make all virtual hosts of this engine less eager (a failed health check, say). Returns the new demotion.
+
+        The first demotion is advertised at once: backups with preempt take over.
+        """
+        return self._running().runtime.demote(_positive(by))
+
+    def undemote(self, by: int = 1) -> int:
+        """Take back demotions. Returns the new demotion, which does not fall below 0."""
+        return self._running().runtime.demote(-_positive(by))
+
+    def force(self, which: int | str, state: State) -> None:
+        """Put a virtual host into BACKUP or MASTER, without a bow-out, as ``ifconfig carp0 state`` does."""
+        steward, member = self._find(which)
+        steward.runtime.force(member.index, State(state))
+
+    def announce(self, which: int | str) -> None:
+        """Send gratuitous ARP and neighbour advertisements once more, where it is MASTER."""
+        steward, member = self._find(which)
+        steward.runtime.announce(member.index)
+
+    def reconfigure(self, *hosts: VirtualHost) -> None:
+        """Run these virtual hosts from now on. Names tell which is which.
+
+        A changed advbase, advskew, passphrase, preempt or address leaves a MASTER what it is. Another vhid, carpdev
+        or kind of MAC stops the virtual host and starts it anew. Raises what `start` raises.
+        """
+        checked = _checked(hosts)
+        self._running().reconfigure(checked)
+        self._hosts = checked
+
+    def _emit(self, event: Event) -> None:
+        self._queue.put(event)
+        if self._callback_queue is not None:
+            self._callback_queue.put(event)
+
+    def _deliver(self) -> None:
+        assert self._callback is not None and self._callback_queue is not None
+        while (event := self._callback_queue.get()) is not None:
+            try:
+                self._callback(event)
+            except Exception:
+                _log.exception("on_event failed at %r", event)
+
+    def _running(self) -> Steward:
+        steward = self._steward
+        if os.getpid() != self._pid:
+            raise EngineError("this process was forked from the one that runs the engine: it has none")
+        if steward is None:
+            raise EngineError("the engine is not running: start it first, or make a new one")
+        return steward
+
+    def _find(self, which: int | str) -> tuple[Steward, Member]:
+        steward = self._running()
+        found = [member for member in steward.members if which in (member.host.name, member.host.vhid)]
+        if not found:
+            known = ", ".join(f"{member.host.name} (vhid {member.host.vhid})" for member in steward.members)
+            raise EngineError(f"no virtual host {which!r} here: there is {known}")
+        if len(found) > 1:
+            names = ", ".join(member.host.name for member in found)
+            raise EngineError(f"vhid {which} stands on several interfaces: say which, {names}")
+        return steward, found[0]
+
+    def _abandon(self) -> None:
+        """In a forked child: the copies of the descriptors go, so that no child keeps a lock or a membership alive."""
+        steward, self._steward = self._steward, None
+        if steward is not None:
+            with contextlib.suppress(OSError):
+                steward.abandon()
+        self._lock = threading.Lock()
+
+
+def _checked(hosts: tuple[VirtualHost, ...]) -> tuple[VirtualHost, ...]:
+    if not hosts:
+        raise ConfigError("an engine without virtual hosts has nothing to do: give at least one")
+    for host in hosts:
+        if not host.addresses:
+            raise ConfigError(f"{host.name} has no address: give at least one", "addresses")
+    return hosts
+
+
+def _positive(by: int) -> int:
+    if isinstance(by, bool) or not isinstance(by, int) or by < 1:
+        raise ValueError(f"a demotion of {by!r} is none: give a whole number of 1 or more")
+    return by
+
+
+# A fork copies descriptors, and with them locks and group memberships: the child must let go of them. The only state of
+# this module, and weak.
+_running: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_running):
+        engine._abandon()
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,70 @@
+"""Everything about a virtual host's wire that can be prepared before the first packet, as bytes.
+
+The runtime sends only what a plan holds. The other half of the plan, the netlink requests that take and drop the
+addresses, is kept ready by `linux.device`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from . import _impl
+from .abc import AdvertTemplate, Authenticator, IPAddress
+from .config import VirtualHost
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one virtual host says on its carpdev.
+
+    `mac` is the source of every frame; `templates` pairs each family in use (4, 6) with its advert; `announcements`
+    are whole frames, one for each address; `packed` are the addresses as bytes. The authenticator learns from peers and
+    is handed on from plan to plan while passphrase, vhid and addresses stay.
+    """
+
+    host: VirtualHost
+    mac: bytes
+    templates: tuple[tuple[int, AdvertTemplate], ...]
+    announcements: tuple[bytes, ...]
+    packed: tuple[bytes, ...]
+    authenticator: Authenticator
+
+    def adverts(self, advbase: int, advskew: int, nonce: int) -> Iterator[tuple[int, bytes]]:
+        """The frames of one advert, with the family of each: one for each family and dialect."""
+        for dialect in self.authenticator.dialects:
+            counter = self.authenticator.counter(advbase, advskew, nonce, dialect)
+            digest = self.authenticator.sign(counter, dialect)
+            for family, template in self.templates:
+                yield family, template.frame(advbase, advskew, counter, digest)
+
+
+def make_plan(host: VirtualHost, carpdev_mac: bytes, sources: dict[int, IPAddress], former: Plan | None = None) -> Plan:
+    """Prepare a virtual host for its carpdev.
+
+    `sources` has the carpdev's own address for each family that it has one in; where it has none the (first) virtual
+    address speaks for itself, as seen on NetBSD. `former` is the plan that this one replaces.
+    """
+    packet = _impl.current.packet
+    mac = packet.virtual_mac(host.vhid) if host.mac == "virtual" else carpdev_mac
+    addresses = [address.ip for address in host.addresses]
+    templates = []
+    for family in host.families:
+        own = sources.get(family) or next(ip for ip in addresses if ip.version == family)
+        templates.append((family, packet.AdvertTemplate(host.vhid, mac, own)))
+    announcements = tuple(
+        packet.gratuitous_arp(mac, ip) if ip.version == 4 else packet.neighbour_advertisement(mac, ip)
+        for ip in addresses
+    )
+    if former is not None and _same_secret(former.host, host):
+        authenticator = former.authenticator
+    else:
+        authenticator = _impl.current.auth.Authenticator(host.passphrase, host.vhid, host.addresses, host.dialect)
+    return Plan(host, mac, tuple(templates), announcements, tuple(ip.packed for ip in addresses), authenticator)
+
+
+def _same_secret(one: VirtualHost, other: VirtualHost) -> bool:
+    def essence(host: VirtualHost) -> tuple[object, ...]:
+        return host.passphrase, host.vhid, host.dialect, frozenset(address.ip for address in host.addresses)
+
+    return essence(one) == essence(other)
