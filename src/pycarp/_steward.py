@@ -26,7 +26,6 @@ from .linux.interfaces import Interface, choose_carpdev, read_interfaces, source
 from .linux.lock import VirtualHostLock
 from .linux.sockets import join_groups, receive_socket, send_socket
 from .linux.watch import AddressNotice, LinkNotice, Watch
-from .linux.writer import AddressWriter
 from .plan import Plan, make_plan
 
 _GLANCE = 0.5
@@ -49,7 +48,7 @@ class Member:
 
 
 class Steward:
-    """Owns runtime, writer, watch, devices and locks of one engine. Made and started by `Engine.start`.
+    """Owns runtime, watch, devices and locks of one engine. Made and started by `Engine.start`.
 
     `emit` gets the events. Raises what the parts raise, with everything undone.
     """
@@ -68,8 +67,7 @@ class Steward:
             undo.callback(self._mailbox.close)
             # The watch comes first, so that no change falls between the first look and the first notice.
             self._watch = undo.enter_context(contextlib.closing(Watch()))
-            self._writer = undo.enter_context(contextlib.closing(AddressWriter(self._written)))
-            self._runtime = undo.enter_context(contextlib.closing(Runtime(self._writer, emit)))
+            self._runtime = undo.enter_context(contextlib.closing(Runtime(emit)))
             undo.callback(self._remove_all)
             interfaces = read_interfaces()
             for host, carpdev in self._choose(hosts, interfaces):
@@ -106,7 +104,6 @@ class Steward:
     def abandon(self) -> None:
         """In a forked child: close the descriptors, touch nothing else."""
         self._runtime.abandon()
-        self._writer.abandon()
         self._watch.close()
         self._mailbox.close()
         for member in self._members.values():
@@ -135,7 +132,6 @@ class Steward:
     def _end(self) -> None:
         self._stopped = True
         self._runtime.close()
-        self._writer.close()
         self._remove_all()
         self._watch.close()
         self._mailbox.close()
@@ -174,8 +170,7 @@ class Steward:
             undo.callback(device.teardown)
             self._open_segment(carpdev)
             member = Member(next(self._numbers), host, carpdev, lock, device, _plan(host, carpdev, None))
-            self._writer.add(member.index, device)
-            self._runtime.add_host(member.index, carpdev.index, member.plan)
+            self._runtime.add_host(member.index, carpdev.index, member.plan, device)
             self._members[member.index] = member
             undo.pop_all()
         return member
@@ -206,7 +201,6 @@ class Steward:
 
     def _remove(self, member: Member) -> None:
         self._runtime.remove_host(member.index)
-        self._writer.remove(member.index)
         del self._members[member.index]
         self._dismantle(member)
         self._close_segment_if_empty(member.carpdev.index)
@@ -300,8 +294,7 @@ class Steward:
         member.lock.close()
         member.lock, member.device, member.carpdev, member.present = lock, device, carpdev, True
         member.plan = _plan(member.host, carpdev, member.plan)
-        self._writer.add(member.index, device)
-        self._runtime.move_host(member.index, carpdev.index, member.plan)
+        self._runtime.move_host(member.index, carpdev.index, member.plan, device)
         self._tell_carpdev(member)
         if carpdev.up and carpdev.running:
             self._runtime.link(member.index, True)
@@ -309,18 +302,19 @@ class Steward:
     def _refresh(self, member: Member, now: Interface, by_index: dict[int, Interface]) -> None:
         self._set_link(member, now.up, now.running)
         before, member.carpdev = member.carpdev, now
-        if member.device.index not in by_index:
+        rebuilt = member.device.index not in by_index
+        if rebuilt:
             # Somebody removed the device by hand: make it anew.
             member.device.teardown()
             member.device.setup()
-            self._writer.add(member.index, member.device)
-            self._runtime.retake(member.index)
+        else:
+            member.device.refresh(now)
         if before.mac != now.mac or before.addresses != now.addresses:
             self._runtime.update_segment(now.index, now.mac, _addresses(now))
             member.plan = _plan(member.host, now, member.plan)
-            self._runtime.replan(member.index, member.plan)
-        member.device.refresh(now)
-        self._writer.add(member.index, member.device)
+        self._runtime.replan(member.index, member.plan, member.device)
+        if rebuilt:
+            self._runtime.retake(member.index)
 
     # Other hosts than before
 
@@ -349,30 +343,9 @@ class Steward:
         member.host = host
         member.plan = _plan(host, member.carpdev, member.plan)
         member.device.change(host)
-        self._writer.add(member.index, member.device)
-        self._runtime.replan(member.index, member.plan)
+        self._runtime.replan(member.index, member.plan, member.device)
 
     # Telling
-
-    def _written(self, index: int, what: str, error: OSError | None, started: int, finished: int) -> None:
-        member = self._members.get(index)
-        if member is None:
-            return
-        if error is not None:
-            addresses = ", ".join(str(address.ip) for address in member.host.addresses)
-            self._tell(member, events.Failed, what=f"could not {what} {addresses}: {error.strerror}")
-            if what == "take":
-                with contextlib.suppress(CarpError):
-                    self._runtime.give_up(index)
-            return
-        kind = {"take": events.AddressesTaken, "drop": events.AddressesDropped}.get(what)
-        if kind is not None:
-            texts = tuple(str(address) for address in member.host.addresses)
-            self._emit(
-                kind(
-                    vhid=member.host.vhid, name=member.host.name, at=finished, addresses=texts, took=finished - started
-                )
-            )
 
     def _tell_carpdev(self, member: Member) -> None:
         up = member.carpdev.up and member.carpdev.running

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _impl, events
 from .._mailbox import Mailbox
 from ..abc import Judge, Machine
 from ..errors import EngineError
+from ..linux.writer import AddressWriter
 from ..plan import Plan
 from ..protocol import (
     Action,
@@ -36,10 +37,16 @@ from ..protocol import (
 )
 from ..stats import Stats
 
+if TYPE_CHECKING:
+    from ..linux.device import Device
+
 T = TypeVar("T")
 
 DROP_LEAD = 0.0003
 """A bow-out waits this many seconds after the drop was handed over: answers stop within 0.1 ms of its sending."""
+RIVAL_LEAD = 2_000_000
+"""This many ns after a worse MASTER was heard, when it has yielded, we announce again: its last frames have misled
+switches."""
 _NAP = 2_000_000
 """Within this many ns of a deadline the loop sleeps on the clock: epoll counts in whole milliseconds."""
 _FRAMES_A_TURN = 256
@@ -55,13 +62,6 @@ _HINTS = {
     "badver": "the sender speaks another version, or VRRP: protocol 112 is both's",
     "badlen": "too short for an advert: VRRP perhaps, protocol 112 is both's",
 }
-
-
-class AddressService(Protocol):
-    """What the runtime asks of whoever writes addresses (`linux.writer`): queue it and return at once."""
-
-    def take(self, index: int) -> None: ...
-    def drop(self, index: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -98,6 +98,7 @@ class _Seat:
     segment: _Segment
     peers: set[tuple[str, str]] = field(default_factory=set)
     failing: bool = False
+    announce_due: int | None = None
     due: int | None = None
 
 
@@ -108,14 +109,14 @@ class Runtime:
     raises what it raised there. `emit` gets the events and must return at once.
     """
 
-    def __init__(self, addresses: AddressService, emit: Callable[[events.Event], None]) -> None:
-        self._addresses = addresses
+    def __init__(self, emit: Callable[[events.Event], None]) -> None:
         self._emit = emit
         self._segments: dict[int, _Segment] = {}
         self._seats: dict[int, _Seat] = {}
         self._demotion = 0
         self._timers: list[tuple[int, int]] = []
         self._mailbox = Mailbox()
+        self._writer = AddressWriter(self._written)
         self._buffer = bytearray(_FRAME_ROOM)
         self._closing = False
         self._selector = selectors.DefaultSelector()
@@ -159,8 +160,9 @@ class Runtime:
 
         self._call(remove)
 
-    def add_host(self, index: int, segment: int, plan: Plan) -> None:
-        """Seat a virtual host, in INIT."""
+    def add_host(self, index: int, segment: int, plan: Plan, device: Device) -> None:
+        """Seat a virtual host, in INIT. Its addresses come and go by the device's prepared requests."""
+        self._writer.add(index, device)
 
         def add(now: int) -> None:
             machine = _impl.current.machine.Machine(plan.host)
@@ -171,8 +173,9 @@ class Runtime:
 
         self._call(add)
 
-    def move_host(self, index: int, segment: int, plan: Plan) -> None:
+    def move_host(self, index: int, segment: int, plan: Plan, device: Device) -> None:
         """Seat a virtual host, whose link is down, on a carpdev that came back."""
+        self._writer.add(index, device)
 
         def move(now: int) -> None:
             seat = self._seats[index]
@@ -183,15 +186,17 @@ class Runtime:
         self._call(move)
 
     def remove_host(self, index: int) -> None:
-        """Stop a virtual host and forget it."""
+        """Stop a virtual host, see its addresses dropped, and forget it."""
 
         def remove(now: int) -> None:
             seat = self._seats[index]
             self._carry_out(seat, seat.machine.stop(now), now)
             self._leave(seat)
-            del self._seats[index]
 
         self._call(remove)
+        self._writer.remove(index)
+        # Until the drop has been reported its seat must be known.
+        del self._seats[index]
 
     def start_host(self, index: int) -> None:
         """INIT -> BACKUP, and whatever state its configuration forces."""
@@ -216,12 +221,13 @@ class Runtime:
         """Put a virtual host into a state by hand."""
         self._step(index, lambda machine, now: machine.force(state, now))
 
-    def replan(self, index: int, plan: Plan) -> None:
+    def replan(self, index: int, plan: Plan, device: Device) -> None:
         """Go on with another plan; a changed configuration is taken up as `Machine.reconfigure` says."""
+        self._writer.add(index, device)
 
         def replan(now: int) -> None:
             seat = self._seats[index]
-            changed = plan.host != seat.plan.host or plan.host.passphrase != seat.plan.host.passphrase
+            changed = plan.host != seat.plan.host
             seat.plan = plan
             self._sit(seat)
             if changed:
@@ -248,17 +254,6 @@ class Runtime:
                 self._carry_out(seat, [Announce()], now)
 
         self._call(announce)
-
-    def give_up(self, index: int) -> None:
-        """The addresses could not be taken: bow out, so that another may, and stand by again."""
-
-        def give_up(now: int) -> None:
-            seat = self._seats[index]
-            if seat.machine.state is State.MASTER:
-                self._carry_out(seat, seat.machine.stop(now), now)
-                self._carry_out(seat, seat.machine.start(now), now)
-
-        self._mailbox.post(lambda: give_up(time.monotonic_ns()))
 
     def demote(self, by: int) -> int:
         """Change the demotion of every virtual host; returns the new host-wide demotion."""
@@ -293,11 +288,16 @@ class Runtime:
             with contextlib.suppress(EngineError):
                 self._call(self._shut_down)
             self._thread.join()
-        self.abandon()
+            self._writer.close()
+        self._close_descriptors()
 
     def abandon(self) -> None:
         """Close this process's descriptors without a word on the wire: after a fork the group's affairs are the
         parent's."""
+        self._writer.abandon()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         for segment in self._segments.values():
             segment.sockets.close()
         self._segments.clear()
@@ -352,7 +352,12 @@ class Runtime:
             if self._current(timer):
                 seat = self._seats[timer[1]]
                 seat.due = None
-                self._carry_out(seat, seat.machine.timeout(now), now)
+                actions = seat.machine.timeout(now)
+                if seat.announce_due is not None and seat.announce_due <= now:
+                    seat.announce_due = None
+                    if seat.machine.state is State.MASTER:
+                        actions = [*actions, Announce()]
+                self._carry_out(seat, actions, now)
 
     def _receive(self, segment: _Segment) -> None:
         view = memoryview(self._buffer)
@@ -372,7 +377,11 @@ class Runtime:
             seat = segment.seats.get(advert.vhid)
             if verdict.dialect is not None and seat is not None:
                 self._note_peer(seat, advert.source, verdict.dialect, advert.advbase, advert.advskew, now)
-                self._carry_out(seat, seat.machine.receive(advert, advert.source, now), now)
+                was = seat.machine.state
+                actions = seat.machine.receive(advert, advert.source, now)
+                if was is seat.machine.state is State.MASTER and seat.announce_due is None:
+                    seat.announce_due = now + RIVAL_LEAD
+                self._carry_out(seat, actions, now)
             elif verdict.counter in _HINTS:
                 self._note_rejected(segment, verdict.counter, advert.source, advert.vhid, now)
 
@@ -388,10 +397,10 @@ class Runtime:
                     for frame in seat.plan.announcements:
                         self._send(seat, frame)
                 case Take():
-                    self._addresses.take(seat.index)
+                    self._writer.take(seat.index)
                 case Drop():
                     dropped = True
-                    self._addresses.drop(seat.index)
+                    self._writer.drop(seat.index)
                 case Transition():
                     self._transition(seat, action)
                 case Suppress():
@@ -402,6 +411,8 @@ class Runtime:
 
     def _reschedule(self, seat: _Seat) -> None:
         due = seat.machine.deadline
+        if seat.announce_due is not None and (due is None or seat.announce_due < due):
+            due = seat.announce_due
         if due is not None and due != seat.due and seat.index in self._seats:
             heapq.heappush(self._timers, (due, seat.index))
         seat.due = due
@@ -421,7 +432,10 @@ class Runtime:
     def _send_advert(self, seat: _Seat, action: SendAdvert, now: int) -> None:
         failure: OSError | None = None
         vhid = seat.plan.host.vhid
-        for family, frame in seat.plan.adverts(action.advbase, action.advskew, secrets.randbits(24)):
+        # All are made before the first is sent: a better host answers that one at once, and a frame of ours that came
+        # later would teach the switch our port again.
+        frames = list(seat.plan.adverts(action.advbase, action.advskew, secrets.randbits(24)))
+        for family, frame in frames:
             error = self._send(seat, frame)
             if error is None:
                 seat.segment.judge.count_sent(vhid, family)
@@ -448,6 +462,28 @@ class Runtime:
             if seat is not cause:
                 self._carry_out(seat, seat.machine.demote(by, now), now)
             self._tell(seat, events.Demoted, now, demotion=seat.machine.demotion)
+
+    def _written(self, index: int, what: str, error: OSError | None, started: int, finished: int) -> None:
+        """In the writer's thread: an order has been carried out, or not."""
+        seat = self._seats.get(index)
+        if seat is None or (what == "renew" and error is None):
+            return
+        if error is not None:
+            addresses = ", ".join(str(address.ip) for address in seat.plan.host.addresses)
+            self._tell(seat, events.Failed, finished, what=f"could not {what} {addresses}: {error.strerror}")
+            if what == "take":
+                with contextlib.suppress(EngineError):
+                    self._mailbox.post(lambda: self._give_up(seat, time.monotonic_ns()))
+            return
+        kind = events.AddressesTaken if what == "take" else events.AddressesDropped
+        texts = tuple(str(address) for address in seat.plan.host.addresses)
+        self._tell(seat, kind, finished, addresses=texts, took=finished - started)
+
+    def _give_up(self, seat: _Seat, now: int) -> None:
+        """The addresses could not be taken: bow out, so that another may, and stand by again."""
+        if seat.machine.state is State.MASTER:
+            self._carry_out(seat, seat.machine.stop(now), now)
+            self._carry_out(seat, seat.machine.start(now), now)
 
     def _note_peer(self, seat: _Seat, peer: str, dialect: str, advbase: int, advskew: int, now: int) -> None:
         if (peer, dialect) not in seat.peers and len(seat.peers) < _KNOWN_PEERS:
