@@ -1,0 +1,126 @@
+/* Which variant compresses: asked of the CPU once, at the first call, and never in a constructor. */
+#include "variants.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+struct variant {
+    const char *name;
+    carp_sha1_function block;
+    int (*usable)(void);
+};
+
+static int always_usable(void) { return 1; }
+
+/* Fastest first. The last one works everywhere. */
+static const struct variant variants[] = {
+#ifdef CARP_SHA1_HAVE_X86
+    {"sha-ni", carp_sha1_block_x86, carp_sha1_x86_usable},
+#endif
+#ifdef CARP_SHA1_HAVE_ARMV8
+    {"armv8", carp_sha1_block_armv8, carp_sha1_armv8_usable},
+#endif
+    {"portable", carp_sha1_block_portable, always_usable},
+};
+
+#define VARIANTS (sizeof variants / sizeof variants[0])
+
+/* The variant in use; NULL until the first call. One word, and what it points to never changes: any order of memory
+ * accesses will do, and threads that race to fill it in store the same value. */
+static _Atomic(const struct variant *) chosen;
+
+static const struct variant *usable_at(size_t index)
+{
+    for (size_t i = 0; i < VARIANTS; i++)
+        if (variants[i].usable() && index-- == 0)
+            return &variants[i];
+    return NULL;
+}
+
+static const struct variant *find(const char *name)
+{
+    if (name == NULL || strcmp(name, "auto") == 0)
+        return usable_at(0);
+    for (size_t i = 0; i < VARIANTS; i++)
+        if (strcmp(variants[i].name, name) == 0)
+            return variants[i].usable() ? &variants[i] : NULL;
+    return NULL;
+}
+
+static const struct variant *current(void)
+{
+    const struct variant *variant = atomic_load_explicit(&chosen, memory_order_relaxed);
+
+    if (variant == NULL) {
+        const struct variant *fastest = usable_at(0);
+        /* Not a plain store: a choice made by another thread in the meantime stands. */
+        if (atomic_compare_exchange_strong_explicit(&chosen, &variant, fastest, memory_order_relaxed,
+                                                    memory_order_relaxed))
+            variant = fastest;
+    }
+    return variant;
+}
+
+void carp_sha1_init(uint32_t state[5])
+{
+    state[0] = 0x67452301u;
+    state[1] = 0xefcdab89u;
+    state[2] = 0x98badcfeu;
+    state[3] = 0x10325476u;
+    state[4] = 0xc3d2e1f0u;
+}
+
+void carp_sha1_block(uint32_t state[5], const uint8_t *data, size_t blocks) { current()->block(state, data, blocks); }
+
+int carp_sha1_digest(const char *name, const uint8_t *data, size_t length, uint8_t digest[CARP_SHA1_DIGEST])
+{
+    const struct variant *variant = find(name);
+    const size_t whole = length / CARP_SHA1_BLOCK, rest = length % CARP_SHA1_BLOCK;
+    /* Padding (FIPS 180-4, 5.1.1): one bit, zeros, the length in bits; it spills into a second block from 56 bytes. */
+    const size_t tail_blocks = rest < CARP_SHA1_BLOCK - 8 ? 1 : 2;
+    uint8_t tail[2 * CARP_SHA1_BLOCK] = {0};
+    uint32_t state[5];
+    uint64_t bits = (uint64_t)length * 8;
+
+    if (variant == NULL)
+        return -1;
+    carp_sha1_init(state);
+    if (rest != 0) /* no data at all may be NULL, which memcpy must not see */
+        memcpy(tail, data + whole * CARP_SHA1_BLOCK, rest);
+    tail[rest] = 0x80;
+    for (size_t i = tail_blocks * CARP_SHA1_BLOCK; bits != 0; bits >>= 8)
+        tail[--i] = (uint8_t)bits;
+    variant->block(state, data, whole);
+    variant->block(state, tail, tail_blocks);
+    for (size_t i = 0; i < CARP_SHA1_DIGEST; i++)
+        digest[i] = (uint8_t)(state[i / 4] >> (24 - 8 * (i % 4)));
+    return 0;
+}
+
+int carp_sha1_select(const char *name)
+{
+    const struct variant *variant = find(name);
+
+    if (variant == NULL)
+        return -1;
+    atomic_store_explicit(&chosen, variant, memory_order_relaxed);
+    return 0;
+}
+
+const char *carp_sha1_current(void) { return current()->name; }
+
+size_t carp_sha1_count(void)
+{
+    size_t count = 0;
+
+    while (usable_at(count) != NULL)
+        count++;
+    return count;
+}
+
+const char *carp_sha1_variant(size_t index)
+{
+    const struct variant *variant = usable_at(index);
+
+    return variant == NULL ? NULL : variant->name;
+}

@@ -1,0 +1,27 @@
+/* What the variants show to the one place that chooses among them (sha1.c). Not for anyone else. */
+#ifndef CARP_SHA1_VARIANTS_H
+#define CARP_SHA1_VARIANTS_H
+
+#include "sha1.h"
+
+void carp_sha1_block_portable(uint32_t state[5], const uint8_t *data, size_t blocks);
+
+/* x86-64 with the SHA extensions. Both compilers build it without any -m flag, by a function attribute. */
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define CARP_SHA1_HAVE_X86 1
+int carp_sha1_x86_usable(void);
+void carp_sha1_block_x86(uint32_t state[5], const uint8_t *data, size_t blocks);
+#endif
+
+/* AArch64 with the cryptographic extension, little endian. Clang before 16 hides the intrinsics from code that is not
+ * compiled for the extension as a whole; such a build is portable. */
+#if defined(__aarch64__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && \
+    (defined(__linux__) || defined(__APPLE__))
+#if defined(__ARM_FEATURE_CRYPTO) || defined(__ARM_FEATURE_SHA2) || !defined(__clang__) || __clang_major__ >= 16
+#define CARP_SHA1_HAVE_ARMV8 1
+int carp_sha1_armv8_usable(void);
+void carp_sha1_block_armv8(uint32_t state[5], const uint8_t *data, size_t blocks);
+#endif
+#endif
+
+#endif

@@ -1,0 +1,145 @@
+"""The extension modules, and the switches that decide whether and how they are compiled.
+
+Everything that can be said without code stands in pyproject.toml. Environment variables read here:
+
+PYCARP_NO_EXTENSIONS=1       build pure Python, compile nothing
+PYCARP_REQUIRE_EXTENSIONS=1  a failed compile is an error (otherwise: a loud warning, and a pure package)
+PYCARP_WERROR=1              -Wall -Wextra -Werror, and Cython's warnings are errors too
+PYCARP_SANITIZE=LIST         compile with -fsanitize=LIST, e.g. address,undefined
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+PACKAGE = "pycarp._native"
+# The C sources of each module. Each source belongs to one module: they are compiled at the same time, and a choice made
+# in C (the variant of SHA-1) is then the same for all. Other modules reach it through that module's declarations.
+MODULES: dict[str, list[str]] = {
+    "packet": [],
+    "auth": ["ext/sha1/sha1.c", "ext/sha1/portable.c", "ext/sha1/x86.c", "ext/sha1/armv8.c"],
+    "judge": [],
+    "machine": [],
+}
+# The runtime stands on Linux's packet sockets and netlink.
+if sys.platform == "linux":
+    MODULES |= {"ring": [], "writer": [], "runtime": []}
+ROOT = Path(__file__).resolve().parent
+
+
+def switch(name: str) -> bool:
+    """Whether an environment variable is set to something other than nothing or 0."""
+    return os.environ.get(name, "") not in ("", "0")
+
+
+def extensions() -> list[Extension]:
+    """The extension modules, their sources still in Cython."""
+    headers = [*ROOT.glob("ext/*.px[di]"), *ROOT.glob("ext/sha1/*.h")]
+    return [
+        Extension(
+            f"{PACKAGE}.{name}",
+            sources=[f"ext/{name}.pyx", *sources],
+            include_dirs=["ext", "ext/sha1"],
+            depends=sorted(header.relative_to(ROOT).as_posix() for header in headers),
+        )
+        for name, sources in MODULES.items()
+    ]
+
+
+def flags() -> tuple[list[str], list[str]]:
+    """Compiler and linker flags for GCC and clang."""
+    # Hidden: what the modules carry in C is not the process's, nor can the process's take its place.
+    compile_flags = ["-fvisibility=hidden"]
+    link_flags: list[str] = []
+    if switch("PYCARP_WERROR"):
+        compile_flags += ["-Wall", "-Wextra", "-Werror"]
+    if sanitizers := os.environ.get("PYCARP_SANITIZE"):
+        sanitize = f"-fsanitize={sanitizers}"
+        compile_flags += [sanitize, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
+        link_flags += [sanitize]
+    return compile_flags, link_flags
+
+
+class BuildExtensions(build_ext):
+    """Compiles all the modules or none: half a native package would be harder to understand than none."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = True  # a compiler on each core
+
+    def run(self) -> None:
+        try:
+            self.translate()
+            super().run()
+        except Exception as error:
+            if switch("PYCARP_REQUIRE_EXTENSIONS"):
+                raise
+            self.fall_back(error)
+
+    def translate(self) -> None:
+        """Cython to C, into the build directory."""
+        from Cython.Build import cythonize
+        from Cython.Compiler import Options
+
+        Options.warning_errors = switch("PYCARP_WERROR")
+        stage = Path(self.build_temp) / "cython"
+        # `from .packet cimport ...` is looked for under the name that the module has once installed.
+        package = stage.joinpath("include", *PACKAGE.split("."))
+        package.mkdir(parents=True, exist_ok=True)
+        for declarations in ROOT.glob("ext/*.pxd"):
+            if declarations.stem in {*MODULES, "system"}:
+                shutil.copy2(declarations, package)
+        translated = cythonize(
+            # Fresh objects: cythonize wants to see .pyx, and build_ext keeps its own attributes on ours.
+            extensions(),
+            build_dir=str(stage),
+            include_path=["ext", str(stage / "include")],
+            compiler_directives={"language_level": "3"},
+            quiet=True,
+        )
+        sources = {extension.name: extension.sources for extension in translated}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+
+    def build_extensions(self) -> None:
+        if self.compiler.compiler_type != "msvc":
+            compile_flags, link_flags = flags()
+            for extension in self.extensions:
+                extension.extra_compile_args += compile_flags
+                extension.extra_link_args += link_flags
+        super().build_extensions()
+
+    def fall_back(self, error: Exception) -> None:
+        """Leaves a pure package behind and says so."""
+        for extension in self.extensions:
+            Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+        self.extensions = []
+        reason = textwrap.shorten(str(error).strip() or type(error).__name__, 300)
+        print(
+            "\n".join(
+                [
+                    "*" * 78,
+                    "WARNING: pycarp's native extension modules could not be built; this is a PURE PYTHON",
+                    "installation (pycarp.__impl__ == 'python'). It works, with adverts timed less sharply.",
+                    f"Reason: {reason}",
+                    "Needed: a C compiler and Python's header files (Debian: gcc, libc6-dev, python3-dev).",
+                    "With PYCARP_REQUIRE_EXTENSIONS=1 this is an error.",
+                    "*" * 78,
+                ]
+            ),
+            file=sys.stderr,
+        )
+
+
+setup(
+    ext_modules=[] if switch("PYCARP_NO_EXTENSIONS") else extensions(),
+    cmdclass={"build_ext": BuildExtensions},
+)

@@ -1,0 +1,146 @@
+"""sdist and wheels as artefacts: what is in them, and what the build's switches do.
+
+Everything is built from a copy of the source tree, by setuptools as pip would call it, without the network.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import pycarp
+from pycarp import _impl
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECK = ROOT / "tools" / "check_artifacts.py"
+SWITCHES = ("PYCARP_NO_EXTENSIONS", "PYCARP_REQUIRE_EXTENSIONS", "PYCARP_WERROR", "PYCARP_SANITIZE")
+NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "wheelhouse", "venv", "*.egg-info", "__pycache__", "*.so")
+
+
+def build(tree: Path, kind: str, **environment: str) -> tuple[Path, str]:
+    """Build a "wheel" or an "sdist" of `tree`: the file, and what the build said on stderr. Fails as the build does."""
+    target = tree / "dist"
+    target.mkdir(exist_ok=True)
+    # The environment of this test run must not decide, but its compiler and path may.
+    clean = {name: value for name, value in os.environ.items() if name not in SWITCHES}
+    code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(target)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tree,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return target / done.stdout.split()[-1], done.stderr
+
+
+def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, CHECK, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the source tree that a build may write into."""
+    return shutil.copytree(ROOT, tmp_path / "tree", ignore=NOT_SOURCE)
+
+
+def broken(tree: Path) -> Path:
+    """The same tree with a module that no compiler takes, as where there is none: the build stops at once."""
+    for source in (tree / "ext").glob("*.pyx"):
+        source.write_text("cdef extern from 'there-is-no-such-header.h':\n    pass\n")
+    for declarations in (tree / "ext").glob("*.pxd"):
+        declarations.unlink()
+    return tree
+
+
+def test_sdist_holds_all_sources_and_builds_itself(tree: Path, tmp_path: Path) -> None:
+    sdist, _ = build(tree, "sdist")
+    checked = check(sdist)
+    assert checked.returncode == 0, checked.stderr
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    again, _ = build(unpacked, "sdist")
+    assert again.name == sdist.name
+    with tarfile.open(sdist) as first, tarfile.open(again) as second:
+        assert sorted(first.getnames()) == sorted(second.getnames())
+
+
+def test_without_extensions_the_wheel_is_pure_and_fits_any_machine(tree: Path) -> None:
+    wheel, said = build(tree, "wheel", PYCARP_NO_EXTENSIONS="1", PYCARP_REQUIRE_EXTENSIONS="1", CC="false")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert "PURE PYTHON" not in said  # it was asked for
+    checked = check("--pure", wheel)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_failed_compile_leaves_a_pure_wheel_and_says_so(tree: Path) -> None:
+    wheel, said = build(broken(tree), "wheel")
+    assert "PURE PYTHON" in said
+    checked = check("--pure", wheel)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_failed_compile_is_fatal_where_extensions_are_required(tree: Path) -> None:
+    with pytest.raises(RuntimeError):
+        build(broken(tree), "wheel", PYCARP_REQUIRE_EXTENSIONS="1")
+
+
+def test_the_tool_sees_what_is_missing_and_what_is_too_much(tree: Path, tmp_path: Path) -> None:
+    wheel, _ = build(tree, "wheel", PYCARP_NO_EXTENSIONS="1")
+    spoilt = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(spoilt, "w") as target:
+        for name in source.namelist():
+            if name != "pycarp/py.typed":
+                target.writestr(name, source.read(name))
+        target.writestr("pycarp/left_over.c", "int x;")
+    checked = check(spoilt)
+    assert checked.returncode == 1
+    assert "missing: pycarp/py.typed" in checked.stderr
+    assert "does not belong: pycarp/left_over.c" in checked.stderr
+    assert check("--native", wheel).returncode == 1
+
+
+def test_importing_the_package_needs_no_extra() -> None:
+    """click, rich, matplotlib, prometheus_client are extras: `import pycarp` must not reach for them."""
+    code = (
+        "import sys, pycarp, pycarp.aio\n"
+        "extras = {'click', 'rich', 'matplotlib', 'prometheus_client', 'scapy', 'pytest', 'hypothesis'}\n"
+        "print(*sorted(extras & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
+def test_version_is_the_same_everywhere() -> None:
+    try:
+        installed = importlib.metadata.version("pycarp")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("run from the source tree, not installed")
+    assert installed == pycarp.__version__
+
+
+@pytest.mark.skipif(not shutil.which("nm"), reason="no nm on this machine")
+def test_extension_modules_show_no_symbol_but_their_entry_point(impl: _impl.Implementation) -> None:
+    """What a module carries in C is its own: not the process's, nor replaced by what the process has."""
+    if impl.name != "native":
+        pytest.skip("nothing compiled")
+    for name in ("packet", "judge", "auth", "machine"):
+        path = Path(str(importlib.import_module(f"pycarp._native.{name}").__file__))
+        command = ["nm", "--dynamic", "--defined-only", "--format=just-symbols", str(path)]
+        symbols = set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
+        assert symbols - {"_init", "_fini"} == {f"PyInit_{name}"}
