@@ -64,6 +64,8 @@ class Judge:
 
     def set_host(self, vhid: int, authenticator: Authenticator, mac: bytes, addresses: Iterable[bytes]) -> None:
         """Seat a virtual host, or change what is known of it; `addresses` are packed. Its counters and state stay."""
+        if vhid not in range(256):
+            raise ValueError(f"vhid {vhid!r} is not a number of 0-255")
         seat = _Seat(authenticator, mac, frozenset(addresses))
         former = self._seats.get(vhid)
         if former is not None:

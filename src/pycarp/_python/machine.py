@@ -57,9 +57,10 @@ SEND_RECOVERY = 30 * NS_PER_SECOND
 class Machine:
     """`Machine(config)`: one virtual host between INIT, BACKUP and MASTER.
 
-    Every call takes `now`, nanoseconds of a monotonic clock, and returns the actions to carry out, in order. The caller
-    then looks at `deadline` (ns of the same clock, or None) and calls `timeout(now)` when it has come. `random` is
-    the source of the waits that break ties.
+    Every call takes `now`, nanoseconds of a monotonic clock (0 to 2**62-1, `OverflowError` otherwise), and returns the
+    actions to carry out, in order. The caller then looks at `deadline` (ns of the same clock, or None) and calls
+    `timeout(now)` when it has come. `random` is the source of the waits that break ties; what it raises comes through,
+    and nothing has happened then.
     """
 
     __slots__ = (
@@ -130,18 +131,19 @@ class Machine:
 
     def start(self, now: int) -> list[Action]:
         """Administratively up. Starting what is started changes nothing."""
+        _check_moment(now)
         if self._started:
             return []
+        actions = self._run(Reason.STARTED, now) if self._link else self._suppress_for_link()
         self._started = True
-        if not self._link:
-            return self._suppress_for_link()
-        return self._run(Reason.STARTED, now)
+        return actions
 
     def stop(self, now: int) -> list[Action]:
         """Administratively down: a MASTER drops its addresses and bows out.
 
         What demoted other hosts for our sake ends.
         """
+        _check_moment(now)
         if not self._started:
             return []
         self._started = False
@@ -149,18 +151,23 @@ class Machine:
 
     def link(self, up: bool, now: int) -> list[Action]:
         """The carpdev's link or the carpdev itself went (False) or came back (True)."""
+        _check_moment(now)
         if up == self._link:
             return []
-        self._link = up
         if not self._started:
+            self._link = up
             return []
-        if up:
-            lifted = self._unsuppress_for_link()
-            return [*lifted, *self._run(Reason.LINK_UP, now)]
-        return [*self._halt(Reason.LINK_DOWN, now, bowout=False), *self._suppress_for_link()]
+        if not up:
+            self._link = False
+            return [*self._halt(Reason.LINK_DOWN, now, bowout=False), *self._suppress_for_link()]
+        # Run first, for that may fail; but what it does comes after the suppression's end.
+        ran = self._run(Reason.LINK_UP, now)
+        self._link = True
+        return [*self._unsuppress_for_link(), *ran]
 
     def receive(self, advert: Advert, source: str | None, now: int) -> list[Action]:
         """A valid advert was heard; `source` is the address that it claims to come from."""
+        _check_moment(now)
         if self._state is State.MASTER:
             return self._receive_as_master(advert, source, now)
         if self._state is State.BACKUP:
@@ -169,6 +176,7 @@ class Machine:
 
     def timeout(self, now: int) -> list[Action]:
         """The deadline has come. Too early a call returns nothing and changes nothing."""
+        _check_moment(now)
         actions: list[Action] = []
         if self._recovery_due is not None and self._recovery_due <= now:
             actions += self._forgive_send_errors()
@@ -184,7 +192,13 @@ class Machine:
         return actions
 
     def demote(self, by: int, now: int) -> list[Action]:
-        """Change the demotion counter by `by`; it does not fall below 0. The first demotion is advertised at once."""
+        """Change the demotion counter by `by` (32 bits); it does not fall below 0.
+
+        The first demotion is advertised at once.
+        """
+        _check_moment(now)
+        if not -(1 << 31) <= by < 1 << 31:
+            raise OverflowError(f"demotion by {by} does not fit 32 bits")
         before, self._demotion = self._demotion, max(0, self._demotion + by)
         if before == 0 and self._demotion and self._state is State.MASTER:
             self._advert_due = now + self.interval
@@ -193,6 +207,7 @@ class Machine:
 
     def sent(self, ok: bool, now: int) -> list[Action]:
         """How sending an advert went. Three failures in a row demote this host, three successes after that end it."""
+        _check_moment(now)
         if not ok:
             self._send_successes = 0
             self._send_errors += 1
@@ -212,6 +227,7 @@ class Machine:
 
         INIT, the present state, and any state while in INIT change nothing.
         """
+        _check_moment(now)
         state = State(state)
         if self._state is State.INIT or state in (State.INIT, self._state):
             return []
@@ -226,11 +242,12 @@ class Machine:
 
         A MASTER advertises, announces and takes (again) at once; a BACKUP starts its master-down anew.
         """
+        _check_moment(now)
         if config.vhid != self._config.vhid:
             raise ValueError(
                 f"vhid {config.vhid} is another group than {self._config.vhid}: stop one machine, start another"
             )
-        self._config = config
+        former, self._config = self._config, config
         if not self._started:
             return []
         if not self._runnable:
@@ -242,7 +259,11 @@ class Machine:
             self._clear_timers()
             self._down_due = now + self.master_down
             return []
-        return self._run(Reason.STARTED, now) if self._link else []
+        try:
+            return self._run(Reason.STARTED, now) if self._link else []
+        except BaseException:
+            self._config = former
+            raise
 
     # Adverts heard
 
@@ -297,12 +318,13 @@ class Machine:
         return self._config.up and bool(self._config.addresses)
 
     def _run(self, reason: Reason, now: int) -> list[Action]:
-        """INIT -> BACKUP, when everything is there for it."""
+        """INIT -> BACKUP, when everything is there for it. Draws first: that may fail, and then nothing has changed."""
         if not self._runnable:
             return []
+        extra = self._draw(TIE_JITTER)
         self._state = State.BACKUP
         self._clear_timers()
-        self._down_due = now + self.master_down + self._draw(TIE_JITTER)
+        self._down_due = now + self.master_down + extra
         self._await_recovery(now)
         return [Transition(State.INIT, State.BACKUP, reason, None, now)]
 
@@ -355,7 +377,10 @@ class Machine:
             self._recovery_due = now + SEND_RECOVERY
 
     def _draw(self, most: int) -> int:
-        return self._random(most + 1)
+        drawn = self._random(most + 1)
+        if not 0 <= drawn <= most:
+            raise ValueError(f"random({most + 1}) gave {drawn}: it must be 0 to {most}")
+        return drawn
 
     def _advert(self) -> SendAdvert:
         return SendAdvert(self._config.advbase, self.advskew)
@@ -388,6 +413,12 @@ class Machine:
 
     def _lift(self) -> list[Action]:
         return [*self._unsuppress_for_link(), *self._forgive_send_errors()]
+
+
+def _check_moment(now: int) -> None:
+    """The range in which no sum of ours leaves 64 bits."""
+    if not 0 <= now < 1 << 62:
+        raise OverflowError(f"now is {now}: give nanoseconds of a monotonic clock, 0 to 2**62-1")
 
 
 def _master_down(advbase: int, advskew: int) -> int:

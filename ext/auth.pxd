@@ -1,0 +1,59 @@
+# cython: language_level=3
+"""Digests over adverts without Python objects: what does not change from one advert to the next is pre-hashed."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t
+
+
+cdef enum:
+    KEY_BYTES = 20
+    AUTH_KEYS = 2  # one for each dialect, at most
+    AUTH_VARIANTS = 2  # with and without link-local IPv6 addresses
+    AUTH_NONE = -1
+    AUTH_BSD = 0
+    AUTH_NETBSD = 1
+
+
+cdef struct mac_t:
+    # HMAC's inner hash up to the counter, under one key, over one variant of the addresses.
+    uint32_t state[5]  # after the pad and every whole block of what precedes the counter
+    uint8_t tail[128]  # the rest of that, room for the counter, SHA-1's padding and length: all of the last blocks
+    uint8_t blocks  # how many blocks the tail has: 1 or 2
+    uint8_t counter  # where in the tail the counter goes
+
+
+cdef struct key_t:
+    # The key itself is not kept.
+    uint32_t inner[5]  # after the inner pad
+    uint32_t outer[5]  # after the outer pad
+    mac_t macs[AUTH_VARIANTS]
+    uint8_t dialect
+
+
+cdef struct auth_t:
+    key_t keys[AUTH_KEYS]
+    uint8_t key_count
+    uint8_t variant_count
+    uint8_t heard_count
+    uint8_t heard[AUTH_KEYS]  # dialects of peers, the one last heard at the end
+    uint8_t vhid
+
+
+# Set-up
+cdef void auth_clear(auth_t *auth) noexcept nogil
+cdef void auth_prepare(auth_t *auth, uint8_t vhid) noexcept nogil
+cdef void auth_add_key(auth_t *auth, int dialect, const uint8_t *key) noexcept nogil
+cdef void auth_add_variant(auth_t *auth, const uint8_t *addresses, size_t length) noexcept nogil
+
+# Per advert. A dialect is AUTH_BSD or AUTH_NETBSD; AUTH_NONE asks for the one that auth_choose gives.
+cdef int auth_choose(const auth_t *auth) noexcept nogil
+cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil
+cdef bint auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil
+cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil
+cdef bint auth_counter(
+    const auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
+) noexcept nogil
+
+
+cdef class Authenticator:
+    cdef auth_t auth

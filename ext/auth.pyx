@@ -1,0 +1,515 @@
+# cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
+"""Who may speak: keys from passphrases, digests over adverts, and the counter that vouches for the header.
+
+The compiled twin of `pycarp._python.auth`, which says where each rule comes from. An advert costs two SHA-1
+compressions under each dialect, three when what precedes the counter leaves no room for the padding in its last block
+(with 12 to 15 IPv4 addresses, 28 to 31 ...), and twice that with link-local IPv6 addresses. ``PYCARP_SHA1`` in the
+environment forces a SHA-1 variant: "sha-ni", "armv8" or "portable".
+"""
+
+import os
+from ipaddress import ip_interface
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from sha1 cimport (
+    CARP_SHA1_BLOCK,
+    CARP_SHA1_DIGEST,
+    carp_sha1_block,
+    carp_sha1_count,
+    carp_sha1_current,
+    carp_sha1_digest,
+    carp_sha1_init,
+    carp_sha1_select,
+    carp_sha1_variant,
+)
+
+from .packet cimport COUNTER_LENGTH, DIGEST_LENGTH, octets
+
+from ..errors import ConfigError, ImplementationError
+from ..protocol import DIALECT_BSD, DIALECT_NETBSD
+
+cdef extern from *:
+    """
+    /* Through a volatile pointer: the compiler may not leave out stores to memory that is not read again. */
+    static void pycarp_wipe(void *memory, size_t length)
+    {
+        volatile unsigned char *at = (volatile unsigned char *)memory;
+        while (length-- != 0)
+            *at++ = 0;
+    }
+    """
+    void pycarp_wipe(void *memory, size_t length) noexcept nogil
+
+KEY_LENGTH = KEY_BYTES
+AUTO_MINIMUM = 8
+"""Below this many bytes a passphrase is read in one way only: the shortened key would be too easy to guess."""
+
+cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD)
+
+include "digest.pxi"
+
+
+# SHA-1 and HMAC on prepared states
+
+cdef inline uint32_t _load32(const uint8_t *place) noexcept nogil:
+    return (
+        (<uint32_t> place[0] << 24) | (<uint32_t> place[1] << 16) | (<uint32_t> place[2] << 8) | <uint32_t> place[3]
+    )
+
+
+cdef inline void _store32(uint8_t *place, uint32_t word) noexcept nogil:
+    place[0] = <uint8_t> (word >> 24)
+    place[1] = <uint8_t> (word >> 16)
+    place[2] = <uint8_t> (word >> 8)
+    place[3] = <uint8_t> word
+
+
+cdef inline void _store_words(uint8_t *place, const uint32_t *words) noexcept nogil:
+    _store32(place, words[0])
+    _store32(place + 4, words[1])
+    _store32(place + 8, words[2])
+    _store32(place + 12, words[3])
+    _store32(place + 16, words[4])
+
+
+cdef inline void _close(uint8_t *blocks, size_t used, size_t count, uint64_t total) noexcept nogil:
+    """SHA-1's padding after `used` bytes of `count` blocks, for a message of `total` bytes (FIPS 180-4, 5.1.1)."""
+    cdef size_t end = count * CARP_SHA1_BLOCK
+    memset(blocks + used, 0, end - used)
+    blocks[used] = 0x80
+    _store32(blocks + end - 8, <uint32_t> (total >> 29))
+    _store32(blocks + end - 4, <uint32_t> (total << 3))
+
+
+cdef inline void _outer(const key_t *key, uint32_t *state) noexcept nogil:
+    """From HMAC's inner hash in `state` to the whole: one block, the outer pad being hashed already."""
+    cdef uint8_t block[CARP_SHA1_BLOCK]
+    _store_words(block, state)
+    _close(block, DIGEST_LENGTH, 1, CARP_SHA1_BLOCK + DIGEST_LENGTH)
+    memcpy(state, key.outer, sizeof(key.outer))
+    carp_sha1_block(state, block, 1)
+
+
+cdef inline void _mac(const key_t *key, const mac_t *mac, const uint8_t *counter, uint32_t *state) noexcept nogil:
+    """The digest for `counter`, as five words in `state`."""
+    cdef uint8_t blocks[2 * CARP_SHA1_BLOCK]
+    if mac.blocks == 1:
+        memcpy(blocks, mac.tail, CARP_SHA1_BLOCK)
+    else:
+        memcpy(blocks, mac.tail, 2 * CARP_SHA1_BLOCK)
+    memcpy(blocks + mac.counter, counter, COUNTER_LENGTH)
+    memcpy(state, mac.state, sizeof(mac.state))
+    carp_sha1_block(state, blocks, mac.blocks)
+    _outer(key, state)
+
+
+cdef inline const key_t *_key(const auth_t *auth, int dialect) noexcept nogil:
+    """The key for a dialect, NULL when that is not in use here."""
+    cdef int index
+    if dialect == AUTH_NONE:
+        dialect = auth_choose(auth)
+    for index in range(auth.key_count):
+        if auth.keys[index].dialect == dialect:
+            return &auth.keys[index]
+    return NULL
+
+
+# Set-up
+
+cdef void auth_clear(auth_t *auth) noexcept nogil:
+    """Forgets everything, in a way that the compiler cannot leave out."""
+    pycarp_wipe(auth, sizeof(auth_t))
+
+
+cdef void auth_prepare(auth_t *auth, uint8_t vhid) noexcept nogil:
+    """Begins the set-up: then the keys, then the variants, N's and F's way first."""
+    auth_clear(auth)
+    auth.vhid = vhid
+
+
+cdef void auth_add_key(auth_t *auth, int dialect, const uint8_t *key) noexcept nogil:
+    """`key` has KEY_BYTES; the caller wipes it. At most AUTH_KEYS times."""
+    cdef key_t *added = &auth.keys[auth.key_count]
+    cdef uint8_t pad[CARP_SHA1_BLOCK]
+    cdef int index
+    added.dialect = <uint8_t> dialect
+    memset(pad, 0x36, CARP_SHA1_BLOCK)
+    for index in range(KEY_BYTES):
+        pad[index] ^= key[index]
+    carp_sha1_init(added.inner)
+    carp_sha1_block(added.inner, pad, 1)
+    for index in range(CARP_SHA1_BLOCK):
+        pad[index] ^= 0x36 ^ 0x5C
+    carp_sha1_init(added.outer)
+    carp_sha1_block(added.outer, pad, 1)
+    pycarp_wipe(pad, sizeof(pad))
+    auth.key_count += 1
+
+
+cdef void auth_add_variant(auth_t *auth, const uint8_t *addresses, size_t length) noexcept nogil:
+    """The addresses as the digest covers them. At most AUTH_VARIANTS times, after the last key."""
+    cdef mac_t *mac
+    cdef uint8_t block[CARP_SHA1_BLOCK]
+    cdef const uint8_t *rest
+    cdef size_t used, taken, left
+    cdef int index
+    for index in range(auth.key_count):
+        mac = &auth.keys[index].macs[auth.variant_count]
+        memcpy(mac.state, auth.keys[index].inner, sizeof(mac.state))
+        block[0] = 2
+        block[1] = 1
+        block[2] = auth.vhid
+        used, rest, left = 3, addresses, length
+        while used + left >= CARP_SHA1_BLOCK:
+            taken = CARP_SHA1_BLOCK - used
+            memcpy(block + used, rest, taken)
+            carp_sha1_block(mac.state, block, 1)
+            rest += taken
+            left -= taken
+            used = 0
+        memcpy(mac.tail, block, used)
+        if left:
+            memcpy(mac.tail + used, rest, left)
+        used += left
+        mac.counter = <uint8_t> used
+        # The counter, one byte that ends the message, and its length in 8 bytes.
+        mac.blocks = 1 if used + COUNTER_LENGTH + 9 <= CARP_SHA1_BLOCK else 2
+        _close(mac.tail, used + COUNTER_LENGTH, mac.blocks, CARP_SHA1_BLOCK + 3 + length + COUNTER_LENGTH)
+    auth.variant_count += 1
+
+
+# Per advert
+
+cdef int auth_choose(const auth_t *auth) noexcept nogil:
+    """The dialect to sign with: the one last heard, else the first there is."""
+    return auth.heard[auth.heard_count - 1] if auth.heard_count else auth.keys[0].dialect
+
+
+cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil:
+    """How many dialects the next advert is to be sent under; `dialects` (of AUTH_KEYS) says which."""
+    cdef int index
+    if auth.heard_count == 1:
+        dialects[0] = auth.heard[0]
+        return 1
+    for index in range(auth.key_count):
+        dialects[index] = auth.keys[index].dialect
+    return auth.key_count
+
+
+cdef bint auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil:
+    """Writes DIGEST_LENGTH bytes. False: that dialect is not in use here."""
+    cdef const key_t *key = _key(auth, dialect)
+    cdef uint32_t state[5]
+    if key == NULL:
+        return False
+    _mac(key, &key.macs[0], counter, state)
+    _store_words(digest, state)
+    return True
+
+
+cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil:
+    """The dialect under which the digest is right, or AUTH_NONE; remembers it as heard.
+
+    Every key and variant is tried and every word compared, whatever was found before: time tells nothing.
+    """
+    cdef int found = AUTH_NONE, index, variant
+    cdef uint32_t state[5]
+    cdef uint32_t difference
+    for index in range(auth.key_count):
+        for variant in range(auth.variant_count):
+            _mac(&auth.keys[index], &auth.keys[index].macs[variant], counter, state)
+            difference = state[0] ^ _load32(digest)
+            difference |= state[1] ^ _load32(digest + 4)
+            difference |= state[2] ^ _load32(digest + 8)
+            difference |= state[3] ^ _load32(digest + 12)
+            difference |= state[4] ^ _load32(digest + 16)
+            if difference == 0 and found == AUTH_NONE:
+                found = auth.keys[index].dialect
+    if found != AUTH_NONE:
+        _remember(auth, <uint8_t> found)
+    return found
+
+
+cdef inline void _remember(auth_t *auth, uint8_t dialect) noexcept nogil:
+    """Puts the dialect at the end of those heard."""
+    if auth.heard_count == 0:
+        auth.heard_count = 1
+    elif auth.heard[auth.heard_count - 1] != dialect and auth.heard_count < AUTH_KEYS:
+        auth.heard_count += 1
+    elif auth.heard[auth.heard_count - 1] != dialect:
+        auth.heard[0] = auth.heard[1]
+    auth.heard[auth.heard_count - 1] = dialect
+
+
+cdef bint auth_counter(
+    const auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
+) noexcept nogil:
+    """Writes COUNTER_LENGTH bytes: the tag, 24 bits of `nonce`, advbase and advskew. False: no such dialect here."""
+    cdef const key_t *key = _key(auth, dialect)
+    cdef uint8_t block[CARP_SHA1_BLOCK]
+    cdef uint8_t tag[DIGEST_LENGTH]
+    cdef uint32_t state[5]
+    if key == NULL:
+        return False
+    counter[3] = <uint8_t> (nonce >> 16)
+    counter[4] = <uint8_t> (nonce >> 8)
+    counter[5] = <uint8_t> nonce
+    counter[6] = advbase
+    counter[7] = advskew
+    memcpy(block, b"pycarp\x01", 7)
+    block[7] = auth.vhid
+    memcpy(block + 8, counter + 3, 5)
+    _close(block, 13, 1, CARP_SHA1_BLOCK + 13)
+    memcpy(state, key.inner, sizeof(state))
+    carp_sha1_block(state, block, 1)
+    _outer(key, state)
+    _store_words(tag, state)
+    memcpy(counter, tag, 3)
+    return True
+
+
+# Keys from passphrases
+
+cdef void _bsd_key(const uint8_t *secret, size_t length, uint8_t *key) noexcept nogil:
+    memset(key, 0, KEY_BYTES)
+    memcpy(key, secret, length if length < KEY_BYTES - 1 else KEY_BYTES - 1)
+
+
+cdef inline int _hexadecimal(uint8_t digit) noexcept nogil:
+    """The digit's value, -1 for what is none."""
+    if digit >= c"0" and digit <= c"9":
+        return digit - c"0"
+    digit |= 0x20
+    if digit >= c"a" and digit <= c"f":
+        return digit - c"a" + 10
+    return -1
+
+
+cdef bint _netbsd_key(const uint8_t *secret, size_t length, uint8_t *key) noexcept nogil:
+    """False: "0x" without proper hexadecimal."""
+    cdef size_t index, kept
+    cdef int end
+    memset(key, 0, KEY_BYTES)
+    if length >= 2 and secret[0] == c"0" and secret[1] | 0x20 == c"x":
+        secret += 2
+        length -= 2
+        if length == 0 or length & 1:
+            return False
+        for index in range(length):
+            if _hexadecimal(secret[index]) < 0:
+                return False
+        length >>= 1
+        kept = (length if length < KEY_BYTES else KEY_BYTES) - 1
+        for index in range(kept):
+            key[index] = <uint8_t> (_hexadecimal(secret[2 * index]) << 4 | _hexadecimal(secret[2 * index + 1]))
+    elif length:
+        memcpy(key, secret, (length if length < KEY_BYTES else KEY_BYTES) - 1)
+    for end in range(KEY_BYTES):
+        if key[end] == 0:
+            memset(key + end, 0, KEY_BYTES - end)
+            break
+    return True
+
+
+cdef inline size_t _significant(const uint8_t *key) noexcept nogil:
+    """How many bytes of the key are left without the zeros at its end."""
+    cdef size_t length = KEY_BYTES
+    while length and key[length - 1] == 0:
+        length -= 1
+    return length
+
+
+# The border
+
+cdef inline const uint8_t *_at(bytes data) noexcept:
+    return <const uint8_t *> PyBytes_AS_STRING(data)
+
+
+def bsd_key(passphrase: bytes) -> bytes:
+    """The key as OpenBSD, FreeBSD and UCarp make it: the first 19 bytes, padded with zeros to 20."""
+    cdef uint8_t key[KEY_BYTES]
+    cdef bytes secret = octets(passphrase)
+    _bsd_key(_at(secret), PyBytes_GET_SIZE(secret), key)
+    return key[:KEY_BYTES]
+
+
+def netbsd_key(passphrase: bytes) -> bytes | None:
+    """The key as NetBSD's ifconfig has made it since 2008: one byte short. None for "0x" without proper hexadecimal."""
+    cdef uint8_t key[KEY_BYTES]
+    cdef bytes secret = octets(passphrase)
+    return key[:KEY_BYTES] if _netbsd_key(_at(secret), PyBytes_GET_SIZE(secret), key) else None
+
+
+cdef class Authenticator:
+    """Authenticator(passphrase, vhid, addresses, dialect='auto')
+--
+
+    Signs and verifies the adverts of one virtual host.
+
+    `passphrase` is text (UTF-8) or bytes, "" or None for the zero key; `addresses` those of the virtual host, with or
+    without prefix length, in any order; `dialect` is "bsd", "netbsd", or "auto": both are understood, and the
+    signature follows what was heard. Passphrases under 8 bytes are "bsd" under "auto". From 20 bytes on both dialects
+    are one, called "bsd".
+
+    Raises `ConfigError`. Not safe to share between threads: `verify` remembers which dialects it met.
+    """
+
+    # In __cinit__, which runs once: no half-made object, and no second key in it.
+    def __cinit__(self, passphrase, vhid, addresses, dialect="auto"):
+        cdef bytes secret, variant
+        if isinstance(vhid, bool) or not isinstance(vhid, int) or not 1 <= vhid <= 255:
+            raise ConfigError(f"vhid {vhid!r} is not a number of 1-255", "vhid")
+        secret = _secret(passphrase)
+        auth_prepare(&self.auth, vhid)
+        _add_keys(&self.auth, secret, dialect)
+        for variant in _address_variants(addresses):
+            auth_add_variant(&self.auth, _at(variant), PyBytes_GET_SIZE(variant))
+
+    def __dealloc__(self):
+        auth_clear(&self.auth)
+
+    def __repr__(self):
+        return f"<Authenticator vhid {self.auth.vhid} {'+'.join(_names(&self.auth))}>"
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        """The dialects under which the next advert is to be sent, one frame each.
+
+        All that are known until a peer is heard, and again once peers of both were; the one last heard otherwise.
+        """
+        cdef uint8_t dialects[AUTH_KEYS]
+        cdef int index
+        return tuple([_DIALECTS[dialects[index]] for index in range(auth_dialects(&self.auth, dialects))])
+
+    def sign(self, counter: bytes | int, dialect: str | None = None) -> bytes:
+        """The 20-byte digest for an advert with this counter (8 bytes, or an integer below 2**64).
+
+        Without `dialect`: the one last heard, "bsd" when nobody was (or the fixed one).
+        """
+        cdef int chosen = _chosen(&self.auth, dialect)
+        cdef bytes octets8 = _counter(counter)
+        cdef uint8_t digest[DIGEST_LENGTH]
+        auth_sign(&self.auth, chosen, _at(octets8), digest)
+        return PyBytes_FromStringAndSize(<const char *> digest, DIGEST_LENGTH)
+
+    def verify(self, counter: bytes | int, digest: bytes) -> str | None:
+        """The dialect under which `digest` is right for `counter`, or None. Compares in constant time.
+
+        Accepts a digest with and without the link-local IPv6 addresses (OpenBSD leaves them out).
+        """
+        cdef bytes octets8 = _counter(counter)
+        cdef bytes octets20 = octets(digest)
+        cdef int found
+        if PyBytes_GET_SIZE(octets20) != DIGEST_LENGTH:
+            return None
+        found = auth_verify(&self.auth, _at(octets8), _at(octets20))
+        return None if found == AUTH_NONE else _DIALECTS[found]
+
+    def counter(self, advbase: int, advskew: int, nonce: int, dialect: str | None = None) -> bytes:
+        """The 8-byte counter of an advert of ours: a tag over nonce (24 bits), advbase and advskew, then those three.
+
+        Whoever has the key sees from the tag whether the header was altered, which the digest alone does not cover.
+        """
+        cdef uint32_t number = nonce & 0xFFFFFF
+        cdef bytes header = bytes((advbase, advskew))
+        cdef uint8_t counter[COUNTER_LENGTH]
+        auth_counter(&self.auth, _chosen(&self.auth, dialect), _at(header)[0], _at(header)[1], number, counter)
+        return PyBytes_FromStringAndSize(<const char *> counter, COUNTER_LENGTH)
+
+
+cdef list _names(const auth_t *auth):
+    cdef int index
+    return [_DIALECTS[auth.keys[index].dialect] for index in range(auth.key_count)]
+
+
+cdef int _chosen(const auth_t *auth, object dialect) except -2:
+    cdef list names
+    if dialect is None:
+        return auth_choose(auth)
+    names = _names(auth)
+    if dialect not in names:
+        raise ConfigError(f"dialect {dialect!r} is not in use here: {' and '.join(names)} is", "dialect")
+    return _DIALECTS.index(dialect)
+
+
+cdef bytes _secret(object passphrase):
+    """The passphrase as bytes: text in UTF-8, and what came from argv in another encoding as it stood there."""
+    if isinstance(passphrase, str):
+        try:
+            return passphrase.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            # Not chained: the codec's error carries the whole passphrase.
+            raise ConfigError("the passphrase has characters that no encoding knows", "passphrase") from None
+    if passphrase is None or isinstance(passphrase, bytes):
+        return bytes(passphrase or b"")
+    raise ConfigError("the passphrase is neither text nor bytes", "passphrase")
+
+
+cdef int _add_keys(auth_t *auth, bytes secret, object dialect) except -1:
+    cdef uint8_t bsd[KEY_BYTES]
+    cdef uint8_t netbsd[KEY_BYTES]
+    cdef bint readable
+    cdef size_t length = PyBytes_GET_SIZE(secret)
+    try:
+        _bsd_key(_at(secret), length, bsd)
+        readable = _netbsd_key(_at(secret), length, netbsd)
+        if dialect == DIALECT_BSD:
+            auth_add_key(auth, AUTH_BSD, bsd)
+        elif dialect == DIALECT_NETBSD:
+            if not readable:
+                raise ConfigError(
+                    "NetBSD's ifconfig reads a passphrase that starts with 0x as hexadecimal bytes, and this one is "
+                    'not: give an even number of hexadecimal digits, or dialect "bsd"',
+                    "passphrase",
+                )
+            auth_add_key(auth, AUTH_NETBSD, netbsd)
+        elif dialect != "auto":
+            raise ConfigError(f"dialect {dialect!r} is unknown: give auto, bsd or netbsd", "dialect")
+        else:
+            auth_add_key(auth, AUTH_BSD, bsd)
+            # An embedded zero can empty the shortened key, or leave less of it than a guess needs.
+            if (
+                readable
+                and memcmp(bsd, netbsd, KEY_BYTES) != 0
+                and min(length, _significant(netbsd) + 1) >= AUTO_MINIMUM
+            ):
+                auth_add_key(auth, AUTH_NETBSD, netbsd)
+    finally:
+        pycarp_wipe(bsd, KEY_BYTES)
+        pycarp_wipe(netbsd, KEY_BYTES)
+    return 0
+
+
+cdef list _address_variants(object addresses):
+    """The addresses as the digest covers them: N's and F's way first, then O's, without link-local IPv6, if it
+    differs."""
+    cdef set ipv4 = set(), ipv6 = set(), link_local = set()
+    cdef bytes packed, full
+    for value in addresses:
+        try:
+            ip = ip_interface(value).ip
+        except ValueError:
+            raise ConfigError(f"{value!r} is not an IP address: give one like 10.13.37.42/24", "addresses") from None
+        packed = ip.packed
+        if ip.version == 4:
+            ipv4.add(packed)
+        elif packed[0] == 0xFE and packed[1] & 0xC0 == 0x80:
+            # The kernel keeps a scope in bytes 2 and 3 and clears it before it hashes.
+            link_local.add(packed[:2] + b"\0\0" + packed[4:])
+        else:
+            ipv6.add(packed)
+    full = b"".join(sorted(ipv4)) + b"".join(sorted(ipv6 | link_local))
+    return [full, b"".join(sorted(ipv4)) + b"".join(sorted(ipv6))] if link_local else [full]
+
+
+cdef bytes _counter(object value):
+    if isinstance(value, int):
+        if not 0 <= value < 1 << 64:
+            raise ValueError(f"counter {value} is out of range: give 0 to 2**64-1")
+        return value.to_bytes(8, "big")
+    if len(value) != COUNTER_LENGTH:
+        raise ValueError(f"a counter has 8 bytes, not {len(value)}")
+    return value if type(value) is bytes else bytes(value)

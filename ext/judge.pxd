@@ -1,0 +1,86 @@
+# cython: language_level=3
+"""The input path without Python objects: from the bytes of a frame to a verdict, counted on the way."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
+
+from .auth cimport auth_t
+from .packet cimport advert_t, datagram_t
+
+
+# The counters, in the order of stats.Stats.
+cdef enum:
+    COUNT_IPACKETS
+    COUNT_IPACKETS6
+    COUNT_BADIF
+    COUNT_BADTTL
+    COUNT_HDROPS
+    COUNT_BADSUM
+    COUNT_BADVER
+    COUNT_BADLEN
+    COUNT_BADAUTH
+    COUNT_BADVHID
+    COUNT_BADADDRS
+    COUNT_OPACKETS
+    COUNT_OPACKETS6
+    COUNT_ONOMEM
+    COUNT_OSTATES
+    COUNT_PREEMPT
+    COUNTERS
+    # What a verdict may be besides one of the counters.
+    VERDICT_VALID = COUNTERS
+    VERDICT_IGNORED
+    VERDICT_ALLOW
+    VERDICT_UNVERIFIED  # all is well but for the digest, which the seat has no auth_t to look at
+
+
+cdef struct address_t:
+    uint8_t length  # 4 or 16
+    uint8_t octets[16]
+
+
+cdef struct addresses_t:
+    address_t *items
+    size_t count
+
+
+cdef struct seat_t:
+    # What the input path knows of one virtual host.
+    auth_t *auth  # NULL: the caller verifies
+    addresses_t addresses
+    uint8_t mac[6]
+    bint has_mac
+    uint8_t state
+    uint64_t counters[COUNTERS]
+
+
+cdef struct judge_t:
+    seat_t *seats[256]  # by vhid
+    uint8_t seated[256]  # the vhids that have one, in no order
+    int seat_count
+    addresses_t addresses  # of the carpdev
+    addresses_t broadcasts
+    uint8_t mac[6]
+    bint has_mac
+    bint allow
+    uint64_t unclaimed[COUNTERS]
+
+
+cdef struct verdict_t:
+    # The pointers in here are into the frame.
+    int counter  # COUNT_..., or VERDICT_...
+    int dialect  # of a valid advert: AUTH_BSD or AUTH_NETBSD
+    bint has_advert  # whether `datagram` and `advert` are filled in
+    datagram_t datagram
+    advert_t advert
+
+
+cdef void judge_frame(judge_t *judge, const uint8_t *frame, size_t length, verdict_t *verdict) noexcept nogil
+cdef void judge_sent(judge_t *judge, uint8_t vhid, uint8_t family) noexcept nogil
+
+
+cdef class Judge:
+    cdef judge_t judge_
+    cdef list _authenticators  # by vhid; keeps alive what the seats point to
+    cdef seat_t *_seat(self, object vhid) except NULL
+    cdef void _count_unverified(self, verdict_t *verdict, object dialect)

@@ -1,0 +1,148 @@
+# cython: language_level=3
+"""The state machine without Python objects: a struct, and step functions that write down what is to be done.
+
+Every step takes `now`, 0 to MACHINE_NOW_LIMIT - 1, and an `actions_t` that it fills anew. It returns 0, or -1 when the
+injected source of randomness failed: then the machine is as it was before, and there are no actions.
+"""
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
+
+
+cdef enum:
+    STATE_INIT = 0
+    STATE_BACKUP = 1
+    STATE_MASTER = 2
+
+# In the order of protocol.Reason.
+cdef enum:
+    REASON_STARTED
+    REASON_STOPPED
+    REASON_LINK_DOWN
+    REASON_LINK_UP
+    REASON_MASTER_DOWN
+    REASON_BOWOUT
+    REASON_TOO_SLOW
+    REASON_PREEMPT
+    REASON_BETTER
+    REASON_TIE
+    REASON_FORCED
+
+cdef enum:
+    ACTION_SEND_ADVERT
+    ACTION_ANNOUNCE
+    ACTION_TAKE
+    ACTION_DROP
+    ACTION_TRANSITION
+    ACTION_SUPPRESS
+    ACTION_FAMILY_SILENT
+
+cdef enum:
+    # The most that one step can ask for is five: stop, of a MASTER in every kind of trouble.
+    MACHINE_ACTIONS = 8
+
+cdef enum:
+    # Indexes of the families' timers.
+    MACHINE_IPV4 = 0
+    MACHINE_IPV6 = 1
+
+cdef enum:
+    PEER_NOBODY = 0
+    PEER_OPAQUE = 255
+
+
+cdef struct peer_t:
+    # Who an advert claims to come from. The machine hands it on and looks at nothing in it.
+    uint8_t family  # 4, 6, PEER_NOBODY, or PEER_OPAQUE: whatever the caller means by it
+    uint8_t address[16]
+
+
+cdef struct action_t:
+    int64_t at  # of a transition
+    peer_t peer  # of a transition
+    uint8_t kind
+    uint8_t advbase, advskew  # of an advert to send
+    uint8_t before, after, reason  # of a transition
+    uint8_t family  # that is silent
+    int8_t by  # of a suppression
+
+
+cdef struct actions_t:
+    int count
+    action_t items[MACHINE_ACTIONS]
+
+
+cdef struct machine_config_t:
+    uint8_t advbase
+    uint8_t advskew
+    bint preempt
+    bint runnable  # administratively up, and there are addresses
+
+
+# A whole number of 0 to bound - 1, or -1 for a failure.
+ctypedef int64_t (*machine_draw_t)(void *context, int64_t bound) noexcept nogil
+
+
+cdef struct machine_t:
+    machine_config_t config
+    machine_draw_t draw  # NULL: the generator below
+    void *context  # for draw
+    uint64_t seed  # the generator's state
+    int64_t demotion
+    int64_t send_errors
+    int64_t send_successes
+    # Timers, in ns; MACHINE_NEVER when they do not run.
+    int64_t advert_due
+    int64_t down_due
+    int64_t takeover_due
+    int64_t recovery_due
+    int64_t family_due[2]
+    bint overdue[2]
+    uint8_t state
+    uint8_t takeover_reason
+    peer_t peer  # whose advert the planned takeover answers
+    bint started
+    bint link
+    bint link_suppressed
+
+
+cdef extern from *:
+    """
+    #define MACHINE_NEVER INT64_MAX
+    #define MACHINE_NOW_LIMIT (INT64_C(1) << 62)
+    """
+    const int64_t MACHINE_NEVER
+    const int64_t MACHINE_NOW_LIMIT
+
+
+cdef void machine_init(
+    machine_t *machine, const machine_config_t *config, machine_draw_t draw, void *context, uint64_t seed
+) noexcept nogil
+
+cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil
+cdef uint8_t machine_advskew(const machine_t *machine) noexcept nogil
+cdef int64_t machine_interval(const machine_t *machine) noexcept nogil
+cdef int64_t machine_master_down(const machine_t *machine) noexcept nogil
+
+cdef int machine_start(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
+cdef int machine_stop(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
+cdef int machine_link(machine_t *machine, bint up, int64_t now, actions_t *actions) noexcept nogil
+cdef int machine_receive(
+    machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,
+    actions_t *actions,
+) noexcept nogil
+cdef int machine_timeout(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
+cdef int machine_demote(machine_t *machine, int32_t by, int64_t now, actions_t *actions) noexcept nogil
+cdef int machine_sent(machine_t *machine, bint ok, int64_t now, actions_t *actions) noexcept nogil
+cdef int machine_force(machine_t *machine, uint8_t state, int64_t now, actions_t *actions) noexcept nogil
+cdef int machine_reconfigure(
+    machine_t *machine, const machine_config_t *config, int64_t now, actions_t *actions
+) noexcept nogil
+
+
+cdef class Machine:
+    cdef machine_t machine
+    cdef object _config
+    cdef object _random
+    cdef object _peer
+    cdef object _error
+    cdef list _carry(self, int outcome, const actions_t *actions, object source)
