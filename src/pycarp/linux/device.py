@@ -38,8 +38,9 @@ _RTN_UNICAST, _RTM_F_CLONED = 1, 0x200
 class Device:
     """One virtual host on its carpdev. `take`, `renew` and `drop` are batches of netlink requests, ready to send.
 
-    `mute` is that part of `drop` which is quick: where several virtual hosts drop at once, it goes out for all of them
-    first, so that none waits for the links of the others.
+    The last `essential` requests of `take` decide whether it succeeded: without a route of ours, answers still leave
+    by the host's own. `mute` is that part of `drop` which is quick: where several virtual hosts drop at once, it goes
+    out for all of them first, so that none waits for the links of the others.
 
     `index` is the interface that carries the addresses: the macvlan called `name`, or the carpdev. `lifetime` is the
     seconds after which the kernel removes taken addresses unless they are renewed; None is never. The caller holds the
@@ -54,6 +55,7 @@ class Device:
         self.index = 0
         self.take = self.renew = self.drop = b""
         self.mute: tuple[bytes, ...] = ()
+        self.essential = 0
         self._mark: Mark | None = None
 
     @property
@@ -97,18 +99,24 @@ class Device:
         silent = [request for one, request in delete.items() if one.version == 4]
         self.renew = netlink.batch(*add)
         self.mute = tuple(silent)
+        self.essential = len(add)
         if self.host.mac == "interface":
             self.take, self.drop = self.renew, netlink.batch(*delete.values())
             return
         # While the link is down the addresses are mute, and taking it down needs milliseconds of the kernel. An IPv4
         # address goes in silence, so it goes first; to remove an IPv6 address from a link that is up would send
         # multicast reports from the virtual MAC, so it goes last.
+        up = messages.link_state(self.index, True)
+        self.essential += 1
         self.take = netlink.batch(
-            *add,
-            messages.link_state(self.index, True),
+            # The ways out come before the addresses, or the first answers would leave by the carpdev with its MAC.
+            up,
             *self._routes(),
             # They are there since setup, unless somebody (systemd-networkd, for one) swept away what was not its own.
             *(self._rule(messages.add_rule, one.ip) for one in addresses),
+            *add,
+            # Once more, for its outcome to stand among the essential ones; the kernel has nothing to do.
+            up,
         )
         others = [request for one, request in delete.items() if one.version == 6]
         self.drop = netlink.batch(*silent, messages.link_state(self.index, False), *others)
@@ -307,7 +315,11 @@ class Device:
                 subnets[one.network] = None
         requests = [messages.add_route(self.index, one, self.table, OWN_PROTOCOL) for one in subnets]
         for network, gateway in self._gateways()[:_ROUTES]:
-            requests.append(messages.add_route(self.index, network, self.table, OWN_PROTOCOL, gateway))
+            # IPv6 holds "onlink" against the main table, where the gateway is on the carpdev, and refuses; but it finds
+            # the gateway through the subnets above.
+            near = any(gateway in subnet for subnet in subnets) or (gateway.version == 6 and gateway.is_link_local)
+            onlink = gateway.version == 4 or not near
+            requests.append(messages.add_route(self.index, network, self.table, OWN_PROTOCOL, gateway, onlink=onlink))
         return requests
 
     def _gateways(self) -> list[tuple[Network, Address]]:

@@ -10,6 +10,7 @@ from typing import Self
 from ..errors import InterfaceError
 from .interfaces import Interface
 
+_ASKERS = 128
 _CREDENTIALS = struct.Struct("=iII")
 
 
@@ -24,8 +25,8 @@ class VirtualHostLock:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.bind(_name(carpdev.index, vhid))
-            # Others connect to learn who holds it; nobody ever accepts.
-            self._socket.listen(1)
+            # Others connect to learn who holds it; nobody ever accepts, so there is room for many who ask.
+            self._socket.listen(_ASKERS)
         except OSError as error:
             self._socket.close()
             if error.errno != errno.EADDRINUSE:
@@ -57,7 +58,7 @@ def held(carpdev: int, vhid: int) -> bool:
 
 
 def holder(carpdev: int, vhid: int) -> int:
-    """The process that runs the virtual host; 0 where that cannot be told (none, or one of a foreign PID namespace)."""
+    """The process that runs the virtual host; 0 where that cannot be told (none, one of a foreign PID namespace)."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as asking:
         try:
             asking.connect(_name(carpdev, vhid))

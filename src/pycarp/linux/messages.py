@@ -13,14 +13,20 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from types import SimpleNamespace
 from typing import Any
 
+from .netlink import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELRULE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+    RTM_NEWRULE,
+    RTM_SETLINK,
+)
+
 Interface = IPv4Interface | IPv6Interface
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
-RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 
 _REQUEST, _ACK = 0x1, 0x4
 _REPLACE, _EXCLUSIVE, _CREATE = 0x100, 0x200, 0x400
@@ -186,8 +192,13 @@ def delete_address(index: int, address: Interface) -> bytes:
 # Routes and rules
 
 
-def add_route(index: int, network: Network, table: int, protocol: int, gateway: Address | None = None) -> bytes:
-    """Add or replace a route through the interface: on the link, or by a gateway whose link is not questioned."""
+def add_route(
+    index: int, network: Network, table: int, protocol: int, gateway: Address | None = None, *, onlink: bool = False
+) -> bytes:
+    """Add or replace a route through the interface: on the link, or by a gateway.
+
+    `onlink` spares the gateway the question whether it is on the link.
+    """
     attrs: list[tuple[str, Any]] = [("RTA_TABLE", table), ("RTA_OIF", index)]
     if network.prefixlen:
         attrs.append(("RTA_DST", str(network.network_address)))
@@ -205,25 +216,7 @@ def add_route(index: int, network: Network, table: int, protocol: int, gateway: 
         proto=protocol,
         scope=_SCOPE_LINK if gateway is None and network.version == 4 else _SCOPE_UNIVERSE,
         type=_RTN_UNICAST,
-        flags=_RTNH_F_ONLINK if gateway is not None else 0,
-    )
-
-
-def delete_route(index: int, network: Network, table: int) -> bytes:
-    attrs: list[tuple[str, Any]] = [("RTA_TABLE", table), ("RTA_OIF", index)]
-    if network.prefixlen:
-        attrs.append(("RTA_DST", str(network.network_address)))
-    return _encode(
-        _classes().route(),
-        RTM_DELROUTE,
-        _ACK,
-        attrs,
-        family=_family(network.version),
-        dst_len=network.prefixlen,
-        table=table if table < 256 else 0,
-        # Any scope: the kernel compares it, and RT_SCOPE_NOWHERE matches all.
-        scope=255,
-        type=_RTN_UNICAST,
+        flags=_RTNH_F_ONLINK if onlink else 0,
     )
 
 

@@ -119,12 +119,21 @@ class Host(Namespace):
         self.address = str(address.ip)
         self.address6 = "" if address6 is None else str(address6.ip)
         self.mac = bytes((2, 0, 0, 0, 0, number))
+        self._pingers: list[Pinger] = []
         super().__init__()
 
     def ping(self, address: str, interval: float = 0.01) -> Pinger:
-        """A `Pinger` that asks from this host; stop it yourself."""
+        """A `Pinger` that asks from this host, until it is stopped or the host closed."""
         with self.enter():
-            return Pinger(address, interval)
+            pinger = Pinger(address, interval)
+        self._pingers.append(pinger)
+        return pinger
+
+    def close(self) -> None:
+        for pinger in self._pingers:
+            pinger.stop()
+        self._pingers.clear()
+        super().close()
 
 
 class Lab:
@@ -154,6 +163,9 @@ class Lab:
                     # The switch itself has nothing to say; a querier needs a link-local address.
                     sysctl.try_write("ipv6/conf/all/disable_ipv6", 1)
                     sysctl.try_write("ipv6/conf/default/disable_ipv6", 1)
+                for tables in ("iptables", "ip6tables", "arptables"):
+                    # On by default where the module is loaded: it would drop what the tests forge.
+                    sysctl.try_write(f"bridge/bridge-nf-call-{tables}", 0)
                 with netlink.RouteSocket() as route:
                     route.request(messages.add_bridge("switch", snooping))
                     self._bridge = socket.if_nametoindex("switch")

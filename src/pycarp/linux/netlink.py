@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
@@ -45,6 +45,8 @@ _ERROR = struct.Struct("=i")
 WORD = struct.Struct("=I")
 _RECEIVE = 1 << 17
 _DUMP_ATTEMPTS = 5
+_PART = 128
+"""An acknowledgement weighs some 800 bytes in a receive buffer of usually 208 KiB; one that does not fit is lost."""
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
@@ -89,6 +91,19 @@ def dump_request(kind: int, family: int = 0) -> bytes:
     return HEADER.pack(HEADER.size + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0) + body
 
 
+def _parts(requests: bytes) -> Iterator[tuple[bytes, int]]:
+    """Cut a batch between requests: (part, how many requests are in it)."""
+    start = at = count = 0
+    for _kind, _flags, _sequence, payload in messages(requests):
+        at += (HEADER.size + len(payload) + 3) & ~3
+        count += 1
+        if count == _PART:
+            yield requests[start:at], count
+            start, count = at, 0
+    if count:
+        yield requests[start:at], count
+
+
 class RouteSocket:
     """A socket in the network namespace that the calling thread is in now; it stays there.
 
@@ -119,18 +134,21 @@ class RouteSocket:
         return self._socket.fileno()
 
     def execute(self, requests: bytes) -> list[OSError | None]:
-        """Send a batch in one call and return the outcome of each request, in order. All must ask for an ack."""
-        count = sum(1 for _ in messages(requests))
-        outcome: list[OSError | None] = [None] * count
-        if not count:
-            return outcome
-        self._socket.send(requests)
-        missing = count
-        while missing:
-            for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE)):
-                if kind == NLMSG_ERROR and 1 <= sequence <= count:
-                    outcome[sequence - 1] = _error(flags, payload)
-                    missing -= 1
+        """Send a batch and return the outcome of each request, in order. All must ask for an ack.
+
+        One send call for as many as the socket can hold acknowledgements of, which is enough for most.
+        """
+        outcome: list[OSError | None] = []
+        for part, count in _parts(requests):
+            first = len(outcome)
+            outcome += [None] * count
+            self._socket.send(part)
+            missing = count
+            while missing:
+                for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE)):
+                    if kind == NLMSG_ERROR and first < sequence <= first + count:
+                        outcome[sequence - 1] = _error(flags, payload)
+                        missing -= 1
         return outcome
 
     def request(self, *requests: bytes) -> None:

@@ -79,6 +79,11 @@ class Pinger:
         """The longest time without an answer, in nanoseconds; up to one interval more than the address was away."""
         return max((end - start for start, end in self.outages(0)), default=0)
 
+    def requests(self) -> list[tuple[int, int | None]]:
+        """When each request was sent, and when it was answered, if it was."""
+        answers = self._answers.copy()
+        return [(sent, answers.get(number)) for number, sent in enumerate(self._sent.copy())]
+
     def outages(self, longer_than: float | None = None) -> list[tuple[int, int]]:
         """(start, end) of every time without an answer that was longer than so many seconds; default: three intervals.
 

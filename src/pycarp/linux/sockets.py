@@ -7,6 +7,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP
 
@@ -15,7 +16,7 @@ FRAME_LIMIT = (1 << 16) + 64
 
 _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 _SOL_PACKET = 263
-_PACKET_ADD_MEMBERSHIP, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 1, 20, 23
+_PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 1, 6, 20, 23
 _PACKET_MR_MULTICAST = 0
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _RECEIVE_BUFFER = 4 << 20
@@ -148,3 +149,22 @@ def _attach(opened: socket.socket) -> None:
     program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _FILTER)
     memory = ctypes.create_string_buffer(program, len(program))
     opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_FILTER), ctypes.addressof(memory)))
+
+
+@dataclass(slots=True)
+class Sockets:
+    """The descriptors of one carpdev: one that receives, one that sends, and those that only hold multicast
+    memberships."""
+
+    receive: socket.socket
+    send: socket.socket
+    memberships: tuple[socket.socket, ...] = ()
+
+    def losses(self) -> int:
+        """How many frames found no room since this was asked last (PACKET_STATISTICS)."""
+        statistics = self.receive.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        return int(struct.unpack("=II", statistics)[1])
+
+    def close(self) -> None:
+        for one in (self.receive, self.send, *self.memberships):
+            one.close()

@@ -105,13 +105,14 @@ class AddressWriter:
                 index = next((one for one, what in self._waiting.items() if what == "drop"), next(iter(self._waiting)))
                 what = self._waiting.pop(index)
                 requests: bytes = getattr(self._devices[index], what)
+                counted = self._devices[index].essential if what == "take" else None
                 mute = self._mute() if what == "drop" else b""
                 self._busy = index
             started = time.monotonic_ns()
             if mute:
                 # What fails here is tried again, and reported, by each one's own drop.
                 self._execute(mute, frozenset())
-            error = self._execute(requests, _FINE[what])
+            error = self._execute(requests, _FINE[what], counted)
             finished = time.monotonic_ns()
             try:
                 self._on_done(index, what, error, started, finished)
@@ -124,7 +125,8 @@ class AddressWriter:
         waiting = [self._devices[index].mute for index, what in self._waiting.items() if what == "drop"]
         return netlink.batch(*itertools.chain.from_iterable(waiting))
 
-    def _execute(self, requests: bytes, fine: frozenset[int]) -> OSError | None:
+    def _execute(self, requests: bytes, fine: frozenset[int], counted: int | None = None) -> OSError | None:
+        """Send a batch; the first error that is not fine among the last so many requests, or all."""
         try:
             outcome = self._route.execute(requests)
         except OSError as error:
@@ -132,7 +134,8 @@ class AddressWriter:
                 # What the acknowledgements said is lost; a fresh socket keeps them apart from the next order's.
                 self._reopen()
             return error
-        return next((error for error in outcome if error is not None and error.errno not in fine), None)
+        considered = outcome[-counted:] if counted else outcome
+        return next((error for error in considered if error is not None and error.errno not in fine), None)
 
     def _reopen(self) -> None:
         fresh = netlink.RouteSocket()

@@ -1,0 +1,142 @@
+"""A LAN of bare machines on simulated time: adverts arrive after a delay, nothing else happens. For the elections."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pycarp import VirtualHost
+from pycarp._impl import Implementation
+from pycarp.abc import Machine
+from pycarp.protocol import Advert, Drop, SendAdvert, State, Take, Transition
+
+NS = 1_000_000_000
+
+
+def heard(advbase: int, advskew: int, source: str = "10.13.37.12", family: int = 4, vhid: int = 101) -> Advert:
+    """A valid advert, as the machine sees it: the judge has seen to the rest."""
+    return Advert(
+        family=family,
+        source=source,
+        destination="224.0.0.18" if family == 4 else "ff02::12",
+        source_mac=bytes.fromhex("00005e000165"),
+        version=2,
+        type=1,
+        vhid=vhid,
+        advskew=advskew,
+        authlen=7,
+        demotion=0,
+        advbase=advbase,
+        counter=bytes(8),
+        digest=bytes(20),
+    )
+
+
+@dataclass
+class Node:
+    machine: Machine
+    source: str
+    alive: bool = True
+    holds: bool = False
+    transitions: list[Transition] = field(default_factory=list)
+
+
+@dataclass(order=True)
+class _Arrival:
+    at: int
+    number: int
+    to: Node = field(compare=False)
+    advert: Advert = field(compare=False)
+
+
+class Lan:
+    """`Lan(impl, configs, seed, delay)`: one node each; `delay(random)` draws the ns that one advert takes to one node.
+
+    `masters` records (time, how many nodes were MASTER) whenever that number changed.
+    """
+
+    def __init__(
+        self,
+        impl: Implementation,
+        configs: Sequence[VirtualHost],
+        seed: int = 0,
+        delay: Callable[[random.Random], int] = lambda _: 0,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.delay = delay
+        self.now = 0
+        self.masters: list[tuple[int, int]] = [(0, 0)]
+        self.nodes = [
+            Node(impl.machine.Machine(config, self.random.randrange), f"10.13.37.{11 + number}")
+            for number, config in enumerate(configs)
+        ]
+        self._wire: list[_Arrival] = []
+        self._numbers = itertools.count()
+
+    def start(self) -> None:
+        for node in self.nodes:
+            self.carry_out(node, node.machine.start(self.now))
+
+    def carry_out(self, node: Node, actions: list[Any]) -> None:
+        for action in actions:
+            if isinstance(action, SendAdvert):
+                self._send(node, action)
+            elif isinstance(action, Take):
+                node.holds = True
+            elif isinstance(action, Drop):
+                node.holds = False
+            elif isinstance(action, Transition):
+                node.transitions.append(action)
+        count = sum(n.alive and n.machine.state is State.MASTER for n in self.nodes)
+        if count != self.masters[-1][1]:
+            self.masters.append((self.now, count))
+
+    def _send(self, node: Node, action: SendAdvert) -> None:
+        for family in node.machine.config.families:
+            advert = heard(action.advbase, action.advskew, node.source, family)
+            for other in self.nodes:
+                if other is not node:
+                    at = self.now + self.delay(self.random)
+                    heapq.heappush(self._wire, _Arrival(at, next(self._numbers), other, advert))
+
+    def kill(self, node: Node) -> None:
+        """Power off: it neither hears nor speaks any more."""
+        node.alive = False
+        self.carry_out(node, [])
+
+    def lose(self) -> None:
+        """What is on its way arrives nowhere."""
+        self._wire.clear()
+
+    def run(self, until: int) -> None:
+        """Everything that happens up to `until`, in its order."""
+        while True:
+            arrival = self._wire[0].at if self._wire else until + 1
+            waiting = [(n.machine.deadline, i) for i, n in enumerate(self.nodes) if n.alive]
+            deadline, index = min(((at, i) for at, i in waiting if at is not None), default=(until + 1, 0))
+            if min(arrival, deadline) > until:
+                break
+            if arrival <= deadline:
+                event = heapq.heappop(self._wire)
+                self.now = event.at
+                if event.to.alive:
+                    self.carry_out(event.to, event.to.machine.receive(event.advert, event.advert.source, self.now))
+            else:
+                self.now = max(self.now, deadline)
+                self.carry_out(self.nodes[index], self.nodes[index].machine.timeout(self.now))
+        self.now = until
+
+    @property
+    def state(self) -> list[State]:
+        return [node.machine.state for node in self.nodes]
+
+    @property
+    def leaderless_again(self) -> int:
+        """How often all masters were lost again after there was one: the rounds beyond the first."""
+        counts = [count for _, count in self.masters]
+        first = next((i for i, count in enumerate(counts) if count), len(counts))
+        return counts[first:].count(0)

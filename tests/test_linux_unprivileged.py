@@ -1,0 +1,43 @@
+"""The same as root of a user namespace only, as an ordinary user has it: no privilege outside, smaller buffers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pycarp.linux import namespaces
+
+pytestmark = pytest.mark.wire
+
+_TESTS = Path(__file__).parent
+_CHOSEN = (
+    "test_linux_device.py::test_a_backup_neither_answers_nor_sends",
+    "test_linux_device.py::test_a_master_answers_from_the_virtual_mac_alone",
+    "test_linux_device.py::test_teardown_leaves_the_host_as_it_was_and_may_be_repeated",
+    "test_linux_device.py::test_a_start_after_a_crash_removes_what_the_former_run_left_and_only_that",
+    "test_linux_device.py::test_the_interfaces_own_mac",
+    "test_linux_lock.py::test_a_second_holder_is_told_who_the_first_is",
+    "test_linux_sockets.py",
+    "test_linux_watch.py::test_an_overrun_is_told_and_the_watch_goes_on",
+    "test_linux_writer.py::test_take_renew_and_drop",
+)
+
+
+def test_the_machine_works_for_an_ordinary_user() -> None:
+    probe = subprocess.run(namespaces._unshared(["true"]), capture_output=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip("user namespaces are forbidden here")
+    inside = [
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(_TESTS.parent / "pyproject.toml")),
+        *("--rootdir", str(_TESTS.parent)),
+        *(str(_TESTS / one) for one in _CHOSEN),
+    ]
+    done = subprocess.run(
+        namespaces._unshared(inside), capture_output=True, text=True, timeout=110, check=False, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout and "passed" in done.stdout
