@@ -1,4 +1,4 @@
-"""The only place that chooses between the two implementations of packet, judge, auth and machine.
+"""The only place that chooses between the two implementations of packet, judge, auth, machine and runtime.
 
 ``PYCARP_IMPL`` asks for one: ``native`` or ``python``. Without it, native where it was built, python otherwise. What
 was asked for and is missing is an error, never a silent fallback.
@@ -16,6 +16,8 @@ from .errors import ImplementationError
 if TYPE_CHECKING:
     from . import abc
 
+    current: Implementation
+
 _PACKAGES = {"native": "_native", "python": "_python"}
 _MODULES = ("packet", "judge", "auth", "machine")
 
@@ -30,21 +32,24 @@ class Implementation:
     auth: abc.AuthModule
     machine: abc.MachineModule
 
+    @property
+    def runtime(self) -> type[abc.Runtime]:
+        """The runtime, which exists on Linux only and is imported only by those who run an engine."""
+        runtime: type[abc.Runtime] = _import(self.name, "runtime").Runtime
+        return runtime
+
 
 def load(name: str) -> Implementation:
     """The implementation called `name`, "native" or "python"; raises `ImplementationError` if it cannot be had."""
     if name not in _PACKAGES:
         raise ImplementationError(f"implementation {name!r} is unknown: PYCARP_IMPL takes native or python")
     try:
-        modules: list[Any] = [
-            importlib.import_module(f".{_PACKAGES[name]}.{module}", __package__) for module in _MODULES
-        ]
+        return Implementation(name, *(_import(name, module) for module in _MODULES))
     except ImportError as error:
         raise ImplementationError(
             f"implementation {name!r} is not there ({error}): reinstall pycarp with a C compiler and "
             "PYCARP_REQUIRE_EXTENSIONS=1, or set PYCARP_IMPL=python"
         ) from error
-    return Implementation(name, *modules)
 
 
 def choose() -> Implementation:
@@ -58,4 +63,14 @@ def choose() -> Implementation:
         return load("python")
 
 
-current = choose()
+def _import(name: str, module: str) -> Any:
+    return importlib.import_module(f".{_PACKAGES[name]}.{module}", __package__)
+
+
+def __getattr__(name: str) -> Implementation:
+    # `current` is chosen when it is first asked for, so that a wrong PYCARP_IMPL is an error where somebody can say it.
+    if name != "current":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    chosen = choose()
+    globals()["current"] = chosen
+    return chosen

@@ -13,20 +13,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-from . import events
+from . import _impl, events
 from ._mailbox import Mailbox
-from ._python.runtime import Runtime, Sockets
-from .abc import IPAddress
+from .abc import IPAddress, Runtime
 from .config import Address, VirtualHost
 from .errors import CarpError, ConfigError
 from .linux.capabilities import require
 from .linux.device import Device
 from .linux.interfaces import Interface, choose_carpdev, read_interfaces, source_address
 from .linux.lock import VirtualHostLock
-from .linux.sockets import join_groups, receive_socket, send_socket
+from .linux.sockets import Sockets, join_groups, receive_socket, send_socket
 from .linux.watch import AddressNotice, LinkNotice, Watch
 from .plan import Plan, make_plan
+from .protocol import State
+
+Realtime = bool | Literal["auto"]
 
 _GLANCE = 0.5
 """Seconds between two looks at whether the program's main thread is still there."""
@@ -45,6 +48,7 @@ class Member:
     device: Device
     plan: Plan
     present: bool = True
+    bereft: bool = False
 
 
 class Steward:
@@ -53,7 +57,9 @@ class Steward:
     `emit` gets the events. Raises what the parts raise, with everything undone.
     """
 
-    def __init__(self, hosts: Iterable[VirtualHost], emit: Callable[[events.Event], None], allow: bool) -> None:
+    def __init__(
+        self, hosts: Iterable[VirtualHost], emit: Callable[[events.Event], None], allow: bool, realtime: Realtime
+    ) -> None:
         require("CAP_NET_ADMIN", "CAP_NET_RAW")
         self._emit = emit
         self._allow = allow
@@ -67,7 +73,7 @@ class Steward:
             undo.callback(self._mailbox.close)
             # The watch comes first, so that no change falls between the first look and the first notice.
             self._watch = undo.enter_context(contextlib.closing(Watch()))
-            self._runtime = undo.enter_context(contextlib.closing(Runtime(emit)))
+            self._runtime: Runtime = undo.enter_context(contextlib.closing(_impl.current.runtime(emit, realtime)))
             undo.callback(self._remove_all)
             interfaces = read_interfaces()
             for host, carpdev in self._choose(hosts, interfaces):
@@ -223,6 +229,8 @@ class Steward:
                     self._mark_dirty()
                 elif not all(member.present for member in self._members.values()):
                     self._mark_dirty()
+                elif not notice.present:
+                    self._notice_loss(notice.index)
             else:
                 self._mark_dirty()
 
@@ -230,26 +238,38 @@ class Steward:
         for member in self._members.values():
             if notice.index == member.carpdev.index and notice.present and member.present:
                 # The link's state goes straight to the machine; what else may have changed is read at leisure.
-                self._set_link(member, notice.up, notice.running)
-                if notice.mac != member.carpdev.mac or notice.name != member.carpdev.name:
+                renamed = notice.name != member.carpdev.name
+                member.carpdev = member.carpdev.replace(name=notice.name)
+                if not self._set_link(member, notice.up, notice.running) and renamed:
+                    self._tell_carpdev(member)
+                if renamed or notice.mac != member.carpdev.mac:
                     self._mark_dirty()
             elif notice.index in (member.carpdev.index, member.device.index) and not notice.present:
                 self._mark_dirty()
             elif not member.present:
+                self._mark_dirty()
+        if not notice.up:
+            self._notice_loss(notice.index)
+
+    def _notice_loss(self, index: int) -> None:
+        """A device went down or lost an address: ours to look at unless our own drop did that."""
+        for member in self._members.values():
+            if member.device.index == index and self._runtime.state(member.index) is State.MASTER:
                 self._mark_dirty()
 
     def _mark_dirty(self) -> None:
         if self._dirty_at is None:
             self._dirty_at = time.monotonic()
 
-    def _set_link(self, member: Member, up: bool, running: bool) -> None:
-        if (up, running) == (member.carpdev.up, member.carpdev.running):
-            return
+    def _set_link(self, member: Member, up: bool, running: bool) -> bool:
+        """Tell the machine if the link came or went; returns whether it did."""
         was = member.carpdev.up and member.carpdev.running
         member.carpdev = member.carpdev.replace(up=up, running=running)
-        if was != (up and running):
-            self._runtime.link(member.index, up and running)
-            self._tell_carpdev(member)
+        if was == (up and running):
+            return False
+        self._runtime.link(member.index, up and running)
+        self._tell_carpdev(member)
+        return True
 
     def _survey(self) -> None:
         """Compare every member with what is there now, and put right what differs."""
@@ -314,6 +334,24 @@ class Steward:
             member.plan = _plan(member.host, now, member.plan)
         self._runtime.replan(member.index, member.plan, member.device)
         if rebuilt:
+            self._runtime.retake(member.index)
+        else:
+            self._look_after(member, by_index[member.device.index])
+
+    def _look_after(self, member: Member, holder: Interface) -> None:
+        """Somebody took a MASTER's address away, or set its device down: take again.
+
+        Only what is missing at two looks in a row is: the first may have fallen between the decision to take and its doing.
+        """
+        there = {one.interface.ip for one in holder.addresses} if holder.up else set()
+        missing = not there.issuperset(one.ip for one in member.host.addresses)
+        if not missing or self._runtime.state(member.index) is not State.MASTER:
+            member.bereft = False
+        elif not member.bereft:
+            member.bereft = True
+            self._mark_dirty()
+        else:
+            member.bereft = False
             self._runtime.retake(member.index)
 
     # Other hosts than before

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from . import engine as _engine
 from .config import VirtualHost
 from .events import Event
 from .protocol import State
+from .stats import Measures
 
 if TYPE_CHECKING:
     from typing import Self
@@ -35,8 +36,9 @@ class Engine:
         on_event: Callable[[Event], object] | None = None,
         queue: int = 1024,
         allow: bool = True,
+        realtime: bool | Literal["auto"] = "auto",
     ) -> None:
-        self._engine = _engine.Engine(*hosts, on_event=on_event, queue=queue, allow=allow)
+        self._engine = _engine.Engine(*hosts, on_event=on_event, queue=queue, allow=allow, realtime=realtime)
         self._arrived: asyncio.Event | None = None
         self._stopping = False
         self._stopped = False
@@ -106,6 +108,10 @@ class Engine:
     async def stats(self, which: int | str) -> dict[str, int]:
         """See `pycarp.Engine.stats`."""
         return await self._call(lambda: self._engine.stats(which))
+
+    async def measures(self) -> Measures:
+        """See `pycarp.Engine.measures`."""
+        return await self._call(self._engine.measures)
 
     def state(self, which: int | str) -> State:
         """See `pycarp.Engine.state`; it waits for nothing."""

@@ -9,13 +9,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ._queue import EventQueue
 from .config import VirtualHost
 from .errors import ConfigError, EngineError
 from .events import Event
 from .protocol import State
+from .stats import Measures
 
 if TYPE_CHECKING:
     from typing import Self
@@ -34,7 +35,9 @@ class Engine:
 
     `on_event` is called for every event, in a thread of its own; a slow one delays nothing but itself. `queue` is how
     many events wait for a consumer, in `events()` and for `on_event`: past that the oldest go, and `EventsLost` says
-    how many. `allow=False` is net.inet.carp.allow=0: adverts are counted and not obeyed.
+    how many. `allow=False` is net.inet.carp.allow=0: adverts are counted and not obeyed. `realtime` asks for
+    SCHED_FIFO for the native runtime's threads: "auto" takes it where it is permitted, True insists, False does
+    without.
 
     Everything happens in the network namespace of the thread that calls `start`. It needs CAP_NET_ADMIN and
     CAP_NET_RAW. An engine runs once. One that was not stopped when the program ends stops then. In a forked child it
@@ -50,7 +53,11 @@ class Engine:
         on_event: Callable[[Event], object] | None = None,
         queue: int = 1024,
         allow: bool = True,
+        realtime: bool | Literal["auto"] = "auto",
     ) -> None:
+        if realtime not in (True, False, "auto"):
+            raise ConfigError(f'realtime {realtime!r} is unknown: give True, False or "auto"', "realtime")
+        self._realtime: bool | Literal["auto"] = realtime
         self._hosts = _checked(hosts)
         self._allow = allow
         self._queue = EventQueue(queue)
@@ -93,7 +100,7 @@ class Engine:
                 raise EngineError("an engine runs once: make a new one")
             self._used = True
             self._pid = os.getpid()
-            self._steward = Steward(self._hosts, self._emit, self._allow)
+            self._steward = Steward(self._hosts, self._emit, self._allow, self._realtime)
             _running.add(self)
             if self._callback_queue is not None:
                 self._courier = threading.Thread(target=self._deliver, name="pycarp-events", daemon=True)
@@ -147,6 +154,10 @@ class Engine:
         received and sent."""
         steward, member = self._find(which)
         return steward.runtime.stats(member.index).as_dict()
+
+    def measures(self) -> Measures:
+        """What the runtime measured of itself: how late it woke and sent, how long takeovers took, what was lost."""
+        return self._running().runtime.measures()
 
     def demotion(self, which: int | str) -> int:
         """The demotion counter: above 0 the advskew that is sent and compared is at least 240."""

@@ -8,6 +8,15 @@ from typing import Any
 
 from .protocol import Reason, State
 
+HINTS = {
+    "badauth": "another passphrase, another form of it, or other addresses: compare pass and addresses on both hosts",
+    "badvhid": "nobody here has this vhid: if that host belongs to the group, give both the same vhid",
+    "badttl": "the advert has crossed a router or is forged: the hosts of a group share one link",
+    "badsum": "the advert was damaged on its way or its sender computes the checksum otherwise",
+    "badver": "the sender speaks another version, or VRRP: protocol 112 is both's",
+}
+"""What an `AdvertRejected` advises, by the counter of the check that failed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:

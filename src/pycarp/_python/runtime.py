@@ -10,18 +10,18 @@ import contextlib
 import heapq
 import secrets
 import selectors
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .. import _impl, events
 from .._mailbox import Mailbox
 from ..abc import Judge, Machine
-from ..errors import EngineError
+from ..errors import ConfigError, EngineError
+from ..linux.sockets import Sockets
 from ..linux.writer import AddressWriter
 from ..plan import Plan
 from ..protocol import (
@@ -35,7 +35,7 @@ from ..protocol import (
     Take,
     Transition,
 )
-from ..stats import Stats
+from ..stats import Histogram, Measures, Stats
 
 if TYPE_CHECKING:
     from ..linux.device import Device
@@ -54,29 +54,6 @@ _FRAME_ROOM = 1 << 17
 _KNOWN_PEERS = 64
 """Peers remembered for each virtual host and carpdev, so that a liar with many addresses costs no memory."""
 
-_HINTS = {
-    "badauth": "another passphrase, another form of it, or other addresses: compare pass and addresses on both hosts",
-    "badvhid": "nobody here has this vhid: if that host belongs to the group, give both the same vhid",
-    "badttl": "the advert has crossed a router or is forged: the hosts of a group share one link",
-    "badsum": "the advert was damaged on its way or its sender computes the checksum otherwise",
-    "badver": "the sender speaks another version, or VRRP: protocol 112 is both's",
-    "badlen": "too short for an advert: VRRP perhaps, protocol 112 is both's",
-}
-
-
-@dataclass(slots=True)
-class Sockets:
-    """The descriptors of one carpdev: one that receives, one that sends, and those that only hold multicast
-    memberships."""
-
-    receive: socket.socket
-    send: socket.socket
-    memberships: tuple[socket.socket, ...] = ()
-
-    def close(self) -> None:
-        for one in (self.receive, self.send, *self.memberships):
-            one.close()
-
 
 @dataclass(slots=True)
 class _Segment:
@@ -86,6 +63,7 @@ class _Segment:
     judge: Judge
     seats: dict[int, _Seat] = field(default_factory=dict)
     rejected: set[tuple[str, str, int]] = field(default_factory=set)
+    losses: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +77,7 @@ class _Seat:
     peers: set[tuple[str, str]] = field(default_factory=set)
     failing: bool = False
     announce_due: int | None = None
+    deciding: int | None = None
     due: int | None = None
 
 
@@ -109,8 +88,11 @@ class Runtime:
     raises what it raised there. `emit` gets the events and must return at once.
     """
 
-    def __init__(self, emit: Callable[[events.Event], None]) -> None:
+    def __init__(self, emit: Callable[[events.Event], None], realtime: bool | Literal["auto"] = "auto") -> None:
+        if realtime is True:
+            raise ConfigError('realtime=True is for the native implementation: this is the Python one, take "auto"')
         self._emit = emit
+        self._wakeup, self._sending, self._takeover = Histogram(), Histogram(), Histogram()
         self._segments: dict[int, _Segment] = {}
         self._seats: dict[int, _Seat] = {}
         self._demotion = 0
@@ -282,6 +264,21 @@ class Runtime:
 
         return self._call(stats)
 
+    def measures(self) -> Measures:
+        """What the loop measured of itself, since its start."""
+
+        def measures(now: int) -> Measures:
+            for segment in self._segments.values():
+                segment.losses += segment.sockets.losses()
+            return Measures(
+                ring_losses=sum(segment.losses for segment in self._segments.values()),
+                wakeup=self._wakeup.counts,
+                sending=self._sending.counts,
+                takeover=self._takeover.counts,
+            )
+
+        return self._call(measures)
+
     def close(self) -> None:
         """Stop every virtual host (bow-outs are sent, drops are handed over), close the sockets, end the thread."""
         if self._thread.is_alive():
@@ -352,12 +349,17 @@ class Runtime:
             if self._current(timer):
                 seat = self._seats[timer[1]]
                 seat.due = None
+                self._wakeup.count(now - timer[0])
+                advert = seat.machine.state is State.MASTER
                 actions = seat.machine.timeout(now)
+                advert = advert and bool(actions)
                 if seat.announce_due is not None and seat.announce_due <= now:
                     seat.announce_due = None
                     if seat.machine.state is State.MASTER:
                         actions = [*actions, Announce()]
                 self._carry_out(seat, actions, now)
+                if advert:
+                    self._sending.count(time.monotonic_ns() - timer[0])
 
     def _receive(self, segment: _Segment) -> None:
         view = memoryview(self._buffer)
@@ -382,7 +384,7 @@ class Runtime:
                 if was is seat.machine.state is State.MASTER and seat.announce_due is None:
                     seat.announce_due = now + RIVAL_LEAD
                 self._carry_out(seat, actions, now)
-            elif verdict.counter in _HINTS:
+            elif verdict.counter in events.HINTS:
                 self._note_rejected(segment, verdict.counter, advert.source, advert.vhid, now)
 
     def _carry_out(self, seat: _Seat, actions: list[Action], now: int) -> None:
@@ -397,9 +399,11 @@ class Runtime:
                     for frame in seat.plan.announcements:
                         self._send(seat, frame)
                 case Take():
+                    seat.deciding = now
                     self._writer.take(seat.index)
                 case Drop():
                     dropped = True
+                    seat.deciding = None
                     self._writer.drop(seat.index)
                 case Transition():
                     self._transition(seat, action)
@@ -475,6 +479,9 @@ class Runtime:
                 with contextlib.suppress(EngineError):
                     self._mailbox.post(lambda: self._give_up(seat, time.monotonic_ns()))
             return
+        if what == "take" and seat.deciding is not None:
+            self._takeover.count(finished - seat.deciding)
+            seat.deciding = None
         kind = events.AddressesTaken if what == "take" else events.AddressesDropped
         texts = tuple(str(address) for address in seat.plan.host.addresses)
         self._tell(seat, kind, finished, addresses=texts, took=finished - started)
@@ -496,7 +503,9 @@ class Runtime:
         segment.rejected.add((counter, peer, vhid))
         seat = segment.seats.get(vhid)
         name = seat.plan.host.name if seat else ""
-        event = events.AdvertRejected(vhid=vhid, name=name, at=now, counter=counter, peer=peer, hint=_HINTS[counter])
+        event = events.AdvertRejected(
+            vhid=vhid, name=name, at=now, counter=counter, peer=peer, hint=events.HINTS[counter]
+        )
         self._emit(event)
 
     def _tell(self, seat: _Seat, kind: type[events.Event], at: int, **fields: Any) -> None:

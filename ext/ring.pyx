@@ -1,0 +1,105 @@
+# cython: language_level=3
+"""A memory-mapped ring of received frames, for the native runtime only. Nothing here is for Python.
+
+TPACKET_V2: its frames are there one by one, where V3 would keep a lone one until its block is closed by time.
+"""
+
+from libc.errno cimport errno
+from libc.string cimport memset
+
+from .system cimport (
+    MAP_FAILED,
+    MAP_SHARED,
+    PACKET_RX_RING,
+    PACKET_STATISTICS,
+    PACKET_VERSION,
+    PROT_READ,
+    PROT_WRITE,
+    TP_STATUS_KERNEL,
+    TP_STATUS_LOSING,
+    TP_STATUS_USER,
+    TPACKET_V2,
+    atomic_load32,
+    atomic_store32,
+    getsockopt,
+    mlock,
+    mmap,
+    munmap,
+    setsockopt,
+    tpacket2_hdr,
+    tpacket_req,
+    tpacket_stats,
+)
+
+cdef enum:
+    SOL_PACKET = 263
+    # Room for the headers of an advert, whatever its IP options, behind the kernel's own 66 bytes. What is longer is cut
+    # off here and judged by the length it had.
+    FRAME_SIZE = 256
+    BLOCK_SIZE = 65536
+    BLOCKS = 16
+
+
+cdef int ring_open(ring_t *ring, int fd) noexcept nogil:
+    """Give a packet socket a ring. 0, or an errno."""
+    cdef int version = TPACKET_V2
+    cdef tpacket_req request
+    cdef void *mapping
+    memset(ring, 0, sizeof(ring_t))
+    request.tp_block_size = BLOCK_SIZE
+    request.tp_block_nr = BLOCKS
+    request.tp_frame_size = FRAME_SIZE
+    request.tp_frame_nr = BLOCKS * (BLOCK_SIZE // FRAME_SIZE)
+    if setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0:
+        return errno
+    if setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)) < 0:
+        return errno
+    mapping = mmap(NULL, BLOCK_SIZE * BLOCKS, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+    if mapping == MAP_FAILED:
+        return errno
+    # The kernel's pages are not swapped; this makes sure that they are mapped. Not being allowed to does no harm.
+    mlock(mapping, BLOCK_SIZE * BLOCKS)
+    ring.frames = <uint8_t *> mapping
+    ring.length = BLOCK_SIZE * BLOCKS
+    ring.count = request.tp_frame_nr
+    ring.fd = fd
+    return 0
+
+
+cdef void ring_close(ring_t *ring) noexcept nogil:
+    if ring.frames != NULL:
+        munmap(ring.frames, ring.length)
+        ring.frames = NULL
+
+
+cdef const uint8_t *ring_next(ring_t *ring, size_t *length) noexcept nogil:
+    """The next frame and the length that it had on the wire, or NULL. It is ours until ring_release.
+
+    At least the first 190 bytes are there.
+    """
+    cdef tpacket2_hdr *header = <tpacket2_hdr *> (ring.frames + <size_t> ring.at * FRAME_SIZE)
+    cdef uint32_t status = atomic_load32(&header.tp_status)
+    if not status & TP_STATUS_USER:
+        return NULL
+    if status & TP_STATUS_LOSING:
+        ring.losing = True
+    length[0] = header.tp_len
+    return <const uint8_t *> header + header.tp_mac
+
+
+cdef void ring_release(ring_t *ring) noexcept nogil:
+    """Give the frame that ring_next returned back to the kernel."""
+    cdef tpacket2_hdr *header = <tpacket2_hdr *> (ring.frames + <size_t> ring.at * FRAME_SIZE)
+    atomic_store32(&header.tp_status, TP_STATUS_KERNEL)
+    ring.at += 1
+    if ring.at == ring.count:
+        ring.at = 0
+
+
+cdef void ring_count_losses(ring_t *ring) noexcept nogil:
+    cdef tpacket_stats stats
+    cdef unsigned int length = sizeof(stats)
+    ring.losing = False
+    # The kernel starts anew at every question.
+    if getsockopt(ring.fd, SOL_PACKET, PACKET_STATISTICS, &stats, &length) == 0:
+        ring.losses += stats.tp_drops

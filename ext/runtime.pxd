@@ -1,0 +1,160 @@
+# cython: language_level=3
+"""What the native runtime's thread works on. Everything here belongs to that thread while it runs."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from .auth cimport auth_t
+from .judge cimport addresses_t, judge_t, seat_t
+from .machine cimport machine_config_t, machine_t, peer_t
+from .packet cimport ADVERT_FRAME_MAX, template_t
+from .ring cimport ring_t
+from .system cimport pthread_t, sem_t
+from .writer cimport writer_t
+
+
+cdef enum:
+    PEERS = 64  # remembered for each virtual host, and for each carpdev
+    READY = 4  # frames of one advert: two families under two dialects
+    RECORDS = 4096  # events under way to Python; a power of two
+    BUCKETS = 40  # of a histogram: bucket i counts what took less than 2**i ns
+
+cdef enum:
+    RECORD_STATE
+    RECORD_TAKEN
+    RECORD_DROPPED
+    RECORD_NOT_WRITTEN
+    RECORD_PEER
+    RECORD_REJECTED
+    RECORD_SILENT
+    RECORD_DEMOTED
+    RECORD_NOT_SENT
+
+cdef enum:
+    COMMAND_ADD_SEGMENT
+    COMMAND_UPDATE_SEGMENT
+    COMMAND_REMOVE_SEGMENT
+    COMMAND_ADD_HOST
+    COMMAND_MOVE_HOST
+    COMMAND_REMOVE_HOST
+    COMMAND_START
+    COMMAND_STOP
+    COMMAND_LINK
+    COMMAND_FORCE
+    COMMAND_REPLAN
+    COMMAND_RETAKE
+    COMMAND_ANNOUNCE
+    COMMAND_DEMOTE
+    COMMAND_STATS
+    COMMAND_CLOSE
+
+
+cdef struct record_t:
+    # One event on its way to Python.
+    int64_t at, value
+    peer_t peer
+    int index
+    uint8_t kind, vhid
+    uint8_t before, after, reason
+    uint8_t dialect, advbase, advskew, counter, family
+
+
+cdef struct known_t:
+    # A peer that has been reported.
+    uint8_t address[16]
+    uint8_t family, vhid
+    uint8_t what  # the dialect, or the counter, that it was reported for
+
+
+cdef struct frame_t:
+    uint8_t octets[ADVERT_FRAME_MAX]
+    uint8_t length, family
+
+
+cdef struct plan_t:
+    # A plan's bytes; the authenticator is the Python object's and is kept alive there.
+    template_t templates[2]
+    int template_count
+    uint8_t *announcements  # whole frames in a row
+    uint16_t *announcement_lengths
+    int announcement_count
+    auth_t *auth
+    addresses_t addresses
+    uint8_t mac[6]
+    machine_config_t config
+
+
+cdef struct host_t:
+    int index
+    uint8_t vhid
+    machine_t machine
+    seat_t seat
+    plan_t plan
+    segment_t *segment  # NULL: its carpdev is gone
+    int64_t due
+    int heap_at  # its place among the timers, -1: none
+    int64_t announce_due
+    frame_t ready[READY]  # the next advert, signed ahead
+    int ready_count
+    uint8_t ready_advbase, ready_advskew
+    uint32_t ready_dialects
+    bint failing
+    known_t peers[PEERS]
+    int peer_count
+    int64_t deciding  # when the take that is under way was decided, 0: none is
+
+
+cdef struct segment_t:
+    int number
+    int send_fd
+    ring_t ring
+    judge_t judge
+    host_t *hosts[256]  # by vhid
+    known_t rejected[PEERS]
+    int rejected_count
+
+
+cdef struct command_t:
+    void *next
+    sem_t done
+    int kind
+    int index, segment, integer
+    host_t *host
+    segment_t *carpdev
+    plan_t plan
+    addresses_t addresses, broadcasts
+    uint8_t mac[6]
+    bint has_mac
+    bint found
+    uint64_t counters[64]
+
+
+cdef struct measures_t:
+    uint64_t wakeup[BUCKETS]  # from a deadline to the loop looking at it
+    uint64_t sending[BUCKETS]  # from a deadline to its advert being sent
+    uint64_t takeover[BUCKETS]  # from the decision to the kernel having the addresses
+
+
+cdef struct runtime_t:
+    void *commands
+    int wake  # eventfd: commands, reports
+    writer_t *writer
+    segment_t **segments
+    int segment_count
+    host_t **hosts
+    int host_count
+    host_t **heap
+    int heap_count, heap_room
+    int64_t demotion
+    uint64_t seed
+    bint closing
+    uint32_t wants_realtime, has_realtime
+    # How early to wake: as late as the kernel has been, within what may be spent on waiting awake.
+    int64_t lead, allowance, refreshed
+    # Events to Python: one puts, one fetches.
+    record_t records[RECORDS]
+    uint32_t recorded, fetched
+    uint64_t lost
+    int tell  # eventfd: there are records
+    measures_t measures
+    pthread_t thread

@@ -1,0 +1,1348 @@
+# cython: language_level=3, binding=True, embedsignature=True
+"""The runtime in a native thread: the compiled twin of `pycarp._python.runtime`.
+
+The thread receives, judges, runs the machines and their timers, sends, and orders addresses about, and never asks for
+the GIL. Python comes to it by commands, which it carries out between two frames; events leave it through a ring that a
+Python thread empties when it can.
+"""
+
+import os
+import threading
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport ENODEV, errno
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+from posix.time cimport timespec
+
+from .auth cimport Authenticator, auth_counter, auth_dialects, auth_sign
+from .judge cimport (
+    COUNT_BADAUTH,
+    COUNT_BADSUM,
+    COUNT_BADTTL,
+    COUNT_BADVER,
+    COUNT_BADVHID,
+    COUNTERS,
+    VERDICT_VALID,
+    address_t,
+    judge_frame,
+    judge_sent,
+    verdict_t,
+)
+from .machine cimport (
+    ACTION_ANNOUNCE,
+    ACTION_DROP,
+    ACTION_FAMILY_SILENT,
+    ACTION_SEND_ADVERT,
+    ACTION_SUPPRESS,
+    ACTION_TAKE,
+    ACTION_TRANSITION,
+    MACHINE_NEVER,
+    PEER_NOBODY,
+    STATE_INIT,
+    STATE_MASTER,
+    action_t,
+    actions_t,
+    machine_advskew,
+    machine_deadline,
+    machine_demote,
+    machine_force,
+    machine_init,
+    machine_link,
+    machine_receive,
+    machine_reconfigure,
+    machine_sent,
+    machine_start,
+    machine_stop,
+    machine_timeout,
+)
+from .packet cimport AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, address_text, template_frame
+from .ring cimport ring_close, ring_count_losses, ring_next, ring_open, ring_release
+from .system cimport (
+    MSG_DONTWAIT,
+    POLLERR,
+    POLLIN,
+    PR_SET_NAME,
+    PR_SET_TIMERSLACK,
+    SCHED_FIFO,
+    SIG_SETMASK,
+    SO_ERROR,
+    SOL_SOCKET,
+    atomic_load32,
+    atomic_load64,
+    atomic_push,
+    atomic_store32,
+    atomic_take64,
+    atomic_take_all,
+    duration,
+    getrandom,
+    getsockopt,
+    mlock,
+    monotonic,
+    nanosleep,
+    pollfd,
+    ppoll,
+    prctl,
+    pthread_create,
+    pthread_join,
+    pthread_self,
+    pthread_setschedparam,
+    pthread_sigmask,
+    read,
+    sched_param,
+    sem_destroy,
+    sem_init,
+    sem_post,
+    sem_wait,
+    send,
+    sigfillset,
+    sigset_t,
+    write,
+)
+from .writer cimport ORDER_DROP, ORDER_RENEW, ORDER_TAKE, Writer, report_t, writer_collect, writer_order
+
+from .. import events
+from ..errors import CapabilityError, EngineError
+from ..protocol import DIALECT_BSD, DIALECT_NETBSD, Reason, State
+from ..stats import Measures, Stats
+
+cdef extern from *:
+    """
+    #define DROP_LEAD_NS INT64_C(300000)
+    #define RIVAL_LEAD_NS INT64_C(2000000)
+    #define LEAD_MOST_NS INT64_C(300000)
+    #define ALLOWANCE_MOST_NS INT64_C(10000000)
+    #define NAP_NS INT64_C(3000000)
+    """
+    const int64_t DROP_LEAD_NS  # a bow-out waits this long after the drop was ordered: answers stop within 0.1 ms
+    const int64_t RIVAL_LEAD_NS  # after a worse MASTER was heard we announce again, when it has yielded
+    const int64_t LEAD_MOST_NS
+    const int64_t ALLOWANCE_MOST_NS
+    const int64_t NAP_NS  # between two looks at the ring while it is flooded
+
+cdef enum:
+    FRAMES_A_LOOK = 32  # frames judged between two looks at the clock
+    FLOOD = 64  # so many frames since the last look make it a flood
+    SPIN_SHARE = 100  # at most one part in so many of a CPU is spent on waiting awake
+    PRIORITY = 2  # SCHED_FIFO's, above the writer's
+
+cdef tuple _STATES = (State.INIT, State.BACKUP, State.MASTER)
+cdef tuple _REASONS = tuple(Reason)
+cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD)
+cdef dict _COUNTERS = {
+    COUNT_BADAUTH: "badauth",
+    COUNT_BADVHID: "badvhid",
+    COUNT_BADTTL: "badttl",
+    COUNT_BADSUM: "badsum",
+    COUNT_BADVER: "badver",
+}
+cdef dict _ORDERS = {ORDER_TAKE: "take", ORDER_RENEW: "renew", ORDER_DROP: "drop"}
+
+
+# Telling Python
+
+cdef record_t *_record(runtime_t *runtime, const host_t *host, int kind, int64_t at) noexcept nogil:
+    """A new record to be filled in and published; NULL, and counted, when Python is too far behind."""
+    cdef record_t *record
+    if runtime.recorded - atomic_load32(&runtime.fetched) >= RECORDS:
+        runtime.lost += 1
+        return NULL
+    record = &runtime.records[runtime.recorded % RECORDS]
+    memset(record, 0, sizeof(record_t))
+    record.kind = <uint8_t> kind
+    record.at = at
+    if host != NULL:
+        record.index = host.index
+        record.vhid = host.vhid
+    return record
+
+
+cdef inline void _publish(runtime_t *runtime) noexcept nogil:
+    cdef unsigned long long one = 1
+    atomic_store32(&runtime.recorded, runtime.recorded + 1)
+    write(runtime.tell, &one, 8)
+
+
+cdef bint _known(known_t *known, int *count, const uint8_t *address, uint8_t family, uint8_t vhid, uint8_t what) noexcept nogil:
+    """Whether this was told before, or there is no more room to remember that it was; notes it if not."""
+    cdef size_t length = 4 if family == 4 else 16
+    cdef known_t *one
+    cdef int at
+    # A full table tells nothing new: a liar with many addresses costs neither memory nor time.
+    if count[0] == PEERS:
+        return True
+    for at in range(count[0]):
+        one = &known[at]
+        if (
+            one.what == what and one.vhid == vhid and one.family == family
+            and memcmp(one.address, address, length) == 0
+        ):
+            return True
+    one = &known[count[0]]
+    memset(one, 0, sizeof(known_t))
+    memcpy(one.address, address, length)
+    one.family, one.vhid, one.what = family, vhid, what
+    count[0] += 1
+    return False
+
+
+cdef inline void _measure(uint64_t *histogram, int64_t ns) noexcept nogil:
+    cdef int bucket = 0
+    while ns > 0 and bucket < BUCKETS - 1:
+        ns >>= 1
+        bucket += 1
+    histogram[bucket] += 1
+
+
+# Timers: a heap of the virtual hosts that wait for one
+
+cdef inline void _place(runtime_t *runtime, host_t *host, int at) noexcept nogil:
+    runtime.heap[at] = host
+    host.heap_at = at
+
+
+cdef void _sift(runtime_t *runtime, int at) noexcept nogil:
+    """Put the entry at `at` where its deadline belongs."""
+    cdef host_t *host = runtime.heap[at]
+    cdef int other
+    while at > 0:
+        other = (at - 1) // 2
+        if runtime.heap[other].due <= host.due:
+            break
+        _place(runtime, runtime.heap[other], at)
+        at = other
+    while True:
+        other = 2 * at + 1
+        if other >= runtime.heap_count:
+            break
+        if other + 1 < runtime.heap_count and runtime.heap[other + 1].due < runtime.heap[other].due:
+            other += 1
+        if host.due <= runtime.heap[other].due:
+            break
+        _place(runtime, runtime.heap[other], at)
+        at = other
+    _place(runtime, host, at)
+
+
+cdef void _unschedule(runtime_t *runtime, host_t *host) noexcept nogil:
+    cdef int at = host.heap_at
+    if at < 0:
+        return
+    host.heap_at = -1
+    runtime.heap_count -= 1
+    if at < runtime.heap_count:
+        _place(runtime, runtime.heap[runtime.heap_count], at)
+        _sift(runtime, at)
+
+
+cdef void _schedule(runtime_t *runtime, host_t *host) noexcept nogil:
+    """Its deadline may have changed."""
+    cdef int64_t due = machine_deadline(&host.machine)
+    if host.announce_due < due:
+        due = host.announce_due
+    host.due = due
+    if due == MACHINE_NEVER:
+        _unschedule(runtime, host)
+        return
+    if host.heap_at < 0:
+        # There is room: the array grows with the virtual hosts.
+        _place(runtime, host, runtime.heap_count)
+        runtime.heap_count += 1
+    _sift(runtime, host.heap_at)
+
+
+# Sending
+
+cdef uint32_t _dialects(const host_t *host, uint8_t *dialects, int *count) noexcept nogil:
+    cdef uint32_t mask = 0
+    cdef int at
+    count[0] = auth_dialects(host.plan.auth, dialects)
+    for at in range(count[0]):
+        mask |= 1 << dialects[at]
+    return mask
+
+
+cdef void _prepare(runtime_t *runtime, host_t *host, uint8_t advbase, uint8_t advskew) noexcept nogil:
+    """Have the next advert ready: signed ahead, so that at the deadline there is nothing to do but to send."""
+    cdef uint8_t dialects[2]
+    cdef uint8_t counter[COUNTER_LENGTH]
+    cdef uint8_t digest[DIGEST_LENGTH]
+    cdef uint32_t nonce = 0
+    cdef int count, at, family
+    cdef uint32_t mask = _dialects(host, dialects, &count)
+    cdef frame_t *frame
+    if (
+        host.ready_count
+        and host.ready_advbase == advbase
+        and host.ready_advskew == advskew
+        and host.ready_dialects == mask
+    ):
+        return
+    host.ready_count = 0
+    getrandom(&nonce, 3, 0)
+    for at in range(count):
+        auth_counter(host.plan.auth, dialects[at], advbase, advskew, nonce, counter)
+        auth_sign(host.plan.auth, dialects[at], counter, digest)
+        for family in range(host.plan.template_count):
+            frame = &host.ready[host.ready_count]
+            frame.length = <uint8_t> template_frame(
+                &host.plan.templates[family], advbase, advskew, counter, digest, frame.octets
+            )
+            frame.family = host.plan.templates[family].family
+            host.ready_count += 1
+    host.ready_advbase, host.ready_advskew, host.ready_dialects = advbase, advskew, mask
+
+
+cdef inline int _send(const host_t *host, const uint8_t *frame, size_t length) noexcept nogil:
+    if host.segment == NULL:
+        return ENODEV
+    if send(host.segment.send_fd, frame, length, MSG_DONTWAIT) < 0:
+        return errno
+    return 0
+
+
+cdef void _send_advert(runtime_t *runtime, host_t *host, uint8_t advbase, uint8_t advskew, int64_t now) noexcept nogil:
+    cdef actions_t actions
+    cdef record_t *record
+    cdef int at, error, failure = 0
+    _prepare(runtime, host, advbase, advskew)
+    for at in range(host.ready_count):
+        error = _send(host, host.ready[at].octets, host.ready[at].length)
+        if error == 0:
+            judge_sent(&host.segment.judge, host.vhid, host.ready[at].family)
+        elif failure == 0:
+            failure = error
+    host.ready_count = 0
+    if failure and not host.failing:
+        record = _record(runtime, host, RECORD_NOT_SENT, now)
+        if record != NULL:
+            record.value = failure
+            _publish(runtime)
+    host.failing = failure != 0
+    if host.machine.state != STATE_INIT:
+        machine_sent(&host.machine, failure == 0, now, &actions)
+        _carry_out(runtime, host, &actions, now)
+
+
+cdef void _announce(host_t *host) noexcept nogil:
+    cdef const uint8_t *frame = host.plan.announcements
+    cdef int at
+    for at in range(host.plan.announcement_count):
+        _send(host, frame, host.plan.announcement_lengths[at])
+        frame += host.plan.announcement_lengths[at]
+
+
+# Carrying out what a machine says
+
+cdef void _suppress(runtime_t *runtime, int64_t by, host_t *cause, int64_t now) noexcept nogil:
+    """Demote all virtual hosts but the one that has counted it for itself."""
+    cdef actions_t actions
+    cdef record_t *record
+    cdef host_t *host
+    cdef int at
+    if by == 0:
+        return
+    runtime.demotion += by
+    if runtime.demotion < 0:
+        runtime.demotion = 0
+    for at in range(runtime.host_count):
+        host = runtime.hosts[at]
+        if host != cause:
+            machine_demote(&host.machine, <int32_t> by, now, &actions)
+            _carry_out(runtime, host, &actions, now)
+        record = _record(runtime, host, RECORD_DEMOTED, now)
+        if record != NULL:
+            record.value = host.machine.demotion
+            _publish(runtime)
+
+
+cdef void _transition(runtime_t *runtime, host_t *host, const action_t *action) noexcept nogil:
+    cdef record_t *record = _record(runtime, host, RECORD_STATE, action.at)
+    host.seat.state = action.after
+    if record != NULL:
+        record.before, record.after, record.reason = action.before, action.after, action.reason
+        record.peer = action.peer
+        _publish(runtime)
+
+
+cdef void _carry_out(runtime_t *runtime, host_t *host, const actions_t *actions, int64_t now) noexcept nogil:
+    cdef const action_t *action
+    cdef record_t *record
+    cdef timespec pause
+    cdef bint dropped = False
+    cdef int at
+    for at in range(actions.count):
+        action = &actions.items[at]
+        if action.kind == ACTION_SEND_ADVERT:
+            if dropped:
+                pause = duration(DROP_LEAD_NS)
+                nanosleep(&pause, NULL)
+            _send_advert(runtime, host, action.advbase, action.advskew, now)
+        elif action.kind == ACTION_ANNOUNCE:
+            _announce(host)
+        elif action.kind == ACTION_TAKE:
+            host.deciding = now
+            writer_order(runtime.writer, host.index, ORDER_TAKE)
+        elif action.kind == ACTION_DROP:
+            dropped = True
+            host.deciding = 0
+            writer_order(runtime.writer, host.index, ORDER_DROP)
+        elif action.kind == ACTION_TRANSITION:
+            _transition(runtime, host, action)
+        elif action.kind == ACTION_SUPPRESS:
+            _suppress(runtime, action.by, host, now)
+        elif action.kind == ACTION_FAMILY_SILENT:
+            record = _record(runtime, host, RECORD_SILENT, now)
+            if record != NULL:
+                record.family = action.family
+                _publish(runtime)
+    _schedule(runtime, host)
+
+
+cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
+    cdef actions_t actions
+    cdef host_t *host
+    cdef int64_t due
+    cdef bint advert
+    while runtime.heap_count and runtime.heap[0].due <= now:
+        host = runtime.heap[0]
+        due = host.due
+        _measure(runtime.measures.wakeup, now - due)
+        advert = host.machine.state == STATE_MASTER and host.machine.advert_due == due
+        machine_timeout(&host.machine, now, &actions)
+        _carry_out(runtime, host, &actions, now)
+        if advert:
+            _measure(runtime.measures.sending, monotonic() - due)
+        if host.announce_due <= now:
+            host.announce_due = MACHINE_NEVER
+            if host.machine.state == STATE_MASTER:
+                _announce(host)
+            _schedule(runtime, host)
+
+
+# Receiving
+
+cdef void _receive(runtime_t *runtime, segment_t *segment, const uint8_t *frame, size_t length, int64_t now) noexcept nogil:
+    cdef verdict_t verdict
+    cdef actions_t actions
+    cdef record_t *record
+    cdef host_t *host
+    cdef peer_t peer
+    cdef uint8_t was
+    cdef int counter
+    judge_frame(&segment.judge, frame, length, &verdict)
+    if not verdict.has_advert:
+        return
+    host = segment.hosts[verdict.advert.vhid]
+    counter = verdict.counter
+    if counter == VERDICT_VALID and host != NULL:
+        memset(&peer, 0, sizeof(peer_t))
+        peer.family = verdict.datagram.family
+        memcpy(peer.address, verdict.datagram.source, 4 if peer.family == 4 else 16)
+        if not _known(host.peers, &host.peer_count, peer.address, peer.family, host.vhid, <uint8_t> verdict.dialect):
+            record = _record(runtime, host, RECORD_PEER, now)
+            if record != NULL:
+                record.peer = peer
+                record.dialect = <uint8_t> verdict.dialect
+                record.advbase, record.advskew = verdict.advert.advbase, verdict.advert.advskew
+                _publish(runtime)
+        was = host.machine.state
+        machine_receive(
+            &host.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew, &peer, now, &actions
+        )
+        if was == STATE_MASTER and host.machine.state == STATE_MASTER and host.announce_due == MACHINE_NEVER:
+            host.announce_due = now + RIVAL_LEAD_NS
+        _carry_out(runtime, host, &actions, now)
+    elif (
+        counter == COUNT_BADAUTH
+        or counter == COUNT_BADVHID
+        or counter == COUNT_BADTTL
+        or counter == COUNT_BADSUM
+        or counter == COUNT_BADVER
+    ):
+        if not _known(
+            segment.rejected, &segment.rejected_count, verdict.datagram.source, verdict.datagram.family,
+            verdict.advert.vhid, <uint8_t> counter,
+        ):
+            record = _record(runtime, host, RECORD_REJECTED, now)
+            if record != NULL:
+                record.vhid = verdict.advert.vhid
+                record.counter = <uint8_t> counter
+                record.peer.family = verdict.datagram.family
+                memcpy(record.peer.address, verdict.datagram.source, 4 if record.peer.family == 4 else 16)
+                _publish(runtime)
+
+
+cdef uint32_t _drain(runtime_t *runtime, segment_t *segment, int64_t now) noexcept nogil:
+    """Take what the ring holds, a ringful at most, and look after the timers meanwhile."""
+    cdef const uint8_t *frame
+    cdef size_t length
+    cdef uint32_t count = 0
+    while count < segment.ring.count:
+        frame = ring_next(&segment.ring, &length)
+        if frame == NULL:
+            break
+        _receive(runtime, segment, frame, length, now)
+        ring_release(&segment.ring)
+        count += 1
+        if count % FRAMES_A_LOOK == 0:
+            now = monotonic()
+            _run_timers(runtime, now)
+    return count
+
+
+# Reports of the writer
+
+cdef void _collect(runtime_t *runtime) noexcept nogil:
+    cdef report_t report
+    cdef record_t *record
+    cdef actions_t actions
+    cdef host_t *host
+    cdef int at, kind
+    cdef int64_t now
+    while writer_collect(runtime.writer, &report):
+        host = NULL
+        for at in range(runtime.host_count):
+            if runtime.hosts[at].index == report.index:
+                host = runtime.hosts[at]
+        if report.what == ORDER_RENEW and report.error == 0:
+            continue
+        if report.error == 0:
+            kind = RECORD_TAKEN if report.what == ORDER_TAKE else RECORD_DROPPED
+        else:
+            kind = RECORD_NOT_WRITTEN
+        record = _record(runtime, host, kind, report.finished)
+        if record != NULL:
+            record.index = report.index
+            record.value = report.error if report.error else report.finished - report.started
+            record.counter = report.what
+            _publish(runtime)
+        if host == NULL or report.what != ORDER_TAKE:
+            continue
+        if report.error == 0 and host.deciding:
+            _measure(runtime.measures.takeover, report.finished - host.deciding)
+            host.deciding = 0
+        elif report.error and host.machine.state == STATE_MASTER:
+            # The addresses could not be taken: bow out, so that another may, and stand by again.
+            now = monotonic()
+            machine_stop(&host.machine, now, &actions)
+            _carry_out(runtime, host, &actions, now)
+            machine_start(&host.machine, now, &actions)
+            _carry_out(runtime, host, &actions, now)
+
+
+# Commands
+
+cdef host_t *_host(runtime_t *runtime, int index) noexcept nogil:
+    cdef int at
+    for at in range(runtime.host_count):
+        if runtime.hosts[at].index == index:
+            return runtime.hosts[at]
+    return NULL
+
+
+cdef segment_t *_segment(runtime_t *runtime, int number) noexcept nogil:
+    cdef int at
+    for at in range(runtime.segment_count):
+        if runtime.segments[at].number == number:
+            return runtime.segments[at]
+    return NULL
+
+
+cdef void _sit(host_t *host) noexcept nogil:
+    """Show the host's plan and state to the input path of its segment."""
+    cdef segment_t *segment = host.segment
+    host.seat.auth = host.plan.auth
+    host.seat.addresses = host.plan.addresses
+    memcpy(host.seat.mac, host.plan.mac, 6)
+    host.seat.has_mac = True
+    host.seat.state = host.machine.state
+    if segment == NULL:
+        return
+    if segment.judge.seats[host.vhid] == NULL:
+        segment.judge.seated[segment.judge.seat_count] = host.vhid
+        segment.judge.seat_count += 1
+    segment.judge.seats[host.vhid] = &host.seat
+    segment.hosts[host.vhid] = host
+
+
+cdef void _leave(host_t *host) noexcept nogil:
+    cdef segment_t *segment = host.segment
+    cdef int at
+    host.segment = NULL
+    if segment == NULL or segment.hosts[host.vhid] != host:
+        return
+    segment.hosts[host.vhid] = NULL
+    segment.judge.seats[host.vhid] = NULL
+    segment.judge.seat_count -= 1
+    for at in range(segment.judge.seat_count):
+        if segment.judge.seated[at] == host.vhid:
+            segment.judge.seated[at] = segment.judge.seated[segment.judge.seat_count]
+            break
+
+
+cdef void _stop(runtime_t *runtime, host_t *host, int64_t now) noexcept nogil:
+    cdef actions_t actions
+    machine_stop(&host.machine, now, &actions)
+    _carry_out(runtime, host, &actions, now)
+
+
+cdef void _command_for_segment(runtime_t *runtime, command_t *command) noexcept nogil:
+    cdef segment_t *segment = _segment(runtime, command.segment)
+    cdef segment_t **grown
+    cdef addresses_t former
+    cdef int at
+    if command.kind == COMMAND_ADD_SEGMENT:
+        grown = <segment_t **> realloc(runtime.segments, (runtime.segment_count + 1) * sizeof(segment_t *))
+        if grown == NULL:
+            return
+        runtime.segments = grown
+        runtime.segments[runtime.segment_count] = segment = command.carpdev
+        runtime.segment_count += 1
+    command.found = segment != NULL
+    if segment == NULL:
+        return
+    if command.kind == COMMAND_REMOVE_SEGMENT:
+        for at in range(runtime.host_count):
+            if runtime.hosts[at].segment == segment:
+                _leave(runtime.hosts[at])
+        for at in range(runtime.segment_count):
+            if runtime.segments[at] == segment:
+                runtime.segment_count -= 1
+                runtime.segments[at] = runtime.segments[runtime.segment_count]
+                break
+        command.carpdev = segment
+        return
+    # The caller frees what it gets back.
+    former = segment.judge.addresses
+    segment.judge.addresses = command.addresses
+    command.addresses = former
+    former = segment.judge.broadcasts
+    segment.judge.broadcasts = command.broadcasts
+    command.broadcasts = former
+    memcpy(segment.judge.mac, command.mac, 6)
+    segment.judge.has_mac = command.has_mac
+
+
+cdef void _swap_plan(host_t *host, command_t *command) noexcept nogil:
+    cdef plan_t former = host.plan
+    host.plan = command.plan
+    command.plan = former
+    host.ready_count = 0
+
+
+cdef void _command_for_host(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:
+    cdef host_t *host = _host(runtime, command.index)
+    cdef actions_t actions
+    cdef host_t **grown
+    cdef int at
+    cdef bint changed
+    if command.kind == COMMAND_ADD_HOST:
+        grown = <host_t **> realloc(runtime.hosts, (runtime.host_count + 1) * sizeof(host_t *))
+        if grown == NULL:
+            return
+        runtime.hosts = grown
+        grown = <host_t **> realloc(runtime.heap, (runtime.host_count + 1) * sizeof(host_t *))
+        if grown == NULL:
+            return
+        runtime.heap = grown
+        host = command.host
+        runtime.hosts[runtime.host_count] = host
+        runtime.host_count += 1
+        if runtime.demotion:
+            machine_demote(&host.machine, <int32_t> runtime.demotion, now, &actions)
+        host.segment = _segment(runtime, command.segment)
+        _sit(host)
+    command.found = host != NULL
+    if host == NULL:
+        return
+    if command.kind == COMMAND_MOVE_HOST:
+        _leave(host)
+        _swap_plan(host, command)
+        memset(host.seat.counters, 0, sizeof(host.seat.counters))
+        host.segment = _segment(runtime, command.segment)
+        _sit(host)
+    elif command.kind == COMMAND_REMOVE_HOST:
+        _stop(runtime, host, now)
+        _leave(host)
+        _unschedule(runtime, host)
+        for at in range(runtime.host_count):
+            if runtime.hosts[at] == host:
+                runtime.host_count -= 1
+                runtime.hosts[at] = runtime.hosts[runtime.host_count]
+                break
+    elif command.kind == COMMAND_START:
+        machine_start(&host.machine, now, &actions)
+        _carry_out(runtime, host, &actions, now)
+        if command.integer >= 0:
+            machine_force(&host.machine, <uint8_t> command.integer, now, &actions)
+            _carry_out(runtime, host, &actions, now)
+    elif command.kind == COMMAND_STOP:
+        _stop(runtime, host, now)
+    elif command.kind == COMMAND_LINK:
+        machine_link(&host.machine, command.integer != 0, now, &actions)
+        _carry_out(runtime, host, &actions, now)
+    elif command.kind == COMMAND_FORCE:
+        machine_force(&host.machine, <uint8_t> command.integer, now, &actions)
+        _carry_out(runtime, host, &actions, now)
+    elif command.kind == COMMAND_REPLAN:
+        changed = command.integer != 0
+        _swap_plan(host, command)
+        _sit(host)
+        if changed:
+            machine_reconfigure(&host.machine, &host.plan.config, now, &actions)
+            _carry_out(runtime, host, &actions, now)
+    elif command.kind == COMMAND_RETAKE or command.kind == COMMAND_ANNOUNCE:
+        if host.machine.state == STATE_MASTER:
+            _announce(host)
+            if command.kind == COMMAND_RETAKE:
+                writer_order(runtime.writer, host.index, ORDER_TAKE)
+    elif command.kind == COMMAND_STATS:
+        for at in range(COUNTERS):
+            command.counters[at] = host.seat.counters[at]
+            if host.segment != NULL:
+                command.counters[at] += host.segment.judge.unclaimed[at]
+        command.counters[COUNTERS] = 0
+        if host.segment != NULL:
+            ring_count_losses(&host.segment.ring)
+            command.counters[COUNTERS] = host.segment.ring.losses
+
+
+cdef void _run_commands(runtime_t *runtime) noexcept nogil:
+    """Carry out what Python asks, in the order in which it came."""
+    cdef command_t *command = <command_t *> atomic_take_all(&runtime.commands)
+    cdef command_t *reversed_ = NULL
+    cdef command_t *next_
+    cdef int64_t now
+    cdef int at
+    cdef int64_t by
+    while command != NULL:
+        next_ = <command_t *> command.next
+        command.next = reversed_
+        reversed_ = command
+        command = next_
+    while reversed_ != NULL:
+        command = reversed_
+        reversed_ = <command_t *> command.next
+        now = monotonic()
+        if command.kind <= COMMAND_REMOVE_SEGMENT:
+            _command_for_segment(runtime, command)
+        elif command.kind == COMMAND_DEMOTE:
+            by = command.integer
+            if by < -runtime.demotion:
+                by = -runtime.demotion
+            _suppress(runtime, by, NULL, now)
+            command.counters[0] = <uint64_t> runtime.demotion
+        elif command.kind == COMMAND_CLOSE:
+            for at in range(runtime.host_count):
+                _stop(runtime, runtime.hosts[at], now)
+            runtime.closing = True
+        else:
+            _command_for_host(runtime, command, now)
+        # From here on the command is its caller's again.
+        sem_post(&command.done)
+
+
+# The thread
+
+cdef inline void _refresh_allowance(runtime_t *runtime, int64_t now) noexcept nogil:
+    runtime.allowance += (now - runtime.refreshed) // SPIN_SHARE
+    if runtime.allowance > ALLOWANCE_MOST_NS:
+        runtime.allowance = ALLOWANCE_MOST_NS
+    runtime.refreshed = now
+
+
+cdef inline void _learn(runtime_t *runtime, int64_t late) noexcept nogil:
+    """Follow how late the kernel wakes us: up at once, down slowly."""
+    if late > LEAD_MOST_NS:
+        late = LEAD_MOST_NS
+    if late > runtime.lead:
+        runtime.lead = late
+    else:
+        runtime.lead -= (runtime.lead - late) // 32
+
+
+cdef void _wait(runtime_t *runtime, pollfd *fds, uint32_t handled) noexcept nogil:
+    """Until there is something to do: on the kernel as long as that is precise enough, the rest awake."""
+    cdef int64_t due = runtime.heap[0].due if runtime.heap_count else MACHINE_NEVER
+    cdef int64_t now = monotonic(), left = due - now, lead, until
+    cdef bint napping = handled >= FLOOD
+    cdef unsigned long long woken
+    cdef timespec timeout
+    cdef int at, count = 1 if napping else 1 + runtime.segment_count, ready, error
+    cdef unsigned int length
+    if left <= 0:
+        return
+    _refresh_allowance(runtime, now)
+    lead = runtime.lead if runtime.lead < runtime.allowance else runtime.allowance
+    if left <= lead:
+        while monotonic() < due:
+            pass
+        runtime.allowance -= left
+        return
+    if due != MACHINE_NEVER:
+        left -= lead
+    # In a flood the ring is looked at every few ms, and nothing else wakes us.
+    if napping and left > NAP_NS:
+        left = NAP_NS
+        due = MACHINE_NEVER
+    until = now + left
+    if due != MACHINE_NEVER or napping:
+        timeout = duration(left)
+    fds[0].fd = runtime.wake
+    fds[0].events = POLLIN
+    fds[0].revents = 0
+    for at in range(count - 1):
+        fds[1 + at].fd = runtime.segments[at].ring.fd
+        fds[1 + at].events = POLLIN
+        fds[1 + at].revents = 0
+    ready = ppoll(fds, count, &timeout if due != MACHINE_NEVER or napping else NULL, NULL)
+    if ready == 0:
+        if due != MACHINE_NEVER:
+            _learn(runtime, monotonic() - until)
+        return
+    if ready > 0 and fds[0].revents:
+        read(runtime.wake, &woken, 8)
+    for at in range(count - 1):
+        if fds[1 + at].revents & POLLERR:
+            # The interface went down: said once, and left standing until it is read.
+            length = sizeof(error)
+            getsockopt(fds[1 + at].fd, SOL_SOCKET, SO_ERROR, &error, &length)
+
+
+cdef void *_run(void *argument) noexcept nogil:
+    cdef runtime_t *runtime = <runtime_t *> argument
+    cdef sched_param priority
+    cdef pollfd *fds = NULL
+    cdef pollfd *grown
+    cdef int room = 0, at
+    cdef uint32_t handled, got
+    cdef host_t *host
+    prctl(PR_SET_NAME, <unsigned long> <char *> b"pycarp-runtime")
+    prctl(PR_SET_TIMERSLACK, 1)
+    mlock(runtime, sizeof(runtime_t))
+    if runtime.wants_realtime:
+        priority.sched_priority = PRIORITY
+        atomic_store32(
+            &runtime.has_realtime, 1 if pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority) == 0 else 2
+        )
+    runtime.refreshed = monotonic()
+    while True:
+        _run_commands(runtime)
+        _collect(runtime)
+        if runtime.closing:
+            break
+        handled = 0
+        for at in range(runtime.segment_count):
+            got = _drain(runtime, runtime.segments[at], monotonic())
+            if got > handled:
+                handled = got
+        _run_timers(runtime, monotonic())
+        if runtime.heap_count:
+            host = runtime.heap[0]
+            if host.machine.state == STATE_MASTER:
+                _prepare(runtime, host, host.machine.config.advbase, machine_advskew(&host.machine))
+        if room < 1 + runtime.segment_count:
+            grown = <pollfd *> realloc(fds, (1 + runtime.segment_count) * sizeof(pollfd))
+            if grown != NULL:
+                fds, room = grown, 1 + runtime.segment_count
+        _wait(runtime, fds, handled)
+    free(fds)
+    return NULL
+
+
+# The border
+
+cdef int _store(addresses_t *place, object packed) except -1:
+    """Addresses, packed, in memory of their own."""
+    cdef list kept = list(packed)
+    cdef bytes one
+    cdef size_t at = 0
+    place.items = NULL
+    place.count = 0
+    if not kept:
+        return 0
+    place.items = <address_t *> calloc(len(kept), sizeof(address_t))
+    if place.items == NULL:
+        raise MemoryError
+    for one in kept:
+        place.items[at].length = <uint8_t> PyBytes_GET_SIZE(one)
+        memcpy(place.items[at].octets, PyBytes_AS_STRING(one), PyBytes_GET_SIZE(one))
+        at += 1
+    place.count = at
+    return 0
+
+
+cdef void _free_plan(plan_t *plan) noexcept:
+    free(plan.announcements)
+    free(plan.announcement_lengths)
+    free(plan.addresses.items)
+    memset(plan, 0, sizeof(plan_t))
+
+
+cdef int _fill_plan(plan_t *place, object plan) except -1:
+    """A plan's bytes in memory of their own. What `plan.authenticator` points to is not copied: it learns."""
+    cdef bytes whole = b"".join(plan.announcements), mac = plan.mac
+    cdef AdvertTemplate template
+    cdef int at
+    memset(place, 0, sizeof(plan_t))
+    try:
+        for family, template in plan.templates:
+            place.templates[place.template_count] = template.template
+            place.template_count += 1
+        place.announcement_count = <int> len(plan.announcements)
+        place.announcements = <uint8_t *> malloc(len(whole) + 1)
+        place.announcement_lengths = <uint16_t *> malloc(2 * place.announcement_count + 2)
+        if place.announcements == NULL or place.announcement_lengths == NULL:
+            raise MemoryError
+        memcpy(place.announcements, PyBytes_AS_STRING(whole), len(whole))
+        for at in range(place.announcement_count):
+            place.announcement_lengths[at] = <uint16_t> len(plan.announcements[at])
+        _store(&place.addresses, plan.packed)
+        memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
+        place.auth = &(<Authenticator?> plan.authenticator).auth
+        place.config.advbase = plan.host.advbase
+        place.config.advskew = plan.host.advskew
+        place.config.preempt = plan.host.preempt
+        place.config.runnable = plan.host.up and bool(plan.host.addresses)
+    except BaseException:
+        _free_plan(place)
+        raise
+    return 0
+
+
+cdef void _fill_carpdev(command_t *command, object mac, object addresses) except *:
+    cdef tuple given = tuple(addresses)
+    cdef bytes octets = bytes(mac)
+    _store(&command.addresses, {address.packed for address in given})
+    _store(
+        &command.broadcasts,
+        {
+            address.network.broadcast_address.packed
+            for address in given
+            if address.version == 4 and address.network.prefixlen < 31
+        },
+    )
+    command.has_mac = len(octets) == 6
+    if command.has_mac:
+        memcpy(command.mac, PyBytes_AS_STRING(octets), 6)
+
+
+cdef class _Seat:
+    """A virtual host's memory, and the Python objects that it points into."""
+
+    cdef host_t *host
+    cdef object plan
+
+    def __cinit__(self):
+        self.host = <host_t *> calloc(1, sizeof(host_t))
+        if self.host == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        _free_plan(&self.host.plan)
+        free(self.host)
+
+
+cdef class Runtime:
+    """Runtime(emit, realtime="auto")
+--
+
+    Runs virtual hosts in a native thread. Methods, arguments and errors are those of `pycarp._python.runtime.Runtime`.
+    """
+
+    cdef runtime_t *runtime
+    cdef Writer _writer
+    cdef object _emit, _lock, _courier, _label
+    cdef dict _seats, _sockets, _labels
+    cdef list _forgotten
+    cdef bint _running, _abandoned, _ended
+
+    def __cinit__(self):
+        self.runtime = <runtime_t *> calloc(1, sizeof(runtime_t))
+        if self.runtime == NULL:
+            raise MemoryError
+        self.runtime.wake = self.runtime.tell = -1
+
+    def __init__(self, emit, realtime="auto"):
+        cdef sigset_t everything, former
+        cdef int error
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._seats, self._sockets, self._labels, self._forgotten = {}, {}, {}, []
+        getrandom(&self.runtime.seed, 8, 0)
+        self._writer = Writer(realtime is not False)
+        self.runtime.writer = &self._writer.writer
+        try:
+            self.runtime.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self.runtime.tell = os.eventfd(0, os.EFD_CLOEXEC)
+            self._writer.set_reply(self.runtime.wake)
+            self.runtime.wants_realtime = realtime is not False
+            # The program's signals are its own threads' business.
+            sigfillset(&everything)
+            pthread_sigmask(SIG_SETMASK, &everything, &former)
+            error = pthread_create(&self.runtime.thread, NULL, _run, self.runtime)
+            pthread_sigmask(SIG_SETMASK, &former, NULL)
+            if error:
+                raise OSError(error, os.strerror(error))
+            self._running = True
+            while self.runtime.wants_realtime and atomic_load32(&self.runtime.has_realtime) == 0:
+                with nogil:
+                    _doze()
+            if realtime is True and self.runtime.has_realtime != 1:
+                raise CapabilityError(
+                    "realtime=True needs the permission for SCHED_FIFO: grant CAP_SYS_NICE, or a limit on rtprio "
+                    '(systemd: LimitRTPRIO=2), or take realtime="auto"'
+                )
+            self._courier = threading.Thread(target=self._deliver, name="pycarp-courier", daemon=True)
+            self._courier.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __dealloc__(self):
+        cdef int at
+        if self.runtime == NULL:
+            return
+        if self._running and not self._abandoned:
+            # Nobody closed it, and nobody can any more. Its sockets are gone already: only the thread must not live on.
+            with nogil:
+                self.runtime.closing = True
+                _nudge(self.runtime)
+                pthread_join(self.runtime.thread, NULL)
+        for at in range(self.runtime.segment_count):
+            _free_segment(self.runtime.segments[at])
+        free(self.runtime.segments)
+        free(self.runtime.hosts)
+        free(self.runtime.heap)
+        free(self.runtime)
+
+    # The interface
+
+    def add_segment(self, int segment, sockets, mac, addresses, allow):
+        """Speak and hear on one more carpdev. The sockets are the runtime's from now on."""
+        cdef command_t command
+        cdef segment_t *fresh = <segment_t *> calloc(1, sizeof(segment_t))
+        cdef int error
+        if fresh == NULL:
+            raise MemoryError
+        memset(&command, 0, sizeof(command_t))
+        try:
+            error = ring_open(&fresh.ring, sockets.receive.fileno())
+            if error:
+                raise OSError(error, f"a packet ring could not be had: {os.strerror(error)}")
+            _fill_carpdev(&command, mac, addresses)
+            fresh.number = command.segment = segment
+            fresh.send_fd = sockets.send.fileno()
+            fresh.judge.allow = allow
+            command.carpdev = fresh
+            self._call(&command, COMMAND_ADD_SEGMENT)
+            if not command.found:
+                raise MemoryError
+        except BaseException:
+            _free_segment(fresh)
+            raise
+        finally:
+            free(command.addresses.items)
+            free(command.broadcasts.items)
+        self._sockets[segment] = sockets
+
+    def update_segment(self, int segment, mac, addresses):
+        """The carpdev has another MAC or other addresses now."""
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        command.segment = segment
+        try:
+            _fill_carpdev(&command, mac, addresses)
+            self._call(&command, COMMAND_UPDATE_SEGMENT)
+        finally:
+            free(command.addresses.items)
+            free(command.broadcasts.items)
+        if not command.found:
+            raise KeyError(segment)
+
+    def remove_segment(self, int segment):
+        """Close the sockets of a carpdev; its virtual hosts must be gone or get another by `move_host`."""
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        command.segment = segment
+        self._call(&command, COMMAND_REMOVE_SEGMENT)
+        if not command.found:
+            raise KeyError(segment)
+        _free_segment(command.carpdev)
+        self._sockets.pop(segment).close()
+
+    def add_host(self, int index, int segment, plan, device):
+        """Seat a virtual host, in INIT. Its addresses come and go by the device's prepared requests."""
+        cdef command_t command
+        cdef _Seat seat = _Seat()
+        memset(&command, 0, sizeof(command_t))
+        _fill_plan(&seat.host.plan, plan)
+        seat.plan = plan
+        seat.host.index = command.index = index
+        seat.host.vhid = plan.host.vhid
+        seat.host.heap_at = -1
+        seat.host.announce_due = MACHINE_NEVER
+        command.segment = segment
+        command.host = seat.host
+        machine_init(&seat.host.machine, &seat.host.plan.config, NULL, NULL, _seed())
+        self._writer.add(index, device)
+        self._labels[index] = plan.host
+        self._seats[index] = seat
+        self._call(&command, COMMAND_ADD_HOST)
+
+    def move_host(self, int index, int segment, plan, device):
+        """Seat a virtual host, whose link is down, on a carpdev that came back."""
+        self._replan(index, segment, plan, device, COMMAND_MOVE_HOST)
+
+    def remove_host(self, int index):
+        """Stop a virtual host, see its addresses dropped, and forget it."""
+        self._command(index, COMMAND_REMOVE_HOST, 0)
+        self._writer.remove(index)
+        # Reports are collected before a command is carried out: the drop's is on its way to Python after this one.
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        self._call(&command, COMMAND_DEMOTE)
+        self._forgotten.append(index)
+        del self._seats[index]
+
+    def start_host(self, int index):
+        """INIT -> BACKUP, and whatever state its configuration forces."""
+        state = (<_Seat> self._seats[index]).plan.host.state
+        self._command(index, COMMAND_START, -1 if state is None else state)
+
+    def stop_host(self, int index):
+        """Bow out, drop, INIT."""
+        self._command(index, COMMAND_STOP, 0)
+
+    def link(self, int index, up):
+        """The carpdev of a virtual host went or came."""
+        self._command(index, COMMAND_LINK, bool(up))
+
+    def force(self, int index, state):
+        """Put a virtual host into a state by hand."""
+        self._command(index, COMMAND_FORCE, State(state))
+
+    def replan(self, int index, plan, device):
+        """Go on with another plan; a changed configuration is taken up as `Machine.reconfigure` says."""
+        self._replan(index, 0, plan, device, COMMAND_REPLAN)
+
+    def retake(self, int index):
+        """The addresses' place was made anew: a MASTER takes and announces again."""
+        self._command(index, COMMAND_RETAKE, 0)
+
+    def announce(self, int index):
+        """A MASTER announces its addresses once more."""
+        self._command(index, COMMAND_ANNOUNCE, 0)
+
+    def demote(self, int by):
+        """Change the demotion of every virtual host; returns the new host-wide demotion."""
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        command.integer = by
+        self._call(&command, COMMAND_DEMOTE)
+        return command.counters[0]
+
+    def state(self, int index):
+        """The state now; does not wait for the thread."""
+        return _STATES[(<_Seat> self._seats[index]).host.machine.state]
+
+    def demotion(self, int index):
+        """The demotion now; does not wait for the thread."""
+        return (<_Seat> self._seats[index]).host.machine.demotion
+
+    def stats(self, int index):
+        """The counters of a virtual host."""
+        cdef command_t command
+        cdef int at
+        memset(&command, 0, sizeof(command_t))
+        command.index = index
+        self._call(&command, COMMAND_STATS)
+        if not command.found:
+            raise KeyError(index)
+        return Stats(*[command.counters[at] for at in range(COUNTERS)])
+
+    def measures(self):
+        """What the thread measured of itself, since its start."""
+        cdef int at, segment
+        cdef object losses = 0
+        cdef command_t command
+        for index in list(self._seats):
+            memset(&command, 0, sizeof(command_t))
+            command.index = index
+            self._call(&command, COMMAND_STATS)
+        for segment in range(self.runtime.segment_count):
+            losses += self.runtime.segments[segment].ring.losses
+        return Measures(
+            realtime=self.runtime.has_realtime == 1,
+            ring_losses=losses,
+            wakeup=tuple([self.runtime.measures.wakeup[at] for at in range(BUCKETS)]),
+            sending=tuple([self.runtime.measures.sending[at] for at in range(BUCKETS)]),
+            takeover=tuple([self.runtime.measures.takeover[at] for at in range(BUCKETS)]),
+        )
+
+    def close(self):
+        """Stop every virtual host (bow-outs are sent, drops are carried out), close the sockets, end the threads."""
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        if self._running:
+            self._call(&command, COMMAND_CLOSE)
+            with self._lock:
+                with nogil:
+                    pthread_join(self.runtime.thread, NULL)
+                self._running = False
+            self._writer.close()
+            # The thread has ended: the last reports are collected here.
+            _collect(self.runtime)
+            self._ended = True
+            if self._courier is not None:
+                _nudge_courier(self.runtime)
+                self._courier.join()
+        else:
+            self._writer.close()
+        self._close_descriptors()
+
+    def abandon(self):
+        """In a forked child, where the threads do not exist: close the descriptors, and not a word on the wire."""
+        self._abandoned = True
+        self._running = False
+        self._writer.abandon()
+        self._close_descriptors()
+
+    # How
+
+    def _close_descriptors(self):
+        cdef int at
+        for at in range(self.runtime.segment_count):
+            ring_close(&self.runtime.segments[at].ring)
+        for sockets in self._sockets.values():
+            sockets.close()
+        self._sockets.clear()
+        for descriptor in (self.runtime.wake, self.runtime.tell):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.runtime.wake = self.runtime.tell = -1
+
+    cdef int _call(self, command_t *command, int kind) except -1:
+        """Have the thread carry out a command. The GIL is free meanwhile."""
+        command.kind = kind
+        with self._lock:
+            if not self._running:
+                raise EngineError("the engine is not running")
+            sem_init(&command.done, 0, 0)
+            with nogil:
+                atomic_push(&self.runtime.commands, <void **> command)
+                _nudge(self.runtime)
+                while sem_wait(&command.done) != 0:
+                    pass
+            sem_destroy(&command.done)
+        return 0
+
+    def _command(self, int index, int kind, int integer):
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        command.index = index
+        command.integer = integer
+        self._call(&command, kind)
+        if not command.found:
+            raise KeyError(index)
+
+    def _replan(self, int index, int segment, plan, device, int kind):
+        cdef command_t command
+        cdef _Seat seat = self._seats[index]
+        memset(&command, 0, sizeof(command_t))
+        command.index = index
+        command.segment = segment
+        command.integer = plan.host != seat.plan.host
+        _fill_plan(&command.plan, plan)
+        try:
+            self._writer.add(index, device)
+            self._labels[index] = plan.host
+            self._call(&command, kind)
+            seat.plan = plan
+        finally:
+            # Now it is the former one, or, if nothing came of it, the new one.
+            _free_plan(&command.plan)
+
+    def _deliver(self):
+        """In a Python thread: events from the ring to their consumer."""
+        while True:
+            os.read(self.runtime.tell, 8)
+            ended = self._ended
+            forgotten, self._forgotten = self._forgotten, []
+            while self.runtime.fetched != atomic_load32(&self.runtime.recorded):
+                event = self._event(&self.runtime.records[self.runtime.fetched % RECORDS])
+                atomic_store32(&self.runtime.fetched, self.runtime.fetched + 1)
+                if event is not None:
+                    self._emit(event)
+            lost = atomic_take64(&self.runtime.lost)
+            if lost:
+                self._emit(events.EventsLost(vhid=0, name="", at=monotonic(), count=lost))
+            for index in forgotten:
+                self._labels.pop(index, None)
+            if ended:
+                return
+
+    cdef object _event(self, const record_t *record):
+        cdef object host = self._labels.get(record.index)
+        cdef object peer = None
+        cdef dict who = {"vhid": record.vhid, "name": "" if host is None else host.name, "at": record.at}
+        if host is not None and record.kind != RECORD_REJECTED:
+            who["vhid"] = host.vhid
+        if record.peer.family != PEER_NOBODY:
+            peer = address_text(record.peer.address, record.peer.family)
+        if record.kind == RECORD_REJECTED:
+            name = _COUNTERS[record.counter]
+            return events.AdvertRejected(**who, counter=name, peer=peer, hint=events.HINTS[name])
+        if host is None:
+            return None
+        if record.kind == RECORD_STATE:
+            return events.StateChanged(
+                **who, before=_STATES[record.before], after=_STATES[record.after], reason=_REASONS[record.reason], peer=peer
+            )
+        if record.kind == RECORD_TAKEN or record.kind == RECORD_DROPPED:
+            kind = events.AddressesTaken if record.kind == RECORD_TAKEN else events.AddressesDropped
+            return kind(**who, addresses=tuple([str(one) for one in host.addresses]), took=record.value)
+        if record.kind == RECORD_NOT_WRITTEN:
+            addresses = ", ".join([str(one.ip) for one in host.addresses])
+            what = f"could not {_ORDERS[record.counter]} {addresses}: {os.strerror(record.value)}"
+            return events.Failed(**who, what=what)
+        if record.kind == RECORD_PEER:
+            return events.PeerHeard(
+                **who, peer=peer, dialect=_DIALECTS[record.dialect], advbase=record.advbase, advskew=record.advskew
+            )
+        if record.kind == RECORD_SILENT:
+            return events.FamilySilent(**who, family=record.family)
+        if record.kind == RECORD_DEMOTED:
+            return events.Demoted(**who, demotion=record.value)
+        return events.Failed(**who, what=f"an advert could not be sent: {os.strerror(record.value)}")
+
+
+cdef void _nudge(runtime_t *runtime) noexcept nogil:
+    cdef unsigned long long one = 1
+    write(runtime.wake, &one, 8)
+
+
+cdef void _nudge_courier(runtime_t *runtime) noexcept nogil:
+    cdef unsigned long long one = 1
+    write(runtime.tell, &one, 8)
+
+
+cdef void _doze() noexcept nogil:
+    cdef timespec pause = duration(50000)
+    nanosleep(&pause, NULL)
+
+
+cdef void _free_segment(segment_t *segment) noexcept:
+    ring_close(&segment.ring)
+    free(segment.judge.addresses.items)
+    free(segment.judge.broadcasts.items)
+    free(segment)
+
+
+cdef uint64_t _seed() noexcept:
+    cdef uint64_t seed = 0
+    getrandom(&seed, 8, 0)
+    return seed
