@@ -1,0 +1,135 @@
+"""The group of commands. A command's module is imported when the command is run, or its own help is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import CarpError
+from . import OPTIONAL, missing
+from .output import complain
+
+COMMANDS = {
+    "up": "Run one virtual host, in ifconfig's words.",
+    "run": "Run every /etc/ifconfig.carp* file, as the machine's service.",
+    "check": "Say what is wrong with files, by line and column.",
+    "monitor": "Show who speaks CARP on an interface or in a capture.",
+    "observe": "Measure how punctual they are, and how long takeovers take.",
+    "demo": "Watch an address fail over between hosts in a lab of its own.",
+}
+"""Each is the command of the same name in the module of the same name."""
+
+_HELP = """A floating IP address for a group of hosts, as NetBSD's carp(4).
+
+One host of the group, the master, holds the address; when it dies, another one takes it over. Every host of the group
+runs the same command, with its own advskew: the lowest becomes master.
+
+\b
+Examples:
+  pycarp demo
+  pycarp up carp0 vhid 101 passfile /etc/carp.pass 10.13.37.42 netmask 255.255.255.0
+  pycarp check /etc/ifconfig.carp0
+  pycarp run
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and summary before it imports them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            close = get_close_matches(name, COMMANDS, n=1)
+            remedy = f"did you mean '{close[0]}'?" if close else f"give one of {', '.join(COMMANDS)}"
+            ctx.fail(f"the command '{name}' is unknown: {remedy}")
+        return super().resolve_command(ctx, args)
+
+
+def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    import platform
+
+    import pycarp
+
+    click.echo(
+        f"pycarp {pycarp.__version__} "
+        f"({pycarp.__impl__}, {platform.python_implementation()} {platform.python_version()}, {platform.system()})"
+    )
+    ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup, help=_HELP, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show version and implementation.",
+)
+@click.pass_context
+def pycarp(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code; every mistake is one line on stderr."""
+    try:
+        result: Any = pycarp.main(arguments, prog_name="pycarp", standalone_mode=False)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "pycarp"
+        complain(f"{command}: {error.format_message().rstrip('.')} (see '{command} --help')")
+        return 2
+    except click.ClickException as error:
+        complain(f"pycarp: {error.format_message()}")
+        return 2
+    except CarpError as error:
+        complain(f"pycarp: {error}")
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in OPTIONAL:
+            raise
+        return missing(package)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        _close_stdout()
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _close_stdout() -> None:
+    # What reads us is gone. Without this the interpreter complains once more when it flushes stdout at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fail(ctx: click.Context, message: str) -> NoReturn:
+    """End the command with one line on stderr and exit code 2."""
+    complain(f"{ctx.command_path}: {message}")
+    ctx.exit(2)

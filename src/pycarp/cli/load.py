@@ -1,0 +1,89 @@
+"""What can be known of virtual hosts before anything is changed: their words, each other, this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..config import VirtualHost
+from ..errors import InterfaceError
+from ..ifconfig import Defaults, Diagnostic, Parsed, check_together, parse_file
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Virtual hosts with what there is to say about them; `carpdevs` tells by index where each one will speak."""
+
+    parsed: list[Parsed]
+    between: list[Diagnostic] = field(default_factory=list)
+    carpdevs: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        """All of them, in the order of the files and their lines."""
+        order = {parsed.source: at for at, parsed in enumerate(self.parsed)}
+        last = 1 << 60
+        found = [*(d for parsed in self.parsed for d in parsed.diagnostics), *self.between]
+        return sorted(found, key=lambda d: (order.get(d.source, last), d.line or last, d.column or last))
+
+    @property
+    def errors(self) -> list[Diagnostic]:
+        return [d for d in self.diagnostics if d.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Diagnostic]:
+        return [d for d in self.diagnostics if d.severity == "warning"]
+
+    @property
+    def hosts(self) -> tuple[VirtualHost, ...]:
+        """The virtual hosts; raises `WordsError` if one has none."""
+        return tuple(parsed.require() for parsed in self.parsed)
+
+
+def load_files(paths: Iterable[Path], defaults: Defaults | None = None, *, machine: bool = True) -> Loaded:
+    """Read files, and look at them together and, unless `machine` is False, beside the interfaces of this machine."""
+    return look([parse_file(path, defaults=defaults) for path in paths], machine=machine)
+
+
+def look(parsed: Sequence[Parsed], *, machine: bool = True) -> Loaded:
+    """As `load_files`, for words that are parsed already."""
+    loaded = Loaded(list(parsed))
+    if machine and sys.platform == "linux":
+        _fit(loaded)
+    loaded.between += check_together(loaded.parsed, loaded.carpdevs)
+    return loaded
+
+
+def _fit(loaded: Loaded) -> None:
+    """Find the carpdev of each virtual host, or say why there is none."""
+    if not any(parsed.host is not None for parsed in loaded.parsed):
+        return
+    from ..linux.interfaces import choose_carpdev, read_interfaces
+
+    try:
+        interfaces = read_interfaces()
+    except OSError as error:
+        source = loaded.parsed[0].source
+        message = (
+            f"the interfaces of this machine cannot be read ({error.strerror or error}): run where netlink is allowed"
+        )
+        loaded.between.append(Diagnostic(source, None, None, None, message))
+        return
+    for at, parsed in enumerate(loaded.parsed):
+        if parsed.host is None:
+            continue
+        try:
+            loaded.carpdevs[at] = choose_carpdev(parsed.host, interfaces).name
+        except InterfaceError as error:
+            loaded.between.append(parsed.about(_culprit(parsed.host, str(error)), str(error)))
+
+
+def _culprit(host: VirtualHost, message: str) -> str:
+    """The field or the address that a message about interfaces is about: it names it."""
+    # Longest first: 10.0.0.1 is also the beginning of 10.0.0.11.
+    for text in sorted((str(address.ip) for address in host.addresses), key=len, reverse=True):
+        if text in message:
+            return text
+    return "addresses" if host.carpdev is None else "carpdev"

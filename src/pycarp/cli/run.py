@@ -1,0 +1,119 @@
+"""``pycarp run``: the machine's virtual hosts, from files, as a service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import click
+
+from ..ifconfig import DEFAULT_DIRECTORY, Defaults, find_files
+from .group import fail
+from .load import load_files
+from .options import host_options, output_options
+from .output import Printer, complain
+from .serve import serve
+
+if TYPE_CHECKING:
+    from ..config import Dialect, VirtualHost
+
+_HELP = """Run every /etc/ifconfig.carp* file, or the FILEs given, as the machine's service.
+
+Each file describes one virtual host in ifconfig(8)'s words, on one line or on several; ifconfig.carp0 is about carp0.
+SIGHUP reads the files again: what is broken then is said, and the old configuration stays. SIGTERM ends it in order.
+
+\b
+/etc/ifconfig.carp0, readable by root only:
+  # the web servers' address
+  vhid 101 passfile carp.pass advskew 100
+  inet 10.13.37.42 netmask 255.255.255.0
+  preempt
+
+\b
+Examples:
+  pycarp check && pycarp run
+  pycarp run --directory /usr/pkg/etc --preempt
+  pycarp run ./ifconfig.carp0 ./ifconfig.carp1 --json
+
+\b
+As a systemd unit:
+  [Service]
+  Type=notify-reload
+  ExecStart=/usr/local/bin/pycarp run
+  Restart=on-failure
+  AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW
+
+Exit code: 0 after an orderly stop; 2 if the files, the machine or the permissions do not allow it, and then nothing has
+been changed.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    help=f"Where to look for ifconfig.carp* files.  [default: {DEFAULT_DIRECTORY}]",
+)
+@host_options
+@output_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    directory: Path | None,
+    preempt: bool,
+    dialect: str,
+    mac: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    defaults = Defaults(
+        preempt=preempt, dialect=cast("Dialect", dialect), mac=cast('Literal["virtual", "interface"]', mac)
+    )
+    paths = chosen(ctx, files, directory)
+
+    def read(paths: Sequence[Path]) -> tuple[VirtualHost, ...] | None:
+        loaded = load_files(paths, defaults)
+        for diagnostic in loaded.diagnostics:
+            complain(str(diagnostic))
+        return None if loaded.errors else loaded.hosts
+
+    def reload() -> tuple[VirtualHost, ...] | None:
+        # Found anew: files may have come or gone.
+        again = list(files) if files else find_files(directory or DEFAULT_DIRECTORY)[0]
+        if not again:
+            complain(f"{ctx.command_path}: {_none_in(directory or DEFAULT_DIRECTORY)}")
+            return None
+        return read(again)
+
+    hosts = read(paths)
+    if hosts is None:
+        ctx.exit(2)
+    ctx.exit(serve(hosts, Printer(as_json=as_json, quiet=quiet), command=ctx.command_path, reload=reload))
+
+
+def chosen(ctx: click.Context, files: Sequence[Path], directory: Path | None) -> list[Path]:
+    """The files that were named, or those of the directory; ends the command if there are none."""
+    if files and directory is not None:
+        fail(ctx, "FILEs and --directory are given: give one of the two")
+    if files:
+        return list(files)
+    where = directory or DEFAULT_DIRECTORY
+    try:
+        found, leftovers = find_files(where)
+    except OSError as error:
+        fail(ctx, f"the directory {where} cannot be read ({error.strerror}): give one that this user may read")
+    for path in leftovers:
+        complain(f"{path}: warning: the file is left out, its name is that of a backup copy: rename or remove it")
+    if not found:
+        fail(ctx, _none_in(where))
+    return found
+
+
+def _none_in(directory: Path) -> str:
+    return (
+        f"there is no file {directory / 'ifconfig.carp*'}: write one with the words of a virtual host, "
+        "or name files on the command line"
+    )

@@ -1,0 +1,53 @@
+"""A command whose arguments are ifconfig's words: options may stand anywhere, and no word is taken for one."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+import click
+
+from ..ifconfig.vocabulary import KNOWN, nearest
+
+
+class WordsCommand(click.Command):
+    """Cuts options from words itself: click would take ``-carpdev`` for a row of short options.
+
+    Every option has a long name, after two dashes. What follows `pass` is an option only if one has that name.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        takes_value = {
+            name: not (isinstance(param, click.Option) and param.is_flag)
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option)
+            for name in (*param.opts, *param.secondary_opts)
+        }
+        options: list[str] = []
+        words: list[str] = []
+        rest = list(args)
+        while rest:
+            argument = rest.pop(0)
+            name, equals, _ = argument.partition("=")
+            if argument == "--":
+                words += rest
+                break
+            if name in takes_value and (name.startswith("--") or not words):
+                options.append(argument)
+                if takes_value[name] and not equals and rest:
+                    options.append(rest.pop(0))
+            elif argument.startswith("--") and words[-1:] not in (["pass"], ["passfile"]):
+                ctx.fail(_unknown(name, list(takes_value)))
+            else:
+                words.append(argument)
+        return super().parse_args(ctx, [*options, "--", *words])
+
+
+def _unknown(name: str, options: list[str]) -> str:
+    # Only what stands before "=" is repeated: the rest may be a passphrase.
+    word = nearest(name)
+    if name[2:] in KNOWN and word is not None:
+        return f"'--{word}' is no option: ifconfig's words have no dashes, write '{word}'"
+    if name.startswith("--pass"):
+        return "an option that begins with '--pass' is unknown: write 'passfile FILE' among the words"
+    close = get_close_matches(name, options, n=1)
+    return f"the option '{name}' is unknown" + (f": did you mean '{close[0]}'?" if close else "")

@@ -1,0 +1,564 @@
+"""From words to one virtual host and everything that has to be said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from ..config import Dialect, VirtualHost
+from ..errors import ConfigError
+from ..protocol import State
+from . import values
+from .diagnostics import COMMAND_LINE, Diagnostic, Severity, WordsError, show
+from .lexer import Line, Word, command_line
+from .passphrase import advice, read_passfile, zero_key
+from .values import Wrong
+from .vocabulary import ARGUMENT, FLAGS, IGNORED, KNOWN, MEANT_PASS, NOT_RUN, REFUSED, nearest, surely
+
+_MOST_ERRORS = 20
+_ON_COMMAND_LINE = "pass puts the passphrase where every user of this machine sees it (ps): use 'passfile FILE'"
+
+
+_FIELD = {"pass": "passphrase", "passfile": "passphrase", "inet": "addresses", "inet6": "addresses"}
+"""The field of `VirtualHost` that a word gives, where the two have different names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What holds for a virtual host whose words say nothing about it."""
+
+    preempt: bool = False
+    dialect: Dialect = "auto"
+    mac: Literal["virtual", "interface"] = "virtual"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What came out of one virtual host's words.
+
+    host          the virtual host; None if anything is wrong.
+    source, name  where the words stand, and the name that the virtual host has or would have had (None: by its vhid).
+    diagnostics   everything there is to say, in the order of the words.
+    places        where a field of `VirtualHost`, or an address (as text), was given: (line, column, word).
+    """
+
+    source: str
+    name: str | None
+    host: VirtualHost | None
+    diagnostics: tuple[Diagnostic, ...] = ()
+    places: Mapping[str, tuple[int | None, int | None, str | None]] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        return tuple(d for d in self.diagnostics if d.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        return tuple(d for d in self.diagnostics if d.severity == "warning")
+
+    def require(self) -> VirtualHost:
+        """The virtual host, or `WordsError` with every mistake."""
+        if self.host is None:
+            raise WordsError(self.errors)
+        return self.host
+
+    def about(self, key: str, message: str, severity: Severity = "error") -> Diagnostic:
+        """A diagnostic at the place where `key` (a field, or an address as text) was given."""
+        line, column, word = self.places.get(key, (None, None, None))
+        return Diagnostic(self.source, line, column, word, message, severity)
+
+
+def parse_words(
+    words: Sequence[str],
+    *,
+    name: str | None = None,
+    source: str | None = None,
+    defaults: Defaults | None = None,
+    directory: Path | None = None,
+) -> Parsed:
+    """The virtual host that the words of one ifconfig call describe (without the name of the interface).
+
+    `source` says where the words come from; None is the command line, where `pass` is advised against. A relative
+    passfile is looked up in `directory`. Never raises for bad words: see `Parsed`.
+    """
+    if isinstance(words, str | bytes):
+        raise TypeError("words is one text: give a sequence of words")
+    return parse_lines(
+        [command_line(list(words))],
+        name=name,
+        source=COMMAND_LINE if source is None else source,
+        defaults=defaults,
+        directory=directory,
+        pass_advice=_ON_COMMAND_LINE if source is None or source == COMMAND_LINE else None,
+    )
+
+
+def parse_lines(
+    lines: Iterable[Line],
+    *,
+    name: str | None,
+    source: str,
+    defaults: Defaults | None = None,
+    directory: Path | None = None,
+    pass_advice: str | None = None,
+) -> Parsed:
+    """As `parse_words`, for several lines; `pass_advice` is a warning to give wherever `pass` stands."""
+    parser = _Parser(list(lines), name, source, defaults or Defaults(), directory, pass_advice)
+    return parser.parse()
+
+
+@dataclass(slots=True)
+class _Address:
+    ip: values.IP
+    word: Word
+    prefix: int | None = None
+
+
+class _Parser:
+    def __init__(
+        self,
+        lines: list[Line],
+        name: str | None,
+        source: str,
+        defaults: Defaults,
+        directory: Path | None,
+        pass_advice: str | None,
+    ) -> None:
+        self.lines = lines
+        self.name = name
+        self.source = source
+        self.directory = directory
+        self.pass_advice = pass_advice
+        self.diagnostics: list[Diagnostic] = []
+        self.fields: dict[str, Any] = {
+            "preempt": defaults.preempt,
+            "dialect": defaults.dialect,
+            "mac": defaults.mac,
+        }
+        self.given: dict[str, Word] = {}
+        """Fields that were given, rightly or wrongly, and addresses: where."""
+        self.addresses: list[_Address] = []
+        # A passphrase may also stand where it does not belong: no message shows a word that is one.
+        self.secrets = {
+            following.text
+            for line in lines
+            for word, following in zip(line.words, line.words[1:], strict=False)
+            if word.text == "pass"
+        } - {"", *KNOWN}
+        # The state within one line.
+        self.words: list[Word] = []
+        self.at = 0
+        self.family: tuple[Word, int] | None = None
+        self.last: _Address | None = None
+        self.mask: tuple[Word, Word] | None = None
+        self.previous: Literal["address", "mask", "pass", ""] = ""
+
+    # What is said
+
+    def shown(self, word: Word) -> str:
+        return "(not shown: it is the passphrase)" if self.secret(word) else show(word.text)
+
+    def secret(self, word: Word) -> bool:
+        return any(secret == word.text or (len(secret) > 4 and secret in word.text) for secret in self.secrets)
+
+    def say(self, word: Word | None, message: str, severity: Severity = "error", *, hide: bool = False) -> None:
+        if word is None:
+            self.diagnostics.append(Diagnostic(self.source, None, None, None, message, severity))
+            return
+        text = None if hide or self.secret(word) else word.text
+        self.diagnostics.append(Diagnostic(self.source, word.line, word.column, text, message, severity))
+
+    def wrong(self, word: Word, error: Wrong) -> None:
+        if self.secret(word):
+            self.say(
+                word, "the passphrase (not shown) is also given here, where something else belongs: correct this word"
+            )
+        else:
+            self.say(word, str(error))
+
+    # The lines
+
+    def parse(self) -> Parsed:
+        for line in self.lines:
+            self.line(line)
+        host = self.finish()
+        return Parsed(self.source, self.name, host, self.sorted(), self.places())
+
+    def sorted(self) -> tuple[Diagnostic, ...]:
+        last = 1 << 60
+        found = sorted(self.diagnostics, key=lambda d: (d.line or last, d.column or last))
+        errors = [d for d in found if d.severity == "error"]
+        if len(errors) <= _MOST_ERRORS:
+            return tuple(found)
+        more = len(errors) - _MOST_ERRORS
+        end = found.index(errors[_MOST_ERRORS])
+        note = f"{more} more mistakes are not listed: is this a file of ifconfig words?"
+        return (*found[:end], Diagnostic(self.source, None, None, None, note))
+
+    def places(self) -> dict[str, tuple[int | None, int | None, str | None]]:
+        return {
+            key: (word.line, word.column, None if self.secret(word) or key == "passphrase" else word.text)
+            for key, word in self.given.items()
+        }
+
+    def line(self, line: Line) -> None:
+        if line.shell_at is not None:
+            message = "a line that begins with '!' is a shell command, which is not run: start it elsewhere"
+            self.say(Word("!", line.number, line.shell_at), message, "warning")
+            return
+        self.begin(line.words)
+        if line.words and line.words[0].text in NOT_RUN:
+            name = line.words[0].text
+            self.say(
+                line.words[0],
+                f"'{name}' is not run: a virtual host has the addresses that its words give; remove the line",
+                "warning",
+            )
+            return
+        while self.at < len(self.words):
+            self.word(line)
+        if self.family is not None:
+            self.dangling(self.family[0], line)
+        if line.open_quote is not None:
+            mark = line.open_quote
+            self.say(mark, f"the quotation that {mark.text} begins does not end: close it on the same line", hide=True)
+        elif self.mask is not None:
+            word, _ = self.mask
+            self.say(word, f"'{word.text}' has no address on its line to belong to: put it after an address")
+
+    def begin(self, words: list[Word]) -> None:
+        self.words = words
+        self.at = 0
+        self.family = None
+        self.last = None
+        self.mask = None
+        self.previous = ""
+
+    def dangling(self, word: Word, line: Line) -> None:
+        if line.open_quote is not None and self.at == len(self.words):
+            return  # What it needs is lost in the open quotation, which is reported.
+        if word.text == "pass" and line.comment_at is not None:
+            self.say(word, "'pass' needs a passphrase after it: quote one that begins with #, which begins a comment")
+        else:
+            self.say(word, f"'{word.text}' needs {ARGUMENT[word.text]} after it")
+
+    def take(self) -> Word:
+        word = self.words[self.at]
+        self.at += 1
+        if word.unquoted:
+            self.say(
+                word,
+                f"a NetBSD host's shell would act upon the {word.unquoted} in this word, here it is taken as it is: "
+                "put the word in single quotes",
+                "warning",
+                hide=True,
+            )
+        return word
+
+    def word(self, line: Line) -> None:
+        word = self.take()
+        text = word.text
+        previous, self.previous = self.previous, ""
+        if self.family is not None and text != "alias":
+            announced, version = self.family
+            self.family = None
+            if text not in KNOWN:
+                self.address(word, version)
+                return
+            self.say(announced, f"'{announced.text}' needs {ARGUMENT[announced.text]} after it")
+        if text in ARGUMENT:
+            self.with_argument(word, line)
+        elif text in FLAGS:
+            self.flag(word)
+        elif values.looks_like_mask(text):
+            self.bare_mask(word, previous)
+        elif previous == "mask" and self.is_broadcast(text):
+            self.say(word, f"the broadcast address {text} follows from the mask: remove it", "warning")
+        elif values.looks_like_address(text):
+            self.address(word, None)
+        elif text in IGNORED:
+            self.at = min(self.at + IGNORED[text], len(self.words))
+            self.say(word, f"'{text}' changes nothing here and is left out: remove it", "warning")
+        elif text in REFUSED:
+            arguments, remedy = REFUSED[text]
+            self.at = min(self.at + arguments, len(self.words))
+            self.say(word, f"'{text}' cannot be done here: {remedy}")
+        else:
+            self.unknown(word, previous)
+
+    # The kinds of words
+
+    def with_argument(self, word: Word, line: Line) -> None:
+        name = word.text
+        if name in ("inet", "inet6"):
+            self.family = (word, 4 if name == "inet" else 6)
+            return
+        if self.at >= len(self.words) or (name != "pass" and self.words[self.at].text in KNOWN):
+            self.given.setdefault(_FIELD.get(name, name), word)
+            self.dangling(word, line)
+            return
+        argument = self.take()
+        try:
+            match name:
+                case "pass" | "passfile":
+                    self.passphrase(word, argument)
+                case "netmask" | "prefixlen":
+                    self.mask_words(word, argument)
+                case "vhid":
+                    self.put("vhid", argument, values.number("vhid", argument.text, 1, 255))
+                case "advbase" | "advskew":
+                    self.put(name, argument, values.number(name, argument.text, 0, 254))
+                case "carpdev":
+                    self.put("carpdev", argument, self.checked("carpdev", argument.text))
+                case "state":
+                    self.put("state", argument, self.state(argument.text))
+                case _:
+                    self.put(name, argument, self.checked(name, argument.text))
+        except Wrong as error:
+            self.given.setdefault(name, argument)
+            self.wrong(argument, error)
+
+    def checked(self, name: str, text: str) -> str:
+        """A value that only the configuration has rules for."""
+        try:
+            VirtualHost(vhid=1, **cast("dict[str, Any]", {name: text}))
+        except ConfigError as error:
+            raise Wrong(str(error) if text else f"{name} is empty: give {ARGUMENT[name]}") from None
+        return text
+
+    def state(self, text: str) -> State:
+        try:
+            return State[text.upper()]
+        except KeyError:
+            raise Wrong(f"state {show(text)} is unknown: give INIT, BACKUP or MASTER") from None
+
+    def flag(self, word: Word) -> None:
+        match word.text:
+            case "up" | "down":
+                self.fields["up"] = word.text == "up"
+            case "preempt" | "-preempt":
+                self.fields["preempt"] = word.text == "preempt"
+            case "-carpdev":
+                self.fields.pop("carpdev", None)
+                self.given.pop("carpdev", None)
+
+    def put(self, key: str, word: Word, value: Any) -> None:
+        first = self.given.get(key)
+        if first is not None and key in self.fields and self.fields[key] != value:
+            message = f"{key} is given twice, first {self.where(first)}: this one counts, remove one of them"
+            self.say(word, message, "warning")
+        self.given[key] = word
+        self.fields[key] = value
+
+    def where(self, word: Word) -> str:
+        return f"in line {word.line}" if word.line is not None else f"as word {word.column}"
+
+    def passphrase(self, word: Word, argument: Word) -> None:
+        first = self.given.get("passphrase")
+        if first is not None:
+            message = f"the passphrase is given twice, first {self.where(first)}: keep one 'pass' or 'passfile'"
+            self.say(word, message, hide=True)
+        self.given.setdefault("passphrase", argument if word.text == "passfile" else word)
+        if word.text == "passfile":
+            self.passfile(argument)
+            return
+        self.previous = "pass"
+        if not argument.text:
+            self.say(
+                argument, "the passphrase is empty: give one after 'pass', or leave out 'pass' for none", hide=True
+            )
+            return
+        if self.pass_advice is not None:
+            self.say(word, self.pass_advice, "warning")
+        if argument.text in KNOWN:
+            self.say(
+                word, "'pass' took the next word, one of ifconfig's own, as the passphrase: was it left out?", "warning"
+            )
+        # Bytes that are not UTF-8 come from a command line as surrogates; the key needs the bytes.
+        text = argument.text
+        self.advise(argument, text if text.isprintable() else text.encode("utf-8", "surrogateescape"))
+
+    def passfile(self, argument: Word) -> None:
+        try:
+            phrase, readers = read_passfile(argument.text, self.directory)
+        except Wrong as error:
+            self.say(argument, str(error), hide="/" not in argument.text)
+            return
+        if readers is not None:
+            self.say(argument, f"the passfile can be read by {readers}: chmod 600 it", "warning")
+        self.advise(argument, phrase)
+
+    def advise(self, word: Word, phrase: str | bytes) -> None:
+        self.fields["passphrase"] = phrase
+        for message in advice(phrase):
+            self.say(word, message, "warning", hide=True)
+
+    # Addresses and masks
+
+    def address(self, word: Word, version: int | None) -> None:
+        self.given.setdefault("addresses", word)
+        self.last = None
+        try:
+            ip, prefix = values.address(word.text, version)
+        except Wrong as error:
+            self.wrong(word, error)
+            mask_follows = self.at < len(self.words) and values.looks_like_mask(self.words[self.at].text)
+            self.at += mask_follows  # It has no address now, which is no second mistake.
+            return
+        first = self.given.get(str(ip))
+        if first is not None:
+            self.say(word, f"{ip} is given twice, first {self.where(first)}: remove one of them")
+        self.last = _Address(ip, word, prefix)
+        self.previous = "address"
+        if first is None:
+            self.addresses.append(self.last)
+            self.given[str(ip)] = word
+        if self.mask is not None:
+            keyword, argument = self.mask
+            self.mask = None
+            self.set_mask(keyword.text, argument)
+
+    def mask_words(self, word: Word, argument: Word) -> None:
+        if self.last is not None:
+            self.set_mask(word.text, argument)
+        elif "addresses" in self.given and any(w is self.given["addresses"] for w in self.words):
+            self.check_mask(word.text, argument.text, 4)  # Its address is wrong, and reported.
+        else:
+            self.mask = (word, argument)
+
+    def bare_mask(self, word: Word, previous: str) -> None:
+        if previous != "address" or self.last is None:
+            self.say(word, f"the mask {self.shown(word)} has no address before it: write it right after one")
+            return
+        try:
+            self.set_mask("netmask", word)
+        except Wrong as error:
+            self.wrong(word, error)
+        self.previous = "mask"
+
+    def check_mask(self, keyword: str, text: str, version: int) -> int:
+        if keyword == "prefixlen":
+            return values.prefixlen(text, version)
+        if version == 6:
+            raise Wrong(f"netmask {show(text)} is IPv4's: write 'prefixlen 64' for an IPv6 address")
+        return values.netmask(text)
+
+    def set_mask(self, keyword: str, argument: Word) -> None:
+        """Give the last address the mask in `argument`. Raises `Wrong`, except for what lies in the address itself."""
+        address = self.last
+        assert address is not None
+        try:
+            prefix = self.check_mask(keyword, argument.text, address.ip.version)
+        except Wrong as error:
+            self.wrong(argument, error)
+            return
+        if address.prefix is not None:
+            if address.prefix != prefix:
+                twice = f"as /{address.prefix} and as /{prefix}"
+                self.say(argument, f"the mask of {address.ip} is given twice, {twice}: remove one of them")
+            return
+        address.prefix = prefix
+        trouble = values.fits(address.ip, prefix)
+        if trouble is not None:
+            self.say(address.word, trouble)
+
+    def is_broadcast(self, text: str) -> bool:
+        """Whether this is the broadcast address of the last address, as OpenBSD's files have it after the mask."""
+        if self.last is None or self.last.prefix is None or self.last.ip.version != 4:
+            return False
+        return text == str(IPv4Interface(f"{self.last.ip}/{self.last.prefix}").network.broadcast_address)
+
+    # Words that nobody knows
+
+    def unknown(self, word: Word, previous: str) -> None:
+        text = word.text
+        following = self.words[self.at].text if self.at < len(self.words) else ""
+        if previous == "pass" and not surely(text, following):
+            self.after_passphrase(word)
+            return
+        near = nearest(text)
+        # The rest of a word that begins with "pass" may be the passphrase itself.
+        secret = near == "pass" and text.lower() not in MEANT_PASS
+        equals = not secret and "=" in text
+        if secret:
+            shown = f"a word that begins with '{text[:4]}'" if text.lower().startswith("pass") else "a word (not shown)"
+        else:
+            shown = self.shown(word)
+        if not text:
+            message = "an empty word is unknown: remove it"
+        elif near is None:
+            message = f"{shown} is unknown: the words are {', '.join(KNOWN)}, and addresses"
+        elif secret:
+            message = f"{shown} is unknown: write 'pass' and the passphrase as two words, or use 'passfile FILE'"
+        elif equals:
+            message = f"{shown} is unknown: write '{near}' and its value as two words"
+        elif text.lower() == near:
+            message = f"{shown} is unknown: write it in small letters, '{near}'"
+        else:
+            message = f"{shown} is unknown: did you mean '{near}'?"
+        self.say(word, message, hide=secret)
+        if near is not None:
+            self.meant(near, word, alone="=" in text)
+
+    def meant(self, near: str, word: Word, *, alone: bool = False) -> None:
+        """A mistyped word stands for the one that was meant: nothing further is said to be missing."""
+        self.given.setdefault(_FIELD.get(near, near), word)
+        if near in ARGUMENT and not alone and self.at < len(self.words) and self.words[self.at].text not in KNOWN:
+            self.take()  # It belongs to the word that was meant, and may be a passphrase.
+            self.previous = "pass" if near == "pass" else ""
+
+    def after_passphrase(self, word: Word) -> None:
+        """An unknown word that follows the passphrase may be the rest of it, written without quotes."""
+        near = nearest(word.text)
+        hint = f", or was '{near}' meant?" if near is not None and near != "pass" else ""
+        self.say(
+            word,
+            "the word after the passphrase is unknown (not shown, it may be a part of it): "
+            f"quote a passphrase that has spaces{hint}",
+            hide=True,
+        )
+        while self.at < len(self.words):
+            text = self.words[self.at].text
+            if text in KNOWN or values.looks_like_address(text) or values.looks_like_mask(text):
+                break
+            self.take()
+
+    # The whole
+
+    def finish(self) -> VirtualHost | None:
+        if not self.given and not any(d.severity == "error" for d in self.diagnostics):
+            self.say(None, "there are no words that describe a virtual host: give a vhid, a passphrase and an address")
+            return None
+        if "vhid" not in self.given:
+            self.say(None, "vhid is missing: give 'vhid N', 1-255, the same on every host of the group")
+        if "addresses" not in self.given:
+            self.say(None, "an address is missing: give the one that the group shares, like 10.13.37.42/24")
+        if "passphrase" not in self.given:
+            self.say(
+                None,
+                "NO PASSPHRASE: anybody on the LAN can take the address; give 'passfile FILE', the same on every host",
+                "warning",
+            )
+        elif "passphrase" in self.fields and zero_key(self.fields["passphrase"], self.fields["dialect"]):
+            self.say(
+                self.given["passphrase"],
+                "dialect netbsd loses the only character of this passphrase: anybody on the LAN can take the address",
+                "warning",
+                hide=True,
+            )
+        host = None
+        if not any(d.severity == "error" for d in self.diagnostics):
+            host = self.build()
+        return host
+
+    def build(self) -> VirtualHost | None:
+        addresses = [str(a.ip) if a.prefix is None else f"{a.ip}/{a.prefix}" for a in self.addresses]
+        try:
+            return VirtualHost(name=self.name, addresses=addresses, **self.fields)
+        except ConfigError as error:
+            word = self.given.get(error.field or "")
+            self.say(word, str(error), hide=error.field == "passphrase")
+            return None

@@ -1,0 +1,75 @@
+"""Where a passphrase comes from and what is unwise about it. No sentence made here repeats one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..protocol import DIALECT_NETBSD
+from .diagnostics import show
+from .values import Wrong
+
+SHORT = 12
+"""Fewer characters than this can be guessed from one recorded advert with a graphics card."""
+COUNTED_BYTES = 19
+"""The kernels keep 20 bytes, and every ifconfig puts a NUL into the last one (docs/protocol.md, keys)."""
+_LONGEST_FILE = 4096
+
+
+def advice(passphrase: str | bytes) -> Iterator[str]:
+    """Warnings about a passphrase that is not empty."""
+    raw = passphrase.encode("utf-8", "surrogateescape") if isinstance(passphrase, str) else passphrase
+    text = raw.decode("utf-8", "replace")
+    if len(text) < SHORT:
+        yield f"the passphrase has under {SHORT} characters, and one recorded advert is enough to guess it: take more"
+    if len(raw) > COUNTED_BYTES:
+        yield f"the passphrase is longer than {COUNTED_BYTES} bytes: only the first {COUNTED_BYTES} count, on every BSD"
+    if text[:2].lower() == "0x":
+        yield "the passphrase begins with 0x, which NetBSD's ifconfig takes for hexadecimal: choose another"
+    if text != text.strip():
+        yield "the passphrase begins or ends with a blank, which counts: leave it out if it was not meant"
+
+
+def zero_key(passphrase: str | bytes, dialect: str) -> bool:
+    """Whether the dialect makes the key of nothing but zeros out of it: it loses the last character."""
+    return dialect == DIALECT_NETBSD and len(passphrase) == 1
+
+
+def exposed(status: os.stat_result) -> str | None:
+    """Who else may read a file: "its group", "everybody", or None."""
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    if status.st_mode & stat.S_IROTH:
+        return "everybody"
+    return "its group" if status.st_mode & stat.S_IRGRP else None
+
+
+def read_passfile(name: str, directory: Path | None) -> tuple[bytes, str | None]:
+    """The passphrase in a file, its only line, and who else may read that file.
+
+    A relative name is looked up in `directory`, or in the working directory. Raises `Wrong`.
+    """
+    if not name:
+        raise Wrong("the name of the file after 'passfile' is empty: give the file that holds the passphrase")
+    path = Path(name) if directory is None else directory / name
+    # A bare word that is no file may be the passphrase itself, put after the wrong word.
+    shown = show(str(path)) if "/" in name else "that stands after 'passfile'"
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read(_LONGEST_FILE + 1)
+    except FileNotFoundError:
+        raise Wrong(f"the file {shown} does not exist: create it with the passphrase as its only line") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
+        raise Wrong(f"the file {shown} cannot be read ({reason}): give a file that this user may read") from None
+    lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    if len(content) > _LONGEST_FILE or any(line.strip() for line in lines[1:]):
+        raise Wrong(f"the file {shown} holds more than a passphrase: let it have one line")
+    if not lines[0].strip():
+        raise Wrong(f"the file {shown} holds no passphrase: put it on the first line")
+    if b"\0" in lines[0]:
+        raise Wrong(f"the file {shown} holds a NUL character, at which every BSD would cut the passphrase: remove it")
+    return lines[0], exposed(status)

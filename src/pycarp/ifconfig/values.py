@@ -1,0 +1,118 @@
+"""Numbers, addresses and masks as ifconfig(8) writes them; what is wrong with one is raised as a sentence."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from ..config import VirtualHost
+from ..errors import ConfigError
+from .diagnostics import show
+
+IP = IPv4Address | IPv6Address
+
+_DIGITS = re.compile(r"[0-9]+")
+_NEGATIVE = re.compile(r"-[0-9]+")
+_DOTTED = re.compile(r"[0-9]+(\.[0-9]+){3}")
+_HEX_MASK = re.compile(r"0x[0-9a-fA-F]{1,8}")
+_ADDRESS_LIKE = re.compile(r"[0-9]+(\.[0-9]*)+(/.*)?|[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%[^/]*)?(/.*)?")
+
+
+class Wrong(Exception):
+    """What is wrong with a word, as a sentence."""
+
+
+def number(what: str, text: str, low: int, high: int) -> int:
+    """A decimal number from `low` to `high`."""
+    if _NEGATIVE.fullmatch(text):
+        raise Wrong(f"{what} {show(text)} is out of range: give {low}-{high}")
+    if not _DIGITS.fullmatch(text):
+        raise Wrong(f"{what} {show(text)} is not a number: give {low}-{high}")
+    if len(text) > 1 and text[0] == "0":
+        raise Wrong(f"{what} {show(text)} begins with 0, which ifconfig takes for octal: write it without")
+    if len(text) > 9 or not low <= int(text) <= high:
+        goodbye = what in ("advskew", "advbase") and text == "255"
+        why = " (255 stands only in the advert that says goodbye)" if goodbye else ""
+        raise Wrong(f"{what} {show(text)} is out of range: give {low}-{high}{why}")
+    return int(text)
+
+
+def looks_like_address(text: str) -> bool:
+    """Whether the word is meant to be an address, right or wrong."""
+    return bool(_ADDRESS_LIKE.fullmatch(text))
+
+
+def looks_like_mask(text: str) -> bool:
+    """Whether a bare word after an address is meant to be its mask (255.255.255.0, 0xffffff00)."""
+    return bool(_HEX_MASK.fullmatch(text)) or bool(_DOTTED.fullmatch(text) and text.startswith("255."))
+
+
+def address(text: str, version: int | None) -> tuple[IP, int | None]:
+    """An address with the length after its ``/``, if any; `version` is the family that was announced, if any."""
+    bare, slash, length = text.partition("/")
+    if "%" in bare:
+        raise Wrong(f"address {show(text)} has a zone: give it without, and 'carpdev NAME' for the link")
+    try:
+        ip = ip_address(bare)
+    except ValueError:
+        family = f"IPv{version}" if version else "IP"
+        example = "2001:db8::42/64" if version == 6 or (version is None and ":" in bare) else "10.13.37.42/24"
+        raise Wrong(f"{show(text)} is not an {family} address: give one like {example}") from None
+    if version is not None and ip.version != version:
+        right = "inet6" if ip.version == 6 else "inet"
+        raise Wrong(f"{show(text)} is an IPv{ip.version} address: write '{right}' before it")
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        raise Wrong(f"{show(text)} is an IPv4 address in IPv6 clothes: give {ip.ipv4_mapped}")
+    prefix = prefixlen(length, ip.version, "the length after '/' in " + show(text)) if slash else None
+    try:
+        # The rules for a floating address have one home: the configuration's.
+        VirtualHost(vhid=1, addresses=[str(ip) if prefix is None else f"{ip}/{prefix}"])
+    except ConfigError as error:
+        raise Wrong(str(error)) from None
+    return ip, prefix
+
+
+def prefixlen(text: str, version: int, what: str | None = None) -> int:
+    """The length of a subnet's prefix, after the word ``prefixlen`` or after a ``/`` (then `what` names it)."""
+    high = 32 if version == 4 else 128
+    if what is not None and not text:
+        raise Wrong(f"{what} is missing: give 1-{high}")
+    if what is not None and _DOTTED.fullmatch(text) and version == 4:
+        return netmask(text)
+    if what is None:
+        return number("prefixlen", text, 1, high)
+    if not _DIGITS.fullmatch(text) or len(text) > 3 or not 1 <= int(text) <= high:
+        raise Wrong(f"{what} is not a number 1-{high}")
+    return int(text)
+
+
+def netmask(text: str) -> int:
+    """The number of one bits in a mask, dotted or hexadecimal."""
+    if _HEX_MASK.fullmatch(text):
+        bits = int(text, 16)
+    else:
+        try:
+            bits = int(IPv4Address(text))
+        except ValueError:
+            if _DIGITS.fullmatch(text):
+                raise Wrong(
+                    f"netmask {show(text)} is not a mask: write 'prefixlen {text[:3]}', or a mask like 255.255.255.0"
+                ) from None
+            raise Wrong(f"netmask {show(text)} is not a mask: give one like 255.255.255.0 or 0xffffff00") from None
+    length = 32
+    while length and not bits >> (32 - length) & 1:
+        length -= 1
+    if bits != (0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF:
+        raise Wrong(f"netmask {show(text)} has holes: its one bits have to stand together, as in 255.255.255.0")
+    if length == 0:
+        raise Wrong(f"netmask {show(text)} covers the whole Internet: give that of the LAN, like 255.255.255.0")
+    return length
+
+
+def fits(ip: IP, prefix: int) -> str | None:
+    """What is wrong with this address in a subnet of this length, or None."""
+    try:
+        VirtualHost(vhid=1, addresses=[f"{ip}/{prefix}"])
+    except ConfigError as error:
+        return str(error)
+    return None
