@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import weakref
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._steward import Member, Steward
-
-_log = logging.getLogger("pycarp")
 
 
 class Engine:
@@ -206,7 +203,10 @@ class Engine:
             try:
                 self._callback(event)
             except Exception:
-                _log.exception("on_event failed at %r", event)
+                # Imported here: nothing else needs it, and it costs every start a few ms.
+                import logging
+
+                logging.getLogger("pycarp").exception("on_event failed at %r", event)
 
     def _running(self) -> Steward:
         steward = self._steward
