@@ -21,7 +21,7 @@ from .abc import IPAddress, Runtime
 from .config import Address, VirtualHost
 from .errors import CarpError, ConfigError
 from .linux.capabilities import require
-from .linux.device import Device
+from .linux.device import Device, Scene
 from .linux.interfaces import Interface, choose_carpdev, read_interfaces, source_address
 from .linux.lock import VirtualHostLock
 from .linux.sockets import Sockets, join_groups, receive_socket, send_socket
@@ -69,15 +69,16 @@ class Steward:
         self._mailbox = Mailbox()
         self._stopped = False
         self._dirty_at: float | None = None
+        self._routes_changed = False
         with contextlib.ExitStack() as undo:
             undo.callback(self._mailbox.close)
             # The watch comes first, so that no change falls between the first look and the first notice.
             self._watch = undo.enter_context(contextlib.closing(Watch()))
             self._runtime: Runtime = undo.enter_context(contextlib.closing(_impl.current.runtime(emit, realtime)))
             undo.callback(self._remove_all)
-            interfaces = read_interfaces()
-            for host, carpdev in self._choose(hosts, interfaces):
-                self._add(host, carpdev)
+            scene = Scene()
+            for host, carpdev in self._choose(hosts, scene.interfaces):
+                self._add(host, carpdev, scene)
             for member in self._members.values():
                 self._start(member)
             undo.pop_all()
@@ -125,7 +126,7 @@ class Steward:
                 for key, _ in selector.select(_GLANCE if self._dirty_at is None else _SETTLE):
                     if key.fileobj is self._mailbox:
                         self._mailbox.work()
-                    else:
+                    elif not self._stopped:
                         self._notice()
                 if self._stopped:
                     break
@@ -167,12 +168,12 @@ class Steward:
                 )
         return chosen
 
-    def _add(self, host: VirtualHost, carpdev: Interface) -> Member:
+    def _add(self, host: VirtualHost, carpdev: Interface, scene: Scene) -> Member:
         with contextlib.ExitStack() as undo:
             lock = VirtualHostLock(host.name, carpdev, host.vhid)
             undo.callback(lock.close)
             device = Device(host, carpdev)
-            device.setup()
+            device.setup(scene)
             undo.callback(device.teardown)
             self._open_segment(carpdev)
             member = Member(next(self._numbers), host, carpdev, lock, device, _plan(host, carpdev, None))
@@ -232,6 +233,8 @@ class Steward:
                 elif not notice.present:
                     self._notice_loss(notice.index)
             else:
+                # A gateway came or went, or notices were lost.
+                self._routes_changed = True
                 self._mark_dirty()
 
     def _notice_link(self, notice: LinkNotice) -> None:
@@ -273,6 +276,7 @@ class Steward:
 
     def _survey(self) -> None:
         """Compare every member with what is there now, and put right what differs."""
+        routes, self._routes_changed = self._routes_changed, False
         interfaces = read_interfaces()
         by_index = {interface.index: interface for interface in interfaces}
         for member in list(self._members.values()):
@@ -283,7 +287,7 @@ class Steward:
                 if not member.present:
                     self._find(member, interfaces)
                 elif now is not None:
-                    self._refresh(member, now, by_index)
+                    self._refresh(member, now, by_index, routes)
             except (CarpError, OSError) as error:
                 self._tell(member, events.Failed, what=str(error))
 
@@ -319,20 +323,22 @@ class Steward:
         if carpdev.up and carpdev.running:
             self._runtime.link(member.index, True)
 
-    def _refresh(self, member: Member, now: Interface, by_index: dict[int, Interface]) -> None:
+    def _refresh(self, member: Member, now: Interface, by_index: dict[int, Interface], routes: bool) -> None:
         self._set_link(member, now.up, now.running)
         before, member.carpdev = member.carpdev, now
         rebuilt = member.device.index not in by_index
+        changed = routes or before.mac != now.mac or before.addresses != now.addresses
         if rebuilt:
             # Somebody removed the device by hand: make it anew.
             member.device.teardown()
             member.device.setup()
-        else:
+        elif changed:
             member.device.refresh(now)
-        if before.mac != now.mac or before.addresses != now.addresses:
+        if changed:
             self._runtime.update_segment(now.index, now.mac, _addresses(now))
             member.plan = _plan(member.host, now, member.plan)
-        self._runtime.replan(member.index, member.plan, member.device)
+        if changed or rebuilt:
+            self._runtime.replan(member.index, member.plan, member.device)
         if rebuilt:
             self._runtime.retake(member.index)
         else:
@@ -341,7 +347,7 @@ class Steward:
     def _look_after(self, member: Member, holder: Interface) -> None:
         """Somebody took a MASTER's address away, or set its device down: take again.
 
-        Only what is missing at two looks in a row is: the first may have fallen between the decision to take and its doing.
+        Only what is missing at two looks in a row is: the first may have fallen between the decision and its doing.
         """
         there = {one.interface.ip for one in holder.addresses} if holder.up else set()
         missing = not there.issuperset(one.ip for one in member.host.addresses)
@@ -374,8 +380,9 @@ class Steward:
                 self._remove(member)
         for member, host in same:
             self._change(member, host)
+        scene = Scene()
         for host, carpdev in fresh:
-            self._start(self._add(host, carpdev))
+            self._start(self._add(host, carpdev, scene))
 
     def _change(self, member: Member, host: VirtualHost) -> None:
         member.host = host

@@ -35,6 +35,36 @@ _FRA_SRC, _FRA_TABLE, _FRA_PROTOCOL = 2, 15, 21
 _RTN_UNICAST, _RTM_F_CLONED = 1, 0x200
 
 
+class Scene:
+    """The machine as it was found, for devices that are set up one after the other: each reads what the last one left.
+
+    `interfaces`, and the `rules` that bear our protocol as (source, table); `lives` asks for each lock once.
+    """
+
+    def __init__(self) -> None:
+        self.interfaces = read_interfaces()
+        self.rules: list[tuple[Address, int]] = []
+        self._alive: dict[tuple[int, int], bool] = {}
+        with netlink.RouteSocket() as route:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                with contextlib.suppress(OSError):  # a kernel without IPv6, or without rules
+                    for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETRULE, family)):
+                        self._note_rule(netlink.attributes(payload, netlink.ROUTE.size))
+
+    def lives(self, index: int, vhid: int) -> bool:
+        """Whether somebody's lock guards this virtual host."""
+        if (index, vhid) not in self._alive:
+            self._alive[index, vhid] = lock.held(index, vhid)
+        return self._alive[index, vhid]
+
+    def _note_rule(self, found: dict[int, bytes]) -> None:
+        if found.get(_FRA_PROTOCOL) != bytes((OWN_PROTOCOL,)) or _FRA_SRC not in found:
+            return
+        table = int(netlink.WORD.unpack(found[_FRA_TABLE])[0])
+        if table >> 24 == _TABLE_MARK:
+            self.rules.append((ip_address(found[_FRA_SRC]), table))
+
+
 class Device:
     """One virtual host on its carpdev. `take`, `renew` and `drop` are batches of netlink requests, ready to send.
 
@@ -68,17 +98,19 @@ class Device:
         """The routing table of the addresses; the numbers of carpdev and virtual host make it nobody else's."""
         return _TABLE_MARK << 24 | (self.carpdev.index & _TABLE_INDEX) << 8 | self.host.vhid & 0xFF
 
-    def setup(self) -> None:
+    def setup(self, scene: Scene | None = None) -> None:
         """Make everything but the addresses, after removing what a crashed run left.
 
+        A `scene` is used instead of looking at the machine, and brought up to date. After an error it is of no more use.
         Raises `InterfaceError` (the name is taken, the carpdev is gone or cannot carry a macvlan) or `CapabilityError`;
         then nothing is left behind.
         """
         try:
             with netlink.RouteSocket() as route:
-                interfaces = self._clean(route, read_interfaces())
+                scene = scene or Scene()
+                self._clean(route, scene)
                 if self.host.mac == "virtual":
-                    self._create(route, interfaces)
+                    self._create(route, scene)
                     self._set_rules(route, (one.ip for one in self.host.addresses))
                 else:
                     self.index = self.carpdev.index
@@ -174,18 +206,18 @@ class Device:
 
     # What a crashed run left
 
-    def _clean(self, route: netlink.RouteSocket, interfaces: tuple[Interface, ...]) -> tuple[Interface, ...]:
-        """Remove the devices, addresses and rules of dead virtual hosts; return the interfaces that are left.
+    def _clean(self, route: netlink.RouteSocket, scene: Scene) -> None:
+        """Remove the devices, addresses and rules of dead virtual hosts.
 
         Dead is what bears our mark and is either this very virtual host, whose lock we hold, or guarded by no lock.
         """
         left: list[Interface] = []
-        dead: list[Interface] = []
+        dead: list[tuple[Interface, Mark]] = []
         wanted = {one.ip for one in self.host.addresses}
-        for interface in interfaces:
+        for interface in scene.interfaces:
             mark = interface.mark
-            if mark is not None and not self._lives(mark.index, mark.vhid):
-                dead.append(interface)
+            if mark is not None and not self._lives(scene, mark.index, mark.vhid):
+                dead.append((interface, mark))
                 continue
             left.append(interface)
             if interface.name == self.host.name and self.host.mac == "virtual":
@@ -198,58 +230,44 @@ class Device:
                     raise InterfaceError(
                         f"{one.interface.ip} is already on {interface.name}, vhid {mark.vhid}: give another address"
                     )
-        requests = [messages.delete_link(interface.index) for interface in dead]
-        requests += self._stray_addresses(interfaces, wanted)
-        requests += self._stray_rules(route, wanted)
+        stray = [
+            (source, table)
+            for source, table in scene.rules
+            if source in wanted or not self._lives(scene, table >> 8 & _TABLE_INDEX, table & 0xFF)
+        ]
+        requests = [messages.delete_link(interface.index) for interface, _mark in dead]
+        requests += self._stray_addresses(scene, wanted)
+        requests += [messages.delete_rule(source, table, OWN_PROTOCOL, _PRIORITY) for source, table in stray]
         _execute(route, requests, GONE)
-        for interface in dead:
-            mark = interface.mark
-            assert mark is not None
+        scene.interfaces = tuple(left)
+        scene.rules = [one for one in scene.rules if one not in stray]
+        for _interface, mark in dead:
             if self.host.mac == "virtual" and mark.index == self.carpdev.index:
                 self._mark = self._mark or mark  # its settings are what we shall give back
             else:
                 _restore(route, mark, left)
-        return tuple(left)
 
-    def _lives(self, index: int, vhid: int) -> bool:
-        if (index, vhid) == (self.carpdev.index, self.host.vhid):
-            return False
-        return lock.held(index, vhid)
+    def _lives(self, scene: Scene, index: int, vhid: int) -> bool:
+        return (index, vhid) != (self.carpdev.index, self.host.vhid) and scene.lives(index, vhid)
 
-    def _stray_addresses(self, interfaces: Iterable[Interface], wanted: set[Address]) -> list[bytes]:
+    def _stray_addresses(self, scene: Scene, wanted: set[Address]) -> list[bytes]:
         """Requests against addresses on the carpdev itself that bear our protocol but belong to nobody alive."""
-        found = next((one.addresses for one in interfaces if one.index == self.carpdev.index), ())
+        found = next((one.addresses for one in scene.interfaces if one.index == self.carpdev.index), ())
         ours = [one.interface for one in found if one.ours]
         if not ours:
             return []
         # Such an address does not say whose it is. If others are at work on this carpdev, only ours is surely stray.
-        others = any(self._lives(self.carpdev.index, vhid) for vhid in range(1, 256))
+        others = any(self._lives(scene, self.carpdev.index, vhid) for vhid in range(1, 256))
         return [messages.delete_address(self.carpdev.index, one) for one in ours if one.ip in wanted or not others]
-
-    def _stray_rules(self, route: netlink.RouteSocket, wanted: set[Address]) -> list[bytes]:
-        requests = []
-        for family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError):  # a kernel without IPv6, or without rules
-                for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETRULE, family)):
-                    found = netlink.attributes(payload, netlink.ROUTE.size)
-                    if found.get(_FRA_PROTOCOL) != bytes((OWN_PROTOCOL,)) or _FRA_SRC not in found:
-                        continue
-                    source = ip_address(found[_FRA_SRC])
-                    table = int(netlink.WORD.unpack(found[_FRA_TABLE])[0])
-                    if table >> 24 != _TABLE_MARK:
-                        continue
-                    if source in wanted or not self._lives(table >> 8 & _TABLE_INDEX, table & 0xFF):
-                        requests.append(messages.delete_rule(source, table, OWN_PROTOCOL, _PRIORITY))
-        return requests
 
     # Making the macvlan
 
-    def _create(self, route: netlink.RouteSocket, interfaces: tuple[Interface, ...]) -> None:
-        carpdev = next((one for one in interfaces if one.index == self.carpdev.index), None)
+    def _create(self, route: netlink.RouteSocket, scene: Scene) -> None:
+        carpdev = next((one for one in scene.interfaces if one.index == self.carpdev.index), None)
         if carpdev is None:
             raise InterfaceError(f"{self.carpdev.name} has gone: {self.host.name} has no interface to speak on")
         former = self._mark or next(
-            (one.mark for one in interfaces if one.mark is not None and one.mark.index == carpdev.index), None
+            (one.mark for one in scene.interfaces if one.mark is not None and one.mark.index == carpdev.index), None
         )
         self._mark = mark = Mark(
             vhid=self.host.vhid,
@@ -268,6 +286,7 @@ class Device:
         if outcome[0] is not None:
             raise self._refused(outcome[0])
         self.index = socket.if_nametoindex(self.name)
+        scene.interfaces += (Interface(index=self.index, name=self.name, mac=self.mac, up=False, alias=str(mark)),)
         for error in outcome[1:]:
             if error is not None and not (error.errno == errno.EAFNOSUPPORT and 6 not in self.host.families):
                 raise error

@@ -1,0 +1,149 @@
+"""``pycarp demo``: an address fails over between two hosts, on real sockets, before your eyes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from ..errors import CarpError
+from .demo_stage import LabStage, SimulatedStage, this_program
+from .demo_story import DemoError, Stage, Story
+from .demo_view import DemoView, make_view
+from .output import complain
+
+_HELP = """Watch an address fail over between two hosts, while a client pings it.
+
+Two hosts run the real 'pycarp up' in network namespaces of their own, on a switch inside this machine; nothing outside
+it is touched. The master's cable is pulled and put back, and it is stopped; that takes some 15 seconds, and nothing is
+left behind, after Ctrl-C neither. As an ordinary user it plays in a user namespace; where that is not allowed, on a
+simulated LAN in memory.
+
+\b
+Examples:
+  pycarp demo
+  pycarp demo --simulate
+
+Exit code: 0; 1 if a host did not do its part; 130 after Ctrl-C.
+"""
+_INSIDE = "PYCARP_DEMO_INSIDE"
+"""Set for the second run of this program, inside the user namespace, so that there is no third."""
+_WHERE = {
+    "root": "in network namespaces of this machine",
+    "user": "in network namespaces inside a user namespace: no root needed",
+    "asked": "on a simulated LAN in memory, as asked for: the protocol is real, time and wire are not",
+    "none": (
+        "on a simulated LAN in memory, since this machine allows neither root's network namespaces nor a user's:"
+        " the protocol is real, time and wire are not"
+    ),
+    "elsewhere": ("on a simulated LAN in memory, since this is not Linux: the protocol is real, time and wire are not"),
+}
+
+
+@click.command(help=_HELP)
+@click.option("--simulate", is_flag=True, help="Play on a simulated LAN in memory, at once.")
+@click.option("--seed", type=int, metavar="N", help="Make the simulated LAN's chance the same every time.")
+@click.option("--json", "as_json", is_flag=True, help="Print each event, and the measurements, as one line of JSON.")
+@click.pass_context
+def demo(ctx: click.Context, simulate: bool, seed: int | None, as_json: bool) -> None:
+    how = "asked" if simulate or seed is not None else _how()
+    if how == "user" and _INSIDE not in os.environ:
+        _enter(as_json)
+        how = "none"
+    story = Story()
+    view = make_view(story, as_json=as_json)
+    chance = random.randrange(1 << 32) if seed is None else seed
+    with _signals():
+        ctx.exit(_play(ctx, story, view, lambda: _stage(how, story, view, chance)))
+
+
+def _play(ctx: click.Context, story: Story, view: DemoView, build: Callable[[], Stage]) -> int:
+    """Play the story and clean up, whatever happens; returns the exit code."""
+    stage: Stage | None = None
+    code, trouble = 0, ""
+    try:
+        stage = build()
+        view.opening(stage)
+        story.play(stage)
+        view.closing()
+    except KeyboardInterrupt:
+        code, trouble = 130, "interrupted"
+    except DemoError as error:
+        code, trouble = 1, str(error)
+    except (CarpError, OSError) as error:
+        code, trouble = 1, str(error) if isinstance(error, CarpError) else f"the lab failed: {error}"
+    finally:
+        with _undisturbed():
+            view.broken()
+            if stage is not None:
+                stage.close()
+    if trouble:
+        real = stage is not None and stage.real
+        complain(f"{ctx.command_path}: {trouble}{'; everything is taken down again' if real else ''}")
+    elif stage is not None and stage.real:
+        view.cleaned()
+    return code
+
+
+def _stage(how: str, story: Story, view: DemoView, seed: int) -> Stage:
+    where = _WHERE[how]
+    if how in ("root", "user"):
+        return LabStage(where, story.tell, view.idle)
+    return SimulatedStage(where, story.tell, view.idle, seed)
+
+
+def _how() -> str:
+    """Where the story can be played: a key of `_WHERE`."""
+    if sys.platform != "linux":
+        return "elsewhere"
+    from ..linux.namespaces import available
+
+    found = available()
+    if _INSIDE in os.environ:
+        return "user" if found == "root" else "none"
+    return found or "none"
+
+
+def _enter(as_json: bool) -> None:
+    """Begin anew inside a user namespace; returns only if that fails."""
+    from ..linux.namespaces import enter_user_namespace
+
+    os.environ[_INSIDE] = "1"
+    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        enter_user_namespace([*this_program(), "demo", *(["--json"] if as_json else [])])
+    del os.environ[_INSIDE]
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the story like Ctrl-C while the context lasts."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM, signal.SIGHUP] if hasattr(signal, "SIGHUP") else [signal.SIGTERM]
+    former = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Cleaning up is not interrupted: an impatient second Ctrl-C would leave what the first one was meant to remove."""
+    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+    former = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)

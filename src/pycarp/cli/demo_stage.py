@@ -1,0 +1,266 @@
+"""The stages of ``pycarp demo``: real hosts in network namespaces, or a simulated LAN in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from .demo_story import (
+    ADDRESS,
+    CLIENT,
+    FIRST,
+    HOSTS,
+    PASSPHRASE,
+    PING_INTERVAL,
+    SUBNET,
+    DemoError,
+    Gap,
+    Happening,
+    find_gaps,
+)
+
+if TYPE_CHECKING:
+    from ..linux.namespaces import Lab, Pinger
+    from ..simulation import Lan, Pings
+
+_LOOK = 0.05
+"""Seconds between two looks at a condition, and two moments for the view to move."""
+_STOP_PATIENCE = 3.0
+Tell = Callable[[Happening], None]
+
+
+def this_program() -> list[str]:
+    """How to start this program again. The working directory is searched for modules only if it was for this one."""
+    here = os.getcwd() in sys.path or "" in sys.path
+    return [sys.executable, *([] if here else ["-P"]), "-m", "pycarp"]
+
+
+def words(name: str) -> list[str]:
+    """What is typed on a host: the mission's own line. The passphrase comes by a pipe, no file has to be cleaned up."""
+    host = HOSTS[name]
+    netmask = str(host.addresses[0].network.netmask)
+    skew = ["advskew", str(host.advskew)] if host.advskew else []
+    line = ["up", host.name, "vhid", str(host.vhid), "passfile", "/dev/stdin", *skew, ADDRESS, "netmask", netmask]
+    return [*line, "--preempt"]
+
+
+@dataclass(slots=True, eq=False)
+class _Process:
+    host: str
+    process: subprocess.Popen[bytes]
+    complaints: deque[str] = field(default_factory=lambda: deque(maxlen=5))
+    rest: dict[int, bytes] = field(default_factory=dict)
+    stopping: bool = False
+
+
+class LabStage:
+    """Hosts in network namespaces, each with a `pycarp up` of its own, and a client, on a switch that is a bridge."""
+
+    real = True
+
+    def __init__(self, where: str, tell: Tell, idle: Callable[[], None]) -> None:
+        from ..linux.namespaces import Lab
+
+        self.where = where
+        self._tell, self._idle = tell, idle
+        self._processes: dict[str, _Process] = {}
+        self._selector = selectors.DefaultSelector()
+        self._pinger: Pinger | None = None
+        try:
+            self._lab: Lab = Lab((*HOSTS, CLIENT), SUBNET, None, FIRST)
+        except BaseException:
+            self._selector.close()
+            raise
+        self._began = time.monotonic_ns()
+        self._realtime = time.time_ns() - time.monotonic_ns() + self._began
+
+    def now(self) -> int:
+        return time.monotonic_ns() - self._began
+
+    def start(self) -> None:
+        for name in HOSTS:
+            process = self._lab[name].popen(
+                [*_dies_with_us(), *this_program(), *words(name), "--json"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                # Ctrl-C is this program's to hear: it then stops the others in order.
+                process_group=0,
+            )
+            entry = self._processes[name] = _Process(name, process)
+            assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(PASSPHRASE.encode() + b"\n")
+                process.stdin.close()
+            for stream in (process.stdout, process.stderr):
+                os.set_blocking(stream.fileno(), False)
+                self._selector.register(stream, selectors.EVENT_READ, entry)
+
+    def ping(self) -> None:
+        self._pinger = self._lab[CLIENT].ping(ADDRESS, PING_INTERVAL / 1e9)
+
+    def unplug(self, host: str) -> None:
+        self._lab.unplug(host)
+
+    def plug(self, host: str) -> None:
+        self._lab.plug(host)
+
+    def stop(self, host: str) -> None:
+        self._processes[host].stopping = True
+        self._processes[host].process.terminate()
+
+    def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if until is not None and until():
+                return True
+            for key, _ in self._selector.select(min(left, _LOOK)):
+                self._read(key.data, key.fileobj)
+            self._idle()
+        return until is not None and until()
+
+    def gaps(self) -> list[Gap]:
+        if self._pinger is None:
+            return []
+        zero = self._realtime
+        requests = self._pinger.requests()
+        return find_gaps(((sent - zero, None if at is None else at - zero) for sent, at in requests), self.now())
+
+    def pings(self) -> tuple[int, int]:
+        return (0, 0) if self._pinger is None else (self._pinger.sent, self._pinger.received)
+
+    def close(self) -> None:
+        """Stop the hosts in order, those that linger by force; take the lab apart."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._lab.close)
+            stack.callback(self._selector.close)
+            if self._pinger is not None:
+                stack.callback(self._pinger.stop)
+            running = [entry.process for entry in self._processes.values() if entry.process.poll() is None]
+            for process in running:
+                process.terminate()
+            end = time.monotonic() + _STOP_PATIENCE
+            for process in running:
+                # What they still have to say is read, so that none of them waits for a full pipe.
+                while process.poll() is None and time.monotonic() < end:
+                    for key, _ in self._selector.select(_LOOK):
+                        self._drain(key.fileobj)
+
+    def _drain(self, stream: Any) -> bytes | None:
+        """What there is to read: b"" once, at the end; None if nothing yet."""
+        data: bytes | None
+        try:
+            data = stream.read(65536)
+        except OSError:
+            data = b""
+        if data == b"":
+            self._selector.unregister(stream)
+        return data
+
+    def _read(self, entry: _Process, stream: IO[bytes] | Any) -> None:
+        data = self._drain(stream)
+        if data is None:
+            return
+        number = stream.fileno()
+        *lines, rest = (entry.rest.get(number, b"") + data).split(b"\n")
+        entry.rest[number] = rest
+        for line in lines:
+            self._line(entry, stream is entry.process.stdout, line)
+        if not data and stream is entry.process.stdout and not entry.stopping:
+            self._ended(entry)
+
+    def _line(self, entry: _Process, is_event: bool, line: bytes) -> None:
+        if not is_event:
+            entry.complaints.append(line.decode("utf-8", "backslashreplace"))
+            return
+        try:
+            event = json.loads(line)
+            at = int(event["at"]) - self._began
+        except (ValueError, KeyError, TypeError):
+            return
+        self._tell(Happening(at, entry.host, event))
+
+    def _ended(self, entry: _Process) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            entry.process.wait(_STOP_PATIENCE)
+        assert entry.process.stderr is not None
+        with contextlib.suppress(OSError):
+            rest = entry.process.stderr.read() or b""
+            entry.complaints.extend(line for line in rest.decode("utf-8", "backslashreplace").splitlines() if line)
+        last = entry.complaints[-1] if entry.complaints else "without a word"
+        raise DemoError(f"the pycarp of {entry.host} has ended (exit code {entry.process.returncode}): {last}")
+
+
+def _dies_with_us() -> list[str]:
+    """Whatever ends this program, SIGKILL too, stops the hosts in order. setpriv(1) is part of util-linux."""
+    return ["setpriv", "--pdeathsig", "SIGTERM", "--"] if shutil.which("setpriv") else []
+
+
+class SimulatedStage:
+    """The same hosts on a simulated LAN: the protocol is real, the time and the wire are not."""
+
+    real = False
+
+    def __init__(self, where: str, tell: Tell, idle: Callable[[], None], seed: int) -> None:
+        from .. import simulation
+
+        self.where = where
+        self._tell, self._idle = tell, idle
+        self._lan: Lan = simulation.Lan(seed=seed)
+        self._hosts = {
+            name: self._lan.host(name, f"10.13.37.{number}/24", host)
+            for number, (name, host) in enumerate(HOSTS.items(), FIRST)
+        }
+        self._client = self._lan.client(CLIENT, f"10.13.37.{FIRST + len(HOSTS)}/24")
+        self._pings: Pings | None = None
+        self._told = 0
+
+    def now(self) -> int:
+        return self._lan.now
+
+    def start(self) -> None:
+        for host in self._hosts.values():
+            host.start()
+
+    def ping(self) -> None:
+        self._pings = self._client.ping(ADDRESS, interval=PING_INTERVAL)
+
+    def unplug(self, host: str) -> None:
+        self._lan.unplug(self._hosts[host])
+
+    def plug(self, host: str) -> None:
+        self._lan.plug(self._hosts[host])
+
+    def stop(self, host: str) -> None:
+        self._hosts[host].stop()
+
+    def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        end = self._lan.now + int(seconds * 1e9)
+        while self._lan.now < end and not (until is not None and until()):
+            self._lan.run_until(min(end, self._lan.now + 1_000_000))
+            for record in self._lan.log[self._told :]:
+                self._tell(Happening(record.at, record.host, record.event.as_dict()))
+            self._told = len(self._lan.log)
+            self._idle()
+        return until is not None and until()
+
+    def gaps(self) -> list[Gap]:
+        if self._pings is None:
+            return []
+        return find_gaps(zip(self._pings.sent_at, self._pings.answered_at, strict=True), self.now())
+
+    def pings(self) -> tuple[int, int]:
+        return (0, 0) if self._pings is None else (self._pings.sent, self._pings.received)
+
+    def close(self) -> None:
+        pass

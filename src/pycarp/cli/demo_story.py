@@ -1,0 +1,229 @@
+"""The story that ``pycarp demo`` tells, on whatever stage: what is done, what follows, what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from ..config import VirtualHost
+from ..errors import CarpError
+from ..protocol import NS_PER_SECOND
+
+PASSPHRASE = "motdepassehalakon"
+ADDRESS = "10.13.37.42"
+SUBNET = "10.13.37.0/24"
+FIRST = 11
+MAIN, SECOND, CLIENT = "main", "second", "client"
+HOSTS = {
+    name: VirtualHost(
+        vhid=101, passphrase=PASSPHRASE, addresses=[f"{ADDRESS}/24"], advskew=advskew, name="carp0", preempt=True
+    )
+    for name, advskew in ((MAIN, 0), (SECOND, 100))
+}
+PING_INTERVAL = 10_000_000
+NOTABLE = 3
+"""So many pings lost in a row are worth a line in the timeline."""
+_PATIENCE = 100_000_000
+"""A ping that was sent this many ns ago is lost; a later answer still makes it found."""
+ALLOWANCE = 50_000_000
+"""What a machine may add to the protocol's own time before it is called late."""
+_START_LIMIT = 60.0
+_REST = 1.2
+"""Seconds between two acts, in which the pings show that all is well."""
+
+
+class DemoError(CarpError):
+    """The story did not go as it should. One sentence."""
+
+
+class Happening(NamedTuple):
+    """What a host told, or what was done to it: `at` in ns since the curtain rose, `event` as `Event.as_dict`."""
+
+    at: int
+    host: str
+    event: dict[str, Any]
+
+
+class Gap(NamedTuple):
+    """A run of `lost` pings that nobody answered: from the last answer before it to the first after it (or until now).
+
+    `asked` is when the first of them was sent.
+    """
+
+    start: int
+    asked: int
+    end: int
+    lost: int
+    lasts: bool
+
+    @property
+    def duration(self) -> int:
+        return self.end - self.start
+
+
+def find_gaps(requests: Iterable[tuple[int, int | None]], now: int) -> list[Gap]:
+    """Every run of lost pings, from when each was sent and when it was answered.
+
+    Only what was asked and not answered counts: a client that was too busy to ask proves nothing.
+    """
+    found: list[Gap] = []
+    start = asked = lost = 0
+    for sent, answered in requests:
+        if answered is not None:
+            if lost:
+                found.append(Gap(start, asked, answered, lost, False))
+            start, lost = answered, 0
+        elif now - sent >= _PATIENCE:
+            asked = asked if lost else sent
+            start = start or sent
+            lost += 1
+    if lost:
+        found.append(Gap(start, asked, now, lost, True))
+    return found
+
+
+class Stage(Protocol):
+    """Where the story is played. Times are ns since it began."""
+
+    where: str
+    real: bool
+    """Whether there is anything to clean up."""
+
+    def now(self) -> int: ...
+    def start(self) -> None:
+        """Let both hosts start."""
+
+    def ping(self) -> None:
+        """Let the client ping the address, from now on."""
+
+    def unplug(self, host: str) -> None: ...
+    def plug(self, host: str) -> None: ...
+    def stop(self, host: str) -> None:
+        """Tell a host's carp to stop in good order."""
+
+    def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let time pass, or until the condition is met; returns whether it is. Happenings are told meanwhile."""
+
+    def gaps(self) -> list[Gap]:
+        """Every run of lost pings up to now."""
+
+    def pings(self) -> tuple[int, int]:
+        """How many were sent and answered."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+@dataclass(slots=True)
+class Act:
+    """One thing that was done, and what the client had to suffer for it. `allowed` is the protocol's own maximum."""
+
+    name: str
+    allowed: int
+    because: str
+    start: int = 0
+    moved_at: int = 0
+    outage: int = 0
+    """The longest time between two answers with a lost ping between them, in ns."""
+    lost: int = 0
+
+    @property
+    def late(self) -> bool:
+        return self.outage > self.allowed + PING_INTERVAL + ALLOWANCE
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "pings_lost": self.lost,
+            "outage_ns": self.outage,
+            "moved_after_ns": self.moved_at - self.start,
+            "allowed_ns": self.allowed,
+            "late": self.late,
+        }
+
+
+@dataclass(slots=True)
+class Story:
+    """What has happened so far. `told` is called for each happening, `acted` for each thing that is done."""
+
+    told: Callable[[Happening], None] = lambda happening: None
+    acted: Callable[[int, str, str], None] = lambda at, what, host: None
+    happenings: list[Happening] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
+    states: dict[str, str] = field(default_factory=lambda: dict.fromkeys(HOSTS, ""))
+    plugged: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(HOSTS, True))
+    holder: str = ""
+    held_since: int = 0
+
+    def tell(self, happening: Happening) -> None:
+        """Take in what a host told."""
+        self.happenings.append(happening)
+        event = happening.event
+        if event["event"] == "StateChanged":
+            self.states[happening.host] = event["after"]
+        elif event["event"] == "AddressesTaken":
+            self.holder, self.held_since = happening.host, happening.at
+        elif event["event"] == "AddressesDropped" and self.holder == happening.host:
+            self.holder = ""
+        self.told(happening)
+
+    def play(self, stage: Stage) -> None:
+        """From the first start to the last bow-out. Raises `DemoError` when a host does not do its part."""
+        self._do(stage, "start", "")
+        stage.start()
+        self._expect(stage, MAIN, _START_LIMIT, "at the start")
+        # A client that asked before there was an owner would wait out its own ARP retries.
+        stage.ping()
+        stage.wait(_REST)
+
+        main, second = HOSTS[MAIN], HOSTS[SECOND]
+        silence = 3 * second.advbase * NS_PER_SECOND + second.interval - second.advbase * NS_PER_SECOND
+        self._act(
+            stage,
+            Act(f"{MAIN}'s cable is pulled", silence, "3*advbase + advskew/256"),
+            lambda: self._cable(stage, False),
+            SECOND,
+        )
+        self._act(
+            stage,
+            Act(f"{MAIN}'s cable is back", 0, "taken over while both can answer"),
+            lambda: self._cable(stage, True),
+            MAIN,
+            # Its next advert comes within an interval, and one is there to be missed.
+            limit=2 * second.interval / NS_PER_SECOND + main.advbase,
+        )
+        handover = second.advskew * 20_000 + 500_000
+        self._act(
+            stage,
+            Act(f"{MAIN} stops in good order", handover, "bow-out, advskew*20 us + 0.5 ms"),
+            lambda: self._goodbye(stage),
+            SECOND,
+        )
+
+    def _act(self, stage: Stage, act: Act, deed: Callable[[], None], heir: str, limit: float | None = None) -> None:
+        act.start = stage.now()
+        deed()
+        self._expect(stage, heir, (act.allowed / NS_PER_SECOND + 3.0) if limit is None else limit + 3.0, act.name)
+        act.moved_at = self.held_since
+        stage.wait(_REST)
+        gaps = [gap for gap in stage.gaps() if gap.end > act.start]
+        act.outage = max((gap.duration for gap in gaps), default=0)
+        act.lost = sum(gap.lost for gap in gaps)
+        self.acts.append(act)
+
+    def _expect(self, stage: Stage, heir: str, limit: float, when: str) -> None:
+        if not stage.wait(limit, lambda: self.holder == heir and self.states[heir] == "MASTER"):
+            raise DemoError(f"{heir} did not take {ADDRESS} within {limit:.1f} s, {when}: the machine may be too busy")
+
+    def _cable(self, stage: Stage, plugged: bool) -> None:
+        self._do(stage, "plug" if plugged else "unplug", MAIN)
+        self.plugged[MAIN] = plugged
+        (stage.plug if plugged else stage.unplug)(MAIN)
+
+    def _goodbye(self, stage: Stage) -> None:
+        self._do(stage, "stop", MAIN)
+        stage.stop(MAIN)
+
+    def _do(self, stage: Stage, what: str, host: str) -> None:
+        self.acted(stage.now(), what, host)
