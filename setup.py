@@ -41,7 +41,7 @@ def switch(name: str) -> bool:
 
 def extensions() -> list[Extension]:
     """The extension modules, their sources still in Cython."""
-    headers = [*ROOT.glob("ext/*.px[di]"), *ROOT.glob("ext/sha1/*.h")]
+    headers = [*ROOT.glob("ext/*.px[di]"), *ROOT.glob("ext/*.h"), *ROOT.glob("ext/sha1/*.h")]
     return [
         Extension(
             f"{PACKAGE}.{name}",

@@ -9,6 +9,8 @@ cdef enum:
     KEY_BYTES = 20
     AUTH_KEYS = 2  # one for each dialect, at most
     AUTH_VARIANTS = 2  # with and without link-local IPv6 addresses
+    AUTH_MACS = AUTH_KEYS * AUTH_VARIANTS
+    AUTH_BATCH = 16  # digests that auth_verify_many computes at once
     AUTH_NONE = -1
     AUTH_BSD = 0
     AUTH_NETBSD = 1
@@ -17,7 +19,7 @@ cdef enum:
 cdef struct mac_t:
     # HMAC's inner hash up to the counter, under one key, over one variant of the addresses.
     uint32_t state[5]  # after the pad and every whole block of what precedes the counter
-    uint8_t tail[128]  # the rest of that, room for the counter, SHA-1's padding and length: all of the last blocks
+    uint8_t tail[128]  # the rest of that, zeros for the counter, SHA-1's padding and length: all of the last blocks
     uint8_t blocks  # how many blocks the tail has: 1 or 2
     uint8_t counter  # where in the tail the counter goes
 
@@ -50,6 +52,9 @@ cdef int auth_choose(const auth_t *auth) noexcept nogil
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil
 cdef bint auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil
+cdef void auth_verify_many(
+    auth_t *const *auths, const uint8_t *const *counters, const uint8_t *const *digests, int *dialects, size_t count
+) noexcept nogil
 cdef bint auth_counter(
     const auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
 ) noexcept nogil

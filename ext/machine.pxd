@@ -97,6 +97,7 @@ cdef struct machine_t:
     int64_t recovery_due
     int64_t family_due[2]
     bint overdue[2]
+    int64_t lag  # the random part of master-down, kept after a tie for as long as nobody but equals is heard
     uint8_t state
     uint8_t takeover_reason
     peer_t peer  # whose advert the planned takeover answers

@@ -153,6 +153,7 @@ cdef void _clear_timers(machine_t *machine) noexcept nogil:
     cdef int family
     machine.advert_due = MACHINE_NEVER
     machine.down_due = MACHINE_NEVER
+    machine.lag = 0
     machine.takeover_due = MACHINE_NEVER
     machine.takeover_reason = REASON_BOWOUT
     machine.peer.family = PEER_NOBODY
@@ -337,6 +338,7 @@ cdef int _receive_as_master(
         if extra < 0:
             return -1
     _become_backup(machine, REASON_TIE if own == interval else REASON_BETTER, peer, now, actions)
+    machine.lag = extra
     machine.family_due[family] = now + machine_master_down(machine) + extra
     return 0
 
@@ -360,7 +362,7 @@ cdef void _heard_master(machine_t *machine, int family, int64_t now, actions_t *
     cdef int other = MACHINE_IPV6 if family == MACHINE_IPV4 else MACHINE_IPV4
     machine.takeover_due = MACHINE_NEVER
     machine.down_due = MACHINE_NEVER
-    machine.family_due[family] = now + machine_master_down(machine)
+    machine.family_due[family] = now + machine_master_down(machine) + machine.lag
     # The other family's silence means something only now that the master is known to live.
     if machine.overdue[other]:
         _add(actions, ACTION_FAMILY_SILENT).family = 6 if other == MACHINE_IPV6 else 4
@@ -384,6 +386,10 @@ cdef int machine_receive(
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_PREEMPT, peer, now)
     if _master_down(machine.config.advbase, machine_advskew(machine)) < interval:
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_TOO_SLOW, peer, now)
+    # An advert comes in several copies (families, keys), and more than two may be equal: what one of them made random,
+    # the next must not make even again.
+    if interval != machine_interval(machine):
+        machine.lag = 0
     _heard_master(machine, index, now, actions)
     return 0
 

@@ -9,6 +9,16 @@ cdef extern from "sha1.h" nogil:
         CARP_SHA1_BLOCK
         CARP_SHA1_DIGEST
 
+    struct carp_sha1_mac:
+        const uint32_t *inner
+        const uint32_t *outer
+        const uint8_t *tail
+        size_t blocks
+        size_t at
+        const uint8_t *counter
+        uint32_t digest[5]
+
+    void carp_sha1_macs(carp_sha1_mac *macs, size_t count) noexcept
     void carp_sha1_init(uint32_t *state) noexcept
     void carp_sha1_block(uint32_t *state, const uint8_t *data, size_t blocks) noexcept
     int carp_sha1_digest(const char *variant, const uint8_t *data, size_t length, uint8_t *digest) noexcept

@@ -4,6 +4,8 @@
  *   hash VARIANT       messages on stdin (each: length, 4 bytes little endian, then the bytes): a hex digest a line
  *   block VARIANT      the same through carp_sha1_select and carp_sha1_block; the messages are whole blocks, read at an
  *                      odd address; the five words of the state a line
+ *   mac VARIANT        each message is a 20-byte key, then what is to be authenticated, its last 8 bytes a counter: all of
+ *                      them by one call of carp_sha1_macs; the five words of the HMAC a line
  *   race               eight threads compress and choose at the same time, from the first call on
  * Exit code 3: there is no such variant here.
  */
@@ -16,6 +18,7 @@
 
 #define NO_SUCH_VARIANT 3
 #define THREADS 8
+#define MACS 1024
 
 /* One more byte than the message: the caller reads it at an odd address. NULL at the end of stdin. */
 static uint8_t *read_message(size_t *length)
@@ -70,6 +73,69 @@ static int block(const char *variant)
     return 0;
 }
 
+/* A message made ready for carp_sha1_macs, as the authenticator does it once for each key. */
+struct prepared {
+    uint32_t inner[5], outer[5];
+    uint8_t tail[2 * CARP_SHA1_BLOCK];
+    uint8_t counter[8];
+};
+
+static void prepare(struct carp_sha1_mac *mac, struct prepared *prepared, const uint8_t *message, size_t length)
+{
+    const size_t key = 20, prefix = length - key - sizeof prepared->counter, whole = prefix / CARP_SHA1_BLOCK;
+    uint8_t pad[CARP_SHA1_BLOCK];
+    uint64_t bits = (uint64_t)(CARP_SHA1_BLOCK + prefix + sizeof prepared->counter) * 8;
+    size_t end;
+
+    memset(prepared, 0, sizeof *prepared);
+    for (size_t i = 0; i < sizeof pad; i++)
+        pad[i] = (uint8_t)((i < key ? message[i] : 0) ^ 0x36);
+    carp_sha1_init(prepared->inner);
+    carp_sha1_block(prepared->inner, pad, 1);
+    carp_sha1_block(prepared->inner, message + key, whole);
+    for (size_t i = 0; i < sizeof pad; i++)
+        pad[i] ^= 0x36 ^ 0x5c;
+    carp_sha1_init(prepared->outer);
+    carp_sha1_block(prepared->outer, pad, 1);
+
+    mac->inner = prepared->inner;
+    mac->outer = prepared->outer;
+    mac->tail = prepared->tail;
+    mac->counter = prepared->counter;
+    mac->at = prefix % CARP_SHA1_BLOCK;
+    mac->blocks = mac->at + sizeof prepared->counter + 1 + 8 <= CARP_SHA1_BLOCK ? 1 : 2;
+    memcpy(prepared->tail, message + key + whole * CARP_SHA1_BLOCK, mac->at);
+    memcpy(prepared->counter, message + length - sizeof prepared->counter, sizeof prepared->counter);
+    prepared->tail[mac->at + sizeof prepared->counter] = 0x80;
+    for (end = mac->blocks * CARP_SHA1_BLOCK; bits != 0; bits >>= 8)
+        prepared->tail[--end] = (uint8_t)bits;
+}
+
+static int mac(const char *variant)
+{
+    static struct carp_sha1_mac macs[MACS];
+    static struct prepared prepared[MACS];
+    uint8_t *message;
+    size_t length, count = 0;
+
+    if (carp_sha1_select(variant) != 0)
+        return NO_SUCH_VARIANT;
+    while ((message = read_message(&length)) != NULL) {
+        if (count == MACS || length < 28)
+            return 2;
+        prepare(&macs[count], &prepared[count], message + 1, length);
+        free(message);
+        count++;
+    }
+    carp_sha1_macs(macs, count);
+    for (size_t at = 0; at < count; at++) {
+        for (int i = 0; i < 5; i++)
+            printf("%08x", (unsigned)macs[at].digest[i]);
+        putchar('\n');
+    }
+    return 0;
+}
+
 static void *race_thread(void *argument)
 {
     const uintptr_t self = (uintptr_t)argument;
@@ -119,6 +185,8 @@ int main(int argc, char **argv)
         return hash(argv[2]);
     if (argc == 3 && strcmp(command, "block") == 0)
         return block(argv[2]);
-    fprintf(stderr, "usage: %s list | hash VARIANT | block VARIANT | race\n", argv[0]);
+    if (argc == 3 && strcmp(command, "mac") == 0)
+        return mac(argv[2]);
+    fprintf(stderr, "usage: %s list | hash VARIANT | block VARIANT | mac VARIANT | race\n", argv[0]);
     return 2;
 }

@@ -286,9 +286,37 @@ def test_every_variant_signs_alike(pair: Pair, variant: str) -> None:
         native.sha1_select("auto")
 
 
+@pytest.mark.parametrize("variant", ["auto", "portable"])
+def test_many_at_once_are_verified_as_one_by_one(pair: Pair, variant: str) -> None:
+    """Also in what is remembered of dialects, which follows the order."""
+    native: Any = pair[0].auth
+    source = random.Random(64)
+    native.sha1_select(variant)
+    try:
+        for count in (0, 1, 2, 3, 15, 16, 17, 100):
+            crowd = [
+                ("motdepassehalakon", vhid, random_addresses(source), source.choice(("auto", "bsd", "netbsd")))
+                for vhid in range(1, 6)
+            ]
+            ours = [native.Authenticator(*member) for member in crowd]
+            theirs = [pair[1].auth.Authenticator(*member) for member in crowd]
+            adverts, expected = [], []
+            for _ in range(count):
+                who, counter = source.randrange(len(crowd)), source.randbytes(8)
+                signer = pair[1].auth.Authenticator(*crowd[who][:3], source.choice(("bsd", "netbsd")))
+                digest = signer.sign(counter) if source.random() < 0.7 else source.randbytes(20)
+                adverts.append((ours[who], counter, digest))
+                expected.append(theirs[who].verify(counter, digest))
+            assert native.verify_many(adverts) == expected
+            assert [one.dialects for one in ours] == [one.dialects for one in theirs]
+    finally:
+        native.sha1_select("auto")
+
+
 def import_pycarp(**environment: str) -> subprocess.CompletedProcess[str]:
+    program = "import pycarp; print(pycarp.__impl__, pycarp._impl.load('native').auth.sha1_variant())"
     return subprocess.run(
-        [sys.executable, "-c", "import pycarp._native.auth as auth; print(auth.sha1_variant())"],
+        [sys.executable, "-c", program],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -298,9 +326,9 @@ def import_pycarp(**environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_environment_chooses_the_variant(pair: Pair) -> None:
-    assert import_pycarp(PYCARP_SHA1="portable", PYCARP_IMPL="").stdout.split() == ["portable"]
+    assert import_pycarp(PYCARP_SHA1="portable", PYCARP_IMPL="").stdout.split() == ["native", "portable"]
     fastest = pair[0].auth.sha1_variants()[0]  # type: ignore[attr-defined]
-    assert import_pycarp(PYCARP_SHA1="auto", PYCARP_IMPL="").stdout.split() == [fastest]
+    assert import_pycarp(PYCARP_SHA1="auto", PYCARP_IMPL="").stdout.split() == ["native", fastest]
 
 
 @pytest.mark.parametrize("implementation", ["", "native"])

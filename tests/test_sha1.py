@@ -7,6 +7,7 @@ same code (`pycarp._native.auth.sha1`) is held against hashlib at the end.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import platform
 import random
 import shutil
@@ -95,6 +96,17 @@ def compresses_right(driver: Driver, variants: Sequence[str]) -> None:
     assert driver.lines("block", variants[0], messages=[b""]) == ["67452301efcdab8998badcfe10325476c3d2e1f0"]
 
 
+def authenticates_right(driver: Driver, variants: Sequence[str]) -> None:
+    """HMACs of which all but the counter was prepared, in batches: the counter at each place of a block, alone and side
+    by side with one that needs as many blocks, or more, or fewer."""
+    source = random.Random(2104)
+    batch = [source.randbytes(20 + prefix + 8) for prefix in (*range(2 * 64), *range(64, 0, -1), 21, 21, 60, 21, 21)]
+    for wanted in (batch, batch[1:], batch[:1], []):
+        expected = [hmac.new(message[:20], message[20:], "sha1").hexdigest() for message in wanted]
+        for variant in (*variants, "auto"):
+            assert driver.lines("mac", variant, messages=wanted) == expected, variant
+
+
 def native_variants() -> list[str]:
     """What this CPU should offer, by the kernel's word instead of cpuid."""
     machine, cpuinfo = platform.machine(), Path("/proc/cpuinfo")
@@ -120,6 +132,11 @@ def test_each_variant_hashes_as_hashlib_does(host: Driver) -> None:
 @needs_host_compiler
 def test_the_chosen_variant_compresses(host: Driver) -> None:
     compresses_right(host, host.lines("list"))
+
+
+@needs_host_compiler
+def test_the_chosen_variant_authenticates(host: Driver) -> None:
+    authenticates_right(host, host.lines("list"))
 
 
 @needs_host_compiler
@@ -157,6 +174,7 @@ def test_clean_under_sanitizers(tmp_path: Path) -> None:
     variants = driver.lines("list")
     hashes_right(driver, variants)
     compresses_right(driver, variants)
+    authenticates_right(driver, variants)
 
 
 @needs_cross_compiler
@@ -168,6 +186,7 @@ def test_armv8_variant_hashes_as_hashlib_does(aarch64: Driver) -> None:
 @needs_cross_compiler
 def test_armv8_variant_compresses(aarch64: Driver) -> None:
     compresses_right(aarch64, ["armv8", "portable"])
+    authenticates_right(aarch64, ["armv8", "portable"])
     assert aarch64.run("race").returncode == 0
 
 

@@ -7,6 +7,7 @@
 struct variant {
     const char *name;
     carp_sha1_function block;
+    void (*macs)(struct carp_sha1_mac *macs, size_t count); /* NULL: by `block` */
     int (*usable)(void);
 };
 
@@ -15,12 +16,12 @@ static int always_usable(void) { return 1; }
 /* Fastest first. The last one works everywhere. */
 static const struct variant variants[] = {
 #ifdef CARP_SHA1_HAVE_X86
-    {"sha-ni", carp_sha1_block_x86, carp_sha1_x86_usable},
+    {"sha-ni", carp_sha1_block_x86, carp_sha1_macs_x86, carp_sha1_x86_usable},
 #endif
 #ifdef CARP_SHA1_HAVE_ARMV8
-    {"armv8", carp_sha1_block_armv8, carp_sha1_armv8_usable},
+    {"armv8", carp_sha1_block_armv8, NULL, carp_sha1_armv8_usable},
 #endif
-    {"portable", carp_sha1_block_portable, always_usable},
+    {"portable", carp_sha1_block_portable, NULL, always_usable},
 };
 
 #define VARIANTS (sizeof variants / sizeof variants[0])
@@ -72,6 +73,41 @@ void carp_sha1_init(uint32_t state[5])
 
 void carp_sha1_block(uint32_t state[5], const uint8_t *data, size_t blocks) { current()->block(state, data, blocks); }
 
+static void store_words(uint8_t bytes[CARP_SHA1_DIGEST], const uint32_t words[5])
+{
+    for (size_t i = 0; i < CARP_SHA1_DIGEST; i++)
+        bytes[i] = (uint8_t)(words[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+static void mac_by_blocks(carp_sha1_function block, struct carp_sha1_mac *mac)
+{
+    uint8_t tail[2 * CARP_SHA1_BLOCK], last[CARP_SHA1_BLOCK] = {0};
+
+    memcpy(tail, mac->tail, mac->blocks * CARP_SHA1_BLOCK);
+    memcpy(tail + mac->at, mac->counter, 8);
+    memcpy(mac->digest, mac->inner, sizeof mac->digest);
+    block(mac->digest, tail, mac->blocks);
+    /* The outer hash: of the pad, which is done, and the inner digest. */
+    store_words(last, mac->digest);
+    last[CARP_SHA1_DIGEST] = 0x80;
+    last[CARP_SHA1_BLOCK - 2] = (CARP_SHA1_BLOCK + CARP_SHA1_DIGEST) * 8 >> 8;
+    last[CARP_SHA1_BLOCK - 1] = (CARP_SHA1_BLOCK + CARP_SHA1_DIGEST) * 8 & 0xff;
+    memcpy(mac->digest, mac->outer, sizeof mac->digest);
+    block(mac->digest, last, 1);
+}
+
+void carp_sha1_macs(struct carp_sha1_mac *macs, size_t count)
+{
+    const struct variant *variant = current();
+
+    if (variant->macs != NULL) {
+        variant->macs(macs, count);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        mac_by_blocks(variant->block, &macs[i]);
+}
+
 int carp_sha1_digest(const char *name, const uint8_t *data, size_t length, uint8_t digest[CARP_SHA1_DIGEST])
 {
     const struct variant *variant = find(name);
@@ -92,8 +128,7 @@ int carp_sha1_digest(const char *name, const uint8_t *data, size_t length, uint8
         tail[--i] = (uint8_t)bits;
     variant->block(state, data, whole);
     variant->block(state, tail, tail_blocks);
-    for (size_t i = 0; i < CARP_SHA1_DIGEST; i++)
-        digest[i] = (uint8_t)(state[i / 4] >> (24 - 8 * (i % 4)));
+    store_words(digest, state);
     return 0;
 }
 

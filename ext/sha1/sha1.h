@@ -27,6 +27,20 @@ void carp_sha1_init(uint32_t state[5]);
 /* The compression, by the chosen variant; without a choice, by the fastest this CPU has. */
 void carp_sha1_block(uint32_t state[5], const uint8_t *data, size_t blocks);
 
+/* One HMAC-SHA1 (RFC 2104) of which all is prepared but an 8-byte counter at the end of the message. */
+struct carp_sha1_mac {
+    const uint32_t *inner;  /* the five words after the inner pad and every whole block before the tail */
+    const uint32_t *outer;  /* the five words after the outer pad */
+    const uint8_t *tail;    /* the last blocks of the inner hash, padding and length included; zeros for the counter */
+    size_t blocks;          /* in the tail: 1 or 2 */
+    size_t at;              /* where in the tail the counter goes, below 64 */
+    const uint8_t *counter; /* 8 bytes */
+    uint32_t digest[5];     /* what comes of it; as bytes they are big endian */
+};
+
+/* Computes `count` of them by the chosen variant, side by side where that is faster. */
+void carp_sha1_macs(struct carp_sha1_mac *macs, size_t count);
+
 /* The whole hash of `length` bytes under one named variant, whatever is chosen; for tests and for set-up.
  * 0, or -1 when this CPU or this build has no such variant. */
 int carp_sha1_digest(const char *variant, const uint8_t *data, size_t length, uint8_t digest[CARP_SHA1_DIGEST]);

@@ -11,6 +11,7 @@ void carp_sha1_block_portable(uint32_t state[5], const uint8_t *data, size_t blo
 #define CARP_SHA1_HAVE_X86 1
 int carp_sha1_x86_usable(void);
 void carp_sha1_block_x86(uint32_t state[5], const uint8_t *data, size_t blocks);
+void carp_sha1_macs_x86(struct carp_sha1_mac *macs, size_t count);
 #endif
 
 /* AArch64 with the cryptographic extension, little endian. Clang before 16 hides the intrinsics from code that is not

@@ -59,7 +59,9 @@ def choose() -> Implementation:
         return load(asked)
     try:
         return load("native")
-    except ImplementationError:
+    except ImplementationError as error:
+        if isinstance(error.__cause__, ImplementationError):
+            raise error.__cause__ from None  # it is there, but not the SHA-1 that PYCARP_SHA1 asks for
         return load("python")
 
 

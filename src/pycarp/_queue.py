@@ -14,6 +14,7 @@ class EventQueue:
     """A bounded queue of events. When it is full the oldest go, are counted, and are reported as `EventsLost`."""
 
     def __init__(self, capacity: int) -> None:
+        self._fd: int | None = None
         if capacity < 1:
             raise ValueError(f"a queue of {capacity} events holds none: give 1 or more")
         self._capacity = capacity
@@ -21,7 +22,6 @@ class EventQueue:
         self._lost = 0
         self._closed = False
         self._ready = threading.Condition(threading.Lock())
-        self._fd: int | None = None
 
     def put(self, event: Event) -> None:
         """Append an event; after `close` it is discarded. Never blocks on a consumer."""
@@ -81,6 +81,16 @@ class EventQueue:
             if self._fd is not None:
                 os.close(self._fd)
                 self._fd = None
+
+    def abandon(self) -> None:
+        """In a forked child, where the lock may be held by nobody: the copy of the descriptor goes, and that is all."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # Of an engine that was never started, or asked for its descriptor after the stop.
+        self.abandon()
 
     def _signal(self) -> None:
         if self._fd is not None:

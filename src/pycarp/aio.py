@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import engine as _engine
 from .config import VirtualHost
@@ -105,7 +105,7 @@ class Engine:
             except TimeoutError:
                 return
 
-    async def stats(self, which: int | str) -> dict[str, int]:
+    async def stats(self, which: int | str) -> dict[str, Any]:
         """See `pycarp.Engine.stats`."""
         return await self._call(lambda: self._engine.stats(which))
 

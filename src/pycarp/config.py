@@ -81,7 +81,7 @@ class VirtualHost:
         put(self, "preempt", bool(preempt))
         put(self, "dialect", _choice("dialect", dialect, _DIALECTS))
         put(self, "mac", _choice("mac", mac, _MACS))
-        put(self, "state", None if state is None else State(state))
+        put(self, "state", None if state is None else _state(state))
         put(self, "up", bool(up))
         if advbase == 0 and advskew == 0:
             raise ConfigError(
@@ -116,6 +116,15 @@ def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ConfigError(f"{name} {value!r} is unknown: give one of {', '.join(allowed)}", name)
     return value
+
+
+def _state(value: State | int) -> State:
+    try:
+        return State(value)
+    except ValueError:
+        raise ConfigError(
+            f"state {value!r} is unknown: give State.INIT, State.BACKUP or State.MASTER", "state"
+        ) from None
 
 
 def _interface_name(field_name: str, value: str) -> str:
@@ -154,7 +163,7 @@ def _addresses(values: Iterable[AddressLike]) -> tuple[Address, ...]:
         except ValueError:
             raise ConfigError(f"{value!r} is not an IP address: give one like 10.13.37.42/24", "addresses") from None
         ip = address.ip
-        if isinstance(ip, IPv6Address) and ip.scope_id is not None:
+        if isinstance(address, IPv6Interface) and address.scope_id is not None:
             raise ConfigError(f"{value} has a zone: give it without, the carpdev tells the link", "addresses")
         if ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip == IPv4Address("255.255.255.255"):
             raise ConfigError(f"{ip} cannot be a floating address: give a unicast address of the LAN", "addresses")

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ._queue import EventQueue
 from .config import VirtualHost
@@ -63,6 +63,8 @@ class Engine:
         self._courier: threading.Thread | None = None
         self._steward: Steward | None = None
         self._lock = threading.Lock()
+        self._settled = threading.Event()
+        self._settled.set()
         self._used = False
         self._pid = os.getpid()
 
@@ -110,10 +112,18 @@ class Engine:
         closed.
         """
         with self._lock:
-            steward, self._steward = self._steward, None
-            if steward is None or os.getpid() != self._pid:
-                return
+            steward = None if os.getpid() != self._pid else self._steward
+            if steward is not None:
+                self._steward = None
+                self._settled.clear()
+        if steward is None:
+            # Another thread may be at it: wait for it, unless it waits for this one.
+            if threading.current_thread() is not self._courier:
+                self._settled.wait()
+            return
+        try:
             steward.stop()
+        finally:
             self._queue.close()
             if self._callback_queue is not None and self._courier is not None:
                 self._callback_queue.close()
@@ -121,6 +131,7 @@ class Engine:
                     self._courier.join()
             self._queue.release()
             _running.discard(self)
+            self._settled.set()
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         """What happens, as it happens. Ends when the engine has stopped, or when `timeout` seconds bring nothing.
@@ -146,11 +157,14 @@ class Engine:
         steward, member = self._find(which)
         return steward.runtime.state(member.index)
 
-    def stats(self, which: int | str) -> dict[str, int]:
-        """Counters by their kernel names (`netstat -p carp`): what this virtual host and nobody in particular
-        received and sent."""
+    def stats(self, which: int | str) -> dict[str, Any]:
+        """Counters by their kernel names (`netstat -p carp`), and what the runtime measured of itself.
+
+        The counters are those of the virtual host, with what came to its carpdev for nobody in particular. The rest
+        are the fields of `stats.Measures`, the same for all virtual hosts of the engine.
+        """
         steward, member = self._find(which)
-        return steward.runtime.stats(member.index).as_dict()
+        return {**steward.runtime.stats(member.index).as_dict(), **steward.runtime.measures().as_dict()}
 
     def measures(self) -> Measures:
         """What the runtime measured of itself: how late it woke and sent, how long takeovers took, what was lost."""
@@ -233,7 +247,13 @@ class Engine:
         if steward is not None:
             with contextlib.suppress(OSError):
                 steward.abandon()
+        # Whoever held these in the parent does not exist here.
         self._lock = threading.Lock()
+        self._settled = threading.Event()
+        self._settled.set()
+        self._queue.abandon()
+        self._queue = EventQueue(1)
+        self._queue.close()
 
 
 def _checked(hosts: tuple[VirtualHost, ...]) -> tuple[VirtualHost, ...]:

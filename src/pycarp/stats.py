@@ -68,3 +68,6 @@ class Measures:
     wakeup: tuple[int, ...] = ()
     sending: tuple[int, ...] = ()
     takeover: tuple[int, ...] = ()
+
+    def as_dict(self) -> dict[str, bool | int | tuple[int, ...]]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -82,26 +82,30 @@ def masterships(node: Node, vhid: int) -> list[tuple[int, int]]:
 def audit(frames: Iterable[Frame], nodes: Sequence[Node]) -> int:
     """Fails the test at the first frame that a host which was not MASTER should not have sent; returns how many were judged."""
     judged = 0
-    by_name = {node.host.name: [other for other in nodes if other.host is node.host] for node in nodes}
-    spans = {(id(node), host.vhid): masterships(node, host.vhid) for node in nodes for host in _all_hosts(node)}
+    groups: dict[tuple[str, int], list[tuple[Node, VirtualHost]]] = {}
+    for node in nodes:
+        for host in node.ever:
+            groups.setdefault((node.host.name, host.vhid), []).append((node, host))
+    spans = {
+        key: [span for node in dict.fromkeys(node for node, _ in members) for span in masterships(node, key[1])]
+        for key, members in groups.items()
+    }
     for frame in frames:
-        if frame.outgoing or frame.port not in by_name:
-            continue
-        spoken = speaker(frame.data)
-        for node in by_name[frame.port]:
-            for host in _all_hosts(node):
-                judged += _judge(frame, spoken, host, spans[id(node), host.vhid], node.host.mac)
+        if not frame.outgoing:
+            spoken = speaker(frame.data)
+            for (name, vhid), members in groups.items():
+                if name == frame.port:
+                    node, host = members[-1]
+                    floating = {str(one.ip) for _node, other in members for one in other.addresses}
+                    judged += _judge(frame, spoken, host, floating, spans[name, vhid], node.host.mac)
     return judged
 
 
-def _all_hosts(node: Node) -> tuple[VirtualHost, ...]:
-    return node.engine.hosts
-
-
-def _judge(frame: Frame, spoken: Speaker, host: VirtualHost, spans: list[tuple[int, int]], own: bytes) -> int:
+def _judge(
+    frame: Frame, spoken: Speaker, host: VirtualHost, floating: set[str], spans: list[tuple[int, int]], own: bytes
+) -> int:
     virtual = bytes((0, 0, 0x5E, 0, 1, host.vhid))
     mac = virtual if host.mac == "virtual" else own
-    floating = {str(one.ip) for one in host.addresses}
     if spoken.address not in floating and spoken.mac != virtual:
         return 0
     assert spoken.mac == mac, f"{frame.port} spoke for {host.name} from {spoken.mac.hex(':')}: {frame.data.hex()}"

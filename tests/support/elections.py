@@ -56,6 +56,8 @@ class _Arrival:
 class Lan:
     """`Lan(impl, configs, seed, delay)`: one node each; `delay(random)` draws the ns that one advert takes to one node.
 
+    `copies` 2 sends each advert twice, as under two keys.
+
     `masters` records (time, how many nodes were MASTER) whenever that number changed.
     """
 
@@ -65,9 +67,11 @@ class Lan:
         configs: Sequence[VirtualHost],
         seed: int = 0,
         delay: Callable[[random.Random], int] = lambda _: 0,
+        copies: int = 1,
     ) -> None:
         self.random = random.Random(seed)
         self.delay = delay
+        self.copies = copies
         self.now = 0
         self.masters: list[tuple[int, int]] = [(0, 0)]
         self.nodes = [
@@ -96,7 +100,7 @@ class Lan:
             self.masters.append((self.now, count))
 
     def _send(self, node: Node, action: SendAdvert) -> None:
-        for family in node.machine.config.families:
+        for family in node.machine.config.families * self.copies:
             advert = heard(action.advbase, action.advskew, node.source, family)
             for other in self.nodes:
                 if other is not node:

@@ -58,7 +58,7 @@ class EventLog:
 
     def wait(self, kind: type[Event] | str, timeout: float = PATIENCE, **wanted: Any) -> Any:
         """The first event of this kind with these values, as soon as there is one; fails the test after `timeout`."""
-        self.until(lambda: bool(self.find(kind, **wanted)), timeout, f"no {kind} {wanted} in {self.recent}")
+        self.until(lambda: bool(self.find(kind, **wanted)), timeout, f"no {kind} {wanted}")
         return self.find(kind, **wanted)[0]
 
     def until(self, reached: Callable[[], bool], timeout: float = PATIENCE, complaint: str = "") -> None:
@@ -67,7 +67,7 @@ class EventLog:
         with self._change:
             while not reached():
                 left = deadline - time.monotonic()
-                assert left > 0, complaint or f"waited {timeout} s in vain; there were {self.recent}"
+                assert left > 0, f"{complaint or 'waited in vain'}; there were {self.recent}"
                 self._change.wait(min(left, 0.05))
 
 
@@ -85,6 +85,7 @@ class Node:
     def __init__(self, host: Host, hosts: Sequence[VirtualHost], **options: Any) -> None:
         self.host = host
         self.log = EventLog()
+        self.ever = list(hosts)
         self.engine = pycarp.Engine(*hosts, on_event=self.log, **options)
         with host.enter():
             self.engine.start()
@@ -93,6 +94,10 @@ class Node:
     @property
     def hosts(self) -> tuple[VirtualHost, ...]:
         return self.engine.hosts
+
+    def reconfigure(self, *hosts: VirtualHost) -> None:
+        self.ever += hosts
+        self.engine.reconfigure(*hosts)
 
     def state(self, which: int | str | None = None) -> State:
         return self.engine.state(self.hosts[0].name if which is None else which)
@@ -103,7 +108,7 @@ class Node:
     def become(self, state: State, which: int | str | None = None, timeout: float = PATIENCE) -> None:
         """Wait until it is in this state, and has the addresses if that is MASTER, or none of them if it is not."""
         name = self.hosts[0].name if which is None else which
-        complaint = f"{self.host.name} {name} does not become {state.name}: {self.log.recent}"
+        complaint = f"{self.host.name} {name} does not become {state.name}"
         self.log.until(lambda: self.state(name) is state, timeout, complaint)
         host = next(one for one in self.hosts if name in (one.name, one.vhid))
         wanted = {str(one.ip) for one in host.addresses}
@@ -149,7 +154,7 @@ class Command:
 
     def become(self, state: State, timeout: float = PATIENCE) -> None:
         """Wait until its last change of state was to this one, and the kernel has done what belongs to it."""
-        self.log.until(lambda: self.state is state, timeout, f"not {state.name}: {self.log.events} {self.errors}")
+        self.log.until(lambda: self.state is state, timeout, f"{self.host.name} does not become {state.name}")
         if state is State.MASTER:
             self.log.wait("AddressesTaken", timeout)
 
@@ -274,12 +279,12 @@ class Lan:
 
         self._stack.enter_context(Prober(self["client"], **options))
 
-    def inject(self, name: str, *frames: bytes) -> None:
+    def inject(self, name: str, *frames: bytes, ifname: str = "eth0") -> None:
         """Put whole frames on the wire from host `name`."""
         import socket
 
         with self[name].enter(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
-            sender.bind(("eth0", 0))
+            sender.bind((ifname, 0))
             for frame in frames:
                 sender.send(frame)
 

@@ -3,9 +3,9 @@
 `python tests/support/scapy_frames.py` writes tests/vectors/scapy.json anew. scapy does the framing and the checksums of
 Ethernet, IP and CARP; its own digest (`CARP.build_hmac_sha1`) and its defaults are wrong and stay unused.
 
-A vector: `hex` the frame; `verdict` the counter that the input path is to raise ("" for a valid advert, "ignored" for what
-no IP layer hands on); `fields` what stands in it, when it is long enough to be an advert; `ours` true when it is exactly
-what we build from these values. The host that hears it has the `addresses` and the `passphrase`, and is MASTER.
+A vector: `hex` the frame; `verdict` the counter that the input path is to raise ("" for a valid advert, "ignored" for
+what no IP layer hands on); `fields` what stands in it, when it is long enough to be an advert; `ours` true when it is
+exactly what we build from these values. The host that hears it has the `addresses` and the `passphrase`, and is MASTER.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ PASSPHRASE = "motdepassehalakon"
 COUNTER = 0xD10C3A007A24499F
 
 
-def digest(passphrase: bytes, vhid: int, addresses: list[str], counter: int, *, netbsd: bool, link_local: bool) -> bytes:
+def digest(
+    passphrase: bytes, vhid: int, addresses: list[str], counter: int, *, netbsd: bool, link_local: bool
+) -> bytes:
     secret = passphrase[: min(len(passphrase), 20) - 1] if netbsd else passphrase[:19]
     mac = hmac.new(secret + bytes(20 - len(secret)), bytes([2, 1, vhid]), hashlib.sha1)
     for packed in sorted(socket.inet_pton(socket.AF_INET, address) for address in addresses if ":" not in address):
@@ -125,7 +127,11 @@ def built_by_us_too() -> Iterator[dict[str, Any]]:
     for vhid in (1, 101, 254, 255):
         yield vector(f"vhid {vhid}", ether(vhid) / ip() / carp(vhid=vhid), ours=True, vhid=vhid)
         yield vector(
-            f"vhid {vhid}, IPv6", ether6(vhid) / ip6() / carp(vhid=vhid, addresses=V6), ours=True, vhid=vhid, addresses=V6
+            f"vhid {vhid}, IPv6",
+            ether6(vhid) / ip6() / carp(vhid=vhid, addresses=V6),
+            ours=True,
+            vhid=vhid,
+            addresses=V6,
         )
     for advbase, advskew in ((0, 1), (1, 100), (1, 240), (254, 254), (255, 255)):
         yield vector(f"{advbase}/{advskew}", ether() / ip() / carp(advbase=advbase, advskew=advskew), ours=True)
@@ -156,7 +162,9 @@ def built_by_us_too() -> Iterator[dict[str, Any]]:
 
 
 def accepted() -> Iterator[dict[str, Any]]:
-    yield vector("OpenBSD leaves link-local out", ether() / ip() / carp(addresses=MIXED, link_local=False), addresses=MIXED)
+    yield vector(
+        "OpenBSD leaves link-local out", ether() / ip() / carp(addresses=MIXED, link_local=False), addresses=MIXED
+    )
     yield vector("FreeBSD's DSCP 56", ether() / ip(tos=0xE0) / carp())
     yield vector("UCarp's Ethernet source", ether(src="00:00:5e:00:00:65") / ip() / carp())
     yield vector("an id and no DF", ether() / ip(id=0xBEEF, flags=0) / carp())

@@ -2,7 +2,8 @@
 
 A program is a row of instructions of `WIDTH` bytes. Each drives a whole virtual host the way an engine does: frames
 through the judge, valid adverts into the machine, what the machine wants sent through authenticator and template
-into frames. Any bytes are a program, so hypothesis can shrink one, and a failing one of many thousand steps can be cut down.
+into frames. Any bytes are a program, so hypothesis can shrink one, and a failing one of many thousand steps can be cut
+down.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ADDRESSES = (
     (wire.VIP + "/24",),
     (wire.VIP + "/24", "2001:db8::42/64"),
     ("2001:db8::42/64", "fe80::42/64", "10.13.37.200/24", wire.VIP + "/24"),
-    tuple(f"10.13.38.{number}/24" for number in range(1, 31)) + ("fe80::42",),
+    (*(f"10.13.38.{number}/24" for number in range(1, 31)), "fe80::42"),
     (),
 )
 CARPDEV_ADDRESSES = (ip_interface(wire.CARPDEV + "/24"), ip_interface("fe80::b/64"))
@@ -150,9 +151,10 @@ def _config_of(a: int, b: int, c: int, d: int) -> VirtualHost:
 
 _FAULTS: tuple[dict[str, Any], ...] = (
     {}, {}, {}, {}, {}, {"dialect": "netbsd"}, {"dialect": "netbsd"}, {"link_local": False}, {"digest_flip": 1},
-    {"ttl": 254}, {"cut": 3}, {"checksum_flip": 1}, {"vhid": 102}, {"first": 0x31}, {"first": 0x2F}, {"trailer": b"xyz"},
+    {"ttl": 254}, {"cut": 3}, {"checksum_flip": 1}, {"vhid": 102}, {"first": 0x31}, {"first": 0x2F}, {"trailer": b"x"},
     {"pseudo_header": True}, {"addresses": ("10.0.0.1",)}, {"destination_mac": wire.VIRTUAL_MAC},
-    {"destination_mac": wire.CARPDEV_MAC, "destination": wire.CARPDEV}, {"destination_mac": wire.BROADCAST_MAC}, {"padding": b"padding"}, {"total_length": 60000},
+    {"destination_mac": wire.CARPDEV_MAC, "destination": wire.CARPDEV}, {"destination_mac": wire.BROADCAST_MAC},
+    {"padding": b"padding"}, {"total_length": 60000},
     {"ethertype": b"\x81\x00\0\1"}, {"authlen": 0, "pad": 3}, {"source_mac": wire.CARPDEV_MAC},
 )  # fmt: skip
 
@@ -239,9 +241,7 @@ class Pair:
             return "force", ((*State, *State, 0, 1, 2, 3)[a % 10], self.now)
         if op < 243:
             # Any advert at all, as nobody would have let it through.
-            advert = Advert(
-                6 if d & 1 else 4, "192.0.2.1", "", b"", c >> 4, c & 15, a, b, c, d, a, bytes(8), bytes(20)
-            )
+            advert = Advert(6 if d & 1 else 4, "192.0.2.1", "", b"", c >> 4, c & 15, a, b, c, d, a, bytes(8), bytes(20))
             return "receive", (advert, "192.0.2.1" if d & 2 else None, self.now)
         if op < 251:
             self.config = _config_of(a, b, c, d)

@@ -64,8 +64,8 @@ class Machine:
     """
 
     __slots__ = (
-        "_advert_due", "_config", "_demotion", "_down_due", "_family_due", "_link", "_link_suppressed", "_overdue",
-        "_peer", "_random", "_recovery_due", "_send_errors", "_send_successes", "_started", "_state",
+        "_advert_due", "_config", "_demotion", "_down_due", "_family_due", "_lag", "_link", "_link_suppressed",
+        "_overdue", "_peer", "_random", "_recovery_due", "_send_errors", "_send_successes", "_started", "_state",
         "_takeover_due", "_takeover_reason",
     )  # fmt: skip
 
@@ -274,6 +274,7 @@ class Machine:
         # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first.
         extra = self._draw(TIE_JITTER) if own == peer else 0
         actions = self._become_backup(Reason.TIE if own == peer else Reason.BETTER, source, now)
+        self._lag = extra
         self._family_due[advert.family] = now + self.master_down + extra
         return actions
 
@@ -284,13 +285,17 @@ class Machine:
         elif _master_down(self._config.advbase, self.advskew) < peer:
             self._plan_takeover(Reason.BOWOUT if advert.bowout else Reason.TOO_SLOW, source, now)
         else:
+            # An advert comes in several copies (families, keys), and more than two may be equal: what one of them made
+            # random, the next must not make even again.
+            if peer != self.interval:
+                self._lag = 0
             return self._heard_master(advert.family, now)
         return []
 
     def _heard_master(self, family: int, now: int) -> list[Action]:
         self._takeover_due = None
         self._down_due = None
-        self._family_due[family] = now + self.master_down
+        self._family_due[family] = now + self.master_down + self._lag
         self._overdue.discard(family)
         # The other family's silence means something only now that the master is known to live.
         silent: list[Action] = [FamilySilent(other) for other in sorted(self._overdue)]
@@ -363,6 +368,8 @@ class Machine:
         # A family's own master-down runs only once the master has been heard in it: not every BSD speaks both.
         self._family_due = {}
         self._overdue = set()
+        # The random part of master-down, kept after a tie for as long as nobody but equals is heard.
+        self._lag = 0
         self._takeover_due = None
         self._takeover_reason = Reason.BOWOUT
         self._peer = None

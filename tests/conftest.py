@@ -1,0 +1,88 @@
+"""What every test has: both implementations, nothing left behind, and a header that says what is tested.
+
+The same suite runs over both implementations. A native extension that is missing is an error, not a skip; a machine
+without a compiler says so itself: ``PYCARP_TEST_IMPLS=python``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from support import IMPLEMENTATIONS
+
+import pycarp
+from pycarp import _impl
+
+# Nothing is stored in the working directory; a failure prints what reproduces it. Speed is the machine's affair.
+settings.register_profile(
+    "pycarp", database=None, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("pycarp")
+
+
+def pytest_report_header() -> str:
+    return f"pycarp {pycarp.__version__}: __impl__ is {pycarp.__impl__}, tested: {', '.join(IMPLEMENTATIONS)}"
+
+
+@pytest.fixture(scope="session", params=IMPLEMENTATIONS)
+def impl(request: pytest.FixtureRequest) -> _impl.Implementation:
+    """One implementation of packet, judge, auth and machine; each test that asks for it runs once with each."""
+    return _impl.load(request.param)
+
+
+_SELF = Path("/proc/self")
+
+
+def _threads() -> set[str]:
+    names = {f"thread {thread.name}" for thread in threading.enumerate()}
+    # Native threads, which Python does not know of.
+    return names | {f"task {task}" for task in _listed(_SELF / "task")}
+
+
+def _children() -> set[str]:
+    children: set[str] = set()
+    for task in _listed(_SELF / "task"):
+        try:
+            children.update(f"child process {pid}" for pid in (_SELF / "task" / task / "children").read_text().split())
+        except OSError:
+            continue  # the thread is gone, or the kernel does not keep this list
+    return children
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for number in _listed(_SELF / "fd"):
+        try:
+            found.add(f"descriptor {number} {os.readlink(_SELF / 'fd' / number)}")
+        except OSError:
+            continue  # the one that read the directory
+    return found
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _belongings() -> set[str]:
+    return _threads() | _children() | _descriptors()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """A test that leaves a thread, a child process or a descriptor behind fails, after a second of grace."""
+    before = _belongings()
+    yield
+    give_up = time.monotonic() + 1.0
+    while left := _belongings() - before:
+        if time.monotonic() > give_up:
+            pytest.fail(f"left behind: {', '.join(sorted(left))}")
+        time.sleep(0.005)

@@ -1,0 +1,229 @@
+"""`VirtualHost`: what it takes, what it refuses and in which words; and the small shared types beside it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import traceback
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.elections import heard
+
+from pycarp import VirtualHost, errors, events
+from pycarp.errors import ConfigError
+from pycarp.protocol import NS_PER_SECOND, NS_PER_SKEW, Reason, State
+from pycarp.stats import Stats
+
+SECRET = "sesame-ouvre-toi"
+
+
+def test_defaults() -> None:
+    host = VirtualHost(vhid=101)
+    assert (host.advbase, host.advskew, host.addresses, host.passphrase) == (1, 0, (), None)
+    assert (host.name, host.carpdev, host.dialect, host.mac) == ("carp101", None, "auto", "virtual")
+    assert (host.preempt, host.state, host.up, host.families) == (False, None, True, ())
+
+
+def test_blog() -> None:
+    host = VirtualHost(vhid=101, passphrase="motdepassehalakon", addresses=["10.13.37.42/24"])
+    assert host.addresses == (IPv4Interface("10.13.37.42/24"),)
+    assert host.interval == NS_PER_SECOND
+    assert host.families == (4,)
+
+
+def test_keywords_only() -> None:
+    with pytest.raises(TypeError):
+        VirtualHost(101)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vhid", 0), ("vhid", 256), ("vhid", -1), ("vhid", "101"), ("vhid", 1.0), ("vhid", True), ("vhid", None),
+        ("advbase", -1), ("advbase", 255), ("advbase", "1"), ("advbase", 0.5), ("advbase", False),
+        ("advskew", -1), ("advskew", 255), ("advskew", 256), ("advskew", None), ("advskew", True),
+        ("carpdev", ""), ("carpdev", "a" * 16), ("carpdev", "eth 0"), ("carpdev", "eth/0"), ("carpdev", ".."),
+        ("carpdev", "eth0\n"), ("carpdev", "éth0"), ("carpdev", 7),
+        ("name", ""), ("name", "."), ("name", "carp:0"), ("name", "x" * 16), ("name", 5),
+        ("dialect", "freebsd"), ("dialect", ""), ("dialect", None),
+        ("mac", "vmac"), ("mac", b"virtual"),
+        ("state", 3), ("state", "MASTER"), ("state", -1),
+        ("passphrase", "a\0b"), ("passphrase", b"a\0b"), ("passphrase", 5), ("passphrase", ["x"]),
+        ("passphrase", "x\ud800"),
+    ],
+)  # fmt: skip
+def test_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        VirtualHost(**({"vhid": 101} | {name: value}))
+    assert caught.value.field == name
+    message = str(caught.value)
+    assert message and "\n" not in message and not message.endswith(".")
+    assert isinstance(caught.value, ValueError) and isinstance(caught.value, errors.CarpError)
+
+
+ADDRESSES_REFUSED = [
+    "10.13.37", "10.13.37.42/33", "nonsense", "", "10.13.37.42/24/24", "::g", "fe80::1%eth0/64", "224.0.0.18",
+    "239.1.1.1/32", "ff02::12", "0.0.0.0", "::", "127.0.0.1", "::1", "255.255.255.255", "10.13.37.0/24",
+    "10.13.37.255/24", None, 1.5,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ADDRESSES_REFUSED)
+def test_addresses_refused(address: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        VirtualHost(vhid=101, addresses=["10.13.37.42/24", address])
+    assert caught.value.field == "addresses"
+
+
+@pytest.mark.parametrize(
+    ("given_", "taken"),
+    [
+        ("10.13.37.42", IPv4Interface("10.13.37.42/32")),
+        ("10.13.37.42/255.255.255.0", IPv4Interface("10.13.37.42/24")),
+        (IPv4Address("10.13.37.42"), IPv4Interface("10.13.37.42/32")),
+        (IPv4Interface("10.13.37.42/24"), IPv4Interface("10.13.37.42/24")),
+        ("10.13.37.0/31", IPv4Interface("10.13.37.0/31")),
+        ("10.13.37.255/32", IPv4Interface("10.13.37.255/32")),
+        ("2001:DB8::0042/64", IPv6Interface("2001:db8::42/64")),
+        (IPv6Address("fe80::42"), IPv6Interface("fe80::42/128")),
+        ("2001:db8::/64", IPv6Interface("2001:db8::/64")),
+    ],
+)
+def test_addresses_taken(given_: Any, taken: Any) -> None:
+    assert VirtualHost(vhid=101, addresses=[given_]).addresses == (taken,)
+
+
+@pytest.mark.parametrize("twice", [["10.13.37.42/24"] * 2, ["10.13.37.42/24", "10.13.37.42/16"], ["::2", "0::2/64"]])
+def test_address_twice(twice: list[str]) -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        VirtualHost(vhid=101, addresses=twice)
+
+
+def test_one_text_is_not_a_list() -> None:
+    with pytest.raises(ConfigError, match="list") as caught:
+        VirtualHost(vhid=101, addresses="10.13.37.42/24")
+    assert caught.value.field == "addresses"
+
+
+def test_addresses_keep_their_order_and_may_be_an_iterator() -> None:
+    texts = ["10.13.37.200/24", "2001:db8::42/64", "10.13.37.42/24"]
+    host = VirtualHost(vhid=101, addresses=(text for text in texts))
+    assert [str(address) for address in host.addresses] == texts
+    assert host.families == (4, 6)
+    assert VirtualHost(vhid=101, addresses=["2001:db8::42/64"]).families == (6,)
+
+
+def test_no_time_between_adverts() -> None:
+    with pytest.raises(ConfigError, match="advbase 0 with advskew 0") as caught:
+        VirtualHost(vhid=101, advbase=0, advskew=0)
+    assert caught.value.field == "advbase"
+    assert VirtualHost(vhid=101, advbase=0, advskew=1).interval == NS_PER_SKEW
+
+
+@given(
+    vhid=st.integers(1, 255),
+    advbase=st.integers(0, 254),
+    advskew=st.integers(1, 254),
+    preempt=st.booleans(),
+    passphrase=st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.just(b"\xff\xfe"),
+)
+def test_everything_in_range(vhid: int, advbase: int, advskew: int, preempt: bool, passphrase: Any) -> None:
+    host = VirtualHost(vhid=vhid, advbase=advbase, advskew=advskew, preempt=preempt, passphrase=passphrase)
+    assert host.interval == advbase * 1_000_000_000 + advskew * 1_000_000_000 // 256
+    assert host.passphrase == passphrase
+    assert host.replace() == host and hash(host.replace()) == hash(host)
+
+
+def test_frozen() -> None:
+    host = VirtualHost(vhid=101)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        host.vhid = 7  # type: ignore[misc]
+    with pytest.raises((AttributeError, TypeError)):
+        host.other = 7  # type: ignore[attr-defined]
+    assert not hasattr(host, "__dict__")
+
+
+def test_replace_validates() -> None:
+    host = VirtualHost(vhid=101, passphrase=SECRET, addresses=["10.13.37.42/24"], name="floating")
+    other = host.replace(advskew=100)
+    assert (other.advskew, other.passphrase, other.name, other.addresses) == (100, SECRET, "floating", host.addresses)
+    assert host.advskew == 0
+    with pytest.raises(ConfigError):
+        host.replace(advskew=255)
+    with pytest.raises(TypeError):
+        host.replace(colour="red")
+
+
+def test_copies() -> None:
+    host = VirtualHost(vhid=101, passphrase=SECRET, addresses=["10.13.37.42/24", "fe80::42/64"], state=State.MASTER)
+    assert copy.copy(host) == copy.deepcopy(host) == pickle.loads(pickle.dumps(host)) == host
+
+
+# The secret stays one
+
+
+def test_passphrase_is_not_shown() -> None:
+    for passphrase in (SECRET, SECRET.encode()):
+        host = VirtualHost(vhid=101, passphrase=passphrase)
+        assert "sesame" not in f"{host!r} {host} {host.replace(vhid=7)!r}"
+        assert host.passphrase == passphrase
+
+
+@pytest.mark.parametrize("passphrase", [SECRET + "\0", SECRET.encode() + b"\0", [SECRET], (SECRET,), SECRET + "\ud800"])
+def test_passphrase_is_not_in_errors(passphrase: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        VirtualHost(vhid=101, passphrase=passphrase)
+    assert "sesame" not in str(caught.value) + repr(caught.value)
+    assert caught.value.__cause__ is None
+    last_lines = "".join(traceback.format_exception_only(caught.value))
+    assert "sesame" not in last_lines
+
+
+# The types beside it
+
+
+def test_errors_are_what_python_programs_expect() -> None:
+    for error, builtin in (
+        (errors.ConfigError, ValueError), (errors.InterfaceError, OSError), (errors.CapabilityError, PermissionError),
+        (errors.EngineError, RuntimeError), (errors.ImplementationError, ImportError),
+    ):  # fmt: skip
+        assert issubclass(error, builtin) and issubclass(error, errors.CarpError)
+        assert str(error("why")) == "why"
+
+
+def test_stats_have_the_kernels_names() -> None:
+    names = [
+        "ipackets", "ipackets6", "badif", "badttl", "hdrops", "badsum", "badver", "badlen", "badauth", "badvhid",
+        "badaddrs", "opackets", "opackets6", "onomem", "ostates", "preempt",
+    ]  # fmt: skip
+    assert Stats().as_dict() == dict.fromkeys(names, 0)
+    assert Stats(badauth=3).as_dict()["badauth"] == 3
+
+
+def test_events_as_plain_values() -> None:
+    event = events.StateChanged(
+        vhid=101, name="carp0", at=5, before=State.BACKUP, after=State.MASTER, reason=Reason.BOWOUT, peer="10.13.37.12"
+    )
+    assert event.as_dict() == {
+        "event": "StateChanged", "vhid": 101, "name": "carp0", "at": 5, "before": "BACKUP", "after": "MASTER",
+        "reason": "the master bowed out", "peer": "10.13.37.12",
+    }  # fmt: skip
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.at = 6  # type: ignore[misc]
+
+
+def test_adverts() -> None:
+    advert = heard(2, 100)
+    assert advert.interval == 2 * NS_PER_SECOND + 100 * NS_PER_SKEW
+    assert not advert.bowout and heard(255, 255).bowout
+    assert hash(advert) == hash(heard(2, 100))
+
+
+def test_states_have_the_kernels_numbers() -> None:
+    assert [(state.name, int(state)) for state in State] == [("INIT", 0), ("BACKUP", 1), ("MASTER", 2)]
+    assert str(Reason.TIE) == "an equal master was heard"

@@ -1,0 +1,215 @@
+"""The command line as people and service managers run it: `pycarp up` and `pycarp run`, their signals and their end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.lan import VIP, Command, Lan, belongings, held, interface, stays, wait_until
+from support.wire import PASSPHRASE
+
+from pycarp import State, events
+
+MASTER, BACKUP = State.MASTER, State.BACKUP
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    path = tmp_path / "pass"
+    path.write_text(PASSPHRASE + "\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+def up(net: Lan, name: str, secret: str, *words: str, advskew: int = 20) -> Command:
+    common = ["vhid", "101", "passfile", secret, "advbase", "0", "advskew", str(advskew), f"{VIP}/24"]
+    return net.command(name, "up", "carp101", *common, *words)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_bows_out(net: Lan, secret: str, number: int) -> None:
+    main = up(net, "main", secret)
+    main.become(MASTER)
+    second = net.start("second", advskew=40)
+    second.wait(events.PeerHeard)
+    pinger = net.ping()
+    assert pinger.wait(3)
+    assert main.wait("AddressesTaken")["addresses"] == [f"{VIP}/24"]
+    main.send_signal(number)
+    second.become(MASTER)
+    assert second.wait(events.StateChanged, after=MASTER).reason.name == "BOWOUT"
+    assert main.end() == 0
+    assert pinger.wait(3)
+    assert main.errors == ""
+    assert [event["after"] for event in main.log.find("StateChanged")] == ["BACKUP", "MASTER", "INIT"]
+    assert main.log.find("AddressesDropped")
+    assert PASSPHRASE not in json.dumps(main.log.events)
+
+
+def test_two_commands_fail_over(net: Lan, secret: str) -> None:
+    main, second = up(net, "main", secret, "--preempt"), up(net, "second", secret, advskew=40)
+    main.become(MASTER)
+    pinger = net.ping()
+    assert pinger.wait(3)
+    second.wait("PeerHeard")
+    net.lab.unplug("main")
+    second.become(MASTER)
+    assert pinger.wait(3)
+    net.lab.plug("main")
+    second.become(BACKUP)
+    main.become(MASTER)
+    assert pinger.wait(3)
+
+
+def test_the_same_command_twice(net: Lan, secret: str) -> None:
+    """The second says who runs it, in one line, and touches nothing of the first's."""
+    main = up(net, "main", secret)
+    main.become(MASTER)
+    before = belongings(net["main"])
+    again = up(net, "main", secret)
+    assert again.end() == 2
+    assert again.errors.count("\n") == 1
+    assert f"is already run by process {main.process.pid}" in again.errors
+    assert "Traceback" not in again.errors
+    assert belongings(net["main"]) == before
+    assert net.ping().wait(3)
+    assert main.state is MASTER
+
+
+def test_a_start_after_a_crash(net: Lan, secret: str) -> None:
+    """kill -9 leaves device, address and rule. The next start removes its own, and nothing that is another's."""
+    host = net["main"]
+    host.run(["ip", "link", "add", "mine", "link", "eth0", "type", "macvlan", "mode", "bridge"])
+    host.run(["ip", "link", "set", "mine", "up"])
+    host.run(["ip", "address", "add", "10.13.37.77/32", "dev", "mine"])
+    host.run(["ip", "address", "add", "10.13.37.78/32", "dev", "eth0"])
+    host.run(["ip", "rule", "add", "from", "10.13.37.77", "lookup", "77"])
+    host.run(["ip", "link", "set", "mine", "alias", "pycarp is not what made this"])
+    net.remember("main")
+    crashed = up(net, "main", secret)
+    crashed.become(MASTER)
+    crashed.process.kill()
+    assert crashed.end() == -signal.SIGKILL
+    assert VIP in held(host)
+    again = up(net, "main", secret, advskew=30)
+    again.become(MASTER)
+    assert net.ping().wait(3)
+    rules = host.run(["ip", "rule"]).stdout
+    assert rules.count(f"from {VIP} ") == 1
+    assert rules.count("from 10.13.37.77 ") == 1
+    again.send_signal(signal.SIGTERM)
+    assert again.end() == 0
+    # The rest is compared when the test ends: nothing of ours, everything of the others'.
+    assert VIP not in held(host)
+    assert {"10.13.37.77", "10.13.37.78"} <= held(host)
+
+
+def test_a_crash_with_the_interfaces_mac(net: Lan, secret: str) -> None:
+    crashed = up(net, "main", secret, "--mac", "interface")
+    crashed.become(MASTER)
+    crashed.process.kill()
+    crashed.end()
+    assert VIP in held(net["main"])
+    # Under another vhid and address: what the dead one left goes all the same.
+    again = net.command(
+        "main", "up", "carp7", "vhid", "7", "passfile", secret, "advbase", "0", "advskew", "20", "10.13.37.47/24",
+        "--mac", "interface",
+    )  # fmt: skip
+    again.become(MASTER)
+    assert VIP not in held(net["main"])
+    assert net["main"].address in held(net["main"])
+
+
+def test_a_crash_of_one_of_two(net: Lan, secret: str) -> None:
+    """Two processes on one carpdev: the restart of one leaves the other's device and settings alone."""
+    other = net.command(
+        "main", "up", "carp7", "vhid", "7", "passfile", secret, "advbase", "0", "advskew", "20", "10.13.37.47/24"
+    )
+    other.become(MASTER)
+    pinger = net.ping("10.13.37.47")
+    assert pinger.wait(3)
+    crashed = up(net, "main", secret)
+    crashed.become(MASTER)
+    crashed.process.kill()
+    crashed.end()
+    again = up(net, "main", secret)
+    again.become(MASTER)
+    assert pinger.wait(3)
+    assert other.state is MASTER
+    eth0 = interface(net["main"], "eth0")
+    assert eth0 is not None and (eth0.arp_ignore, eth0.arp_announce) == (1, 2)
+
+
+def test_run_reads_its_files_again(net: Lan, secret: str, tmp_path: Path) -> None:
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    first = directory / "ifconfig.carp0"
+    first.write_text(f"vhid 101 passfile {secret} advbase 0 advskew 20\ninet {VIP} netmask 255.255.255.0\n")
+    command = net.command("main", "run", "--directory", str(directory))
+    command.become(MASTER)
+    pinger = net.ping()
+    assert pinger.wait(3)
+    second = directory / "ifconfig.carp1"
+    second.write_text(f"vhid 7 passfile {secret} advbase 0 advskew 20\n10.13.37.47/24\n")
+    command.log.forget()
+    command.send_signal(signal.SIGHUP)
+    assert command.wait("AddressesTaken", name="carp1")["vhid"] == 7
+    assert net.ping("10.13.37.47").wait(3)
+    # A mistake is said, and everything stays.
+    second.write_text("vhid 0\n")
+    command.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the old configuration stays" in command.errors)
+    assert "ifconfig.carp1:1:6" in command.errors
+    stays(lambda: "10.13.37.47" in held(net["main"]), 0.1)
+    second.unlink()
+    command.log.forget()
+    command.send_signal(signal.SIGHUP)
+    wait_until(lambda: "10.13.37.47" not in held(net["main"]))
+    assert pinger.wait(3)
+    assert command.log.find("StateChanged", name="carp0") == []
+    command.send_signal(signal.SIGTERM)
+    assert command.end() == 0
+
+
+def test_a_mistake_changes_nothing(net: Lan, secret: str) -> None:
+    before = belongings(net["main"])
+    for words, said in (
+        (["vhid", "0", f"{VIP}/24"], "vhid"),
+        (["vhid", "101", "203.0.113.9/24"], "203.0.113.9"),
+        (["vhid", "101", net["main"].address], net["main"].address),
+        (["vhid", "101", "carpdev", "eth9", f"{VIP}/24"], "eth9"),
+    ):
+        command = net.command("main", "up", "carp101", "passfile", secret, *words)
+        assert command.end() == 2
+        assert command.errors.count("\n") == 1 and said in command.errors, command.errors
+        assert belongings(net["main"]) == before
+
+
+def test_a_second_virtual_host_that_fails_takes_the_first_back(net: Lan, secret: str, tmp_path: Path) -> None:
+    net["main"].run(["ip", "link", "add", "carp1", "type", "veth", "peer", "name", "far"])
+    before = belongings(net["main"])
+    for number, address in ((0, VIP), (1, "10.13.37.47")):
+        text = f"vhid {number + 1} passfile {secret} {address}/24\n"
+        (tmp_path / f"ifconfig.carp{number}").write_text(text)
+    command = net.command("main", "run", "--directory", str(tmp_path))
+    assert command.end() == 2
+    assert "an interface carp1 already, and it is not ours" in command.errors
+    assert belongings(net["main"]) == before
+
+
+def test_the_reader_of_the_events_goes_away(net: Lan, secret: str) -> None:
+    """A full or broken pipe is no reason to give the address up."""
+    words = ["vhid", "101", "passfile", secret, "advbase", "0", "advskew", "20", f"{VIP}/24", "--json"]
+    net.remember("main")
+    process = net["main"].popen(
+        [sys.executable, "-m", "pycarp", "up", "carp101", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    process.stdout.close()
+    pinger = net.ping()
+    assert pinger.wait(3)
+    process.terminate()
+    assert process.wait(5) == 0

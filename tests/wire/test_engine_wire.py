@@ -1,0 +1,416 @@
+"""`Engine` inside a program: events, callbacks, forks, the program's end, and what is left afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.lan import PATIENCE, VIP, Lan, Node, belongings, held, interface, virtual_host, wait_until
+
+import pycarp
+from pycarp import ConfigError, Engine, EngineError, Event, InterfaceError, State, events
+
+MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
+
+
+@pytest.fixture
+def lone(make_lan: Callable[..., Lan]) -> Lan:
+    """One host and a client; whoever starts becomes master."""
+    return make_lan(("main", "client"))
+
+
+def test_a_context_manager_and_its_events(lone: Lan, with_impl: str) -> None:
+    lone.remember("main")
+    with lone["main"].enter(), Engine(virtual_host(name="carp0")) as engine:
+        assert repr(engine) == "<pycarp.Engine carp0 running>"
+        seen = []
+        for event in engine.events(timeout=PATIENCE):
+            seen.append(event)
+            if isinstance(event, events.AddressesTaken):
+                break
+        assert engine.state("carp0") is engine.state(101) is MASTER
+        assert engine.demotion(101) == 0
+    seen += engine.events()
+    names = [type(event).__name__ for event in seen]
+    assert names[:3] == ["StateChanged", "StateChanged", "AddressesTaken"]
+    assert sorted(names[3:]) == ["AddressesDropped", "StateChanged"]
+    assert [event.after for event in seen if isinstance(event, events.StateChanged)] == [BACKUP, MASTER, INIT]
+    assert all(event.vhid == 101 and event.name == "carp0" for event in seen)
+    ats = [event.at for event in seen if isinstance(event, events.StateChanged)]
+    assert ats == sorted(ats) and ats[-1] <= time.monotonic_ns()
+    taken = seen[2]
+    assert isinstance(taken, events.AddressesTaken) and 0 < taken.took < 1_000_000_000
+    assert repr(engine) == "<pycarp.Engine carp0 not running>"
+    with pytest.raises(EngineError, match="an engine runs once"):
+        engine.start()
+    with pytest.raises(EngineError, match="not running"):
+        engine.state(101)
+
+
+def test_an_exception_inside_the_context_stops_it(lone: Lan) -> None:
+    lone.remember("main")
+    with lone["main"].enter(), pytest.raises(ZeroDivisionError), Engine(virtual_host()):
+        raise ZeroDivisionError
+    assert interface(lone["main"], "carp101") is None
+
+
+def test_events_end_after_a_silence(lone: Lan) -> None:
+    main = lone.start("main")
+    main.become(MASTER)
+    assert len(list(main.engine.events(timeout=0.05))) >= 3
+    before = time.monotonic()
+    assert list(main.engine.events(timeout=0.05)) == []
+    assert 0.05 <= time.monotonic() - before < 2
+
+
+def test_a_stop_ends_those_who_wait(lone: Lan) -> None:
+    main = lone.start("main")
+    seen: list[Event] = []
+    reader = threading.Thread(target=lambda: seen.extend(main.engine.events()))
+    reader.start()
+    main.become(MASTER)
+    main.stop()
+    reader.join(PATIENCE)
+    assert not reader.is_alive()
+    assert [event.after for event in seen if isinstance(event, events.StateChanged)] == [BACKUP, MASTER, INIT]
+
+
+def test_the_descriptor_for_other_loops(lone: Lan) -> None:
+    main = lone.start("main")
+    number = main.engine.fileno()
+    found: list[Event] = []
+    while not any(isinstance(event, events.AddressesTaken) for event in found):
+        assert select.select([number], [], [], PATIENCE)[0]
+        while (event := main.engine.poll()) is not None:
+            found.append(event)
+    assert not select.select([number], [], [], 0)[0]
+
+
+def test_the_wire_does_not_wait_for_a_consumer(lone: Lan, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody reads events(), and the callback sleeps and then fails: adverts go out, and the loss is told."""
+    gate = threading.Event()
+    got: list[Event] = []
+
+    def callback(event: Event) -> None:
+        gate.wait(PATIENCE)
+        got.append(event)
+        if len(got) == 1:
+            raise RuntimeError("a consumer's mistake")
+
+    lone.remember("main")
+    engine = Engine(virtual_host(), on_event=callback, queue=4)
+    with lone["main"].enter():
+        engine.start()
+    try:
+        wait_until(lambda: engine.state(101) is MASTER)
+        for _ in range(5):
+            engine.demote()
+            engine.undemote()
+        before = engine.stats(101)["opackets"]
+        wait_until(lambda: engine.stats(101)["opackets"] > before + 2)
+        kept = list(engine.events(timeout=0))
+        assert len(kept) == 5 and isinstance(kept[0], events.EventsLost) and kept[0].count >= 5
+        with caplog.at_level(logging.ERROR, "pycarp"):
+            gate.set()
+            wait_until(lambda: len(got) >= 5)
+        assert "on_event failed at StateChanged" in caplog.text
+        assert isinstance(got[1], events.EventsLost)
+    finally:
+        gate.set()
+        engine.stop()
+
+
+def test_a_callback_may_use_the_engine(lone: Lan) -> None:
+    """Also stop it, while somebody else is doing the same."""
+    stopped = threading.Event()
+    states: list[State] = []
+    engine: Engine
+
+    def callback(event: Event) -> None:
+        if isinstance(event, events.AddressesTaken):
+            states.append(engine.state(101))
+            engine.demote()
+        if isinstance(event, events.Demoted):
+            engine.stop()
+            stopped.set()
+        if isinstance(event, events.StateChanged) and event.after is INIT:
+            engine.stop()
+
+    lone.remember("main")
+    engine = Engine(virtual_host(), on_event=callback)
+    with lone["main"].enter():
+        engine.start()
+    assert stopped.wait(PATIENCE)
+    engine.stop()
+    assert states == [MASTER]
+    assert interface(lone["main"], "carp101") is None
+
+
+def test_stops_that_meet(lone: Lan) -> None:
+    """The owner stops it, and its callback does so at the news of that; three more threads join in."""
+    engine: Engine
+    lone.remember("main")
+    engine = Engine(virtual_host(), on_event=lambda event: engine.stop() if _is_end(event) else None)
+    with lone["main"].enter():
+        engine.start()
+    wait_until(lambda: engine.state(101) is MASTER)
+    threads = [threading.Thread(target=engine.stop) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not any(thread.is_alive() for thread in threads)
+    assert interface(lone["main"], "carp101") is None
+
+
+def _is_end(event: Event) -> bool:
+    return isinstance(event, events.StateChanged) and event.after is INIT
+
+
+@pytest.mark.parametrize(
+    "hosts, error, message",
+    [
+        ([{"vhid": 1, "name": "one"}, {"vhid": 2, "name": "one"}], ConfigError, "two virtual hosts are called one"),
+        ([{"name": "one"}, {"name": "two"}], ConfigError, "one and two both have vhid 101 on eth0"),
+        ([{}, {"vhid": 7, "carpdev": "eth9"}], InterfaceError, "no interface eth9"),
+        ([{"carpdev": "lo"}], InterfaceError, "carpdev lo is no Ethernet"),
+        ([{"addresses": ["192.0.2.5/24"]}], InterfaceError, "no interface has the subnet of 192.0.2.5"),
+    ],
+)
+def test_errors_at_the_start_leave_nothing(
+    lone: Lan, hosts: list[dict[str, Any]], error: type[Exception], message: str
+) -> None:
+    before = belongings(lone["main"])
+    threads = threading.active_count()
+    engine = Engine(*(virtual_host(**one) for one in hosts))
+    with lone["main"].enter(), pytest.raises(error, match=message):
+        engine.start()
+    assert belongings(lone["main"]) == before
+    assert threading.active_count() == threads
+    engine.stop()
+    with pytest.raises(EngineError, match="not running"):
+        engine.state(101)
+
+
+def test_one_virtual_host_in_two_engines(lone: Lan) -> None:
+    main = lone.start("main")
+    main.become(MASTER)
+    with lone["main"].enter(), pytest.raises(InterfaceError, match=f"is already run by process {os.getpid()}"):
+        Engine(virtual_host(name="other")).start()
+    assert main.state() is MASTER
+    assert lone.ping().wait(3)
+
+
+def test_wrong_values_in_calls(lone: Lan) -> None:
+    main = lone.start("main")
+    for wrong in (0, -1, True, 1.5, "1"):
+        with pytest.raises(ValueError, match="a demotion of .* is none"):
+            main.engine.demote(wrong)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="a demotion of .* is none"):
+            main.engine.undemote(wrong)  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match=r"no virtual host 'carp0' here: there is carp101 \(vhid 101\)"):
+        main.engine.state("carp0")
+    with pytest.raises(ValueError):
+        main.engine.force(101, 7)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError):
+        main.engine.reconfigure()
+    main.become(MASTER)
+    assert main.engine.undemote(5) == 0
+    assert main.engine.demote(3) == 3
+    assert main.engine.undemote(2) == 1
+
+
+def test_announcements_on_request(lone: Lan) -> None:
+    main = lone.start("main")
+    main.engine.announce(101)  # a BACKUP has nothing to announce
+    main.become(MASTER)
+    seen = len(_announcements(lone))
+    main.engine.announce("carp101")
+    wait_until(lambda: len(_announcements(lone)) > seen)
+
+
+def _announcements(net: Lan) -> list[Any]:
+    return [
+        one for one in list(net.capture.frames) if one.ethertype == 0x0806 and not one.outgoing and one.port == "main"
+    ]
+
+
+def test_a_forked_child_has_no_engine(lone: Lan, with_impl: str) -> None:
+    """It closes its copies, says so when asked, and ends without a word on the wire; the parent's goes on."""
+    main = lone.start("main")
+    main.become(MASTER)
+    main.engine.fileno()
+    lone.capture.stop()  # it has packet sockets of its own, which a child inherits
+    lone.audited = False
+
+    def inside() -> list[str]:
+        said = [str(len(_packet_sockets()))]
+        try:
+            main.engine.state(101)
+        except EngineError as error:
+            said.append(str(error))
+        main.engine.stop()
+        return [*said, str(list(main.engine.events()))]
+
+    assert len(_packet_sockets()) >= 2
+    assert _forked(inside) == [
+        "0", "this process was forked from the one that runs the engine: it has none", "[]"
+    ]  # fmt: skip
+    sent = main.stats()["opackets"]
+    wait_until(lambda: main.stats()["opackets"] > sent + 2)
+    assert main.state() is MASTER
+    assert lone.ping().wait(3)
+
+
+def _forked(function: Callable[[], list[str]]) -> list[str]:
+    """What `function` returns in a forked child, which is killed when it takes too long."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, "\n".join(function()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        assert select.select([reader], [], [], PATIENCE)[0], "the child hangs"
+        return os.read(reader, 1 << 16).decode().splitlines()
+    finally:
+        os.close(reader)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _packet_sockets() -> set[int]:
+    """The descriptors of this process that are AF_PACKET sockets."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(name))) as copy:
+                    if copy.family == socket.AF_PACKET:
+                        found.add(int(name))
+    return found
+
+
+def test_a_childs_life_keeps_no_lock(lone: Lan) -> None:
+    """A forked child that lives on does not keep the virtual host locked when the parent's engine has stopped."""
+    main = lone.start("main")
+    main.become(MASTER)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    os.close(reader)
+    try:
+        main.stop()
+        again = lone.start("main")
+        again.become(MASTER)
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)
+
+
+def _script(lone: Lan, text: str, **options: Any) -> subprocess.Popen[bytes]:
+    lone.remember("main")
+    head = f"""
+        import pycarp, sys, threading, time
+        from pycarp import State, events
+        host = pycarp.VirtualHost(vhid=101, passphrase="motdepassehalakon", addresses=["{VIP}/24"], advbase=0, advskew=20)
+        engine = pycarp.Engine(host)
+        engine.start()
+        for event in engine.events(timeout=5):
+            if isinstance(event, events.AddressesTaken):
+                break
+        """
+    program = textwrap.dedent(head) + textwrap.dedent(text)
+    root = str(Path(pycarp.__file__).parents[1])
+    return lone["main"].popen(
+        [sys.executable, "-W", "error", "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root},
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "end, code",
+    [
+        ("", 0),
+        ("sys.exit(3)", 3),
+        ("raise RuntimeError('a program that fails')", 1),
+        ("threading.Thread(target=time.sleep, args=(0.3,)).start()", 0),
+    ],
+    ids=["falls-off", "exits", "raises", "with-a-thread"],
+)
+def test_a_program_that_ends_without_a_stop(lone: Lan, end: str, code: int) -> None:
+    """The engine bows out, and takes its things along."""
+    process = _script(lone, end)
+    _out, errors = process.communicate(timeout=15)
+    assert process.returncode == code
+    assert errors == b"" or "raise" in end
+    bowouts = [one for one in lone.capture.frames if one.data[36:37] == b"\xff" and one.data[39:40] == b"\xff"]
+    assert bowouts
+    assert VIP not in held(lone["main"])
+
+
+def test_a_keyboard_interrupt(lone: Lan) -> None:
+    process = _script(lone, "print('ready', flush=True)\nfor event in engine.events():\n    pass")
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGINT)
+    _out, errors = process.communicate(timeout=15)
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in errors
+    assert interface(lone["main"], "carp101") is None
+
+
+def test_a_guest_is_no_burden(lone: Lan) -> None:
+    """No signal handlers, no children to reap, no logging configuration, and no daemon that outlives the stop."""
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    root = list(logging.getLogger().handlers)
+    main = lone.start("main")
+    main.become(MASTER)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == handlers
+    main.stop()
+    assert list(logging.getLogger().handlers) == root
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("pycarp-")] == ["pycarp-capture"]
+
+
+def test_many_engines_one_after_the_other(lone: Lan, with_impl: str) -> None:
+    """Nothing accumulates: threads, descriptors, interfaces."""
+    lone.start("main").stop()
+    before = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), belongings(lone["main"])
+    for _ in range(10):
+        Node(lone["main"], [virtual_host(), virtual_host(vhid=7, addresses=["10.13.37.47/24"])]).stop()
+    wait_until(
+        lambda: (
+            before == (len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), belongings(lone["main"]))
+        )
+    )
+
+
+def test_a_virtual_host_that_is_down(lone: Lan) -> None:
+    main = lone.start("main", up=False)
+    assert main.state() is INIT
+    main.reconfigure(virtual_host())
+    main.become(MASTER)
+    main.reconfigure(virtual_host(up=False))
+    main.become(INIT)

@@ -1,0 +1,312 @@
+"""Who is master, and who becomes it when that one goes: the main job, on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.lan import VIP, VIP6, Lan, Node, held, stays, virtual_host, wait_until
+from support.wire import Frame
+
+from pycarp import EngineError, Reason, State, events
+
+MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
+FIRST, SECOND, THIRD = {"advskew": 20}, {"advskew": 40}, {"advskew": 60}
+
+
+def pair(net: Lan, **changes: Any) -> tuple[Node, Node]:
+    """A master in main and its backup in second."""
+    main = net.start("main", **{**FIRST, **changes})
+    second = net.start("second", **{**SECOND, **changes})
+    main.become(MASTER)
+    second.wait(events.PeerHeard)
+    return main, second
+
+
+@pytest.mark.parametrize("first, second", [(20, 40), (40, 20)])
+def test_the_lowest_advskew_is_elected(net: Lan, with_impl: str, first: int, second: int) -> None:
+    nodes = [net.start("main", advskew=first), net.start("second", advskew=second)]
+    best, other = nodes if first < second else reversed(nodes)
+    best.become(MASTER)
+    change = best.wait(events.StateChanged, after=MASTER)
+    assert change.reason is Reason.MASTER_DOWN
+    assert change.peer is None
+    heard = other.wait(events.PeerHeard)
+    assert heard.peer == best.host.address
+    assert (heard.advbase, heard.advskew) == (0, min(first, second))
+    assert other.state() is BACKUP
+    assert net.ping().wait(3)
+    assert VIP in held(best.host)
+    assert VIP not in held(other.host)
+
+
+def test_equal_hosts_agree_on_one_master(net3: Lan) -> None:
+    nodes = [net3.start(name) for name in ("main", "second", "third")]
+    wait_until(lambda: len(net3.masters()) == 1)
+    chosen = net3.masters()
+    # Ten intervals: a tie that is not settled changes hands in each.
+    stays(lambda: net3.masters() == chosen, 0.8)
+    assert sum(node.state() is BACKUP for node in nodes) == 2
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["carrier-lost", "unseen"])
+def test_a_cut_cable_hands_over(net: Lan, with_impl: str, seen: bool) -> None:
+    main, second = pair(net)
+    pinger = net.ping()
+    assert pinger.wait(3)
+    net.forget()
+    net.lab.unplug("main", seen=seen)
+    second.become(MASTER)
+    assert second.wait(events.StateChanged).reason is Reason.MASTER_DOWN
+    assert pinger.wait(3)
+    if seen:
+        main.become(INIT)
+        assert main.wait(events.StateChanged).reason is Reason.LINK_DOWN
+        assert main.wait(events.CarpdevChanged).up is False
+        assert main.engine.demotion(101) == 1
+    else:
+        # It cannot know: it speaks for the address on its side of the cut.
+        assert main.state() is MASTER
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["carrier-lost", "unseen"])
+@pytest.mark.parametrize("preempt", [True, False], ids=["preempt", "stay"])
+def test_the_cable_comes_back(net: Lan, seen: bool, preempt: bool) -> None:
+    main, second = pair(net, preempt=preempt)
+    pinger = net.ping()
+    net.lab.unplug("main", seen=seen)
+    second.become(MASTER)
+    net.forget()
+    net.lab.plug("main")
+    if seen and not preempt:
+        main.become(BACKUP)
+        stays(lambda: net.masters() == ["second"], 0.5)
+    else:
+        # Both were MASTER (the cut was not seen), or it preempts: the better one is master in the end.
+        wait_until(lambda: net.masters() == ["main"])
+        main.become(MASTER)
+        second.become(BACKUP)
+        assert second.wait(events.StateChanged, after=BACKUP).reason is Reason.BETTER
+    assert pinger.wait(5)
+    if seen:
+        assert main.engine.demotion(101) == 0
+
+
+def test_a_stop_bows_out(net: Lan, with_impl: str) -> None:
+    main, second = pair(net)
+    pinger = net.ping()
+    assert pinger.wait(3)
+    net.forget()
+    main.stop()
+    second.become(MASTER)
+    change = second.wait(events.StateChanged)
+    assert (change.reason, change.peer) == (Reason.BOWOUT, main.host.address)
+    assert pinger.wait(3)
+    assert [event.after for event in main.log.find(events.StateChanged)] == [INIT]
+    assert main.log.find(events.AddressesDropped)
+
+
+def test_three_hosts_two_failures(net3: Lan) -> None:
+    nodes = {
+        name: net3.start(name, **values) for name, values in (("main", FIRST), ("second", SECOND), ("third", THIRD))
+    }
+    nodes["main"].become(MASTER)
+    pinger = net3.ping()
+    assert pinger.wait(3)
+    net3.lab.unplug("main")
+    nodes["second"].become(MASTER)
+    assert pinger.wait(3)
+    net3.lab.unplug("second", seen=False)
+    nodes["third"].become(MASTER)
+    assert pinger.wait(3)
+    net3.lab.plug("second")
+    wait_until(lambda: net3.masters() == ["second"])
+    net3.lab.plug("main")
+    nodes["main"].become(BACKUP)
+    stays(lambda: net3.masters() == ["second"], 0.3)
+    assert pinger.wait(3)
+    # The third was master once, between the failures, and for no other reason than silence.
+    assert [change.reason for change in nodes["third"].transitions() if change.after is MASTER] == [Reason.MASTER_DOWN]
+
+
+def test_after_a_bowout_the_best_backup_wins_and_no_other_flaps(net3: Lan) -> None:
+    main, second, third = (
+        net3.start(name, **values)
+        for name, values in (("main", FIRST), ("second", SECOND), ("third", {"advskew": 200}))
+    )
+    main.become(MASTER)
+    third.wait(events.PeerHeard)
+    net3.forget()
+    main.stop()
+    second.become(MASTER)
+    third.wait(events.PeerHeard, peer=second.host.address)
+    stays(lambda: second.state() is MASTER, 0.4)
+    assert third.log.find(events.StateChanged) == []
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        [f"{VIP6}/64"],
+        [f"{VIP}/24", f"{VIP6}/64"],
+        [f"{VIP}/24", "10.13.37.43/24", f"{VIP6}/64", "2001:db8::43/64"],
+        [f"{VIP}/24", "fe80::42/64"],
+    ],
+    ids=["ipv6", "both", "several", "link-local"],
+)
+def test_addresses_of_both_families(net: Lan, with_impl: str, addresses: list[str]) -> None:
+    main, second = pair(net, addresses=addresses)
+    ips = [address.partition("/")[0] for address in addresses]
+    pingers = [net.ping(ip) for ip in ips if not ip.startswith("fe80")]
+    assert all(pinger.wait(3) for pinger in pingers)
+    assert set(ips) <= held(main.host)
+    taken = main.wait(events.AddressesTaken)
+    assert sorted(taken.addresses) == sorted(addresses)
+    net.forget()
+    net.lab.unplug("main")
+    second.become(MASTER)
+    assert set(ips) <= held(second.host)
+    assert all(pinger.wait(3) for pinger in pingers)
+    main.become(INIT)
+    assert not set(ips) & held(main.host)
+    net.lab.plug("main")
+    main.become(BACKUP)
+    stats = second.stats()
+    assert (stats["opackets"] > 0) == any(":" not in ip for ip in ips)
+    assert (stats["opackets6"] > 0) == any(":" in ip for ip in ips)
+
+
+def test_one_silent_family_is_told_and_takes_nothing_over(net: Lan, with_impl: str) -> None:
+    """NetBSD's master sends no IPv6 adverts: silence in one family alone is no reason to take its addresses."""
+    addresses = (f"{VIP}/24", f"{VIP6}/64")
+    second = net.start("second", addresses=addresses, advskew=40)
+    ipv4 = bytes(Frame(advbase=0, advskew=20, addresses=addresses))
+    ipv6 = bytes(Frame(advbase=0, advskew=20, addresses=addresses, source="2001:db8::99"))
+
+    def speak(*frames: bytes, until: Callable[[], bool]) -> None:
+        wait_until(lambda: bool(net.inject("client", *frames)) or stays(lambda: True, 0.03) or until())
+
+    speak(ipv4, ipv6, until=lambda: second.stats()["ipackets6"] > 3)
+    speak(ipv4, until=lambda: bool(second.log.find(events.FamilySilent)))
+    assert [event.family for event in second.log.find(events.FamilySilent)] == [6]
+    assert second.state() is BACKUP
+    # Silence in both is the master's end.
+    second.become(MASTER)
+
+
+def test_several_virtual_hosts_share_the_load(net: Lan) -> None:
+    """Two groups, each host the master of one: carp(4)'s load sharing."""
+    one = virtual_host(vhid=1, addresses=["10.13.37.51/24"])
+    two = virtual_host(vhid=2, addresses=["10.13.37.52/24", f"{VIP6}/64"])
+    main = net.start("main", one.replace(advskew=20), two.replace(advskew=50))
+    second = net.start("second", one.replace(advskew=50), two.replace(advskew=20))
+    main.become(MASTER, "carp1")
+    second.become(MASTER, 2)
+    assert (main.state(2), second.state("carp1")) == (BACKUP, BACKUP)
+    pingers = [net.ping("10.13.37.51"), net.ping("10.13.37.52"), net.ping(VIP6)]
+    assert all(pinger.wait(3) for pinger in pingers)
+    main.stop()
+    second.become(MASTER, 1)
+    assert second.state(2) is MASTER
+    assert all(pinger.wait(3) for pinger in pingers)
+
+
+def test_groups_with_different_vhids_do_not_hear_each_other(net: Lan) -> None:
+    """Two groups on a link, each with a MAC and addresses of its own."""
+    main = net.start("main", vhid=1, addresses=["10.13.37.51/24"])
+    second = net.start("second", vhid=2, addresses=["10.13.37.52/24"])
+    main.become(MASTER)
+    second.become(MASTER)
+    wait_until(lambda: main.stats()["badvhid"] > 0 and second.stats()["badvhid"] > 0)
+    rejected = main.wait(events.AdvertRejected)
+    assert (rejected.counter, rejected.peer, rejected.vhid) == ("badvhid", second.host.address, 2)
+    assert net.masters() == ["main", "second"]
+
+
+@pytest.mark.parametrize("preempt", [True, False])
+def test_demotion_hands_over(net: Lan, with_impl: str, preempt: bool) -> None:
+    main, second = pair(net, preempt=preempt)
+    pinger = net.ping()
+    assert pinger.wait(3)
+    net.forget()
+    assert main.engine.demote() == 1
+    # With advbase 0 a demoted master is slower than the others' master-down: preempt or not, they act.
+    second.become(MASTER)
+    assert second.wait(events.StateChanged).reason is (Reason.PREEMPT if preempt else Reason.TOO_SLOW)
+    main.become(BACKUP)
+    assert main.wait(events.Demoted).demotion == 1
+    net.forget()
+    assert main.engine.undemote() == 0
+    if preempt:
+        main.become(MASTER)
+        assert main.wait(events.StateChanged).reason is Reason.PREEMPT
+        second.become(BACKUP)
+    else:
+        stays(lambda: net.masters() == ["second"], 0.3)
+    assert pinger.wait(3)
+
+
+def test_demotion_without_preempt_keeps_the_master(net: Lan) -> None:
+    """With whole seconds, 1.94 s between adverts is not slow enough to be taken for dead."""
+    main = net.start("main", advbase=1, advskew=0, state=MASTER)
+    second = net.start("second", advbase=1, advskew=40)
+    main.become(MASTER)
+    second.wait(events.PeerHeard)
+    main.engine.demote()
+    second_advert = net.capture.wait(lambda frame: frame.data[36:37] == b"\xf0" and frame.data[23:24] == b"\x70")
+    assert second_advert is not None
+    stays(lambda: net.masters() == ["main"], 0.3)
+
+
+def test_a_forced_state(net: Lan) -> None:
+    main, second = pair(net)
+    net.forget()
+    second.engine.force(101, MASTER)
+    # The better one does not give way: it goes on as MASTER, and the forced one hears it.
+    second.become(BACKUP)
+    assert [change.reason for change in second.log.find(events.StateChanged)] == [Reason.FORCED, Reason.BETTER]
+    main.engine.force(101, BACKUP)
+    assert main.wait(events.StateChanged).reason is Reason.FORCED
+    wait_until(lambda: len(net.masters()) == 1)
+
+
+def test_several_interfaces_in_one_engine(make_lan: Callable[..., Lan]) -> None:
+    """One engine on two links: eth0 of the usual lab, and a second cable to another pair of namespaces."""
+    net = make_lan()
+    net.remember("main")
+    net["main"].run(["ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", net["client"].path])
+    for name, address in (("main", "192.0.2.1/24"), ("client", "192.0.2.2/24")):
+        net[name].run(["ip", "address", "add", address, "dev", "eth1"])
+        net[name].run(["ip", "link", "set", "eth1", "up"])
+    net._before.clear()
+    inner = virtual_host(vhid=7, addresses=["192.0.2.42/24"])
+    outer = virtual_host()
+    main = net.start("main", outer, inner)
+    main.become(MASTER, 101)
+    main.become(MASTER, "carp7")
+    pingers = [net.ping(VIP), net.ping("192.0.2.42")]
+    assert all(pinger.wait(3) for pinger in pingers)
+    net.forget()
+    # A fault on one link demotes the other: this host should not be half a router.
+    net["client"].run(["ip", "link", "set", "eth1", "down"])
+    main.become(INIT, 7)
+    assert main.state(101) is MASTER
+    # Once for the link, and once for the adverts that could not be sent before the kernel told of it.
+    assert main.engine.demotion(101) in (1, 2)
+    assert VIP in held(main.host)
+    net["client"].run(["ip", "link", "set", "eth1", "up"])
+    main.become(MASTER, 7)
+    wait_until(lambda: main.engine.demotion(101) == 0)
+
+
+def test_one_vhid_on_two_interfaces(make_lan: Callable[..., Lan]) -> None:
+    net = make_lan()
+    net.cable("main", "client")
+    outer, inner = virtual_host(name="outer"), virtual_host(name="inner", addresses=["192.0.2.42/24"])
+    main = net.start("main", outer, inner)
+    main.become(MASTER, "outer")
+    main.become(MASTER, "inner")
+    assert net.ping(VIP).wait(3)
+    with pytest.raises(EngineError, match="vhid 101 stands on several interfaces"):
+        main.state(101)

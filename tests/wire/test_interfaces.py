@@ -1,0 +1,224 @@
+"""Interfaces, addresses and devices that come, go and change while a virtual host runs on them."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from support.lan import VIP, VIP6, Lan, Node, held, interface, only, stays, virtual_host, wait_until
+
+from pycarp import InterfaceError, Reason, State, events
+
+MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
+FAR = "192.0.2.42"
+
+
+def on_second_cable(net: Lan, **changes: object) -> Node:
+    """A master of 192.0.2.42 on a cable from main to the client."""
+    net.cable("main", "client")
+    main = net.start("main", addresses=[f"{FAR}/24"], **changes)
+    main.become(MASTER)
+    net.forget()
+    return main
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "chosen"])
+def test_the_carpdev_is_deleted_and_made_again(net: Lan, named: bool) -> None:
+    main = on_second_cable(net, carpdev="eth1" if named else None)
+    net["main"].run(["ip", "link", "delete", "eth1"])
+    main.become(INIT)
+    gone = main.wait(events.CarpdevChanged, present=False)
+    assert (gone.carpdev, gone.up) == ("eth1", False)
+    assert main.wait(events.StateChanged).reason is Reason.LINK_DOWN
+    assert main.engine.demotion(101) == 1
+    net.forget()
+    net.cable("main", "client")
+    main.become(MASTER)
+    assert main.wait(events.CarpdevChanged, present=True)
+    assert main.engine.demotion(101) == 0
+    assert net.ping(FAR).wait(3)
+    net.tidy = False  # it is another interface than at the beginning
+
+
+def test_a_stop_while_the_carpdev_is_gone(net: Lan) -> None:
+    main = on_second_cable(net)
+    net["main"].run(["ip", "link", "delete", "eth1"])
+    main.become(INIT)
+    main.stop()
+    assert main.log.find(events.Failed) == []
+    assert "112" not in net["main"].run(["ip", "rule"]).stdout
+    net.tidy = False
+
+
+def test_one_of_two_carpdevs_goes(net: Lan) -> None:
+    net.cable("main", "client")
+    main = net.start("main", virtual_host(), virtual_host(vhid=7, addresses=[f"{FAR}/24"]))
+    main.become(MASTER, 101)
+    main.become(MASTER, 7)
+    pinger = net.ping()
+    net["main"].run(["ip", "link", "delete", "eth1"])
+    main.become(INIT, 7)
+    assert pinger.wait(3)
+    assert main.state(101) is MASTER
+    net.tidy = False
+
+
+@pytest.mark.parametrize("addresses", [(f"{VIP}/24",), (f"{VIP}/24", f"{VIP6}/64")], ids=["ipv4", "both"])
+def test_a_masters_macvlan_is_deleted_by_hand(net: Lan, addresses: tuple[str, ...]) -> None:
+    main = net.start("main", addresses=addresses)
+    main.become(MASTER)
+    pinger = net.ping()
+    assert pinger.wait(3)
+    net["main"].run(["ip", "link", "delete", "carp101"])
+    wait_until(lambda: VIP in held(net["main"]))
+    assert main.state() is MASTER
+    assert pinger.wait(3)
+
+
+def test_a_backups_macvlan_is_deleted_by_hand(net: Lan) -> None:
+    main, second = net.start("main", advskew=20), net.start("second", advskew=40)
+    main.become(MASTER)
+    second.wait(events.PeerHeard)
+    net["second"].run(["ip", "link", "delete", "carp101"])
+    wait_until(lambda: interface(net["second"], "carp101") is not None)
+    main.stop()
+    second.become(MASTER)
+    assert net.ping().wait(3)
+
+
+def test_the_address_is_deleted_by_hand(net: Lan) -> None:
+    """Whoever takes it from a master's device gets told by its return."""
+    main = net.start("main")
+    main.become(MASTER)
+    net["main"].run(["ip", "address", "delete", f"{VIP}/32", "dev", "carp101"])
+    wait_until(lambda: VIP in held(net["main"]))
+    assert net.ping().wait(3)
+
+
+def test_the_macvlan_is_set_down_by_hand(net: Lan) -> None:
+    main = net.start("main")
+    main.become(MASTER)
+    pinger = net.ping()
+    assert pinger.wait(3)
+    net["main"].run(["ip", "link", "set", "carp101", "down"])
+    assert pinger.wait(3)
+
+
+def test_the_carpdevs_address_changes(net: Lan) -> None:
+    """Adverts come from the new one; from the virtual address while there is none."""
+    main, second = net.start("main", advskew=20), net.start("second", advskew=40)
+    main.become(MASTER)
+    second.wait(events.PeerHeard, peer=net["main"].address)
+    pinger = net.ping()
+    net["main"].run(["ip", "address", "delete", f"{net['main'].address}/24", "dev", "eth0"])
+    net["main"].run(["ip", "address", "add", "10.13.37.99/24", "dev", "eth0"])
+    second.wait(events.PeerHeard, peer="10.13.37.99")
+    net["main"].run(["ip", "address", "flush", "dev", "eth0", "scope", "global"])
+    second.wait(events.PeerHeard, peer=VIP)
+    net["main"].run(["ip", "address", "add", f"{net['main'].address}/24", "brd", "+", "dev", "eth0"])
+    net["main"].run(["ip", "address", "add", f"{net['main'].address6}/64", "dev", "eth0", "nodad"])
+    assert pinger.wait(3)
+    assert net.masters() == ["main"]
+    assert [change.after for change in main.transitions()] == [BACKUP, MASTER]
+
+
+def test_the_carpdev_is_renamed(net: Lan) -> None:
+    main = on_second_cable(net)
+    for words in (("eth1", "down"), ("eth1", "name", "lan0"), ("lan0", "up")):
+        net["main"].run(["ip", "link", "set", *words])
+    main.wait(events.CarpdevChanged, carpdev="lan0", up=True)
+    main.become(MASTER)
+    assert net.ping(FAR).wait(3)
+    main.stop()
+    assert interface(net["main"], "carp101") is None
+    net.tidy = False
+
+
+def test_a_named_carpdev_is_renamed(net: Lan) -> None:
+    """It goes on with the interface it had: the name was for finding it."""
+    main = on_second_cable(net, carpdev="eth1")
+    for words in (("eth1", "down"), ("eth1", "name", "lan0"), ("lan0", "up")):
+        net["main"].run(["ip", "link", "set", *words])
+    main.wait(events.CarpdevChanged, carpdev="lan0", up=True)
+    main.become(MASTER)
+    assert net.ping(FAR).wait(3)
+    net.tidy = False
+
+
+@pytest.mark.parametrize("mac", ["virtual", "interface"])
+def test_the_carpdevs_mac_changes(net: Lan, mac: str) -> None:
+    main = on_second_cable(net, mac=mac)
+    fresh = bytes.fromhex("020000000299")
+    net["main"].run(["ip", "link", "set", "eth1", "address", fresh.hex(":")])
+    assert net.ping(FAR).wait(3)
+    expected = fresh if mac == "interface" else bytes.fromhex("00005e000165")
+    with net["client"].enter(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as listening:
+        listening.bind(("eth1", 0x0800))
+        listening.settimeout(5)
+
+        def advert_from() -> bytes:
+            while True:
+                frame = listening.recv(2048)
+                if frame[23] == 112:
+                    return frame[6:12]
+
+        wait_until(lambda: advert_from() == expected)
+    assert main.state() is MASTER
+    net.tidy = False
+
+
+def test_the_carpdev_is_set_down_and_up_by_hand(net: Lan) -> None:
+    main = on_second_cable(net)
+    net["main"].run(["ip", "link", "set", "eth1", "down"])
+    main.become(INIT)
+    assert FAR not in held(net["main"])
+    assert main.wait(events.CarpdevChanged).up is False
+    net["main"].run(["ip", "link", "set", "eth1", "up"])
+    main.become(MASTER)
+    assert net.ping(FAR).wait(3)
+
+
+def test_it_starts_without_carrier(net: Lan) -> None:
+    net.lab.unplug("main")
+    wait_until(lambda: not interface(net["main"], "eth0").running)  # type: ignore[union-attr]
+    main = net.start("main")
+    assert main.state() is INIT
+    stays(lambda: main.state() is INIT, 0.3)
+    net.lab.plug("main")
+    main.become(MASTER)
+    assert [change.reason for change in main.transitions()] == [Reason.LINK_UP, Reason.MASTER_DOWN]
+
+
+def test_a_carpdev_that_is_missing_at_the_start(net: Lan) -> None:
+    with pytest.raises(InterfaceError, match="no interface eth9; there is eth0"):
+        net.start("main", carpdev="eth9")
+    with pytest.raises(InterfaceError, match="no interface has the subnet of 203.0.113.1"):
+        net.start("main", addresses=["203.0.113.1/24"])
+    with pytest.raises(InterfaceError, match=f"{net['main'].address} is already on eth0"):
+        net.start("main", addresses=[f"{net['main'].address}/24"])
+
+
+def test_a_foreign_interface_of_that_name(net: Lan) -> None:
+    net["main"].run(["ip", "link", "add", "carp101", "type", "veth", "peer", "name", "far"])
+    with pytest.raises(InterfaceError, match="an interface carp101 already, and it is not ours"):
+        net.start("main")
+    assert only([one for one in ("carp101",) if interface(net["main"], one)]) == "carp101"
+
+
+def test_new_carpdevs_addresses_are_routed_from_the_virtual_host(net: Lan) -> None:
+    """A second subnet on the carpdev is reached from the floating address too, once the engine has seen it."""
+    main = net.start("main")
+    main.become(MASTER)
+    net["main"].run(["ip", "address", "add", "198.51.100.1/24", "dev", "eth0"])
+    net["client"].run(["ip", "address", "add", "198.51.100.2/24", "dev", "eth0"])
+    main.engine.force(101, BACKUP)
+    main.become(MASTER)
+    with net["client"].enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.bind(("198.51.100.2", 0))
+        with net["main"].enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as answering:
+            answering.bind((VIP, 0))
+            answering.sendto(b"hello", asking.getsockname())
+            asking.settimeout(3)
+            assert asking.recv(16) == b"hello"
+    assert net.capture.wait(lambda one: one.port == "main" and one.data.endswith(b"hello")).source[:2] == b"\0\0"  # type: ignore[union-attr]
+    net["main"].run(["ip", "address", "delete", "198.51.100.1/24", "dev", "eth0"])

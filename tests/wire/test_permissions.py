@@ -1,0 +1,152 @@
+"""Who may run it: root, a process with two capabilities, and an ordinary user in a user namespace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from support.lan import VIP, Lan, belongings
+
+import pycarp
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+SCRIPT = textwrap.dedent(
+    f"""
+    import pycarp
+    from pycarp import State, events
+    from pycarp.linux.namespaces import Lab
+
+    with Lab() as lab:
+        engines = []
+        for name, advskew in (("main", 20), ("second", 40)):
+            with lab[name].enter():
+                host = pycarp.VirtualHost(vhid=101, passphrase="motdepassehalakon", addresses=["{VIP}/24"], advbase=0,
+                                          advskew=advskew)
+                engines.append(pycarp.Engine(host))
+                engines[-1].start()
+        main, second = engines
+        for event in main.events(timeout=5):
+            if isinstance(event, events.AddressesTaken):
+                break
+        pinger = lab["client"].ping("{VIP}")
+        assert pinger.wait(3)
+        lab.unplug("main")
+        for event in second.events(timeout=5):
+            if isinstance(event, events.AddressesTaken):
+                break
+        assert second.state(101) is State.MASTER
+        assert pinger.wait(3)
+        pinger.stop()
+        for engine in engines:
+            engine.stop()
+    print("handed over")
+    """
+)
+
+
+def _as_nobody() -> list[str]:
+    """Words that make a command an ordinary user's, where that user can read this package and its interpreter."""
+    if os.geteuid() != 0:
+        return []
+    # By way of a shell: setpriv itself may still open what only root may.
+    command = [*NOBODY, "sh", "-c", 'exec "$@"', "sh", sys.executable, "-c", "import pycarp"]
+    trial = subprocess.run(command, capture_output=True, env=_environment())
+    return NOBODY if trial.returncode == 0 else []
+
+
+def _environment() -> dict[str, str]:
+    # The package that is tested, also where it is not installed.
+    root = str(Path(pycarp.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def test_an_ordinary_user_in_a_user_namespace() -> None:
+    """The whole story without root: a lab, two hosts, a cut cable, a hand-over."""
+    if shutil.which("unshare") is None or shutil.which("setpriv") is None:
+        pytest.fail("util-linux is not installed")
+    enter = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--"]
+    who = _as_nobody()
+    allowed = subprocess.run([*who, *enter, "true"], capture_output=True)
+    if allowed.returncode != 0:
+        pytest.skip(f"user namespaces are not allowed here: {allowed.stderr.decode().strip()}")
+    done = subprocess.run(
+        [*who, *enter, sys.executable, "-W", "error", "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=_environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "handed over\n"
+
+
+def test_the_labs_own_way_into_a_user_namespace() -> None:
+    program = (
+        "import sys; from pycarp.linux.namespaces import available, enter_user_namespace; "
+        "enter_user_namespace([sys.executable, '-c', "
+        "'from pycarp.linux.namespaces import available; print(available())'])"
+    )
+    command = [*_as_nobody(), sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=_environment(), check=False)
+    if done.returncode != 0 and "unshare" in done.stderr:
+        pytest.skip(f"user namespaces are not allowed here: {done.stderr.strip()}")
+    assert (done.returncode, done.stdout) == (0, "root\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "dropped, missing",
+    [
+        ("-net_admin", "CAP_NET_ADMIN"),
+        ("-net_raw", "CAP_NET_RAW"),
+        ("-net_admin,-net_raw", "CAP_NET_ADMIN and CAP_NET_RAW"),
+    ],
+)
+def test_missing_capabilities_are_named(net: Lan, dropped: str, missing: str) -> None:
+    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split()[2] == "1":
+        pytest.skip("this process cannot give up what it does not have: run as root")
+    before = belongings(net["main"])
+    program = textwrap.dedent(
+        f"""
+        import pycarp
+        try:
+            pycarp.Engine(pycarp.VirtualHost(vhid=101, passphrase="motdepassehalakon", addresses=["{VIP}/24"])).start()
+        except pycarp.CapabilityError as error:
+            print(error)
+        """
+    )
+    drop = ["setpriv", f"--bounding-set={dropped}", f"--inh-caps={dropped}"]
+    done = net["main"].run([*drop, sys.executable, "-W", "error", "-c", program], env=_environment())
+    assert done.stdout.startswith(f"missing {missing}: run as root, or from a systemd unit with AmbientCapabilities=")
+    command = ["up", "carp101", "vhid", "101", f"{VIP}/24"]
+    failed = net["main"].run([*drop, sys.executable, "-m", "pycarp", *command], env=_environment(), check=False)
+    assert failed.returncode == 2
+    assert f"missing {missing}" in failed.stderr
+    assert belongings(net["main"]) == before
+
+
+def test_two_capabilities_are_enough(net: Lan) -> None:
+    """An ordinary user with CAP_NET_ADMIN and CAP_NET_RAW, as systemd's AmbientCapabilities gives them."""
+    who = _as_nobody()
+    if not who:
+        pytest.skip("this needs root, and an interpreter that everybody may read")
+    net.remember("main")
+    capable = ["--inh-caps=+net_admin,+net_raw", "--ambient-caps=+net_admin,+net_raw"]
+    words = ["vhid", "101", "pass", "motdepassehalakon", "advbase", "0", "advskew", "20", f"{VIP}/24", "--json"]
+    process = net["main"].popen(
+        [*who, *capable, sys.executable, "-m", "pycarp", "up", "carp101", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+    )
+    pinger = net.ping()
+    answered = pinger.wait(3)
+    process.terminate()
+    _out, errors = process.communicate(timeout=10)
+    assert answered, errors
+    assert process.returncode == 0
