@@ -8,6 +8,7 @@ static inline uint32_t atomic_load32(const uint32_t *place) { return __atomic_lo
 static inline void atomic_store32(uint32_t *place, uint32_t value) { __atomic_store_n(place, value, __ATOMIC_RELEASE); }
 static inline uint64_t atomic_load64(const uint64_t *place) { return __atomic_load_n(place, __ATOMIC_ACQUIRE); }
 static inline void atomic_store64(uint64_t *place, uint64_t value) { __atomic_store_n(place, value, __ATOMIC_RELEASE); }
+static inline uint64_t atomic_add64(uint64_t *place, uint64_t by) { return __atomic_fetch_add(place, by, __ATOMIC_ACQ_REL); }
 static inline uint64_t atomic_take64(uint64_t *place) { return __atomic_exchange_n(place, 0, __ATOMIC_ACQ_REL); }
 
 /* A stack of nodes whose first member points to the next one: many push, one takes all. */

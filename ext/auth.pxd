@@ -11,6 +11,7 @@ cdef enum:
     AUTH_VARIANTS = 2  # with and without link-local IPv6 addresses
     AUTH_MACS = AUTH_KEYS * AUTH_VARIANTS
     AUTH_BATCH = 16  # digests that auth_verify_many computes at once
+    AUTH_ISSUED = 128  # counters of one's own that are known again: 64 adverts under two keys; a power of two
     AUTH_NONE = -1
     AUTH_BSD = 0
     AUTH_NETBSD = 1
@@ -39,6 +40,16 @@ cdef struct auth_t:
     uint8_t heard_count
     uint8_t heard[AUTH_KEYS]  # dialects of peers, the one last heard at the end
     uint8_t vhid
+    bint guard
+    uint8_t issued_count, issued_next
+    uint8_t issued[AUTH_ISSUED][8]
+
+
+# What auth_check finds
+cdef enum:
+    CHECK_FINE
+    CHECK_ECHO
+    CHECK_ALTERED
 
 
 # Set-up
@@ -55,8 +66,11 @@ cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest
 cdef void auth_verify_many(
     auth_t *const *auths, const uint8_t *const *counters, const uint8_t *const *digests, int *dialects, size_t count
 ) noexcept nogil
+cdef int auth_check(
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew
+) noexcept nogil
 cdef bint auth_counter(
-    const auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
+    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
 ) noexcept nogil
 
 

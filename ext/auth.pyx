@@ -46,6 +46,8 @@ cdef extern from *:
     void pycarp_wipe(void *memory, size_t length) noexcept nogil
 
 KEY_LENGTH = KEY_BYTES
+REMEMBERED = AUTH_ISSUED // 2
+"""So many of one's own adverts are known again when they come back."""
 AUTO_MINIMUM = 8
 """Below this many bytes a passphrase is read in one way only: the shortened key would be too easy to guess."""
 
@@ -227,11 +229,11 @@ cdef inline int _orders(const auth_t *auth, const uint8_t *counter, carp_sha1_ma
 
 cdef inline int _settle(auth_t *auth, const carp_sha1_mac *orders, const uint8_t *digest) noexcept nogil:
     """The dialect of the first order that came to this digest, or AUTH_NONE."""
-    cdef int found = AUTH_NONE, index, variant, count = 0
+    cdef int found = AUTH_NONE, index, _variant, count = 0
     cdef const uint32_t *words
     cdef uint32_t difference
     for index in range(auth.key_count):
-        for variant in range(auth.variant_count):
+        for _variant in range(auth.variant_count):
             words = &orders[count].digest[0]
             count += 1
             difference = words[0] ^ _load32(digest)
@@ -277,26 +279,16 @@ cdef inline void _remember(auth_t *auth, uint8_t dialect) noexcept nogil:
     auth.heard[auth.heard_count - 1] = dialect
 
 
-cdef bint auth_counter(
-    const auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
-) noexcept nogil:
-    """Writes COUNTER_LENGTH bytes: the tag, 24 bits of `nonce`, advbase and advskew. False: no such dialect here."""
-    cdef const key_t *key = _key(auth, dialect)
+cdef void _tag(const auth_t *auth, const key_t *key, const uint8_t *vouched, uint8_t *tag) noexcept nogil:
+    """The three bytes that vouch for five: a nonce of three, advbase and advskew."""
     cdef uint8_t block[CARP_SHA1_BLOCK]
     cdef uint8_t end[COUNTER_LENGTH]
     cdef carp_sha1_mac order
-    if key == NULL:
-        return False
-    counter[3] = <uint8_t> (nonce >> 16)
-    counter[4] = <uint8_t> (nonce >> 8)
-    counter[5] = <uint8_t> nonce
-    counter[6] = advbase
-    counter[7] = advskew
     # The message is "pycarp", 1, the vhid, and these five bytes: its last eight stand in the counter's place.
     memcpy(block, b"pycar\0\0\0\0\0\0\0\0", 13)
     memcpy(end, b"p\x01", 2)
     end[2] = auth.vhid
-    memcpy(end + 3, counter + 3, 5)
+    memcpy(end + 3, vouched, 5)
     _close(block, 13, 1, CARP_SHA1_BLOCK + 13)
     order.inner = &key.inner[0]
     order.outer = &key.outer[0]
@@ -305,10 +297,53 @@ cdef bint auth_counter(
     order.at = 5
     order.counter = end
     carp_sha1_macs(&order, 1)
-    counter[0] = <uint8_t> (order.digest[0] >> 24)
-    counter[1] = <uint8_t> (order.digest[0] >> 16)
-    counter[2] = <uint8_t> (order.digest[0] >> 8)
+    tag[0] = <uint8_t> (order.digest[0] >> 24)
+    tag[1] = <uint8_t> (order.digest[0] >> 16)
+    tag[2] = <uint8_t> (order.digest[0] >> 8)
+
+
+cdef bint auth_counter(
+    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
+) noexcept nogil:
+    """Writes COUNTER_LENGTH bytes, and remembers them: the tag, 24 bits of `nonce`, advbase and advskew.
+
+    False: no such dialect here.
+    """
+    cdef const key_t *key = _key(auth, dialect)
+    if key == NULL:
+        return False
+    counter[3] = <uint8_t> (nonce >> 16)
+    counter[4] = <uint8_t> (nonce >> 8)
+    counter[5] = <uint8_t> nonce
+    counter[6] = advbase
+    counter[7] = advskew
+    _tag(auth, key, counter + 3, counter)
+    memcpy(auth.issued[auth.issued_next], counter, COUNTER_LENGTH)
+    auth.issued_next = (auth.issued_next + 1) & (AUTH_ISSUED - 1)
+    if auth.issued_count < AUTH_ISSUED:
+        auth.issued_count += 1
     return True
+
+
+cdef int auth_check(
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew
+) noexcept nogil:
+    """What is wrong with an advert whose digest is right under `dialect`: CHECK_ECHO, CHECK_ALTERED, or CHECK_FINE."""
+    cdef const key_t *key
+    cdef uint8_t tag[3]
+    cdef int index
+    if not auth.guard:
+        return CHECK_FINE
+    for index in range(auth.issued_count):
+        if memcmp(auth.issued[index], counter, COUNTER_LENGTH) == 0:
+            return CHECK_ECHO
+    if counter[6] == advbase and counter[7] == advskew:
+        return CHECK_FINE
+    key = _key(auth, dialect)
+    if key == NULL:
+        return CHECK_FINE
+    _tag(auth, key, counter + 3, tag)
+    return CHECK_ALTERED if memcmp(tag, counter, 3) == 0 else CHECK_FINE
 
 
 # Keys from passphrases
@@ -383,8 +418,11 @@ def netbsd_key(passphrase: bytes) -> bytes | None:
     return key[:KEY_BYTES] if _netbsd_key(_at(secret), PyBytes_GET_SIZE(secret), key) else None
 
 
+cdef tuple _CHECKS = ("", "echo", "altered")
+
+
 cdef class Authenticator:
-    """Authenticator(passphrase, vhid, addresses, dialect='auto')
+    """Authenticator(passphrase, vhid, addresses, dialect='auto', replay='guard')
 --
 
     Signs and verifies the adverts of one virtual host.
@@ -392,18 +430,21 @@ cdef class Authenticator:
     `passphrase` is text (UTF-8) or bytes, "" or None for the zero key; `addresses` those of the virtual host, with or
     without prefix length, in any order; `dialect` is "bsd", "netbsd", or "auto": both are understood, and the
     signature follows what was heard. Passphrases under 8 bytes are "bsd" under "auto". From 20 bytes on both dialects
-    are one, called "bsd".
+    are one, called "bsd". `replay` is "guard" or "off": whether `check` looks.
 
     Raises `ConfigError`. Not safe to share between threads: `verify` remembers which dialects it met.
     """
 
     # In __cinit__, which runs once: no half-made object, and no second key in it.
-    def __cinit__(self, passphrase, vhid, addresses, dialect="auto"):
+    def __cinit__(self, passphrase, vhid, addresses, dialect="auto", replay="guard"):
         cdef bytes secret, variant
         if isinstance(vhid, bool) or not isinstance(vhid, int) or not 1 <= vhid <= 255:
             raise ConfigError(f"vhid {vhid!r} is not a number of 1-255", "vhid")
         secret = _secret(passphrase)
         auth_prepare(&self.auth, vhid)
+        if replay not in ("guard", "off"):
+            raise ConfigError(f"replay {replay!r} is unknown: give guard or off", "replay")
+        self.auth.guard = replay == "guard"
         _add_keys(&self.auth, secret, dialect)
         for variant in _address_variants(addresses):
             auth_add_variant(&self.auth, _at(variant), PyBytes_GET_SIZE(variant))
@@ -458,6 +499,17 @@ cdef class Authenticator:
         cdef uint8_t counter[COUNTER_LENGTH]
         auth_counter(&self.auth, _chosen(&self.auth, dialect), _at(header)[0], _at(header)[1], number, counter)
         return PyBytes_FromStringAndSize(<const char *> counter, COUNTER_LENGTH)
+
+    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str) -> str:
+        """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing.
+
+        An echo is one of our own last 64 adverts. Altered is one of a pycarp host whose counter vouches for another
+        advbase or advskew than it bears. Every other counter is a BSD's, and says nothing. With replay="off": "".
+        """
+        cdef bytes octets8 = _counter(counter)
+        cdef bytes header = bytes((advbase, advskew))
+        cdef int chosen = _chosen(&self.auth, dialect)
+        return _CHECKS[auth_check(&self.auth, chosen, _at(octets8), _at(header)[0], _at(header)[1])]
 
 
 def verify_many(adverts: Sequence[tuple[Authenticator, bytes, bytes]]) -> list[str | None]:

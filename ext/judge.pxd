@@ -26,6 +26,8 @@ cdef enum:
     COUNT_ONOMEM
     COUNT_OSTATES
     COUNT_PREEMPT
+    COUNT_ALTERED
+    COUNT_ECHO
     COUNTERS
     # What a verdict may be besides one of the counters.
     VERDICT_VALID = COUNTERS
@@ -83,4 +85,4 @@ cdef class Judge:
     cdef judge_t judge_
     cdef list _authenticators  # by vhid; keeps alive what the seats point to
     cdef seat_t *_seat(self, object vhid) except NULL
-    cdef void _count_unverified(self, verdict_t *verdict, object dialect)
+    cdef void _count_unverified(self, verdict_t *verdict, object dialect, object wrong)

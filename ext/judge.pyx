@@ -8,14 +8,11 @@ from dataclasses import fields
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
-from .auth cimport AUTH_BSD, AUTH_NONE, Authenticator, auth_verify
+from .auth cimport AUTH_BSD, AUTH_NONE, CHECK_ALTERED, CHECK_ECHO, Authenticator, auth_check, auth_verify
 from .machine cimport STATE_INIT, STATE_MASTER
 from .packet cimport (
-    CARP_LENGTH,
-    COUNTER_LENGTH,
-    DIGEST_LENGTH,
     MAC_LENGTH,
     address_text,
     advert_object,
@@ -111,6 +108,7 @@ cdef inline void _delivery(
 cdef inline int _check(judge_t *judge, seat_t *seat, verdict_t *verdict) noexcept nogil:
     """What the carp interface makes of it."""
     cdef const datagram_t *datagram = &verdict.datagram
+    cdef int wrong
     if not judge.allow:
         return VERDICT_ALLOW
     if datagram.ttl != TTL:
@@ -128,7 +126,14 @@ cdef inline int _check(judge_t *judge, seat_t *seat, verdict_t *verdict) noexcep
     if seat.auth == NULL:
         return VERDICT_UNVERIFIED
     verdict.dialect = auth_verify(seat.auth, verdict.advert.counter, verdict.advert.digest)
-    return COUNT_BADAUTH if verdict.dialect == AUTH_NONE else VERDICT_VALID
+    if verdict.dialect == AUTH_NONE:
+        return COUNT_BADAUTH
+    wrong = auth_check(
+        seat.auth, verdict.dialect, verdict.advert.counter, verdict.advert.advbase, verdict.advert.advskew
+    )
+    if wrong == CHECK_ECHO:
+        return COUNT_ECHO
+    return COUNT_ALTERED if wrong == CHECK_ALTERED else VERDICT_VALID
 
 
 cdef void judge_frame(judge_t *judge, const uint8_t *frame, size_t length, verdict_t *verdict) noexcept nogil:
@@ -337,7 +342,7 @@ cdef class Judge:
         """
         cdef bytes whole = octets(frame)
         cdef verdict_t verdict
-        cdef object advert = None, dialect = None
+        cdef object advert = None, dialect = None, wrong = ""
         cdef uint8_t family
         judge_frame(&self.judge_, <const uint8_t *> PyBytes_AS_STRING(whole), PyBytes_GET_SIZE(whole), &verdict)
         if verdict.has_advert:
@@ -353,13 +358,21 @@ cdef class Judge:
             dialect = DIALECT_BSD if verdict.dialect == AUTH_BSD else DIALECT_NETBSD
         elif verdict.counter == VERDICT_UNVERIFIED:
             dialect = self._authenticators[advert.vhid].verify(advert.counter, advert.digest)
-            self._count_unverified(&verdict, dialect)
+            if dialect is not None:
+                wrong = self._authenticators[advert.vhid].check(advert.counter, advert.advbase, advert.advskew, dialect)
+            self._count_unverified(&verdict, dialect, wrong)
+            dialect = None if wrong else dialect
         return Verdict(_VERDICTS[verdict.counter], advert, dialect)
 
-    cdef void _count_unverified(self, verdict_t *verdict, object dialect):
+    cdef void _count_unverified(self, verdict_t *verdict, object dialect, object wrong):
         """Completes a verdict with what an authenticator in Python said."""
         cdef seat_t *seat = self.judge_.seats[verdict.advert.vhid]
-        verdict.counter = VERDICT_VALID if dialect is not None else COUNT_BADAUTH
+        if dialect is None:
+            verdict.counter = COUNT_BADAUTH
+        elif wrong:
+            verdict.counter = COUNT_ECHO if wrong == "echo" else COUNT_ALTERED
+        else:
+            verdict.counter = VERDICT_VALID
         # It may have unseated the virtual host meanwhile.
-        if dialect is None and seat != NULL:
-            seat.counters[COUNT_BADAUTH] += 1
+        if verdict.counter < COUNTERS and seat != NULL:
+            seat.counters[verdict.counter] += 1

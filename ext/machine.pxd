@@ -98,6 +98,9 @@ cdef struct machine_t:
     int64_t family_due[2]
     bint overdue[2]
     int64_t lag  # the random part of master-down, kept after a tie for as long as nobody but equals is heard
+    int64_t since  # it became MASTER
+    int64_t hold  # until then equal adverts are copies of those of the rivals in a tie
+    uint8_t cause  # why it became MASTER
     uint8_t state
     uint8_t takeover_reason
     peer_t peer  # whose advert the planned takeover answers

@@ -35,12 +35,15 @@ cdef enum:
     BOWOUT = 255
     SUPPRESSED_ADVSKEW = 240
     TIE_JITTER_NS = 20000000
+    CONTEST_HOLD_NS = 2000000
     TAKEOVER_STEP_NS = 20000
     TAKEOVER_JITTER_NS = 500000
     SEND_ERRORS_MOST = 3
 
 TIE_JITTER = TIE_JITTER_NS
 """Up to this many ns are added to master-down where two equal hosts could otherwise move in lockstep."""
+CONTEST_HOLD = CONTEST_HOLD_NS
+"""Within this many ns of a tie, equal adverts are further copies of those of the same rivals."""
 TAKEOVER_STEP = TAKEOVER_STEP_NS
 """Several backups hear one bow-out: each waits this many ns for each unit of advskew, so that the best acts first
 ..."""
@@ -154,6 +157,7 @@ cdef void _clear_timers(machine_t *machine) noexcept nogil:
     machine.advert_due = MACHINE_NEVER
     machine.down_due = MACHINE_NEVER
     machine.lag = 0
+    machine.hold = 0
     machine.takeover_due = MACHINE_NEVER
     machine.takeover_reason = REASON_BOWOUT
     machine.peer.family = PEER_NOBODY
@@ -242,6 +246,8 @@ cdef void _become_master(
     machine.state = STATE_MASTER
     _clear_timers(machine)
     machine.recovery_due = MACHINE_NEVER
+    machine.since = now
+    machine.cause = reason
     machine.advert_due = now + machine_interval(machine)
     _advert(machine, actions)
     _add(actions, ACTION_ANNOUNCE)
@@ -273,6 +279,7 @@ cdef void machine_init(
     machine.state = STATE_INIT
     machine.link = True
     machine.recovery_due = MACHINE_NEVER
+    machine.cause = REASON_MASTER_DOWN
     _clear_timers(machine)
 
 
@@ -338,6 +345,12 @@ cdef int _receive_as_master(
         if extra < 0:
             return -1
     _become_backup(machine, REASON_TIE if own == interval else REASON_BETTER, peer, now, actions)
+    if own == interval and now - machine.since <= TIE_JITTER_NS and 2 * (now - machine.since) <= own:
+        # Equals took over at the same time, and each yields to the others: who waits least has it. An equal that stays
+        # MASTER is heard again when we are older than that.
+        machine.takeover_due = now + CONTEST_HOLD_NS + extra
+        machine.takeover_reason = machine.cause
+        machine.hold = now + CONTEST_HOLD_NS
     machine.lag = extra
     machine.family_due[family] = now + machine_master_down(machine) + extra
     return 0
@@ -390,6 +403,8 @@ cdef int machine_receive(
     # the next must not make even again.
     if interval != machine_interval(machine):
         machine.lag = 0
+    elif now < machine.hold:
+        return 0
     _heard_master(machine, index, now, actions)
     return 0
 

@@ -14,7 +14,7 @@ from .writer cimport writer_t
 
 
 cdef enum:
-    PEERS = 64  # remembered for each virtual host, and for each carpdev
+    PEERS = 32  # remembered for each virtual host, and for each carpdev
     READY = 4  # frames of one advert: two families under two dialects
     RECORDS = 4096  # events under way to Python; a power of two
     BUCKETS = 40  # of a histogram: bucket i counts what took less than 2**i ns
@@ -102,6 +102,12 @@ cdef struct host_t:
     known_t peers[PEERS]
     int peer_count
     int64_t deciding  # when the take that is under way was decided, 0: none is
+    int64_t rest, rest_due  # after a take that failed
+    uint8_t owed  # 1 + the order for which the writer had no room, or 0
+    # A suppression that it has counted for itself and that the others have not yet, and the next host with one.
+    int64_t suppression
+    host_t *suppressing_next
+    int64_t demotion_told
 
 
 cdef struct segment_t:
@@ -146,11 +152,20 @@ cdef struct runtime_t:
     host_t **heap
     int heap_count, heap_room
     int64_t demotion
+    host_t *suppressing_first
+    host_t *suppressing_last
+    bint suppressing
+    int64_t demoted_due  # when demotions are told, 0: there is nothing to tell
+    bint owing  # some virtual host's order waits for room
     uint64_t seed
     bint closing
     uint32_t wants_realtime, has_realtime
     # How early to wake: as late as the kernel has been, within what may be spent on waiting awake.
     int64_t lead, allowance, refreshed
+    # How many frames came since then, and whether those were a flood.
+    int64_t window
+    uint32_t frames
+    bint flooded
     # Events to Python: one puts, one fetches.
     record_t records[RECORDS]
     uint32_t recorded, fetched

@@ -9,7 +9,6 @@ Python thread empties when it can.
 import os
 import threading
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport ENODEV, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -19,11 +18,13 @@ from posix.time cimport timespec
 
 from .auth cimport Authenticator, auth_counter, auth_dialects, auth_sign
 from .judge cimport (
+    COUNT_ALTERED,
     COUNT_BADAUTH,
     COUNT_BADSUM,
     COUNT_BADTTL,
     COUNT_BADVER,
     COUNT_BADVHID,
+    COUNT_ECHO,
     COUNTERS,
     VERDICT_VALID,
     address_t,
@@ -70,8 +71,8 @@ from .system cimport (
     SIG_SETMASK,
     SO_ERROR,
     SOL_SOCKET,
+    atomic_add64,
     atomic_load32,
-    atomic_load64,
     atomic_push,
     atomic_store32,
     atomic_take64,
@@ -101,7 +102,7 @@ from .system cimport (
     sigset_t,
     write,
 )
-from .writer cimport ORDER_DROP, ORDER_RENEW, ORDER_TAKE, Writer, report_t, writer_collect, writer_order
+from .writer cimport ORDER_DROP, ORDER_RENEW, ORDER_TAKE, Writer, report_t, writer_collect, writer_idle, writer_order
 
 from .. import events
 from ..errors import CapabilityError, EngineError
@@ -115,16 +116,30 @@ cdef extern from *:
     #define LEAD_MOST_NS INT64_C(300000)
     #define ALLOWANCE_MOST_NS INT64_C(10000000)
     #define NAP_NS INT64_C(3000000)
+    #define WINDOW_NS INT64_C(1000000)
+    #define TELL_DELAY_NS INT64_C(50000000)
+    #define REPAY_NS INT64_C(500000)
+    #define REST_LEAST_NS INT64_C(1000000000)
+    #define REST_MOST_NS INT64_C(64000000000)
     """
     const int64_t DROP_LEAD_NS  # a bow-out waits this long after the drop was ordered: answers stop within 0.1 ms
     const int64_t RIVAL_LEAD_NS  # after a worse MASTER was heard we announce again, when it has yielded
     const int64_t LEAD_MOST_NS
     const int64_t ALLOWANCE_MOST_NS
+    const int64_t WINDOW_NS
     const int64_t NAP_NS  # between two looks at the ring while it is flooded
+    # Demotions are told so long after the first of a flock: where hundreds demote each other, as when one cable goes,
+    # only what comes of it is news.
+    const int64_t TELL_DELAY_NS
+    const int64_t REPAY_NS  # between two looks at whether the writer has room for an order that found none
+    # Who cannot take its addresses bows out and rests, so long at first and twice as long each time: its better advskew
+    # would depose at once who takes them in its stead, and the group would never come to rest.
+    const int64_t REST_LEAST_NS
+    const int64_t REST_MOST_NS
 
 cdef enum:
     FRAMES_A_LOOK = 32  # frames judged between two looks at the clock
-    FLOOD = 64  # so many frames since the last look make it a flood
+    FLOOD = 4  # so many frames in a ms make it a flood: each alone would cost a wake-up
     SPIN_SHARE = 100  # at most one part in so many of a CPU is spent on waiting awake
     PRIORITY = 2  # SCHED_FIFO's, above the writer's
 
@@ -137,6 +152,8 @@ cdef dict _COUNTERS = {
     COUNT_BADTTL: "badttl",
     COUNT_BADSUM: "badsum",
     COUNT_BADVER: "badver",
+    COUNT_ALTERED: "altered",
+    COUNT_ECHO: "echo",
 }
 cdef dict _ORDERS = {ORDER_TAKE: "take", ORDER_RENEW: "renew", ORDER_DROP: "drop"}
 
@@ -146,8 +163,10 @@ cdef dict _ORDERS = {ORDER_TAKE: "take", ORDER_RENEW: "renew", ORDER_DROP: "drop
 cdef record_t *_record(runtime_t *runtime, const host_t *host, int kind, int64_t at) noexcept nogil:
     """A new record to be filled in and published; NULL, and counted, when Python is too far behind."""
     cdef record_t *record
+    cdef unsigned long long one = 1
     if runtime.recorded - atomic_load32(&runtime.fetched) >= RECORDS:
-        runtime.lost += 1
+        if atomic_add64(&runtime.lost, 1) == 0:
+            write(runtime.tell, &one, 8)
         return NULL
     record = &runtime.records[runtime.recorded % RECORDS]
     memset(record, 0, sizeof(record_t))
@@ -165,7 +184,9 @@ cdef inline void _publish(runtime_t *runtime) noexcept nogil:
     write(runtime.tell, &one, 8)
 
 
-cdef bint _known(known_t *known, int *count, const uint8_t *address, uint8_t family, uint8_t vhid, uint8_t what) noexcept nogil:
+cdef bint _known(
+    known_t *known, int *count, const uint8_t *address, uint8_t family, uint8_t vhid, uint8_t what
+) noexcept nogil:
     """Whether this was told before, or there is no more room to remember that it was; notes it if not."""
     cdef size_t length = 4 if family == 4 else 16
     cdef known_t *one
@@ -242,6 +263,8 @@ cdef void _schedule(runtime_t *runtime, host_t *host) noexcept nogil:
     cdef int64_t due = machine_deadline(&host.machine)
     if host.announce_due < due:
         due = host.announce_due
+    if host.rest_due < due:
+        due = host.rest_due
     host.due = due
     if due == MACHINE_NEVER:
         _unschedule(runtime, host)
@@ -336,14 +359,26 @@ cdef void _announce(host_t *host) noexcept nogil:
 
 # Carrying out what a machine says
 
-cdef void _suppress(runtime_t *runtime, int64_t by, host_t *cause, int64_t now) noexcept nogil:
-    """Demote all virtual hosts but the one that has counted it for itself."""
+cdef void _order(runtime_t *runtime, host_t *host, int what) noexcept nogil:
+    """Have the writer do it. Where it has no room, later: an order that got lost could leave an address behind."""
+    host.owed = 0
+    if not writer_order(runtime.writer, host.index, what):
+        host.owed = <uint8_t> (1 + what)
+        runtime.owing = True
+
+
+cdef void _repay(runtime_t *runtime) noexcept nogil:
+    cdef int at
+    runtime.owing = False
+    for at in range(runtime.host_count):
+        if runtime.hosts[at].owed:
+            _order(runtime, runtime.hosts[at], runtime.hosts[at].owed - 1)
+
+
+cdef void _demote_others(runtime_t *runtime, int64_t by, host_t *cause, int64_t now) noexcept nogil:
     cdef actions_t actions
-    cdef record_t *record
     cdef host_t *host
     cdef int at
-    if by == 0:
-        return
     runtime.demotion += by
     if runtime.demotion < 0:
         runtime.demotion = 0
@@ -352,10 +387,51 @@ cdef void _suppress(runtime_t *runtime, int64_t by, host_t *cause, int64_t now) 
         if host != cause:
             machine_demote(&host.machine, <int32_t> by, now, &actions)
             _carry_out(runtime, host, &actions, now)
-        record = _record(runtime, host, RECORD_DEMOTED, now)
-        if record != NULL:
-            record.value = host.machine.demotion
-            _publish(runtime)
+
+
+cdef void _suppress(runtime_t *runtime, int64_t by, host_t *cause, int64_t now) noexcept nogil:
+    """Demote all virtual hosts but the one that has counted it for itself."""
+    if by == 0:
+        return
+    if runtime.suppressing:
+        # A demoted MASTER advertises at once. Where that fails it demotes in turn, and so would hundreds, one inside
+        # the other: one after the other they are carried out below.
+        if cause.suppression == 0:
+            cause.suppressing_next = NULL
+            if runtime.suppressing_first == NULL:
+                runtime.suppressing_first = cause
+            else:
+                runtime.suppressing_last.suppressing_next = cause
+            runtime.suppressing_last = cause
+        cause.suppression += by
+        return
+    runtime.suppressing = True
+    _demote_others(runtime, by, cause, now)
+    while runtime.suppressing_first != NULL:
+        cause = runtime.suppressing_first
+        runtime.suppressing_first = cause.suppressing_next
+        by, cause.suppression = cause.suppression, 0
+        _demote_others(runtime, by, cause, now)
+    runtime.suppressing = False
+    if runtime.demoted_due == 0:
+        runtime.demoted_due = now + TELL_DELAY_NS
+
+
+cdef void _tell_demotions(runtime_t *runtime) noexcept nogil:
+    cdef record_t *record
+    cdef host_t *host
+    cdef int at
+    if runtime.demoted_due == 0 or (monotonic() < runtime.demoted_due and not runtime.closing):
+        return
+    runtime.demoted_due = 0
+    for at in range(runtime.host_count):
+        host = runtime.hosts[at]
+        if host.machine.demotion != host.demotion_told:
+            host.demotion_told = host.machine.demotion
+            record = _record(runtime, host, RECORD_DEMOTED, monotonic())
+            if record != NULL:
+                record.value = host.demotion_told
+                _publish(runtime)
 
 
 cdef void _transition(runtime_t *runtime, host_t *host, const action_t *action) noexcept nogil:
@@ -384,11 +460,11 @@ cdef void _carry_out(runtime_t *runtime, host_t *host, const actions_t *actions,
             _announce(host)
         elif action.kind == ACTION_TAKE:
             host.deciding = now
-            writer_order(runtime.writer, host.index, ORDER_TAKE)
+            _order(runtime, host, ORDER_TAKE)
         elif action.kind == ACTION_DROP:
             dropped = True
             host.deciding = 0
-            writer_order(runtime.writer, host.index, ORDER_DROP)
+            _order(runtime, host, ORDER_DROP)
         elif action.kind == ACTION_TRANSITION:
             _transition(runtime, host, action)
         elif action.kind == ACTION_SUPPRESS:
@@ -415,6 +491,10 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
         _carry_out(runtime, host, &actions, now)
         if advert:
             _measure(runtime.measures.sending, monotonic() - due)
+        if host.rest_due <= now:
+            host.rest_due = MACHINE_NEVER
+            machine_start(&host.machine, now, &actions)
+            _carry_out(runtime, host, &actions, now)
         if host.announce_due <= now:
             host.announce_due = MACHINE_NEVER
             if host.machine.state == STATE_MASTER:
@@ -424,7 +504,9 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
 
 # Receiving
 
-cdef void _receive(runtime_t *runtime, segment_t *segment, const uint8_t *frame, size_t length, int64_t now) noexcept nogil:
+cdef void _receive(
+    runtime_t *runtime, segment_t *segment, const uint8_t *frame, size_t length, int64_t now
+) noexcept nogil:
     cdef verdict_t verdict
     cdef actions_t actions
     cdef record_t *record
@@ -461,6 +543,8 @@ cdef void _receive(runtime_t *runtime, segment_t *segment, const uint8_t *frame,
         or counter == COUNT_BADTTL
         or counter == COUNT_BADSUM
         or counter == COUNT_BADVER
+        or counter == COUNT_ALTERED
+        or counter == COUNT_ECHO
     ):
         if not _known(
             segment.rejected, &segment.rejected_count, verdict.datagram.source, verdict.datagram.family,
@@ -521,15 +605,21 @@ cdef void _collect(runtime_t *runtime) noexcept nogil:
             _publish(runtime)
         if host == NULL or report.what != ORDER_TAKE:
             continue
-        if report.error == 0 and host.deciding:
-            _measure(runtime.measures.takeover, report.finished - host.deciding)
-            host.deciding = 0
-        elif report.error and host.machine.state == STATE_MASTER:
-            # The addresses could not be taken: bow out, so that another may, and stand by again.
+        if report.error == 0:
+            host.rest = 0
+            if host.deciding:
+                _measure(runtime.measures.takeover, report.finished - host.deciding)
+                host.deciding = 0
+        elif host.machine.state == STATE_MASTER:
+            # The addresses could not be taken: bow out, so that another may, and stand by again after a rest.
             now = monotonic()
+            host.rest *= 2
+            if host.rest < REST_LEAST_NS:
+                host.rest = REST_LEAST_NS
+            elif host.rest > REST_MOST_NS:
+                host.rest = REST_MOST_NS
+            host.rest_due = now + host.rest
             machine_stop(&host.machine, now, &actions)
-            _carry_out(runtime, host, &actions, now)
-            machine_start(&host.machine, now, &actions)
             _carry_out(runtime, host, &actions, now)
 
 
@@ -585,8 +675,16 @@ cdef void _leave(host_t *host) noexcept nogil:
 
 cdef void _stop(runtime_t *runtime, host_t *host, int64_t now) noexcept nogil:
     cdef actions_t actions
+    host.rest_due = MACHINE_NEVER
     machine_stop(&host.machine, now, &actions)
     _carry_out(runtime, host, &actions, now)
+
+
+cdef void _end_rest(runtime_t *runtime, host_t *host, int64_t now) noexcept nogil:
+    """Something has changed: it may be possible now."""
+    if host.rest_due != MACHINE_NEVER:
+        host.rest_due = now
+        _schedule(runtime, host)
 
 
 cdef void _command_for_segment(runtime_t *runtime, command_t *command) noexcept nogil:
@@ -653,6 +751,7 @@ cdef void _command_for_host(runtime_t *runtime, command_t *command, int64_t now)
         runtime.host_count += 1
         if runtime.demotion:
             machine_demote(&host.machine, <int32_t> runtime.demotion, now, &actions)
+        host.demotion_told = host.machine.demotion
         host.segment = _segment(runtime, command.segment)
         _sit(host)
     command.found = host != NULL
@@ -666,6 +765,10 @@ cdef void _command_for_host(runtime_t *runtime, command_t *command, int64_t now)
         _sit(host)
     elif command.kind == COMMAND_REMOVE_HOST:
         _stop(runtime, host, now)
+        while host.owed:
+            _doze()
+            _collect(runtime)
+            _repay(runtime)
         _leave(host)
         _unschedule(runtime, host)
         for at in range(runtime.host_count):
@@ -674,6 +777,7 @@ cdef void _command_for_host(runtime_t *runtime, command_t *command, int64_t now)
                 runtime.hosts[at] = runtime.hosts[runtime.host_count]
                 break
     elif command.kind == COMMAND_START:
+        host.rest_due = MACHINE_NEVER
         machine_start(&host.machine, now, &actions)
         _carry_out(runtime, host, &actions, now)
         if command.integer >= 0:
@@ -692,13 +796,17 @@ cdef void _command_for_host(runtime_t *runtime, command_t *command, int64_t now)
         _swap_plan(host, command)
         _sit(host)
         if changed:
+            _end_rest(runtime, host, now)
             machine_reconfigure(&host.machine, &host.plan.config, now, &actions)
             _carry_out(runtime, host, &actions, now)
     elif command.kind == COMMAND_RETAKE or command.kind == COMMAND_ANNOUNCE:
+        if command.kind == COMMAND_RETAKE:
+            _end_rest(runtime, host, now)
         if host.machine.state == STATE_MASTER:
             _announce(host)
             if command.kind == COMMAND_RETAKE:
-                writer_order(runtime.writer, host.index, ORDER_TAKE)
+                host.deciding = now
+                _order(runtime, host, ORDER_TAKE)
     elif command.kind == COMMAND_STATS:
         for at in range(COUNTERS):
             command.counters[at] = host.seat.counters[at]
@@ -734,6 +842,10 @@ cdef void _run_commands(runtime_t *runtime) noexcept nogil:
             if by < -runtime.demotion:
                 by = -runtime.demotion
             _suppress(runtime, by, NULL, now)
+            if by and runtime.demoted_due:
+                # Who asked for it is told at once.
+                runtime.demoted_due = now
+                _tell_demotions(runtime)
             command.counters[0] = <uint64_t> runtime.demotion
         elif command.kind == COMMAND_CLOSE:
             for at in range(runtime.host_count):
@@ -764,15 +876,29 @@ cdef inline void _learn(runtime_t *runtime, int64_t late) noexcept nogil:
         runtime.lead -= (runtime.lead - late) // 32
 
 
-cdef void _wait(runtime_t *runtime, pollfd *fds, uint32_t handled) noexcept nogil:
+cdef inline void _count_frames(runtime_t *runtime, uint32_t count) noexcept nogil:
+    """Whether it is a flood is decided once in a ms, from how many came meanwhile."""
+    cdef int64_t now = monotonic(), passed = now - runtime.window
+    runtime.frames += count
+    if passed >= WINDOW_NS:
+        runtime.flooded = runtime.frames * WINDOW_NS > FLOOD * passed
+        runtime.frames = 0
+        runtime.window = now
+
+
+cdef void _wait(runtime_t *runtime, pollfd *fds) noexcept nogil:
     """Until there is something to do: on the kernel as long as that is precise enough, the rest awake."""
     cdef int64_t due = runtime.heap[0].due if runtime.heap_count else MACHINE_NEVER
     cdef int64_t now = monotonic(), left = due - now, lead, until
-    cdef bint napping = handled >= FLOOD
+    cdef bint napping = runtime.flooded
+    cdef int64_t nap = NAP_NS if napping else REPAY_NS
     cdef unsigned long long woken
     cdef timespec timeout
     cdef int at, count = 1 if napping else 1 + runtime.segment_count, ready, error
     cdef unsigned int length
+    if runtime.demoted_due and runtime.demoted_due < due:
+        due = runtime.demoted_due
+        left = due - now
     if left <= 0:
         return
     _refresh_allowance(runtime, now)
@@ -785,11 +911,11 @@ cdef void _wait(runtime_t *runtime, pollfd *fds, uint32_t handled) noexcept nogi
     if due != MACHINE_NEVER:
         left -= lead
     # In a flood the ring is looked at every few ms, and nothing else wakes us.
-    if napping and left > NAP_NS:
-        left = NAP_NS
+    if (napping or runtime.owing) and left > nap:
+        left = nap
         due = MACHINE_NEVER
     until = now + left
-    if due != MACHINE_NEVER or napping:
+    if due != MACHINE_NEVER or napping or runtime.owing:
         timeout = duration(left)
     fds[0].fd = runtime.wake
     fds[0].events = POLLIN
@@ -798,7 +924,7 @@ cdef void _wait(runtime_t *runtime, pollfd *fds, uint32_t handled) noexcept nogi
         fds[1 + at].fd = runtime.segments[at].ring.fd
         fds[1 + at].events = POLLIN
         fds[1 + at].revents = 0
-    ready = ppoll(fds, count, &timeout if due != MACHINE_NEVER or napping else NULL, NULL)
+    ready = ppoll(fds, count, &timeout if due != MACHINE_NEVER or napping or runtime.owing else NULL, NULL)
     if ready == 0:
         if due != MACHINE_NEVER:
             _learn(runtime, monotonic() - until)
@@ -818,7 +944,7 @@ cdef void *_run(void *argument) noexcept nogil:
     cdef pollfd *fds = NULL
     cdef pollfd *grown
     cdef int room = 0, at
-    cdef uint32_t handled, got
+    cdef uint32_t handled
     cdef host_t *host
     prctl(PR_SET_NAME, <unsigned long> <char *> b"pycarp-runtime")
     prctl(PR_SET_TIMERSLACK, 1)
@@ -832,13 +958,15 @@ cdef void *_run(void *argument) noexcept nogil:
     while True:
         _run_commands(runtime)
         _collect(runtime)
+        _tell_demotions(runtime)
         if runtime.closing:
             break
+        if runtime.owing:
+            _repay(runtime)
         handled = 0
         for at in range(runtime.segment_count):
-            got = _drain(runtime, runtime.segments[at], monotonic())
-            if got > handled:
-                handled = got
+            handled += _drain(runtime, runtime.segments[at], monotonic())
+        _count_frames(runtime, handled)
         _run_timers(runtime, monotonic())
         if runtime.heap_count:
             host = runtime.heap[0]
@@ -848,7 +976,7 @@ cdef void *_run(void *argument) noexcept nogil:
             grown = <pollfd *> realloc(fds, (1 + runtime.segment_count) * sizeof(pollfd))
             if grown != NULL:
                 fds, room = grown, 1 + runtime.segment_count
-        _wait(runtime, fds, handled)
+        _wait(runtime, fds)
     free(fds)
     return NULL
 
@@ -889,7 +1017,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
     cdef int at
     memset(place, 0, sizeof(plan_t))
     try:
-        for family, template in plan.templates:
+        for _family, template in plan.templates:
             place.templates[place.template_count] = template.template
             place.template_count += 1
         place.announcement_count = <int> len(plan.announcements)
@@ -996,8 +1124,9 @@ cdef class Runtime:
                     "realtime=True needs the permission for SCHED_FIFO: grant CAP_SYS_NICE, or a limit on rtprio "
                     '(systemd: LimitRTPRIO=2), or take realtime="auto"'
                 )
-            self._courier = threading.Thread(target=self._deliver, name="pycarp-courier", daemon=True)
-            self._courier.start()
+            courier = threading.Thread(target=self._deliver, name="pycarp-courier", daemon=True)
+            courier.start()
+            self._courier = courier
         except BaseException:
             self.close()
             raise
@@ -1084,7 +1213,7 @@ cdef class Runtime:
         seat.host.index = command.index = index
         seat.host.vhid = plan.host.vhid
         seat.host.heap_at = -1
-        seat.host.announce_due = MACHINE_NEVER
+        seat.host.announce_due = seat.host.rest_due = MACHINE_NEVER
         command.segment = segment
         command.host = seat.host
         machine_init(&seat.host.machine, &seat.host.plan.config, NULL, NULL, _seed())
@@ -1173,8 +1302,10 @@ cdef class Runtime:
             memset(&command, 0, sizeof(command_t))
             command.index = index
             self._call(&command, COMMAND_STATS)
-        for segment in range(self.runtime.segment_count):
-            losses += self.runtime.segments[segment].ring.losses
+        # No command is under way while the lock is held, and the thread changes the list of segments in none but those.
+        with self._lock:
+            for segment in range(self.runtime.segment_count):
+                losses += self.runtime.segments[segment].ring.losses
         return Measures(
             realtime=self.runtime.has_realtime == 1,
             ring_losses=losses,
@@ -1187,22 +1318,27 @@ cdef class Runtime:
         """Stop every virtual host (bow-outs are sent, drops are carried out), close the sockets, end the threads."""
         cdef command_t command
         memset(&command, 0, sizeof(command_t))
-        if self._running:
-            self._call(&command, COMMAND_CLOSE)
-            with self._lock:
+        # Held to the end: a command that came after this one would never be answered.
+        with self._lock:
+            if self._running:
+                self._ask(&command, COMMAND_CLOSE)
                 with nogil:
                     pthread_join(self.runtime.thread, NULL)
+                    # The thread has ended: the last orders are given and the last reports collected here.
+                    while self.runtime.owing or not writer_idle(self.runtime.writer):
+                        _collect(self.runtime)
+                        _repay(self.runtime)
+                        _doze()
                 self._running = False
-            self._writer.close()
-            # The thread has ended: the last reports are collected here.
-            _collect(self.runtime)
-            self._ended = True
-            if self._courier is not None:
-                _nudge_courier(self.runtime)
-                self._courier.join()
-        else:
-            self._writer.close()
-        self._close_descriptors()
+                self._writer.close()
+                _collect(self.runtime)
+                self._ended = True
+                if self._courier is not None:
+                    _nudge_courier(self.runtime)
+                    self._courier.join()
+            else:
+                self._writer.close()
+            self._close_descriptors()
 
     def abandon(self):
         """In a forked child, where the threads do not exist: close the descriptors, and not a word on the wire."""
@@ -1227,18 +1363,21 @@ cdef class Runtime:
 
     cdef int _call(self, command_t *command, int kind) except -1:
         """Have the thread carry out a command. The GIL is free meanwhile."""
-        command.kind = kind
         with self._lock:
             if not self._running:
                 raise EngineError("the engine is not running")
-            sem_init(&command.done, 0, 0)
-            with nogil:
-                atomic_push(&self.runtime.commands, <void **> command)
-                _nudge(self.runtime)
-                while sem_wait(&command.done) != 0:
-                    pass
-            sem_destroy(&command.done)
+            self._ask(command, kind)
         return 0
+
+    cdef void _ask(self, command_t *command, int kind) noexcept:
+        command.kind = kind
+        sem_init(&command.done, 0, 0)
+        with nogil:
+            atomic_push(&self.runtime.commands, <void **> command)
+            _nudge(self.runtime)
+            while sem_wait(&command.done) != 0:
+                pass
+        sem_destroy(&command.done)
 
     def _command(self, int index, int kind, int integer):
         cdef command_t command
@@ -1300,7 +1439,11 @@ cdef class Runtime:
             return None
         if record.kind == RECORD_STATE:
             return events.StateChanged(
-                **who, before=_STATES[record.before], after=_STATES[record.after], reason=_REASONS[record.reason], peer=peer
+                **who,
+                before=_STATES[record.before],
+                after=_STATES[record.after],
+                reason=_REASONS[record.reason],
+                peer=peer,
             )
         if record.kind == RECORD_TAKEN or record.kind == RECORD_DROPPED:
             kind = events.AddressesTaken if record.kind == RECORD_TAKEN else events.AddressesDropped

@@ -12,6 +12,7 @@ cdef extern from "atomic.h" nogil:
     void atomic_store32(uint32_t *place, uint32_t value)
     uint64_t atomic_load64(const uint64_t *place)
     void atomic_store64(uint64_t *place, uint64_t value)
+    uint64_t atomic_add64(uint64_t *place, uint64_t by)  # what it was before
     uint64_t atomic_take64(uint64_t *place)
     void atomic_push(void **top, void **node)
     void *atomic_take_all(void **top)

@@ -33,7 +33,7 @@ cdef struct batch_t:
     uint8_t *requests[ORDERS]
     uint32_t lengths[ORDERS]
     uint32_t counts[ORDERS]
-    uint32_t essential  # so many of the first requests decide whether a take succeeded
+    uint32_t essential  # so many of the last requests decide whether a take succeeded
     bint muted
     uint8_t waiting  # 1 + the order that is to be carried out, or 0
 
@@ -50,6 +50,7 @@ cdef struct writer_t:
     int wake  # eventfd: there are orders
     int reply  # eventfd: there are reports
     int route  # netlink socket
+    bint behind  # the socket may hold answers to what was asked before
     pthread_mutex_t lock  # of the batches
     batch_t *batches
     int batch_count
@@ -62,6 +63,7 @@ cdef struct writer_t:
 
 cdef bint writer_order(writer_t *writer, int index, int what) noexcept nogil
 cdef bint writer_collect(writer_t *writer, report_t *report) noexcept nogil
+cdef bint writer_idle(writer_t *writer) noexcept nogil
 
 
 cdef class Writer:

@@ -9,11 +9,13 @@ import os
 import socket
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport EADDRNOTAVAIL, EEXIST, EINTR, ENODEV, ENXIO, ESRCH, ETIMEDOUT, errno
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.errno cimport EADDRNOTAVAIL, EAGAIN, EEXIST, EINTR, ENOBUFS, ENODEV, ENXIO, ESRCH, ETIMEDOUT, errno
+from libc.stdint cimport int32_t
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from .system cimport (
+    MSG_DONTWAIT,
     NLMSG_ERROR,
     PR_SET_NAME,
     PTHREAD_PRIO_INHERIT,
@@ -54,6 +56,8 @@ from ..linux.netlink import batch as joined
 cdef enum:
     REPLY_ROOM = 16384
     PATIENCE_S = 5  # the kernel answers in the call; this is for a kernel that has lost an answer
+    # An acknowledgement weighs some 800 bytes in a receive buffer of usually 208 KiB; one that does not fit is lost.
+    PART = 128
 
 
 # What the runtime's thread calls
@@ -84,6 +88,11 @@ cdef bint writer_collect(writer_t *writer, report_t *report) noexcept nogil:
     report[0] = writer.reports[at % WRITER_ROOM]
     atomic_store32(&writer.collected, at + 1)
     return True
+
+
+cdef bint writer_idle(writer_t *writer) noexcept nogil:
+    """Whether everything that was ordered has been carried out."""
+    return <int32_t> (atomic_load32(&writer.idle) - atomic_load32(&writer.ordered)) >= 0
 
 
 # In the writer's thread
@@ -149,20 +158,25 @@ cdef bint _fine(int what, int error) noexcept nogil:
     return False
 
 
-cdef int _execute(
-    writer_t *writer, int what, const uint8_t *requests, uint32_t length, uint32_t count, uint32_t essential
-) noexcept nogil:
-    """Send a batch whose requests are numbered from 1, and read an acknowledgement for each.
+cdef void _forget_answers(writer_t *writer) noexcept nogil:
+    """Read what was left unread: all batches are numbered alike, and it would be taken for the next one's."""
+    cdef uint8_t reply[REPLY_ROOM]
+    # A full socket says so once (ENOBUFS), and then gives what it holds.
+    while recv(writer.route, reply, REPLY_ROOM, MSG_DONTWAIT) >= 0 or errno == EINTR or errno == ENOBUFS:
+        pass
+    writer.behind = False
 
-    Returns the first true error among the first `essential` ones, or 0.
-    """
+
+cdef int _execute_part(
+    writer_t *writer, int what, const uint8_t *requests, uint32_t length, uint32_t first, uint32_t count,
+    uint32_t unessential, int *failure
+) noexcept nogil:
+    """Send requests numbered from `first`, and read an acknowledgement for each. 0, or why that could not be done."""
     cdef uint8_t reply[REPLY_ROOM]
     cdef ssize_t got, at
     cdef nlmsghdr header
-    cdef int code, failure = 0
+    cdef int code
     cdef uint32_t answered = 0
-    if count == 0:
-        return 0
     while send(writer.route, requests, length, 0) < 0:
         if errno != EINTR:
             return errno
@@ -171,19 +185,52 @@ cdef int _execute(
         if got < 0:
             if errno == EINTR:
                 continue
-            # What was left unread would be taken for the next batch's: its numbers are looked at below.
-            return ETIMEDOUT if failure == 0 else failure
+            code = errno
+            writer.behind = True
+            return ETIMEDOUT if code == EAGAIN else code
         at = 0
         while at + <ssize_t> sizeof(nlmsghdr) + 4 <= got:
             memcpy(&header, reply + at, sizeof(nlmsghdr))
             if header.nlmsg_len < sizeof(nlmsghdr) + 4:
                 break
-            if header.nlmsg_type == NLMSG_ERROR and 1 <= header.nlmsg_seq <= count:
+            if header.nlmsg_type == NLMSG_ERROR and first <= header.nlmsg_seq < first + count:
                 memcpy(&code, reply + at + sizeof(nlmsghdr), 4)
                 answered += 1
-                if failure == 0 and header.nlmsg_seq <= essential and not _fine(what, -code):
-                    failure = -code
+                if failure[0] == 0 and header.nlmsg_seq > unessential and not _fine(what, -code):
+                    failure[0] = -code
             at += (header.nlmsg_len + 3) & ~<uint32_t> 3
+    return 0
+
+
+cdef int _execute(
+    writer_t *writer, int what, const uint8_t *requests, uint32_t length, uint32_t count, uint32_t essential
+) noexcept nogil:
+    """Send a batch whose requests are numbered from 1, as many at a time as the socket has room for the answers.
+
+    Returns the first true error among the last `essential` ones, or 0.
+    """
+    cdef nlmsghdr header
+    cdef int error, failure = 0
+    cdef uint32_t at = 0, start, first = 1, part
+    if writer.behind:
+        _forget_answers(writer)
+    while first <= count:
+        start, part = at, 0
+        while part < PART and first + part <= count and at + sizeof(nlmsghdr) <= length:
+            memcpy(&header, requests + at, sizeof(nlmsghdr))
+            at += (header.nlmsg_len + 3) & ~<uint32_t> 3
+            part += 1
+        if part == 0:
+            break
+        error = _execute_part(
+            writer, what, requests + start, at - start, first, part, count - essential, &failure
+        )
+        # The rest is sent all the same: what can be dropped must be.
+        if error and failure == 0:
+            failure = error
+        if writer.behind:
+            _forget_answers(writer)
+        first += part
     return failure
 
 
@@ -363,7 +410,7 @@ cdef class Writer:
     cdef void _settle(self) noexcept nogil:
         cdef uint32_t ordered = atomic_load32(&self.writer.ordered)
         cdef timespec nap
-        while self.writer.running and <int> (atomic_load32(&self.writer.idle) - ordered) < 0:
+        while self.writer.running and <int32_t> (atomic_load32(&self.writer.idle) - ordered) < 0:
             nap = duration(200000)
             nanosleep(&nap, NULL)
 

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from support import IMPLEMENTATIONS
 
 import pycarp
 from pycarp import _impl, errors
-from support import IMPLEMENTATIONS
 
 
 def in_new_interpreter(program: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -19,8 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import IMPLEMENTATIONS
-from support import wire
+from support import IMPLEMENTATIONS, wire
 from support.wire import Frame
 
 from pycarp import VirtualHost, _impl
@@ -354,21 +353,25 @@ def test_nothing_of_a_key_can_be_copied(pair: Pair) -> None:
 class Witness:
     """An authenticator that is not this package's own: it believes what it is told to."""
 
-    def __init__(self, dialect: str | None) -> None:
+    def __init__(self, dialect: str | None, finding: str = "") -> None:
         self.dialect = dialect
+        self.finding = finding
         self.asked: list[tuple[bytes, bytes]] = []
 
     def verify(self, counter: bytes, digest: bytes) -> str | None:
         self.asked.append((counter, digest))
         return self.dialect
 
+    def check(self, counter: bytes, advbase: int, advskew: int, dialect: str) -> str:
+        return self.finding
 
-@pytest.mark.parametrize("dialect", ["bsd", None])
-def test_a_foreign_authenticator_is_asked(pair: Pair, dialect: str | None) -> None:
+
+@pytest.mark.parametrize(("dialect", "finding"), [("bsd", ""), ("bsd", "echo"), ("netbsd", "altered"), (None, "")])
+def test_a_foreign_authenticator_is_asked(pair: Pair, dialect: str | None, finding: str) -> None:
     frame = Frame(vhid=9, digest=bytes(20))
     seen = []
     for impl in pair:
-        judge, witness = impl.judge.Judge(), Witness(dialect)
+        judge, witness = impl.judge.Judge(), Witness(dialect, finding)
         judge.set_host(9, witness, b"", [])  # type: ignore[arg-type]
         judge.set_state(9, State.BACKUP)
         seen.append((judge.judge(bytes(frame)), judge.stats(9), witness.asked))

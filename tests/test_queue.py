@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pycarp import Event, State, events
+from pycarp import Event, Reason, State, events
 from pycarp._queue import EventQueue
 
 
@@ -147,7 +147,12 @@ def test_a_forgotten_queue_leaves_no_descriptor() -> None:
 
 def test_writers_in_many_threads() -> None:
     queue = EventQueue(100)
-    writers = [threading.Thread(target=lambda: [queue.put(event(number)) for number in range(1000)]) for _ in range(4)]
+
+    def write() -> None:
+        for number in range(1000):
+            queue.put(event(number))
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -169,7 +174,7 @@ def test_events_as_plain_values() -> None:
         at=5,
         before=State.BACKUP,
         after=State.MASTER,
-        reason=events.Reason.BOWOUT,
+        reason=Reason.BOWOUT,
         peer="10.0.0.1",
     )
     assert change.as_dict() == {

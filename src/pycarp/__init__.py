@@ -7,10 +7,8 @@ them, for those who build their own: `Machine`, `Authenticator`, `Judge`, and th
 
 from typing import TYPE_CHECKING, Any
 
-from . import _impl, events
 from ._version import __version__
 from .config import VirtualHost
-from .engine import Engine
 from .errors import (
     CapabilityError,
     CarpError,
@@ -19,11 +17,13 @@ from .errors import (
     ImplementationError,
     InterfaceError,
 )
-from .events import Event
 from .protocol import Advert, Reason, State
 
 if TYPE_CHECKING:
+    from . import events
     from .abc import Authenticator, Judge, Machine
+    from .engine import Engine
+    from .events import Event
 
     __impl__: str
 
@@ -50,14 +50,31 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What depends on the implementation is chosen when it is first asked for."""
+    """What depends on the implementation, or costs a program that does not use it, is imported when it is asked for."""
+    import importlib
+
     match name:
+        case "Engine":
+            value = importlib.import_module(".engine", __name__).Engine
+        case "Event":
+            value = importlib.import_module(".events", __name__).Event
+        case "events":
+            value = importlib.import_module(".events", __name__)
         case "__impl__":
-            return _impl.current.name
+            return _implementation().name
         case "Authenticator":
-            return _impl.current.auth.Authenticator
+            return _implementation().auth.Authenticator
         case "Judge":
-            return _impl.current.judge.Judge
+            return _implementation().judge.Judge
         case "Machine":
-            return _impl.current.machine.Machine
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return _implementation().machine.Machine
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def _implementation() -> Any:
+    from . import _impl
+
+    return _impl.current

@@ -49,6 +49,8 @@ class Mailbox:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._fd)
         for _ in range(len(self._letters)):
+            if not self._letters:
+                return  # one of them has closed it
             function, future = self._letters.popleft()
             try:
                 future.set_result(function())
@@ -62,6 +64,12 @@ class Mailbox:
                 return
             self._open = False
             os.close(self._fd)
-        for _, future in self._letters:
+        while self._letters:
+            _, future = self._letters.popleft()
             future.set_exception(EngineError("the engine is not running"))
-        self._letters.clear()
+
+    def abandon(self) -> None:
+        """In a forked child, where whoever holds the lock does not exist: close the descriptor, and that is all."""
+        if self._open:
+            self._open = False
+            os.close(self._fd)

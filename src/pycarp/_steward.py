@@ -35,6 +35,8 @@ _GLANCE = 0.5
 """Seconds between two looks at whether the program's main thread is still there."""
 _SETTLE = 0.02
 """Changes come in flocks: this many seconds after the first the interfaces are read once."""
+_AGAIN = 0.5
+"""Seconds until the interfaces are read again when that failed: a program may run out of descriptors for a while."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +72,7 @@ class Steward:
         self._stopped = False
         self._dirty_at: float | None = None
         self._routes_changed = False
+        self._blind = False
         with contextlib.ExitStack() as undo:
             undo.callback(self._mailbox.close)
             # The watch comes first, so that no change falls between the first look and the first notice.
@@ -79,12 +82,12 @@ class Steward:
             scene = Scene()
             for host, carpdev in self._choose(hosts, scene.interfaces):
                 self._add(host, carpdev, scene)
+            # Not a daemon: when the program ends without having stopped its engine, the steward does it.
+            self._thread = threading.Thread(target=self._loop, name="pycarp-steward", daemon=False)
             for member in self._members.values():
                 self._start(member)
+            self._thread.start()
             undo.pop_all()
-        # Not a daemon: when the program ends without having stopped its engine, the steward does it.
-        self._thread = threading.Thread(target=self._loop, name="pycarp-steward", daemon=False)
-        self._thread.start()
 
     # From other threads
 
@@ -112,13 +115,21 @@ class Steward:
         """In a forked child: close the descriptors, touch nothing else."""
         self._runtime.abandon()
         self._watch.close()
-        self._mailbox.close()
+        self._mailbox.abandon()
         for member in self._members.values():
             member.lock.close()
 
     # In the steward's thread
 
     def _loop(self) -> None:
+        try:
+            self._attend()
+        finally:
+            # After a fault nobody looks after the devices any more: better none than those.
+            if not self._stopped:
+                self._end()
+
+    def _attend(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._mailbox, selectors.EVENT_READ)
             selector.register(self._watch, selectors.EVENT_READ)
@@ -138,10 +149,12 @@ class Steward:
 
     def _end(self) -> None:
         self._stopped = True
-        self._runtime.close()
-        self._remove_all()
-        self._watch.close()
-        self._mailbox.close()
+        try:
+            self._runtime.close()
+        finally:
+            self._remove_all()
+            self._watch.close()
+            self._mailbox.close()
 
     def _remove_all(self) -> None:
         for member in self._members.values():
@@ -176,6 +189,7 @@ class Steward:
             device.setup(scene)
             undo.callback(device.teardown)
             self._open_segment(carpdev)
+            undo.callback(self._close_segment_if_empty, carpdev.index)
             member = Member(next(self._numbers), host, carpdev, lock, device, _plan(host, carpdev, None))
             self._runtime.add_host(member.index, carpdev.index, member.plan, device)
             self._members[member.index] = member
@@ -222,7 +236,14 @@ class Steward:
     # What the kernel says
 
     def _notice(self) -> None:
-        for notice in self._watch.read():
+        try:
+            notices = self._watch.read()
+        except OSError:
+            # What was told is lost; what became of it is not.
+            self._routes_changed = True
+            self._mark_dirty()
+            return
+        for notice in notices:
             if isinstance(notice, LinkNotice):
                 self._notice_link(notice)
             elif isinstance(notice, AddressNotice):
@@ -276,8 +297,16 @@ class Steward:
 
     def _survey(self) -> None:
         """Compare every member with what is there now, and put right what differs."""
+        try:
+            interfaces = read_interfaces()
+        except OSError as error:
+            self._dirty_at = time.monotonic() + _AGAIN
+            for member in () if self._blind else self._members.values():
+                self._tell(member, events.Failed, what=f"the interfaces could not be read: {error.strerror}")
+            self._blind = True
+            return
+        self._blind = False
         routes, self._routes_changed = self._routes_changed, False
-        interfaces = read_interfaces()
         by_index = {interface.index: interface for interface in interfaces}
         for member in list(self._members.values()):
             try:
@@ -296,9 +325,11 @@ class Steward:
         self._runtime.link(member.index, False)
         member.present = False
         member.carpdev = member.carpdev.replace(up=False, running=False)
-        member.device.teardown()
-        self._close_segment_if_empty(member.carpdev.index)
+        # The lock bears the carpdev's number, with which it may come back.
+        member.lock.close()
         self._tell_carpdev(member)
+        self._close_segment_if_empty(member.carpdev.index)
+        member.device.teardown()
 
     def _find(self, member: Member, interfaces: tuple[Interface, ...]) -> None:
         """Is there a carpdev again? Not finding one is no news."""
@@ -339,9 +370,10 @@ class Steward:
             member.plan = _plan(member.host, now, member.plan)
         if changed or rebuilt:
             self._runtime.replan(member.index, member.plan, member.device)
-        if rebuilt:
+        if rebuilt or changed:
+            # Also the ways to changed gateways: they come with the addresses.
             self._runtime.retake(member.index)
-        else:
+        if not rebuilt:
             self._look_after(member, by_index[member.device.index])
 
     def _look_after(self, member: Member, holder: Interface) -> None:

@@ -49,13 +49,19 @@ class Authenticator(Protocol):
     """See `pycarp._python.auth.Authenticator`."""
 
     def __init__(
-        self, passphrase: str | bytes | None, vhid: int, addresses: Iterable[AddressLike], dialect: str = "auto"
+        self,
+        passphrase: str | bytes | None,
+        vhid: int,
+        addresses: Iterable[AddressLike],
+        dialect: str = "auto",
+        replay: str = "guard",
     ) -> None: ...
     @property
     def dialects(self) -> tuple[str, ...]: ...
     def sign(self, counter: bytes | int, dialect: str | None = None) -> bytes: ...
     def verify(self, counter: bytes | int, digest: bytes) -> str | None: ...
     def counter(self, advbase: int, advskew: int, nonce: int, dialect: str | None = None) -> bytes: ...
+    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str) -> str: ...
 
 
 class Machine(Protocol):

@@ -82,6 +82,7 @@ class Engine:
         finally:
             self._stopped = True
             self._arrived.set()
+            self._engine._queue.release()  # nobody waits on it any more
 
     async def events(self, timeout: float | None = None) -> AsyncIterator[Event]:
         """See `pycarp.Engine.events`."""

@@ -17,6 +17,7 @@ Dialect = Literal["auto", "bsd", "netbsd"]
 
 _DIALECTS = ("auto", "bsd", "netbsd")
 _MACS = ("virtual", "interface")
+_REPLAYS = ("guard", "off")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -35,6 +36,8 @@ class VirtualHost:
     preempt      become master as soon as a slower master is heard.
     dialect      "auto", "bsd" or "netbsd": how the passphrase becomes a key (docs/protocol.md).
     mac          "virtual": the addresses have the MAC 00:00:5e:00:01:VHID; "interface": the carpdev's own.
+    replay       "guard": one's own adverts that come back, and adverts of pycarp hosts whose priority was altered on
+                 the way, are dropped and counted; "off": they are obeyed, as on any BSD.
     state        a state to force once, right after the start (ifconfig's ``state`` word), or None.
     up           False keeps the virtual host in INIT.
 
@@ -51,6 +54,7 @@ class VirtualHost:
     preempt: bool = False
     dialect: Dialect = "auto"
     mac: Literal["virtual", "interface"] = "virtual"
+    replay: Literal["guard", "off"] = "guard"
     state: State | None = None
     up: bool = True
 
@@ -67,6 +71,7 @@ class VirtualHost:
         preempt: bool = False,
         dialect: Dialect = "auto",
         mac: Literal["virtual", "interface"] = "virtual",
+        replay: Literal["guard", "off"] = "guard",
         state: State | None = None,
         up: bool = True,
     ) -> None:
@@ -81,6 +86,7 @@ class VirtualHost:
         put(self, "preempt", bool(preempt))
         put(self, "dialect", _choice("dialect", dialect, _DIALECTS))
         put(self, "mac", _choice("mac", mac, _MACS))
+        put(self, "replay", _choice("replay", replay, _REPLAYS))
         put(self, "state", None if state is None else _state(state))
         put(self, "up", bool(up))
         if advbase == 0 and advskew == 0:

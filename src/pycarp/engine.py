@@ -102,8 +102,15 @@ class Engine:
             self._steward = Steward(self._hosts, self._emit, self._allow, self._realtime)
             _running.add(self)
             if self._callback_queue is not None:
-                self._courier = threading.Thread(target=self._deliver, name="pycarp-events", daemon=True)
-                self._courier.start()
+                courier = threading.Thread(target=self._deliver, name="pycarp-events", daemon=True)
+                try:
+                    courier.start()
+                except BaseException:
+                    steward, self._steward = self._steward, None
+                    _running.discard(self)
+                    steward.stop()
+                    raise
+                self._courier = courier
 
     def stop(self) -> None:
         """Bow out where MASTER, drop the addresses, remove the devices, end the threads. Doing it again is no mistake.
@@ -129,7 +136,7 @@ class Engine:
                 self._callback_queue.close()
                 if threading.current_thread() is not self._courier:
                     self._courier.join()
-            self._queue.release()
+            # The queue's descriptor stays, readable, as long as the engine: loops that wait on it have to see the end.
             _running.discard(self)
             self._settled.set()
 

@@ -14,6 +14,8 @@ HINTS = {
     "badttl": "the advert has crossed a router or is forged: the hosts of a group share one link",
     "badsum": "the advert was damaged on its way or its sender computes the checksum otherwise",
     "badver": "the sender speaks another version, or VRRP: protocol 112 is both's",
+    "altered": "its priority was changed on the way: somebody on this link forges adverts of the group",
+    "echo": "this is our own advert: a loop or a mirror on the way sends it back",
 }
 """What an `AdvertRejected` advises, by the counter of the check that failed."""
 

@@ -59,12 +59,15 @@ def make_plan(host: VirtualHost, carpdev_mac: bytes, sources: dict[int, IPAddres
     if former is not None and _same_secret(former.host, host):
         authenticator = former.authenticator
     else:
-        authenticator = _impl.current.auth.Authenticator(host.passphrase, host.vhid, host.addresses, host.dialect)
+        authenticator = _impl.current.auth.Authenticator(
+            host.passphrase, host.vhid, host.addresses, host.dialect, host.replay
+        )
     return Plan(host, mac, tuple(templates), announcements, tuple(ip.packed for ip in addresses), authenticator)
 
 
 def _same_secret(one: VirtualHost, other: VirtualHost) -> bool:
     def essence(host: VirtualHost) -> tuple[object, ...]:
-        return host.passphrase, host.vhid, host.dialect, frozenset(address.ip for address in host.addresses)
+        addresses = frozenset(address.ip for address in host.addresses)
+        return host.passphrase, host.vhid, host.dialect, host.replay, addresses
 
     return essence(one) == essence(other)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields
 class Stats:
     """What the input and output paths counted (NetBSD `struct carpstats`); every value only grows.
 
-    `badaddrs`, `ostates` and `preempt` exist in the kernel and are never raised there; they stay 0 here too.
+    `badaddrs`, `ostates` and `preempt` exist in the kernel and are never raised there; they stay 0 here too. `altered`
+    and `echo` are ours: adverts whose priority was changed on the way, and one's own that came back.
     """
 
     ipackets: int = 0
@@ -28,6 +29,8 @@ class Stats:
     onomem: int = 0
     ostates: int = 0
     preempt: int = 0
+    altered: int = 0
+    echo: int = 0
 
     def as_dict(self) -> dict[str, int]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -63,12 +63,12 @@ def _datagram(source: bytes, address: str, protocol: int, payload: bytes) -> Spe
     return Speaker(source, "", source, len(payload) >= 6 and payload[2] == 255 and payload[5] == 255, True)
 
 
-def masterships(node: Node, vhid: int) -> list[tuple[int, int]]:
+def masterships(node: Node, host: VirtualHost) -> list[tuple[int, int]]:
     """(from, to) of every time as MASTER, in ns of CLOCK_REALTIME; one that lasts ends far in the future."""
     offset = time.time_ns() - time.monotonic_ns()
     spans: list[tuple[int, int]] = []
     began: int | None = None
-    for change in node.transitions(vhid):
+    for change in node.transitions(host.vhid, host.name):
         if change.after is State.MASTER:
             began = change.at + offset
         elif change.before is State.MASTER and began is not None:
@@ -80,16 +80,16 @@ def masterships(node: Node, vhid: int) -> list[tuple[int, int]]:
 
 
 def audit(frames: Iterable[Frame], nodes: Sequence[Node]) -> int:
-    """Fails the test at the first frame that a host which was not MASTER should not have sent; returns how many were judged."""
+    """Fails the test at the first frame that only a MASTER may send and another sent; returns how many were judged."""
     judged = 0
     groups: dict[tuple[str, int], list[tuple[Node, VirtualHost]]] = {}
     for node in nodes:
         for host in node.ever:
             groups.setdefault((node.host.name, host.vhid), []).append((node, host))
-    spans = {
-        key: [span for node in dict.fromkeys(node for node, _ in members) for span in masterships(node, key[1])]
-        for key, members in groups.items()
-    }
+    spans: dict[tuple[str, int], list[tuple[int, int]]] = {key: [] for key in groups}
+    for key, members in groups.items():
+        for node, host in {(node, host.name): (node, host) for node, host in members}.values():
+            spans[key] += masterships(node, host)
     for frame in frames:
         if not frame.outgoing:
             spoken = speaker(frame.data)

@@ -1,7 +1,8 @@
 """Hosts that run virtual hosts on a lab's switch: what the tests on the wire are made of.
 
-Engines live in the test's own process, each inside its host's network namespace; commands (`pycarp up`, `pycarp run`) and
-foreign programs run as processes of their own. The whole switch is recorded, and `audit` judges the record at the end.
+Engines live in the test's own process, each inside its host's network namespace; commands (`pycarp up`, `pycarp run`)
+and foreign programs run as processes of their own. The whole switch is recorded, and `audit` judges the record at the
+end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,12 +23,15 @@ import pycarp
 from pycarp import Event, State, VirtualHost, events
 from pycarp.linux.interfaces import Interface, read_interfaces
 from pycarp.linux.namespaces import Capture, Host, Lab, Pinger
+from pycarp.stats import Stats
 
-from .wire import PASSPHRASE, VHID, VIP
+from .wire import PASSPHRASE, VHID
+from .wire import VIP as VIP
 
 VIP6 = "2001:db8::42"
-SWIFT = {"advbase": 0, "advskew": 20}
-"""Adverts every 78 ms, master-down after 234 ms: for tests of what happens, not of when."""
+SWIFT = {"advbase": 0, "advskew": 10}
+"""Adverts every 39 ms, master-down after 117 ms: for tests of what happens, not of when."""
+_INPUT = ("ipackets", "ipackets6", "hdrops", *(name for name in Stats.__dataclass_fields__ if name.startswith("bad")))
 PATIENCE = 8.0
 """Seconds until a test that waits for something gives up; nothing here takes so long on a quiet machine."""
 
@@ -38,6 +43,8 @@ class EventLog:
         self.events: list[Any] = []
         self._since = 0
         self._change = threading.Condition()
+        self.check: Callable[[], None] = lambda: None
+        """Called while waiting; raises where waiting is of no use any more."""
 
     def __call__(self, event: Any) -> None:
         with self._change:
@@ -67,6 +74,7 @@ class EventLog:
         with self._change:
             while not reached():
                 left = deadline - time.monotonic()
+                self.check()
                 assert left > 0, f"{complaint or 'waited in vain'}; there were {self.recent}"
                 self._change.wait(min(left, 0.05))
 
@@ -105,6 +113,10 @@ class Node:
     def stats(self, which: int | str | None = None) -> dict[str, int]:
         return self.engine.stats(self.hosts[0].name if which is None else which)
 
+    def heard(self) -> dict[str, int]:
+        """What the input path has counted."""
+        return {name: value for name, value in self.stats().items() if name in _INPUT}
+
     def become(self, state: State, which: int | str | None = None, timeout: float = PATIENCE) -> None:
         """Wait until it is in this state, and has the addresses if that is MASTER, or none of them if it is not."""
         name = self.hosts[0].name if which is None else which
@@ -117,10 +129,12 @@ class Node:
     def wait(self, kind: type[Event], timeout: float = PATIENCE, **wanted: Any) -> Any:
         return self.log.wait(kind, timeout, **wanted)
 
-    def transitions(self, vhid: int | None = None) -> list[events.StateChanged]:
+    def transitions(self, vhid: int | None = None, name: str | None = None) -> list[events.StateChanged]:
         """All changes of state, also those before `forget`."""
         return [
-            event for event in self.log.events if isinstance(event, events.StateChanged) and vhid in (None, event.vhid)
+            event
+            for event in self.log.events
+            if isinstance(event, events.StateChanged) and vhid in (None, event.vhid) and name in (None, event.name)
         ]
 
     def stop(self) -> None:
@@ -141,6 +155,7 @@ class Command:
             **options,
         )
         self.errors = ""
+        self.log.check = self._alive
         self._readers = [
             threading.Thread(target=self._read_events, name="command-events"),
             threading.Thread(target=self._read_errors, name="command-errors"),
@@ -182,6 +197,11 @@ class Command:
                 self.process.wait()
         self._join()
 
+    def _alive(self) -> None:
+        # What it has written last may still be on its way.
+        if self.process.poll() is not None and not any(reader.is_alive() for reader in self._readers):
+            raise AssertionError(f"the command ended with {self.process.returncode}: {self.errors}")
+
     def _join(self) -> None:
         for reader in self._readers:
             reader.join()
@@ -215,13 +235,15 @@ class Lan:
     ) -> None:
         self._stack.close()
         self.capture.stop()
+        # An engine's descriptor lives as long as the engine: nobody may hold one when the test's leaks are counted.
+        nodes, self.nodes = self.nodes, []
         if error is not None:
             return
         from .audit import audit
 
         assert self.capture.dropped == 0
         if self.audited:
-            audit(self.capture.frames, self.nodes)
+            audit(self.capture.frames, nodes)
         if self.tidy:
             self._compare()
 
@@ -321,17 +343,18 @@ def _running(host: Host, name: str) -> bool:
 
 def belongings(host: Host) -> set[str]:
     """Everything on a host that a virtual host could leave there: links, addresses, rules, routes, settings."""
-    shown = host.run(["sh", "-c", _QUESTIONS]).stdout.splitlines()
+    shown = host.run(["ip", "-o", "-batch", "-"], input="link\naddress\nrule\nroute show table all\n").stdout
+    shown += host.run(["ip", "-6", "-o", "rule"]).stdout
     # What a cable does to a link and its routes is not ours.
-    cleaned = (re.sub(r"linkdown|dead|NO-CARRIER,|,LOWER_UP|state \w+", "", line) for line in shown)
-    return {" ".join(line.split()) for line in cleaned}
+    lines = (re.sub(r"linkdown|dead|NO-CARRIER,|,LOWER_UP|state \w+", "", line) for line in shown.splitlines())
+    found = {" ".join(line.split()) for line in lines}
+    with host.enter():
+        for scope in Path("/proc/sys/net/ipv4/conf").iterdir():
+            found |= {f"{scope.name} {name} {(scope / name).read_text().strip()}" for name in _SETTINGS}
+    return found
 
 
-_QUESTIONS = """
-ip -o link; ip -o address
-for family in -4 -6; do ip $family rule; ip $family route show table all; done
-cd /proc/sys/net/ipv4/conf; grep . */arp_ignore */arp_announce */rp_filter */arp_filter */accept_local
-"""
+_SETTINGS = ("arp_ignore", "arp_announce", "arp_filter", "rp_filter", "accept_local")
 
 
 def wait_until(reached: Callable[[], bool], timeout: float = PATIENCE, complaint: str = "waited in vain") -> None:

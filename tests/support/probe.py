@@ -14,8 +14,8 @@ from .wire import BROADCAST_MAC, VIP, internet_checksum
 
 
 class Prober:
-    """Every `interval` seconds, from the namespace of `client`: ARP requests for each IPv4 address, neighbour solicitations
-    for each IPv6 address, and an echo request to it, to everybody and to each of `macs` alone.
+    """Every `interval` seconds, from the namespace of `client`: ARP requests for each IPv4 address, solicitations for
+    each IPv6 address, and echo requests, to everybody and to each of `macs` alone.
     """
 
     def __init__(

@@ -89,7 +89,7 @@ _FIGURES = pytest.StashKey[dict[str, float]]()
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> dict[str, float]:
-    """Measured values by name. They are printed at the end, and written as JSON to the file that PYCARP_FIGURES names."""
+    """Measured values by name, printed at the end, and written as JSON to the file that PYCARP_FIGURES names."""
     return request.config.stash.setdefault(_FIGURES, {})
 
 

@@ -25,7 +25,7 @@ def secret(tmp_path: Path) -> str:
     return str(path)
 
 
-def up(net: Lan, name: str, secret: str, *words: str, advskew: int = 20) -> Command:
+def up(net: Lan, name: str, secret: str, *words: str, advskew: int = 10) -> Command:
     common = ["vhid", "101", "passfile", secret, "advbase", "0", "advskew", str(advskew), f"{VIP}/24"]
     return net.command(name, "up", "carp101", *common, *words)
 
@@ -34,7 +34,7 @@ def up(net: Lan, name: str, secret: str, *words: str, advskew: int = 20) -> Comm
 def test_a_signal_bows_out(net: Lan, secret: str, number: int) -> None:
     main = up(net, "main", secret)
     main.become(MASTER)
-    second = net.start("second", advskew=40)
+    second = net.start("second", advskew=25)
     second.wait(events.PeerHeard)
     pinger = net.ping()
     assert pinger.wait(3)
@@ -51,7 +51,7 @@ def test_a_signal_bows_out(net: Lan, secret: str, number: int) -> None:
 
 
 def test_two_commands_fail_over(net: Lan, secret: str) -> None:
-    main, second = up(net, "main", secret, "--preempt"), up(net, "second", secret, advskew=40)
+    main, second = up(net, "main", secret, "--preempt"), up(net, "second", secret, advskew=25)
     main.become(MASTER)
     pinger = net.ping()
     assert pinger.wait(3)
@@ -116,7 +116,7 @@ def test_a_crash_with_the_interfaces_mac(net: Lan, secret: str) -> None:
     assert VIP in held(net["main"])
     # Under another vhid and address: what the dead one left goes all the same.
     again = net.command(
-        "main", "up", "carp7", "vhid", "7", "passfile", secret, "advbase", "0", "advskew", "20", "10.13.37.47/24",
+        "main", "up", "carp7", "vhid", "7", "passfile", secret, "advbase", "0", "advskew", "10", "10.13.37.47/24",
         "--mac", "interface",
     )  # fmt: skip
     again.become(MASTER)
@@ -127,7 +127,7 @@ def test_a_crash_with_the_interfaces_mac(net: Lan, secret: str) -> None:
 def test_a_crash_of_one_of_two(net: Lan, secret: str) -> None:
     """Two processes on one carpdev: the restart of one leaves the other's device and settings alone."""
     other = net.command(
-        "main", "up", "carp7", "vhid", "7", "passfile", secret, "advbase", "0", "advskew", "20", "10.13.37.47/24"
+        "main", "up", "carp7", "vhid", "7", "passfile", secret, "advbase", "0", "advskew", "10", "10.13.37.47/24"
     )
     other.become(MASTER)
     pinger = net.ping("10.13.37.47")
@@ -148,13 +148,13 @@ def test_run_reads_its_files_again(net: Lan, secret: str, tmp_path: Path) -> Non
     directory = tmp_path / "etc"
     directory.mkdir()
     first = directory / "ifconfig.carp0"
-    first.write_text(f"vhid 101 passfile {secret} advbase 0 advskew 20\ninet {VIP} netmask 255.255.255.0\n")
+    first.write_text(f"vhid 101 passfile {secret} advbase 0 advskew 10\ninet {VIP} netmask 255.255.255.0\n")
     command = net.command("main", "run", "--directory", str(directory))
     command.become(MASTER)
     pinger = net.ping()
     assert pinger.wait(3)
     second = directory / "ifconfig.carp1"
-    second.write_text(f"vhid 7 passfile {secret} advbase 0 advskew 20\n10.13.37.47/24\n")
+    second.write_text(f"vhid 7 passfile {secret} advbase 0 advskew 10\n10.13.37.47/24\n")
     command.log.forget()
     command.send_signal(signal.SIGHUP)
     assert command.wait("AddressesTaken", name="carp1")["vhid"] == 7
@@ -203,11 +203,12 @@ def test_a_second_virtual_host_that_fails_takes_the_first_back(net: Lan, secret:
 
 def test_the_reader_of_the_events_goes_away(net: Lan, secret: str) -> None:
     """A full or broken pipe is no reason to give the address up."""
-    words = ["vhid", "101", "passfile", secret, "advbase", "0", "advskew", "20", f"{VIP}/24", "--json"]
+    words = ["vhid", "101", "passfile", secret, "advbase", "0", "advskew", "10", f"{VIP}/24", "--json"]
     net.remember("main")
     process = net["main"].popen(
         [sys.executable, "-m", "pycarp", "up", "carp101", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
+    assert process.stdout is not None
     process.stdout.close()
     pinger = net.ping()
     assert pinger.wait(3)

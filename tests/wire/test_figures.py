@@ -1,7 +1,7 @@
 """How long a client waits. The targets are those of the plain Python runtime; both runtimes are measured.
 
-The hosts run the real command, each a process of its own; times are the kernel's, of frames on the switch and answers at
-the client. Other work on the machine disturbs milliseconds: a figure may be tried three times.
+The hosts run the real command, each a process of its own; times are the kernel's, of frames on the switch and answers
+at the client. Other work on the machine disturbs milliseconds: a figure may be tried three times.
 """
 
 from __future__ import annotations

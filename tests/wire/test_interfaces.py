@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
 from support.lan import VIP, VIP6, Lan, Node, held, interface, only, stays, virtual_host, wait_until
@@ -13,7 +14,7 @@ MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 FAR = "192.0.2.42"
 
 
-def on_second_cable(net: Lan, **changes: object) -> Node:
+def on_second_cable(net: Lan, **changes: Any) -> Node:
     """A master of 192.0.2.42 on a cable from main to the client."""
     net.cable("main", "client")
     main = net.start("main", addresses=[f"{FAR}/24"], **changes)
@@ -76,7 +77,7 @@ def test_a_masters_macvlan_is_deleted_by_hand(net: Lan, addresses: tuple[str, ..
 
 
 def test_a_backups_macvlan_is_deleted_by_hand(net: Lan) -> None:
-    main, second = net.start("main", advskew=20), net.start("second", advskew=40)
+    main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     second.wait(events.PeerHeard)
     net["second"].run(["ip", "link", "delete", "carp101"])
@@ -106,7 +107,7 @@ def test_the_macvlan_is_set_down_by_hand(net: Lan) -> None:
 
 def test_the_carpdevs_address_changes(net: Lan) -> None:
     """Adverts come from the new one; from the virtual address while there is none."""
-    main, second = net.start("main", advskew=20), net.start("second", advskew=40)
+    main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     second.wait(events.PeerHeard, peer=net["main"].address)
     pinger = net.ping()

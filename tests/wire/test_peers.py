@@ -85,8 +85,8 @@ def test_ucarp_as_backup(net: Lan, tmp_path: Path) -> None:
 
 def test_a_peer_with_netbsds_truncated_key(net: Lan, with_impl: str) -> None:
     """A host that counts one form as badauth and signs with the other: "auto" finds it, and speaks its language."""
-    main = net.start("main", advskew=20, dialect="netbsd")
-    second = net.start("second", advskew=40)
+    main = net.start("main", advskew=10, dialect="netbsd")
+    second = net.start("second", advskew=25)
     main.become(MASTER)
     heard = second.wait(events.PeerHeard)
     assert (heard.peer, heard.dialect) == (net["main"].address, "netbsd")
@@ -102,8 +102,8 @@ def test_a_peer_with_netbsds_truncated_key(net: Lan, with_impl: str) -> None:
 
 def test_frames_signed_by_hand_with_the_truncated_key(net: Lan, with_impl: str) -> None:
     """Not our own code on the other side: key, digest and counter made from docs/protocol.md alone."""
-    second = net.start("second", advskew=40)
-    frame = Frame(advbase=0, advskew=20, source=net["client"].address, dialect="netbsd")
+    second = net.start("second", advskew=25)
+    frame = Frame(advbase=0, advskew=10, source=net["client"].address, dialect="netbsd")
     assert bytes(frame) == bytes(frame.but(passphrase=TRUNCATED, dialect="bsd"))
     net.inject("client", bytes(frame))
     assert second.wait(events.PeerHeard).dialect == "netbsd"
@@ -115,7 +115,7 @@ def test_frames_signed_by_hand_with_the_truncated_key(net: Lan, with_impl: str) 
 
 
 def test_both_forms_are_spoken_until_a_peer_is_heard(net: Lan) -> None:
-    main = net.start("main", advskew=20)
+    main = net.start("main", advskew=10)
     main.become(MASTER)
     wait_until(lambda: main.stats()["opackets"] >= 6)
     signed = set()
@@ -130,9 +130,9 @@ def test_both_forms_are_spoken_until_a_peer_is_heard(net: Lan) -> None:
 
 def test_a_mixed_group(net3: Lan) -> None:
     """A host that knows one form only, one that knows the other only, and one of ours between them."""
-    middle = net3.start("main", advskew=20)
-    old = net3.start("second", advskew=40, dialect="netbsd")
-    new = net3.start("third", advskew=60, dialect="bsd")
+    middle = net3.start("main", advskew=10)
+    old = net3.start("second", advskew=25, dialect="netbsd")
+    new = net3.start("third", advskew=40, dialect="bsd")
     middle.become(MASTER)
     old.wait(events.PeerHeard)
     new.wait(events.PeerHeard)

@@ -14,7 +14,7 @@ MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 
 @pytest.fixture
 def pair(net: Lan) -> tuple[Node, Node]:
-    main, second = net.start("main", advskew=20), net.start("second", advskew=40)
+    main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     second.wait(events.PeerHeard)
     net.forget()
@@ -31,9 +31,9 @@ def test_a_master_stays_master(with_impl: str, net: Lan, pair: tuple[Node, Node]
     pinger = net.ping()
     assert pinger.wait(3)
     if "advbase" in changes:
-        second.reconfigure(virtual_host(advbase=1, advskew=40))
-    main.reconfigure(virtual_host(**{"advskew": 20, **changes}))
-    assert main.engine.hosts == (virtual_host(**{"advskew": 20, **changes}),)
+        second.reconfigure(virtual_host(advbase=1, advskew=25))
+    main.reconfigure(virtual_host(**{"advskew": 10, **changes}))
+    assert main.engine.hosts == (virtual_host(**{"advskew": 10, **changes}),)
     stays(lambda: net.masters() == ["main"], 0.3)
     assert pinger.wait(3)
     assert main.log.find(events.StateChanged) == second.log.find(events.StateChanged) == []
@@ -44,13 +44,13 @@ def test_an_address_more_and_one_less(net: Lan, pair: tuple[Node, Node]) -> None
     pinger = net.ping()
     assert pinger.wait(3)
     more = {"addresses": [f"{VIP}/24", "10.13.37.43/24", f"{VIP6}/64"]}
-    for node, advskew in ((main, 20), (second, 40)):
+    for node, advskew in ((main, 10), (second, 25)):
         node.reconfigure(virtual_host(advskew=advskew, **more))
     main.become(MASTER)
     new = [net.ping("10.13.37.43"), net.ping(VIP6)]
     assert all(one.wait(3) for one in (pinger, *new))
     less = {"addresses": ["10.13.37.43/24"]}
-    for node, advskew in ((main, 20), (second, 40)):
+    for node, advskew in ((main, 10), (second, 25)):
         node.reconfigure(virtual_host(advskew=advskew, **less))
     wait_until(lambda: not held(net["main"]) & {VIP, VIP6})
     assert new[0].wait(3)
@@ -66,8 +66,8 @@ def test_another_passphrase(net: Lan, pair: tuple[Node, Node]) -> None:
     main, second = pair
     pinger = net.ping()
     assert pinger.wait(3)
-    second.reconfigure(virtual_host(advskew=40, passphrase="uneautrephrase"))
-    main.reconfigure(virtual_host(advskew=20, passphrase="uneautrephrase"))
+    second.reconfigure(virtual_host(advskew=25, passphrase="uneautrephrase"))
+    main.reconfigure(virtual_host(advskew=10, passphrase="uneautrephrase"))
     wait_until(lambda: second.stats()["ipackets"] > second.stats()["badauth"] + 5)
     second.become(BACKUP)
     assert main.state() is MASTER
@@ -106,7 +106,7 @@ def test_virtual_hosts_come_and_go(net: Lan) -> None:
 
 def test_from_the_virtual_mac_to_the_interfaces(net: Lan, pair: tuple[Node, Node]) -> None:
     main, _second = pair
-    main.reconfigure(virtual_host(advskew=20, mac="interface"))
+    main.reconfigure(virtual_host(advskew=10, mac="interface"))
     assert interface(net["main"], "carp101") is None
     net.audited = False  # the rule of the audit is that a group has one kind of MAC
     wait_until(lambda: main.state() is not INIT)

@@ -77,7 +77,7 @@ def test_a_service_that_waits_for_the_address(net: Lan) -> None:
         for name in ("main", "second"):
             stack.callback(Service(net[name], freebind=True).close)
         ask = stack.enter_context(questions(net))
-        main, second = net.start("main", advskew=20), net.start("second", advskew=40)
+        main, second = net.start("main", advskew=10), net.start("second", advskew=25)
         main.become(MASTER)
         second.wait(events.PeerHeard)
         wait_until(lambda: ask() == "main")
@@ -93,7 +93,7 @@ def test_a_service_that_waits_for_the_address(net: Lan) -> None:
 
 def test_a_service_that_starts_when_the_address_has_come(net: Lan) -> None:
     """Bound after AddressesTaken, without any option: the event means that the kernel has it."""
-    main, second = net.start("main", advskew=20), net.start("second", advskew=40)
+    main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     with contextlib.ExitStack() as stack:
         ask = stack.enter_context(questions(net))
         main.wait(events.AddressesTaken)
@@ -108,7 +108,7 @@ def test_a_service_that_starts_when_the_address_has_come(net: Lan) -> None:
 
 
 def test_a_client_beyond_a_gateway(net: Lan) -> None:
-    """Its packets come from another network: the answers go back through the carpdev's own gateway, from the virtual MAC."""
+    """It asks from another network: the answers go back through the carpdev's own gateway, from the virtual MAC."""
     with Namespace() as far:
         router = net["client"]
         router.run(["ip", "link", "add", "wan", "type", "veth", "peer", "name", "wan", "netns", far.path])
@@ -126,8 +126,8 @@ def test_a_client_beyond_a_gateway(net: Lan) -> None:
             net[name].run(["ip", "route", "add", "default", "via", router.address])
             net[name].run(["ip", "-6", "route", "add", "default", "via", router.address6])
         addresses = (f"{VIP}/24", f"{VIP6}/64")
-        main = net.start("main", advskew=20, addresses=addresses)
-        second = net.start("second", advskew=40, addresses=addresses)
+        main = net.start("main", advskew=10, addresses=addresses)
+        second = net.start("second", advskew=25, addresses=addresses)
         main.become(MASTER)
         from pycarp.linux.namespaces import Pinger
 
@@ -166,7 +166,7 @@ def test_a_default_route_that_comes_later(net: Lan) -> None:
             pinger = Pinger(VIP)
         with pinger:
             assert pinger.wait(3)
-        # Answers may have left by the main table, with the carpdev's MAC, until the new route was seen: from now on not.
+        # Until the new route was seen, answers may have left by the main table, with the carpdev's MAC.
         main.engine.force(101, BACKUP)
         main.become(MASTER)
         net["main"].run(["ip", "route", "delete", "default"])
@@ -175,7 +175,7 @@ def test_a_default_route_that_comes_later(net: Lan) -> None:
 
 def test_a_connection_outlives_nothing_but_a_new_one_succeeds(net: Lan) -> None:
     """TCP: the old connection is reset by the new owner, and the next one is answered."""
-    main, second = net.start("main", advskew=20), net.start("second", advskew=40)
+    main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     with contextlib.ExitStack() as stack:
         listeners = {}
@@ -201,3 +201,20 @@ def test_a_connection_outlives_nothing_but_a_new_one_succeeds(net: Lan) -> None:
         with net["client"].enter():
             stack.enter_context(socket.create_connection((VIP, 8080), timeout=3))
         stack.enter_context(listeners["second"].accept()[0])
+
+
+def test_a_service_on_a_backup_cannot_speak_for_the_address(net: Lan) -> None:
+    """Bound to it beforehand, and with something to say: the kernel sends nothing from an address that is elsewhere."""
+    main, second = net.start("main", advskew=10), net.start("second", advskew=25)
+    main.become(MASTER)
+    second.wait(events.PeerHeard)
+    with net["second"].enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as speaking:
+        speaking.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        speaking.bind((VIP, 0))
+        with contextlib.suppress(OSError):
+            speaking.sendto(b"too early", (net["client"].address, 9))
+        main.stop()
+        second.become(MASTER)
+        speaking.sendto(b"now", (net["client"].address, 9))
+    assert net.capture.wait(lambda one: one.port == "second" and one.data.endswith(b"now"))
+    assert not any(one.data.endswith(b"too early") for one in net.capture.frames)

@@ -1,7 +1,7 @@
 """A host that is not MASTER sends no frame with the virtual MAC, answers nobody for the address, and holds it nowhere.
 
-The record of the whole switch is judged at the end of every test of this directory (`support.audit`); here a client asks
-all the time, in every way, while the hosts go through whatever might make one speak.
+The record of the whole switch is judged at the end of every test of this directory (`support.audit`); here a client
+asks all the time, in every way, while the hosts go through whatever might make one speak.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def answers(net: Lan, name: str, since: int = 0) -> list[bytes]:
 
 
 def test_a_backup_that_only_starts_and_stops(asked: Lan) -> None:
-    main = asked.start("main", advskew=20, addresses=BOTH)
+    main = asked.start("main", advskew=10, addresses=BOTH)
     main.become(MASTER)
-    second = asked.start("second", advskew=40, addresses=BOTH)
+    second = asked.start("second", advskew=25, addresses=BOTH)
     second.wait(events.PeerHeard)
     before = len(answers(asked, "main"))
     stays(lambda: second.state() is BACKUP, 0.4)
@@ -67,8 +67,8 @@ def test_a_host_that_never_started(asked: Lan) -> None:
 @pytest.mark.parametrize("preempt", [True, False], ids=["preempt", "stay"])
 def test_all_the_way_round(asked: Lan, preempt: bool) -> None:
     """Start, take-over, demotion, cables in and out, forced states, stop: with answers from the master all along."""
-    main = asked.start("main", advskew=20, addresses=BOTH, preempt=preempt)
-    second = asked.start("second", advskew=40, addresses=BOTH, preempt=preempt)
+    main = asked.start("main", advskew=10, addresses=BOTH, preempt=preempt)
+    second = asked.start("second", advskew=25, addresses=BOTH, preempt=preempt)
     main.become(MASTER)
     main.engine.demote()
     second.become(MASTER)
@@ -97,23 +97,28 @@ def test_all_the_way_round(asked: Lan, preempt: bool) -> None:
 def test_with_the_carpdevs_own_mac(net: Lan) -> None:
     """mac="interface": the host's MAC answers for the address while MASTER, and not a moment longer."""
     net.probe(addresses=(VIP, VIP6), macs=(net["main"].mac, net["second"].mac))
-    main = net.start("main", advskew=20, addresses=BOTH, mac="interface", preempt=True)
-    second = net.start("second", advskew=40, addresses=BOTH, mac="interface", preempt=True)
+    main = net.start("main", advskew=10, addresses=BOTH, mac="interface", preempt=True)
+    second = net.start("second", advskew=25, addresses=BOTH, mac="interface", preempt=True)
     main.become(MASTER)
     second.wait(events.PeerHeard)
     assert answers(net, "second") == []
+    pingers = [net.ping(VIP), net.ping(VIP6)]
+    assert all(pinger.wait(3) for pinger in pingers)
     net.lab.unplug("main")
     second.become(MASTER)
+    # The client has learnt another MAC: by our announcements, for its own entries were fresh.
+    assert all(pinger.wait(3) for pinger in pingers)
     net.lab.plug("main")
     main.become(MASTER)
     second.become(BACKUP)
+    assert all(pinger.wait(3) for pinger in pingers)
     since = time.time_ns()
     stays(lambda: answers(net, "second", since) == [], 0.3)
     assert answers(net, "second")
 
 
 def test_a_host_that_forwards_does_not_act_on_what_is_flooded(net: Lan) -> None:
-    """Frames for the virtual MAC are flooded while a switch does not know it: to a backup that routes they are nobody's."""
+    """Frames for a virtual MAC that a switch does not know are flooded: to a backup that routes they are nobody's."""
     net["second"].run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
     second = net.start("second", advskew=200)
     to_main = echo_request(net["client"].mac, net["client"].address, net["main"].address, VIRTUAL_MAC)

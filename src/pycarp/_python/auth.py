@@ -7,6 +7,7 @@ Sources: NetBSD `carp_hmac_prepare`, `carp_hmac_generate`, `carp_hmac_verify` an
 from __future__ import annotations
 
 import hmac
+from collections import deque
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 
@@ -15,6 +16,8 @@ from ..errors import ConfigError
 from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, DIALECT_BSD, DIALECT_NETBSD
 
 KEY_LENGTH = 20
+REMEMBERED = 64
+"""So many of one's own adverts are known again when they come back."""
 AUTO_MINIMUM = 8
 """Below this many bytes a passphrase is read in one way only: the shortened key would be too easy to guess."""
 _LINK_LOCAL = 0xFE80
@@ -47,21 +50,31 @@ class Authenticator:
     `passphrase` is text (UTF-8) or bytes, "" or None for the zero key; `addresses` those of the virtual host, with or
     without prefix length, in any order; `dialect` is "bsd", "netbsd", or "auto": both are understood, and the
     signature follows what was heard. Passphrases under 8 bytes are "bsd" under "auto". From 20 bytes on both dialects
-    are one, called "bsd".
+    are one, called "bsd". `replay` is "guard" or "off": whether `check` looks.
 
     Raises `ConfigError`. Not safe to share between threads: `verify` remembers which dialects it met.
     """
 
-    __slots__ = ("_heard", "_keys", "_macs", "_vhid")
+    __slots__ = ("_guard", "_heard", "_issued", "_keys", "_macs", "_vhid")
 
     def __init__(
-        self, passphrase: str | bytes | None, vhid: int, addresses: Iterable[AddressLike], dialect: str = "auto"
+        self,
+        passphrase: str | bytes | None,
+        vhid: int,
+        addresses: Iterable[AddressLike],
+        dialect: str = "auto",
+        replay: str = "guard",
     ) -> None:
         if isinstance(vhid, bool) or not isinstance(vhid, int) or not 1 <= vhid <= 255:
             raise ConfigError(f"vhid {vhid!r} is not a number of 1-255", "vhid")
         self._vhid = vhid
         self._keys = _keys(_secret(passphrase), dialect)
         self._heard: tuple[str, ...] = ()
+        if replay not in ("guard", "off"):
+            raise ConfigError(f"replay {replay!r} is unknown: give guard or off", "replay")
+        self._guard = replay == "guard"
+        # Each advert goes out under each key, with a counter of its own.
+        self._issued: deque[bytes] = deque(maxlen=2 * REMEMBERED)
         head = bytes((CARP_VERSION, CARP_TYPE_ADVERTISEMENT, vhid))
         variants = [head + body for body in _address_variants(addresses)]
         # hmac keeps both pads pre-hashed; a copy costs no compression.
@@ -110,8 +123,28 @@ class Authenticator:
         Whoever has the key sees from the tag whether the header was altered, which the digest alone does not cover.
         """
         vouched = (nonce & 0xFFFFFF).to_bytes(3, "big") + bytes((advbase, advskew))
-        tag = hmac.digest(self._keys[self._choose(dialect)], b"pycarp\x01" + bytes((self._vhid,)) + vouched, "sha1")
-        return tag[:3] + vouched
+        counter = self._tag(vouched, self._choose(dialect)) + vouched
+        self._issued.append(counter)
+        return counter
+
+    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str) -> str:
+        """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing.
+
+        An echo is one of our own last 64 adverts. Altered is one of a pycarp host whose counter vouches for another
+        advbase or advskew than it bears. Every other counter is a BSD's, and says nothing. With replay="off": "".
+        """
+        octets = _counter(counter)
+        if not self._guard:
+            return ""
+        if octets in self._issued:
+            return "echo"
+        vouched = octets[3:]
+        if vouched[3:] != bytes((advbase, advskew)) and self._tag(vouched, self._choose(dialect)) == octets[:3]:
+            return "altered"
+        return ""
+
+    def _tag(self, vouched: bytes, dialect: str) -> bytes:
+        return hmac.digest(self._keys[dialect], b"pycarp\x01" + bytes((self._vhid,)) + vouched, "sha1")[:3]
 
     def _choose(self, dialect: str | None) -> str:
         if dialect is None:

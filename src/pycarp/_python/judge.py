@@ -141,7 +141,12 @@ class Judge:
         if dialect is None:
             stats.badauth += 1
             return Verdict("badauth", advert)
-        return Verdict("", advert, dialect)
+        wrong = seat.authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect)
+        if wrong == "echo":
+            stats.echo += 1
+        elif wrong:
+            stats.altered += 1
+        return Verdict(wrong, advert) if wrong else Verdict("", advert, dialect)
 
     def _delivery(self, datagram: Datagram) -> tuple[bool, bool]:
         """Which interfaces the kernel would hand this to: (a carp interface, the carpdev itself)."""

@@ -10,6 +10,7 @@ No clock, no I/O. Sources: NetBSD `carp_proto_input_c`, `carp_setrun`, `carp_mas
     BACKUP   any other advert                                  arm master-down, cancel the wait          BACKUP
     BACKUP   master-down or the wait is over                   advert, announce, take                    MASTER
     MASTER   advert, faster than we, or equal                  drop, arm master-down (equal: 0-20 ms)    BACKUP
+    MASTER   for less than 20 ms: an equal advert              drop, take over again in 2-22 ms          BACKUP
     MASTER   advert, slower than we                            none                                      MASTER
     MASTER   interval over                                     advert                                    MASTER
     MASTER   stop                                              drop, bow-out                             INIT
@@ -43,6 +44,8 @@ from ..protocol import (
 
 TIE_JITTER = 20_000_000
 """Up to this many ns are added to master-down where two equal hosts could otherwise move in lockstep."""
+CONTEST_HOLD = 2_000_000
+"""Within this many ns of a tie, equal adverts are further copies of those of the same rivals."""
 TAKEOVER_STEP = 20_000
 """Several backups hear one bow-out: each waits this many ns for each unit of advskew, so that the best acts first
 ..."""
@@ -64,9 +67,9 @@ class Machine:
     """
 
     __slots__ = (
-        "_advert_due", "_config", "_demotion", "_down_due", "_family_due", "_lag", "_link", "_link_suppressed",
-        "_overdue", "_peer", "_random", "_recovery_due", "_send_errors", "_send_successes", "_started", "_state",
-        "_takeover_due", "_takeover_reason",
+        "_advert_due", "_cause", "_config", "_demotion", "_down_due", "_family_due", "_hold", "_lag", "_link",
+        "_link_suppressed", "_overdue", "_peer", "_random", "_recovery_due", "_send_errors", "_send_successes",
+        "_since", "_started", "_state", "_takeover_due", "_takeover_reason",
     )  # fmt: skip
 
     _advert_due: int | None
@@ -89,6 +92,8 @@ class Machine:
         self._send_errors = 0
         self._send_successes = 0
         self._recovery_due = None
+        self._since = 0
+        self._cause = Reason.MASTER_DOWN
         self._clear_timers()
 
     # What it is now
@@ -273,7 +278,13 @@ class Machine:
             return []
         # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first.
         extra = self._draw(TIE_JITTER) if own == peer else 0
+        since, cause = self._since, self._cause
         actions = self._become_backup(Reason.TIE if own == peer else Reason.BETTER, source, now)
+        if own == peer and now - since <= TIE_JITTER and 2 * (now - since) <= own:
+            # Equals took over at the same time, and each yields to the others: who waits least has it. An equal that
+            # stays MASTER is heard again when we are older than that.
+            self._takeover_due, self._takeover_reason = now + CONTEST_HOLD + extra, cause
+            self._hold = now + CONTEST_HOLD
         self._lag = extra
         self._family_due[advert.family] = now + self.master_down + extra
         return actions
@@ -289,6 +300,8 @@ class Machine:
             # random, the next must not make even again.
             if peer != self.interval:
                 self._lag = 0
+            elif now < self._hold:
+                return []
             return self._heard_master(advert.family, now)
         return []
 
@@ -350,6 +363,7 @@ class Machine:
         self._state = State.MASTER
         self._clear_timers()
         self._recovery_due = None
+        self._since, self._cause = now, reason
         self._advert_due = now + self.interval
         return [self._advert(), Announce(), Take(), Transition(State.BACKUP, State.MASTER, reason, peer, now)]
 
@@ -370,6 +384,7 @@ class Machine:
         self._overdue = set()
         # The random part of master-down, kept after a tie for as long as nobody but equals is heard.
         self._lag = 0
+        self._hold = 0
         self._takeover_due = None
         self._takeover_reason = Reason.BOWOUT
         self._peer = None

@@ -12,6 +12,7 @@ import secrets
 import selectors
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
@@ -47,11 +48,17 @@ DROP_LEAD = 0.0003
 RIVAL_LEAD = 2_000_000
 """This many ns after a worse MASTER was heard, when it has yielded, we announce again: its last frames have misled
 switches."""
+REST_LEAST, REST_MOST = 1_000_000_000, 64_000_000_000
+"""Who cannot take its addresses bows out and rests, this many ns at first and twice as long each time: its better
+advskew would depose at once who takes them in its stead, and the group would never come to rest."""
+TELL_DELAY = 50_000_000
+"""Demotions are told this many ns after the first of a flock: where hundreds demote each other, as when one cable is
+pulled, only what comes of it is news."""
 _NAP = 2_000_000
 """Within this many ns of a deadline the loop sleeps on the clock: epoll counts in whole milliseconds."""
 _FRAMES_A_TURN = 256
 _FRAME_ROOM = 1 << 17
-_KNOWN_PEERS = 64
+_KNOWN_PEERS = 32
 """Peers remembered for each virtual host and carpdev, so that a liar with many addresses costs no memory."""
 
 
@@ -78,6 +85,9 @@ class _Seat:
     failing: bool = False
     announce_due: int | None = None
     deciding: int | None = None
+    rest: int = 0
+    rest_due: int | None = None
+    demotion_told: int = 0
     due: int | None = None
 
 
@@ -96,15 +106,20 @@ class Runtime:
         self._segments: dict[int, _Segment] = {}
         self._seats: dict[int, _Seat] = {}
         self._demotion = 0
+        self._suppressions: deque[tuple[int, _Seat | None]] = deque()
+        self._demoted_due: int | None = None
         self._timers: list[tuple[int, int]] = []
         self._mailbox = Mailbox()
-        self._writer = AddressWriter(self._written)
         self._buffer = bytearray(_FRAME_ROOM)
         self._closing = False
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._mailbox, selectors.EVENT_READ, None)
-        self._thread = threading.Thread(target=self._loop, name="pycarp-runtime", daemon=True)
-        self._thread.start()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._mailbox.close)
+            self._selector = undo.enter_context(selectors.DefaultSelector())
+            self._selector.register(self._mailbox, selectors.EVENT_READ, None)
+            self._writer = undo.enter_context(contextlib.closing(AddressWriter(self._written)))
+            self._thread = threading.Thread(target=self._loop, name="pycarp-runtime", daemon=True)
+            self._thread.start()
+            undo.pop_all()
 
     # From other threads
 
@@ -149,7 +164,7 @@ class Runtime:
         def add(now: int) -> None:
             machine = _impl.current.machine.Machine(plan.host)
             machine.demote(self._demotion, now)
-            seat = _Seat(index, plan, machine, self._segments[segment])
+            seat = _Seat(index, plan, machine, self._segments[segment], demotion_told=self._demotion)
             self._seats[index] = seat
             self._sit(seat)
 
@@ -172,6 +187,7 @@ class Runtime:
 
         def remove(now: int) -> None:
             seat = self._seats[index]
+            seat.rest_due = None
             self._carry_out(seat, seat.machine.stop(now), now)
             self._leave(seat)
 
@@ -185,6 +201,7 @@ class Runtime:
 
         def start(now: int) -> None:
             seat = self._seats[index]
+            seat.rest_due = None
             self._carry_out(seat, seat.machine.start(now), now)
             if seat.plan.host.state is not None:
                 self._carry_out(seat, seat.machine.force(seat.plan.host.state, now), now)
@@ -193,7 +210,13 @@ class Runtime:
 
     def stop_host(self, index: int) -> None:
         """Bow out, drop, INIT."""
-        self._step(index, lambda machine, now: machine.stop(now))
+
+        def stop(now: int) -> None:
+            seat = self._seats[index]
+            seat.rest_due = None
+            self._carry_out(seat, seat.machine.stop(now), now)
+
+        self._call(stop)
 
     def link(self, index: int, up: bool) -> None:
         """The carpdev of a virtual host went or came."""
@@ -213,6 +236,7 @@ class Runtime:
             seat.plan = plan
             self._sit(seat)
             if changed:
+                self._end_rest(seat, now)
                 self._carry_out(seat, seat.machine.reconfigure(plan.host, now), now)
 
         self._call(replan)
@@ -222,8 +246,8 @@ class Runtime:
 
         def retake(now: int) -> None:
             seat = self._seats[index]
-            if seat.machine.state is State.MASTER:
-                self._carry_out(seat, [Announce(), Take()], now)
+            self._end_rest(seat, now)
+            self._carry_out(seat, [Announce(), Take()] if seat.machine.state is State.MASTER else [], now)
 
         self._call(retake)
 
@@ -243,6 +267,10 @@ class Runtime:
         def demote(now: int) -> int:
             applied = max(by, -self._demotion)
             self._suppress(applied, None, now)
+            if applied and self._demoted_due is not None:
+                # Who asked for it is told at once.
+                self._demoted_due = now
+                self._tell_demotions(now)
             return self._demotion
 
         return self._call(demote)
@@ -281,25 +309,25 @@ class Runtime:
 
     def close(self) -> None:
         """Stop every virtual host (bow-outs are sent, drops are handed over), close the sockets, end the thread."""
-        if self._thread.is_alive():
-            with contextlib.suppress(EngineError):
-                self._call(self._shut_down)
-            self._thread.join()
-            self._writer.close()
+        with contextlib.suppress(EngineError):
+            self._call(self._shut_down)
+        self._thread.join()
+        self._writer.close()
         self._close_descriptors()
+        self._mailbox.close()
 
     def abandon(self) -> None:
         """Close this process's descriptors without a word on the wire: after a fork the group's affairs are the
         parent's."""
         self._writer.abandon()
         self._close_descriptors()
+        self._mailbox.abandon()
 
     def _close_descriptors(self) -> None:
         for segment in self._segments.values():
             segment.sockets.close()
         self._segments.clear()
         self._selector.close()
-        self._mailbox.close()
 
     def _call(self, function: Callable[[int], T]) -> T:
         return self._mailbox.call(lambda: function(time.monotonic_ns()))
@@ -314,13 +342,21 @@ class Runtime:
     # In the loop
 
     def _loop(self) -> None:
-        while not self._closing:
-            for key, _ in self._selector.select(self._patience()):
-                if key.data is None:
-                    self._mailbox.work()
-                else:
-                    self._receive(key.data)
-            self._run_timers(time.monotonic_ns())
+        try:
+            while not self._closing:
+                for key, _ in self._selector.select(self._patience()):
+                    if key.data is None:
+                        self._mailbox.work()
+                    else:
+                        self._receive(key.data)
+                self._run_timers(time.monotonic_ns())
+                self._tell_demotions(time.monotonic_ns())
+        finally:
+            # Whoever asks from here on is told so. After a fault nobody speaks for the addresses: they go.
+            self._mailbox.close()
+            if not self._closing:
+                for index in list(self._seats):
+                    self._writer.drop(index)
 
     def _patience(self) -> float | None:
         """Seconds until the loop must look at its timers.
@@ -329,9 +365,12 @@ class Runtime:
         """
         while self._timers and not self._current(self._timers[0]):
             heapq.heappop(self._timers)
-        if not self._timers:
+        dues = [timer[0] for timer in self._timers[:1]]
+        if self._demoted_due is not None:
+            dues.append(self._demoted_due)
+        if not dues:
             return None
-        left = self._timers[0][0] - time.monotonic_ns()
+        left = min(dues) - time.monotonic_ns()
         if left > _NAP:
             return (left - _NAP // 2) / 1e9
         if left > 0:
@@ -353,6 +392,9 @@ class Runtime:
                 advert = seat.machine.state is State.MASTER
                 actions = seat.machine.timeout(now)
                 advert = advert and bool(actions)
+                if seat.rest_due is not None and seat.rest_due <= now:
+                    seat.rest_due = None
+                    actions = [*actions, *seat.machine.start(now)]
                 if seat.announce_due is not None and seat.announce_due <= now:
                     seat.announce_due = None
                     if seat.machine.state is State.MASTER:
@@ -415,8 +457,9 @@ class Runtime:
 
     def _reschedule(self, seat: _Seat) -> None:
         due = seat.machine.deadline
-        if seat.announce_due is not None and (due is None or seat.announce_due < due):
-            due = seat.announce_due
+        for other in (seat.announce_due, seat.rest_due):
+            if other is not None and (due is None or other < due):
+                due = other
         if due is not None and due != seat.due and seat.index in self._seats:
             heapq.heappush(self._timers, (due, seat.index))
         seat.due = due
@@ -461,11 +504,29 @@ class Runtime:
         """Demote all virtual hosts but the one that has counted it for itself."""
         if by == 0:
             return
-        self._demotion = max(0, self._demotion + by)
+        self._suppressions.append((by, cause))
+        if len(self._suppressions) > 1:
+            # A demoted MASTER advertises at once. Where that fails it demotes in turn, and so would hundreds, one
+            # inside the other: one after the other they are carried out below.
+            return
+        while self._suppressions:
+            by, cause = self._suppressions[0]
+            self._demotion = max(0, self._demotion + by)
+            for seat in list(self._seats.values()):
+                if seat is not cause:
+                    self._carry_out(seat, seat.machine.demote(by, now), now)
+            self._suppressions.popleft()
+        if self._demoted_due is None:
+            self._demoted_due = now + TELL_DELAY
+
+    def _tell_demotions(self, now: int) -> None:
+        if self._demoted_due is None or (now < self._demoted_due and not self._closing):
+            return
+        self._demoted_due = None
         for seat in list(self._seats.values()):
-            if seat is not cause:
-                self._carry_out(seat, seat.machine.demote(by, now), now)
-            self._tell(seat, events.Demoted, now, demotion=seat.machine.demotion)
+            if seat.machine.demotion != seat.demotion_told:
+                seat.demotion_told = seat.machine.demotion
+                self._tell(seat, events.Demoted, now, demotion=seat.demotion_told)
 
     def _written(self, index: int, what: str, error: OSError | None, started: int, finished: int) -> None:
         """In the writer's thread: an order has been carried out, or not."""
@@ -482,15 +543,24 @@ class Runtime:
         if what == "take" and seat.deciding is not None:
             self._takeover.count(finished - seat.deciding)
             seat.deciding = None
+        if what == "take":
+            seat.rest = 0
         kind = events.AddressesTaken if what == "take" else events.AddressesDropped
         texts = tuple(str(address) for address in seat.plan.host.addresses)
         self._tell(seat, kind, finished, addresses=texts, took=finished - started)
 
     def _give_up(self, seat: _Seat, now: int) -> None:
-        """The addresses could not be taken: bow out, so that another may, and stand by again."""
+        """The addresses could not be taken: bow out, so that another may, and stand by again after a rest."""
         if seat.machine.state is State.MASTER:
+            seat.rest = min(max(2 * seat.rest, REST_LEAST), REST_MOST)
+            seat.rest_due = now + seat.rest
             self._carry_out(seat, seat.machine.stop(now), now)
-            self._carry_out(seat, seat.machine.start(now), now)
+
+    def _end_rest(self, seat: _Seat, now: int) -> None:
+        """Something has changed: it may be possible now."""
+        if seat.rest_due is not None:
+            seat.rest_due = now
+            self._reschedule(seat)
 
     def _note_peer(self, seat: _Seat, peer: str, dialect: str, advbase: int, advskew: int, now: int) -> None:
         if (peer, dialect) not in seat.peers and len(seat.peers) < _KNOWN_PEERS:
@@ -523,6 +593,7 @@ class Runtime:
             seat.segment.judge.remove_host(vhid)
 
     def _shut_down(self, now: int) -> None:
-        for seat in self._seats.values():
+        for seat in list(self._seats.values()):
+            seat.rest_due = None
             self._carry_out(seat, seat.machine.stop(now), now)
         self._closing = True

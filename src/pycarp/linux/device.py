@@ -101,9 +101,9 @@ class Device:
     def setup(self, scene: Scene | None = None) -> None:
         """Make everything but the addresses, after removing what a crashed run left.
 
-        A `scene` is used instead of looking at the machine, and brought up to date. After an error it is of no more use.
-        Raises `InterfaceError` (the name is taken, the carpdev is gone or cannot carry a macvlan) or `CapabilityError`;
-        then nothing is left behind.
+        A `scene` is used instead of looking at the machine, and brought up to date. After an error it is of no more
+        use. Raises `InterfaceError` (the name is taken, the carpdev is gone or cannot carry a macvlan) or
+        `CapabilityError`; then nothing is left behind.
         """
         try:
             with netlink.RouteSocket() as route:

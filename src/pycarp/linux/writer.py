@@ -49,7 +49,11 @@ class AddressWriter:
         self._change = threading.Condition()
         self._route = netlink.RouteSocket()
         self._thread = threading.Thread(target=self._run, name="pycarp-writer", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._route.close()
+            raise
 
     def add(self, index: int, device: Device) -> None:
         """Orders with this number are for this device, from the next one on."""
