@@ -252,6 +252,7 @@ def until(process: subprocess.Popen[str], wanted: Callable[[dict[str, Any]], boo
 class TestOnTheWire:
     pytestmark = needs_namespaces()
 
+    @pytest.mark.slow
     def test_the_real_story(self, mark: str, process: subprocess.Popen[str]) -> None:
         out, err = process.communicate(timeout=100)
         assert (process.returncode, err) == (0, "")
@@ -264,6 +265,7 @@ class TestOnTheWire:
         assert summary["pings"]["received"] > 200
         assert marked(mark) == {}
 
+    @pytest.mark.slow
     def test_ctrl_c_leaves_nothing(self, mark: str, process: subprocess.Popen[str]) -> None:
         until(process, lambda event: event["event"] == "AddressesTaken")
         assert len(marked(mark)) == 3
@@ -276,6 +278,7 @@ class TestOnTheWire:
         assert err == "pycarp demo: interrupted; everything is taken down again\n"
         assert marked(mark) == {}
 
+    @pytest.mark.slow
     def test_even_a_kill_leaves_nothing(self, mark: str, process: subprocess.Popen[str]) -> None:
         until(process, lambda event: event["event"] == "AddressesTaken")
         process.kill()
@@ -285,6 +288,7 @@ class TestOnTheWire:
             time.sleep(0.05)
         assert marked(mark) == {}
 
+    @pytest.mark.slow
     def test_a_host_that_dies_is_reported(self, mark: str, process: subprocess.Popen[str]) -> None:
         until(process, lambda event: event["event"] == "AddressesTaken")
         (victim,) = (number for number, line in marked(mark).items() if " up " in line and "advskew" not in line)

@@ -350,12 +350,12 @@ def _script(lone: Lan, text: str, **options: Any) -> subprocess.Popen[bytes]:
                 break
         """
     program = textwrap.dedent(head) + textwrap.dedent(text)
-    root = str(Path(pycarp.__file__).parents[1])
+    paths = [str(Path(pycarp.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return lone["main"].popen(
         [sys.executable, "-W", "error", "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         **options,
     )
 

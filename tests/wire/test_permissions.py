@@ -61,8 +61,8 @@ def _as_nobody() -> list[str]:
 
 def _environment() -> dict[str, str]:
     # The package that is tested, also where it is not installed.
-    root = str(Path(pycarp.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
+    paths = [str(Path(pycarp.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def test_an_ordinary_user_in_a_user_namespace() -> None:

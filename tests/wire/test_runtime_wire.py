@@ -155,6 +155,7 @@ def test_a_fault_in_the_stewards_thread_ends_the_engine(
     lone["main"].run(["ip", "addr", "del", "10.13.37.99/24", "dev", "eth0"])
 
 
+@pytest.mark.slow
 def test_who_cannot_take_the_addresses_rests(net: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A better host with preempt whose takes fail (a program that gave up root) must not depose the other for ever."""
     second = net.start("second", advskew=100, advbase=1)
@@ -184,6 +185,7 @@ def test_more_addresses_than_acknowledgements_fit_a_socket(lone: Lan, with_impl:
     main.become(BACKUP)
 
 
+@pytest.mark.slow
 def test_sends_that_fail_for_hundreds_at_once(lone: Lan, with_impl: str) -> None:
     """Each demotes all others, which advertise, and fail, and demote: no recursion, and no more events than hosts."""
     told: list[events.Event] = []
