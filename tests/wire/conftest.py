@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def lab_is_possible() -> None:
     """Labs work in this process from here on, or the test is skipped."""
+    # A sanitizer's library is for this process; the programs that the tests start are not built for it.
+    os.environ.pop("LD_PRELOAD", None)
     way = namespaces.available()
     if way == "user":
         _become_root_of_a_user_namespace()
