@@ -117,6 +117,7 @@ cdef extern from *:
     #define ALLOWANCE_MOST_NS INT64_C(10000000)
     #define NAP_NS INT64_C(3000000)
     #define WINDOW_NS INT64_C(1000000)
+    #define WARM_NS INT64_C(400000)
     #define TELL_DELAY_NS INT64_C(50000000)
     #define REPAY_NS INT64_C(500000)
     #define REST_LEAST_NS INT64_C(1000000000)
@@ -127,6 +128,7 @@ cdef extern from *:
     const int64_t LEAD_MOST_NS
     const int64_t ALLOWANCE_MOST_NS
     const int64_t WINDOW_NS
+    const int64_t WARM_NS
     const int64_t NAP_NS  # between two looks at the ring while it is flooded
     # Demotions are told so long after the first of a flock: where hundreds demote each other, as when one cable goes,
     # only what comes of it is news.
@@ -903,6 +905,9 @@ cdef void _wait(runtime_t *runtime, pollfd *fds) noexcept nogil:
         return
     _refresh_allowance(runtime, now)
     lead = runtime.lead if runtime.lead < runtime.allowance else runtime.allowance
+    # A processor that has just woken is slow for a while. Where there is plenty to spend, it gets time to become warm.
+    if runtime.allowance > ALLOWANCE_MOST_NS // 2:
+        lead += WARM_NS
     if left <= lead:
         while monotonic() < due:
             pass
