@@ -143,6 +143,7 @@ cdef enum:
     FRAMES_A_LOOK = 32  # frames judged between two looks at the clock
     FLOOD = 4  # so many frames in a ms make it a flood: each alone would cost a wake-up
     SPIN_SHARE = 100  # at most one part in so many of a CPU is spent on waiting awake
+    FEW = 8  # virtual hosts for whom there is time to spare before a deadline
     PRIORITY = 2  # SCHED_FIFO's, above the writer's
 
 cdef tuple _STATES = (State.INIT, State.BACKUP, State.MASTER)
@@ -905,8 +906,8 @@ cdef void _wait(runtime_t *runtime, pollfd *fds) noexcept nogil:
         return
     _refresh_allowance(runtime, now)
     lead = runtime.lead if runtime.lead < runtime.allowance else runtime.allowance
-    # A processor that has just woken is slow for a while. Where there is plenty to spend, it gets time to become warm.
-    if runtime.allowance > ALLOWANCE_MOST_NS // 2:
+    # A processor that has just woken is slow for a while: it gets time to become warm. Many virtual hosts keep it so.
+    if runtime.heap_count <= FEW and runtime.allowance > ALLOWANCE_MOST_NS // 2:
         lead += WARM_NS
     if left <= lead:
         while monotonic() < due:
