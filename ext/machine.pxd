@@ -26,6 +26,10 @@ cdef enum:
     REASON_BETTER
     REASON_TIE
     REASON_FORCED
+    REASON_STALLED
+    REASON_WATCHDOG
+    REASON_SIBLING
+    REASON_HANDED_OVER
 
 cdef enum:
     ACTION_SEND_ADVERT
@@ -35,6 +39,15 @@ cdef enum:
     ACTION_TRANSITION
     ACTION_SUPPRESS
     ACTION_FAMILY_SILENT
+    ACTION_SIBLING_FOUND
+
+# In the order of protocol.STANDINGS.
+cdef enum:
+    STANDING_YIELD
+    STANDING_PREFER
+    STANDING_STALEMATE
+    STANDING_SEVERAL
+    STANDING_WARN
 
 cdef enum:
     # The most that one step can ask for is five: stop, of a MASTER in every kind of trouble.
@@ -58,12 +71,13 @@ cdef struct peer_t:
 
 cdef struct action_t:
     int64_t at  # of a transition
-    peer_t peer  # of a transition
+    peer_t peer  # of a transition, or of the sibling
     uint8_t kind
     uint8_t advbase, advskew  # of an advert to send
     uint8_t before, after, reason  # of a transition
     uint8_t family  # that is silent
     int8_t by  # of a suppression
+    uint8_t vhid, standing  # of a sibling
 
 
 cdef struct actions_t:
@@ -141,6 +155,14 @@ cdef int machine_force(machine_t *machine, uint8_t state, int64_t now, actions_t
 cdef int machine_reconfigure(
     machine_t *machine, const machine_config_t *config, int64_t now, actions_t *actions
 ) noexcept nogil
+cdef int machine_retire(
+    machine_t *machine, uint8_t reason, bint bowout, int64_t now, actions_t *actions
+) noexcept nogil
+
+# Before machine_timeout, where frames may have been lost: whether it would take over because nobody was heard, and the
+# word that this has to wait for one more interval.
+cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil
+cdef void machine_hold(machine_t *machine, int64_t now) noexcept nogil
 
 
 cdef class Machine:

@@ -15,6 +15,8 @@ from ..protocol import (
     FamilySilent,
     Reason,
     SendAdvert,
+    SiblingFound,
+    STANDINGS,
     State,
     Suppress,
     Take,
@@ -152,6 +154,20 @@ cdef int64_t _draw(machine_t *machine, int64_t most) noexcept nogil:
     return <int64_t> (z % <uint64_t> (most + 1))
 
 
+cdef bint _silent(const machine_t *machine, int64_t now) noexcept nogil:
+    """No timer of a master's runs any longer than now."""
+    cdef bint any_due = False
+    cdef int family
+    if machine.down_due != MACHINE_NEVER:
+        return machine.down_due <= now
+    for family in range(2):
+        if machine.family_due[family] != MACHINE_NEVER:
+            any_due = True
+            if machine.family_due[family] > now:
+                return False
+    return any_due
+
+
 cdef void _clear_timers(machine_t *machine) noexcept nogil:
     cdef int family
     machine.advert_due = MACHINE_NEVER
@@ -263,6 +279,19 @@ cdef void _become_backup(
     _clear_timers(machine)
     _await_recovery(machine, now)
     _add(actions, ACTION_DROP)
+    _add_transition(actions, STATE_MASTER, STATE_BACKUP, reason, peer, now)
+
+
+cdef void _retire(
+    machine_t *machine, uint8_t reason, const peer_t *peer, bint bowout, int64_t now, actions_t *actions
+) noexcept nogil:
+    machine.state = STATE_BACKUP
+    _clear_timers(machine)
+    _await_recovery(machine, now)
+    machine.down_due = now + machine_master_down(machine)
+    _add(actions, ACTION_DROP)
+    if bowout:
+        _add_advert(actions, BOWOUT, BOWOUT)
     _add_transition(actions, STATE_MASTER, STATE_BACKUP, reason, peer, now)
 
 
@@ -514,6 +543,31 @@ cdef int machine_reconfigure(
     return 0
 
 
+cdef int machine_retire(
+    machine_t *machine, uint8_t reason, bint bowout, int64_t now, actions_t *actions
+) noexcept nogil:
+    actions.count = 0
+    if machine.state == STATE_MASTER:
+        _retire(machine, reason, NULL, bowout, now, actions)
+    return 0
+
+
+cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil:
+    return machine.state == STATE_BACKUP and machine.takeover_due > now and _silent(machine, now)
+
+
+cdef void machine_hold(machine_t *machine, int64_t now) noexcept nogil:
+    cdef int64_t later = now + machine_interval(machine)
+    cdef int family
+    if not machine_overdue(machine, now):
+        return
+    if machine.down_due != MACHINE_NEVER:
+        machine.down_due = later
+    for family in range(2):
+        if machine.family_due[family] != MACHINE_NEVER:
+            machine.family_due[family] = later
+
+
 # The border
 
 cdef int64_t _moment(object now) except -1:
@@ -557,6 +611,10 @@ cdef object _action(const action_t *action, object source):
         return Suppress(action.by)
     if action.kind == ACTION_FAMILY_SILENT:
         return FamilySilent(action.family)
+    if action.kind == ACTION_SIBLING_FOUND:
+        return SiblingFound(
+            action.vhid, STANDINGS[action.standing], None if action.peer.family == PEER_NOBODY else source
+        )
     return Transition(
         _STATES[action.before], _STATES[action.after], _REASONS[action.reason],
         None if action.peer.family == PEER_NOBODY else source, action.at,
@@ -715,3 +773,21 @@ cdef class Machine:
         done = self._carry(machine_reconfigure(&self.machine, &read, moment, &actions), &actions, None)
         self._config = config
         return done
+
+    def retire(self, reason: Reason, bowout: bool, now: int) -> list[Action]:
+        """A MASTER lets go and stands by, with a bow-out or without one; whoever is none has nothing to let go of.
+
+        Who must not come back at once is demoted by the caller.
+        """
+        cdef actions_t actions
+        cdef int64_t moment = _moment(now)
+        cdef uint8_t number = _REASONS.index(Reason(reason))
+        return self._carry(machine_retire(&self.machine, number, bool(bowout), moment, &actions), &actions, None)
+
+    def overdue(self, now: int) -> bool:
+        """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""
+        return bool(machine_overdue(&self.machine, _moment(now)))
+
+    def hold(self, now: int) -> None:
+        """Frames were lost here, so silence proves nothing: what is overdue waits for one more interval."""
+        machine_hold(&self.machine, _moment(now))

@@ -16,7 +16,7 @@ from typing import Any
 
 from pycarp import VirtualHost
 from pycarp._impl import Implementation
-from pycarp.protocol import Advert, Announce, SendAdvert, State, Transition
+from pycarp.protocol import Advert, Announce, Reason, SendAdvert, State, Transition
 
 from . import wire
 from .wire import Frame
@@ -70,9 +70,9 @@ class Side:
 
     def call(self, name: str, *arguments: Any) -> None:
         """One call into the machine, and what follows from its actions."""
-        actions = getattr(self.machine, name)(*arguments)
-        self.said.append(actions)
-        for action in actions:
+        outcome = getattr(self.machine, name)(*arguments)
+        self.said.append(outcome)
+        for action in outcome if isinstance(outcome, list) else ():
             if isinstance(action, SendAdvert):
                 self.send(action)
             elif isinstance(action, Announce):
@@ -121,7 +121,7 @@ class Side:
         machine = self.machine
         return (
             machine.state, machine.deadline, machine.demotion, machine.advskew, machine.interval, machine.master_down,
-            self.asked, self.authenticator.dialects, self.said,
+            machine.overdue(min(machine.deadline or 0, (1 << 62) - 1)), self.asked, self.authenticator.dialects, self.said,
         )  # fmt: skip
 
     def counters(self) -> tuple[Any, ...]:
@@ -225,8 +225,12 @@ class Pair:
             frame = bytearray(crafted(config, a, b, c & 128, d))
             frame[c % len(frame)] = d
             return "hear", (bytes(frame[: None if b & 1 else b]), self.now)
-        if op < 175:
+        if op < 170:
             return "timeout", (self.now,)
+        if op < 173:
+            return "retire", (tuple(Reason)[a % len(Reason)], bool(b & 1), self.now)
+        if op < 175:
+            return "hold", (self.now,)
         if op < 190:
             return "sent", (a < 100, self.now)
         if op < 205:

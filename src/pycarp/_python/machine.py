@@ -270,6 +270,31 @@ class Machine:
             self._config = former
             raise
 
+    def retire(self, reason: Reason, bowout: bool, now: int) -> list[Action]:
+        """A MASTER lets go and stands by, with a bow-out or without one; whoever is none has nothing to let go of.
+
+        Who must not come back at once is demoted by the caller.
+        """
+        _check_moment(now)
+        reason = Reason(reason)
+        return self._retire(reason, None, now, bowout=bowout) if self._state is State.MASTER else []
+
+    def overdue(self, now: int) -> bool:
+        """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""
+        _check_moment(now)
+        if self._state is not State.BACKUP or (self._takeover_due is not None and self._takeover_due <= now):
+            return False
+        return self._silent(now)
+
+    def hold(self, now: int) -> None:
+        """Frames were lost here, so silence proves nothing: what is overdue waits for one more interval."""
+        if not self.overdue(now):
+            return
+        later = now + self.interval
+        if self._down_due is not None:
+            self._down_due = later
+        self._family_due = dict.fromkeys(self._family_due, later)
+
     # Adverts heard
 
     def _receive_as_master(self, advert: Advert, source: str | None, now: int) -> list[Action]:
@@ -374,7 +399,17 @@ class Machine:
         self._await_recovery(now)
         return [Drop(), Transition(State.MASTER, State.BACKUP, reason, peer, now)]
 
+    def _retire(self, reason: Reason, peer: str | None, now: int, *, bowout: bool) -> list[Action]:
+        drop, transition = self._become_backup(reason, peer, now)
+        self._down_due = now + self.master_down
+        return [drop, SendAdvert(BOWOUT, BOWOUT), transition] if bowout else [drop, transition]
+
     # Timers
+
+    def _silent(self, now: int) -> bool:
+        """No timer of a master's runs any longer than now."""
+        due = [*self._family_due.values()] if self._down_due is None else [self._down_due]
+        return bool(due) and max(due) <= now
 
     def _clear_timers(self) -> None:
         self._advert_due = None
