@@ -54,6 +54,9 @@ cdef enum:
     MACHINE_ACTIONS = 8
 
 cdef enum:
+    MACHINE_SIBLINGS = 2
+
+cdef enum:
     # Indexes of the families' timers.
     MACHINE_IPV4 = 0
     MACHINE_IPV6 = 1
@@ -88,12 +91,25 @@ cdef struct actions_t:
 cdef struct machine_config_t:
     uint8_t advbase
     uint8_t advskew
+    uint8_t vhid
     bint preempt
+    bint arbitrate  # with siblings
     bint runnable  # administratively up, and there are addresses
 
 
 # A whole number of 0 to bound - 1, or -1 for a failure.
 ctypedef int64_t (*machine_draw_t)(void *context, int64_t bound) noexcept nogil
+
+
+# Another vhid with our addresses, as it was last heard.
+cdef struct sibling_t:
+    uint8_t vhid
+    bint stubborn
+    int answers  # how often it was told to let go
+    int64_t interval
+    int64_t due  # not heard until then, it is gone
+    int64_t since  # when it was first told
+    int64_t answer_due  # until then what is heard are copies of the advert that was answered
 
 
 cdef struct machine_t:
@@ -109,8 +125,11 @@ cdef struct machine_t:
     int64_t down_due
     int64_t takeover_due
     int64_t recovery_due
+    int64_t withheld_due
     int64_t family_due[2]
     bint overdue[2]
+    sibling_t siblings[MACHINE_SIBLINGS]  # those whose `due` lies ahead
+    uint8_t standings[256]  # what was told of each vhid, counted from 1
     int64_t lag  # the random part of master-down, kept after a tie for as long as nobody but equals is heard
     int64_t since  # it became MASTER
     int64_t hold  # until then equal adverts are copies of those of the rivals in a tie
@@ -140,12 +159,17 @@ cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil
 cdef uint8_t machine_advskew(const machine_t *machine) noexcept nogil
 cdef int64_t machine_interval(const machine_t *machine) noexcept nogil
 cdef int64_t machine_master_down(const machine_t *machine) noexcept nogil
+cdef bint machine_withheld(const machine_t *machine) noexcept nogil
 
 cdef int machine_start(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_stop(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_link(machine_t *machine, bint up, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_receive(
     machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,
+    actions_t *actions,
+) noexcept nogil
+cdef int machine_sibling(
+    machine_t *machine, uint8_t vhid, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,
     actions_t *actions,
 ) noexcept nogil
 cdef int machine_timeout(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
