@@ -517,7 +517,7 @@ cdef void _receive(
     cdef peer_t peer
     cdef uint8_t was
     cdef int counter
-    judge_frame(&segment.judge, frame, length, &verdict)
+    judge_frame(&segment.judge, frame, length, now, &verdict)
     if not verdict.has_advert:
         return
     host = segment.hosts[verdict.advert.vhid]

@@ -25,12 +25,15 @@ Random = Callable[[int], int]
 class Verdict(NamedTuple):
     """`counter` is "" for a valid advert, "ignored", "allow", or the name of the counter of the check that failed.
 
-    `advert` is there when the frame was long enough to hold one, `dialect` ("bsd", "netbsd") when it was valid.
+    "sibling" is an advert of a vhid that nobody here has, signed with the secret and over the addresses of a host that
+    is here: `sibling_of` is that host's vhid. `advert` is there when the frame was long enough to hold one, `dialect`
+    ("bsd", "netbsd") when it was valid, or a sibling's.
     """
 
     counter: str
     advert: Advert | None = None
     dialect: str | None = None
+    sibling_of: int | None = None
 
 
 class Datagram(NamedTuple):
@@ -62,6 +65,7 @@ class Authenticator(Protocol):
     def verify(self, counter: bytes | int, digest: bytes) -> str | None: ...
     def counter(self, advbase: int, advskew: int, nonce: int, dialect: str | None = None) -> bytes: ...
     def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str) -> str: ...
+    def sibling(self, vhid: int) -> Authenticator: ...
 
 
 class Machine(Protocol):
@@ -105,12 +109,19 @@ class Judge(Protocol):
     allow: bool
 
     def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None: ...
-    def set_host(self, vhid: int, authenticator: Authenticator, mac: bytes, addresses: Iterable[bytes]) -> None: ...
+    def set_host(
+        self,
+        vhid: int,
+        authenticator: Authenticator,
+        mac: bytes,
+        addresses: Iterable[bytes],
+        siblings: bool = True,
+    ) -> None: ...
     def set_state(self, vhid: int, state: State) -> None: ...
     def remove_host(self, vhid: int) -> None: ...
     def stats(self, vhid: int | None = None) -> Stats: ...
     def count_sent(self, vhid: int, family: int) -> None: ...
-    def judge(self, frame: bytes) -> Verdict: ...
+    def judge(self, frame: bytes, now: int = 0) -> Verdict: ...
 
 
 class AdvertTemplate(Protocol):
