@@ -89,7 +89,7 @@ def test_programs_go_everywhere(impl: Implementation) -> None:
                     }
                 elif hasattr(said, "counter"):
                     verdicts.add(said.counter)
-    assert verdicts >= {"", "ignored", "badif", "badttl", "badlen", "badsum", "badvhid", "badver", "badauth"}
+    assert verdicts >= {"", "ignored", "badif", "badttl", "badlen", "badsum", "badvhid", "badver", "badauth", "sibling"}
     assert actions == {"SendAdvert", "Announce", "Take", "Drop", "Transition", "Suppress", "FamilySilent"}
     assert transitions == TRANSITIONS
 

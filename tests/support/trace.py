@@ -96,7 +96,7 @@ class Side:
             self.said.append(build(self.mac, address.ip))
 
     def hear(self, frame: bytes, now: int) -> None:
-        verdict = self.judge.judge(frame)
+        verdict = self.judge.judge(frame, now)
         self.said.append(verdict)
         if verdict.counter == "" and verdict.advert is not None:
             self.call("receive", verdict.advert, verdict.advert.source, now)
