@@ -291,8 +291,8 @@ cdef class Judge:
     ) -> None:
         """Seat a virtual host, or change what is known of it; `addresses` are packed. Its counters and state stay.
 
-        The digest is verified in C if `authenticator` is this package's own, through its `verify` otherwise. Only with
-        this package's own, and with `siblings`, adverts of vhids that nobody here has are tried, too.
+        The digest is verified in C if `authenticator` is this package's own, through its `verify` otherwise. With
+        `siblings`, and with this package's own, adverts of vhids that nobody here has are tried as well.
         """
         cdef uint8_t place[MAC_LENGTH]
         cdef bint has_mac = _store_mac(place, mac)

@@ -129,7 +129,6 @@ cdef struct machine_t:
     int64_t family_due[2]
     bint overdue[2]
     sibling_t siblings[MACHINE_SIBLINGS]  # those whose `due` lies ahead
-    uint8_t standings[256]  # what was told of each vhid, counted from 1
     int64_t lag  # the random part of master-down, kept after a tie for as long as nobody but equals is heard
     int64_t since  # it became MASTER
     int64_t hold  # until then equal adverts are copies of those of the rivals in a tie
@@ -140,6 +139,7 @@ cdef struct machine_t:
     bint started
     bint link
     bint link_suppressed
+    uint8_t standings[256]  # what was told of each vhid, counted from 1
 
 
 cdef extern from *:

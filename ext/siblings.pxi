@@ -95,6 +95,7 @@ cdef sibling_t *_tried(judge_t *judge, verdict_t *verdict, uint8_t vhid, int64_t
         auth_derive(judge.seats[host].auth, vhid, &trial.auth)
         verdict.dialect = auth_verify(&trial.auth, verdict.advert.counter, verdict.advert.digest)
         if verdict.dialect != AUTH_NONE:
+            search.again[vhid] = 0  # it has proved what it is
             trial.host, trial.vhid, trial.serial = <uint8_t> host, vhid, judge.seats[host].auth.serial
             return _keep(judge, trial)
         auth_clear(&trial.auth)

@@ -92,7 +92,7 @@ def test_programs_go_everywhere(impl: Implementation) -> None:
                     }
                 elif hasattr(said, "counter"):
                     verdicts.add(said.counter)
-    assert verdicts >= {"", "ignored", "badif", "badttl", "badlen", "badsum", "badvhid", "badver", "badauth"}
+    assert verdicts >= {"", "ignored", "badif", "badttl", "badlen", "badsum", "badvhid", "badver", "badauth", "sibling"}
     assert actions == {cls.__name__ for cls in get_args(Action)}
     assert standings == set(STANDINGS)
     assert transitions == TRANSITIONS

@@ -158,7 +158,7 @@ def test_netbsd_behaviour(impl: Implementation, row: dict[str, Any]) -> None:
     counters = [name for name in row["stats"] if name.startswith("bad")]
     if row["id"] in NOT_ALLOWED:
         assert verdict.counter == "allow"
-    elif row["id"] == "M13":  # under another vhid, but the same secret and addresses: counted as there, and more is known
+    elif row["id"] == "M13":  # counted as there; that it has our secret and our addresses is known as well
         assert (verdict.counter, verdict.sibling_of, counters) == ("sibling", 101, ["badvhid"])
     elif row["id"] == "M30":  # for everybody: heard by the carp interface, and by the carpdev, which is none
         assert verdict.counter == ""

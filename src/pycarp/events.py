@@ -24,13 +24,13 @@ _NOT_ONE_GROUP = (
     "use one vhid, and advskew 100 on the second"
 )
 SIBLINGS = {
-    "yield": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host stands by as long as it hears {{sibling}}",
-    "prefer": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host takes them as soon as {{sibling}} lets go",
-    "stalemate": f"{_NOT_ONE_GROUP}. It does not give way to a higher vhid: this host holds none of them while it "
-    "hears {sibling}",
+    "yield": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host stands by while it hears vhid {{sibling}}",
+    "prefer": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host holds them once vhid {{sibling}} lets go",
+    "stalemate": f"{_NOT_ONE_GROUP}. It gives way to no other vhid: this host holds none of them while it hears "
+    "vhid {sibling}",
     "warn": f"{_NOT_ONE_GROUP}. Nothing is done about it here: siblings is set to warn",
-    "several": "{peer} (claimed) is one of several that hold the same addresses under other vhids, {sibling} its: "
-    "if that is no ARP balancing, use one vhid; this host goes by its own vhid alone",
+    "several": "{peer} (claimed) holds the same addresses under vhid {sibling}, and others do under yet another vhid: "
+    "if this is no ARP balancing, use one vhid. Nothing is done about it here",
 }
 """What a `SiblingHeard` advises, by the standing of this host; see `sibling_advice`."""
 

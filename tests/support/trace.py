@@ -98,10 +98,12 @@ class Side:
             self.said.append(build(self.mac, address.ip))
 
     def hear(self, frame: bytes, now: int) -> None:
-        verdict = self.judge.judge(frame)
+        verdict = self.judge.judge(frame, now)
         self.said.append(verdict)
         if verdict.counter == "" and verdict.advert is not None:
             self.call("receive", verdict.advert, verdict.advert.source, now)
+        elif verdict.counter == "sibling" and verdict.advert is not None:
+            self.call("sibling", verdict.advert.vhid, verdict.advert, verdict.advert.source, now)
 
     def besiege(self, vhid: int, advert: Advert, source: str | None, now: int) -> None:
         """A sibling that goes on and on."""

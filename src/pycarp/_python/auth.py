@@ -152,9 +152,7 @@ class Authenticator:
     def _prepared(self) -> dict[str, list[hmac.HMAC]]:
         head = bytes((CARP_VERSION, CARP_TYPE_ADVERTISEMENT, self._vhid))
         # hmac keeps both pads pre-hashed; a copy costs no compression.
-        return {
-            name: [hmac.new(key, head + body, "sha1") for body in self._bodies] for name, key in self._keys.items()
-        }
+        return {name: [hmac.new(key, head + body, "sha1") for body in self._bodies] for name, key in self._keys.items()}
 
     def _tag(self, vouched: bytes, dialect: str) -> bytes:
         return hmac.digest(self._keys[dialect], b"pycarp\x01" + bytes((self._vhid,)) + vouched, "sha1")[:3]

@@ -75,7 +75,8 @@ class Judge:
     ) -> None:
         """Seat a virtual host, or change what is known of it; `addresses` are packed. Its counters and state stay.
 
-        With `siblings`, and with this package's own authenticator, adverts of vhids that nobody here has are tried, too.
+        With `siblings`, and with this package's own authenticator, adverts of vhids that nobody here has are tried as
+        well.
         """
         if vhid not in range(256):
             raise ValueError(f"vhid {vhid!r} is not a number of 0-255")

@@ -1,7 +1,7 @@
 """Hosts that have our secret and our addresses under another vhid: two groups, which would hold one address twice.
 
-Every carp(4) counts such an advert as badvhid and looks no further; so do we, but look whose it is before. A digest says
-so, and digests cost: what nobody has proved to be a sibling is tried seldom.
+Every carp(4) counts such an advert as badvhid and looks no further. So do we, but first look whose it is. Only a digest
+tells, and digests cost time: what has not proved to be a sibling yet is tried seldom.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ COST = 100_000_000
 SAVED = 20 * COST
 """No more trials than these are saved up."""
 REST = 10_000_000_000
-"""While fewer than half of them are left, a vhid has one turn in so many ns. Groups that are none of ours advertise each
-second and at the same moment of it: without turns, one of them could be the one that never finds a trial left."""
+"""While fewer than half of them are left, a vhid has one turn in so many nanoseconds.
+
+Other groups on the link advertise each second, and each at the same moment of it: without turns, it could always be the
+same ones that find no trial left.
+"""
 
 
 class Search:
@@ -76,6 +79,7 @@ class Search:
             derived = hosts[vhid].sibling(advert.vhid)
             dialect = derived.verify(advert.counter, advert.digest)
             if dialect is not None:
+                del self._again[advert.vhid]  # it has proved what it is
                 self._keep((vhid, advert.vhid), (hosts[vhid], derived))
                 return vhid, derived, dialect
         return None
