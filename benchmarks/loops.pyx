@@ -116,7 +116,7 @@ def judge(Judge judge, const uint8_t[::1] frames, size_t length, size_t turns):
     verdict.counter = -1
     with nogil:
         for turn in range(turns):
-            judge_frame(&judge.judge_, &frames[at * length], length, &verdict)
+            judge_frame(&judge.judge_, &frames[at * length], length, <int64_t> turn, &verdict)
             at += 1
             if at == count:
                 at = 0

@@ -2,7 +2,7 @@
 """Digests over adverts without Python objects: what does not change from one advert to the next is pre-hashed."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
 cdef enum:
@@ -43,6 +43,10 @@ cdef struct auth_t:
     bint guard
     uint8_t issued_count, issued_next
     uint8_t issued[AUTH_ISSUED][8]
+    # The addresses as each variant has them, for auth_derive. They belong to whoever set this up.
+    const uint8_t *addresses[AUTH_VARIANTS]
+    size_t lengths[AUTH_VARIANTS]
+    uint64_t serial  # tells one Authenticator from another that came to lie where it lay; 0: it is none's
 
 
 # What auth_check finds
@@ -57,6 +61,7 @@ cdef void auth_clear(auth_t *auth) noexcept nogil
 cdef void auth_prepare(auth_t *auth, uint8_t vhid) noexcept nogil
 cdef void auth_add_key(auth_t *auth, int dialect, const uint8_t *key) noexcept nogil
 cdef void auth_add_variant(auth_t *auth, const uint8_t *addresses, size_t length) noexcept nogil
+cdef void auth_derive(const auth_t *auth, uint8_t vhid, auth_t *out) noexcept nogil
 
 # Per advert. A dialect is AUTH_BSD or AUTH_NETBSD; AUTH_NONE asks for the one that auth_choose gives.
 cdef int auth_choose(const auth_t *auth) noexcept nogil
@@ -76,3 +81,4 @@ cdef bint auth_counter(
 
 cdef class Authenticator:
     cdef auth_t auth
+    cdef list _variants  # keeps alive what auth.addresses points to

@@ -33,6 +33,9 @@ from .packet cimport COUNTER_LENGTH, DIGEST_LENGTH, octets
 from ..errors import ConfigError, ImplementationError
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD
 
+cdef extern from "atomic.h" nogil:
+    uint64_t atomic_add64(uint64_t *place, uint64_t by)
+
 cdef extern from *:
     """
     /* Through a volatile pointer: the compiler may not leave out stores to memory that is not read again. */
@@ -52,6 +55,7 @@ AUTO_MINIMUM = 8
 """Below this many bytes a passphrase is read in one way only: the shortened key would be too easy to guess."""
 
 cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD)
+cdef uint64_t _serials = 0
 
 include "digest.pxi"
 
@@ -144,7 +148,31 @@ cdef void auth_add_key(auth_t *auth, int dialect, const uint8_t *key) noexcept n
 
 
 cdef void auth_add_variant(auth_t *auth, const uint8_t *addresses, size_t length) noexcept nogil:
-    """The addresses as the digest covers them. At most AUTH_VARIANTS times, after the last key."""
+    """The addresses as the digest covers them, which have to stay where they are as long as `auth` may be derived
+    from. At most AUTH_VARIANTS times, after the last key."""
+    auth.addresses[auth.variant_count] = addresses
+    auth.lengths[auth.variant_count] = length
+    _hash_variant(auth, addresses, length)
+
+
+cdef void auth_derive(const auth_t *auth, uint8_t vhid, auth_t *out) noexcept nogil:
+    """What the same passphrase and addresses make under another vhid; it has heard nobody and issued nothing.
+
+    It owes nothing to `auth` afterwards, and so cannot be derived from itself.
+    """
+    cdef int index
+    auth_prepare(out, vhid)
+    out.guard = auth.guard
+    out.key_count = auth.key_count
+    for index in range(auth.key_count):
+        memcpy(out.keys[index].inner, auth.keys[index].inner, sizeof(auth.keys[index].inner))
+        memcpy(out.keys[index].outer, auth.keys[index].outer, sizeof(auth.keys[index].outer))
+        out.keys[index].dialect = auth.keys[index].dialect
+    for index in range(auth.variant_count):
+        _hash_variant(out, auth.addresses[index], auth.lengths[index])
+
+
+cdef void _hash_variant(auth_t *auth, const uint8_t *addresses, size_t length) noexcept nogil:
     cdef mac_t *mac
     cdef uint8_t block[CARP_SHA1_BLOCK]
     cdef const uint8_t *rest
@@ -438,6 +466,7 @@ cdef class Authenticator:
     # In __cinit__, which runs once: no half-made object, and no second key in it.
     def __cinit__(self, passphrase, vhid, addresses, dialect="auto", replay="guard"):
         cdef bytes secret, variant
+        self._variants = []
         if isinstance(vhid, bool) or not isinstance(vhid, int) or not 1 <= vhid <= 255:
             raise ConfigError(f"vhid {vhid!r} is not a number of 1-255", "vhid")
         secret = _secret(passphrase)
@@ -446,8 +475,10 @@ cdef class Authenticator:
             raise ConfigError(f"replay {replay!r} is unknown: give guard or off", "replay")
         self.auth.guard = replay == "guard"
         _add_keys(&self.auth, secret, dialect)
-        for variant in _address_variants(addresses):
+        self._variants = _address_variants(addresses)
+        for variant in self._variants:
             auth_add_variant(&self.auth, _at(variant), PyBytes_GET_SIZE(variant))
+        self.auth.serial = atomic_add64(&_serials, 1) + 1
 
     def __dealloc__(self):
         auth_clear(&self.auth)
@@ -510,6 +541,19 @@ cdef class Authenticator:
         cdef bytes header = bytes((advbase, advskew))
         cdef int chosen = _chosen(&self.auth, dialect)
         return _CHECKS[auth_check(&self.auth, chosen, _at(octets8), _at(header)[0], _at(header)[1])]
+
+    def sibling(self, vhid: int) -> Authenticator:
+        """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet.
+
+        Raises `ConfigError`.
+        """
+        cdef Authenticator made = Authenticator(None, vhid, (), DIALECT_BSD)
+        cdef uint64_t serial = made.auth.serial
+        auth_derive(&self.auth, made.auth.vhid, &made.auth)
+        made.auth.addresses, made.auth.lengths = self.auth.addresses, self.auth.lengths
+        made.auth.serial = serial
+        made._variants = self._variants
+        return made
 
 
 def verify_many(adverts: Sequence[tuple[Authenticator, bytes, bytes]]) -> list[str | None]:

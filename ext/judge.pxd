@@ -2,7 +2,7 @@
 """The input path without Python objects: from the bytes of a frame to a verdict, counted on the way."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from .auth cimport auth_t
 from .packet cimport advert_t, datagram_t
@@ -34,7 +34,11 @@ cdef enum:
     VERDICT_IGNORED
     VERDICT_ALLOW
     VERDICT_UNVERIFIED  # all is well but for the digest, which the seat has no auth_t to look at
+    VERDICT_SIBLING  # of a vhid that nobody here has, but with the secret and the addresses of a host that is here
 
+
+cdef enum:
+    SIBLINGS = 8  # recognised for each carpdev
 
 cdef struct address_t:
     uint8_t length  # 4 or 16
@@ -53,7 +57,26 @@ cdef struct seat_t:
     uint8_t mac[6]
     bint has_mac
     uint8_t state
+    bint siblings  # whether adverts of other vhids are tried with `auth`
     uint64_t counters[COUNTERS]
+
+
+cdef struct sibling_t:
+    # Another vhid that has the secret and the addresses of a host.
+    auth_t auth
+    uint64_t serial  # of the host's own auth_t, from which `auth` was derived
+    uint64_t heard  # when last, by search_t.clock
+    uint8_t host, vhid
+
+
+cdef struct search_t:
+    # See `pycarp._python.siblings.Search`. All zeros is a good beginning.
+    sibling_t known[SIBLINGS + 1]  # the one after `count` is for trying
+    int count
+    uint64_t clock
+    int64_t spent, since
+    int64_t again[256]  # by the other vhid
+    uint8_t turn[256]
 
 
 cdef struct judge_t:
@@ -66,18 +89,24 @@ cdef struct judge_t:
     bint has_mac
     bint allow
     uint64_t unclaimed[COUNTERS]
+    search_t search
 
 
 cdef struct verdict_t:
     # The pointers in here are into the frame.
     int counter  # COUNT_..., or VERDICT_...
-    int dialect  # of a valid advert: AUTH_BSD or AUTH_NETBSD
+    int dialect  # of a valid advert, and of a sibling's: AUTH_BSD or AUTH_NETBSD
+    int sibling_of  # with VERDICT_SIBLING: the vhid of the host that has the same secret and addresses
     bint has_advert  # whether `datagram` and `advert` are filled in
     datagram_t datagram
     advert_t advert
 
 
-cdef void judge_frame(judge_t *judge, const uint8_t *frame, size_t length, verdict_t *verdict) noexcept nogil
+cdef void judge_frame(
+    judge_t *judge, const uint8_t *frame, size_t length, int64_t now, verdict_t *verdict
+) noexcept nogil
+cdef void judge_forget(judge_t *judge, uint8_t vhid) noexcept nogil
+cdef void judge_forget_all(judge_t *judge) noexcept nogil
 cdef void judge_sent(judge_t *judge, uint8_t vhid, uint8_t family) noexcept nogil
 
 

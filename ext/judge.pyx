@@ -10,7 +10,17 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
-from .auth cimport AUTH_BSD, AUTH_NONE, CHECK_ALTERED, CHECK_ECHO, Authenticator, auth_check, auth_verify
+from .auth cimport (
+    AUTH_BSD,
+    AUTH_NONE,
+    CHECK_ALTERED,
+    CHECK_ECHO,
+    Authenticator,
+    auth_check,
+    auth_clear,
+    auth_derive,
+    auth_verify,
+)
 from .machine cimport STATE_INIT, STATE_MASTER
 from .packet cimport (
     MAC_LENGTH,
@@ -33,7 +43,7 @@ cdef enum:
     VERSION = 2
     TTL = 255
 
-cdef tuple _VERDICTS = (*[field.name for field in fields(Stats)], "", IGNORED, "allow")
+cdef tuple _VERDICTS = (*[field.name for field in fields(Stats)], "", IGNORED, "allow", "", "sibling")
 
 
 # Which interface the kernel would hand a datagram to
@@ -105,10 +115,9 @@ cdef inline void _delivery(
 
 # The checks
 
-cdef inline int _check(judge_t *judge, seat_t *seat, verdict_t *verdict) noexcept nogil:
+cdef inline int _check(judge_t *judge, seat_t *seat, verdict_t *verdict, int64_t now) noexcept nogil:
     """What the carp interface makes of it."""
     cdef const datagram_t *datagram = &verdict.datagram
-    cdef int wrong
     if not judge.allow:
         return VERDICT_ALLOW
     if datagram.ttl != TTL:
@@ -119,7 +128,9 @@ cdef inline int _check(judge_t *judge, seat_t *seat, verdict_t *verdict) noexcep
         datagram.family, datagram.source, datagram.destination, datagram.payload, datagram.length
     ):
         return COUNT_BADSUM
-    if seat == NULL or seat.state == STATE_INIT:
+    if seat == NULL:
+        return _seek(judge, verdict, now)
+    if seat.state == STATE_INIT:
         return COUNT_BADVHID
     if verdict.advert.version != VERSION:
         return COUNT_BADVER
@@ -128,16 +139,26 @@ cdef inline int _check(judge_t *judge, seat_t *seat, verdict_t *verdict) noexcep
     verdict.dialect = auth_verify(seat.auth, verdict.advert.counter, verdict.advert.digest)
     if verdict.dialect == AUTH_NONE:
         return COUNT_BADAUTH
-    wrong = auth_check(
-        seat.auth, verdict.dialect, verdict.advert.counter, verdict.advert.advbase, verdict.advert.advskew
+    return _guard(seat.auth, verdict, VERDICT_VALID)
+
+
+cdef inline int _guard(const auth_t *auth, const verdict_t *verdict, int fine) noexcept nogil:
+    """What an advert whose digest is right is counted as; `fine`: nothing is wrong with it."""
+    cdef int wrong = auth_check(
+        auth, verdict.dialect, verdict.advert.counter, verdict.advert.advbase, verdict.advert.advskew
     )
     if wrong == CHECK_ECHO:
         return COUNT_ECHO
-    return COUNT_ALTERED if wrong == CHECK_ALTERED else VERDICT_VALID
+    return COUNT_ALTERED if wrong == CHECK_ALTERED else fine
 
 
-cdef void judge_frame(judge_t *judge, const uint8_t *frame, size_t length, verdict_t *verdict) noexcept nogil:
-    """Takes one Ethernet frame through all checks, counts it, and says what came of it."""
+include "siblings.pxi"
+
+
+cdef void judge_frame(
+    judge_t *judge, const uint8_t *frame, size_t length, int64_t now, verdict_t *verdict
+) noexcept nogil:
+    """Takes one Ethernet frame, which came at `now` (ns), through all checks, counts it, and says what came of it."""
     cdef bint for_carp, for_carpdev
     cdef seat_t *seat = NULL
     cdef uint64_t *counters = judge.unclaimed
@@ -165,7 +186,7 @@ cdef void judge_frame(judge_t *judge, const uint8_t *frame, size_t length, verdi
             counters[COUNT_BADIF] += 1
     if for_carp:
         counters[packets] += 1
-        verdict.counter = _check(judge, seat, verdict)
+        verdict.counter = _check(judge, seat, verdict, now)
         if verdict.counter < COUNTERS:
             counters[verdict.counter] += 1
 
@@ -230,6 +251,7 @@ cdef class Judge:
         cdef int index
         for index in range(self.judge_.seat_count):
             _free_seat(self.judge_.seats[self.judge_.seated[index]])
+        judge_forget_all(&self.judge_)
         free(self.judge_.addresses.items)
         free(self.judge_.broadcasts.items)
 
@@ -259,10 +281,18 @@ cdef class Judge:
         _store_addresses(&self.judge_.addresses, packed)
         _store_addresses(&self.judge_.broadcasts, broadcasts)
 
-    def set_host(self, vhid: int, authenticator: Authenticator, mac: bytes, addresses: Iterable[bytes]) -> None:
+    def set_host(
+        self,
+        vhid: int,
+        authenticator: Authenticator,
+        mac: bytes,
+        addresses: Iterable[bytes],
+        siblings: bool = True,
+    ) -> None:
         """Seat a virtual host, or change what is known of it; `addresses` are packed. Its counters and state stay.
 
-        The digest is verified in C if `authenticator` is this package's own, through its `verify` otherwise.
+        The digest is verified in C if `authenticator` is this package's own, through its `verify` otherwise. With
+        `siblings`, and with this package's own, adverts of vhids that nobody here has are tried as well.
         """
         cdef uint8_t place[MAC_LENGTH]
         cdef bint has_mac = _store_mac(place, mac)
@@ -290,6 +320,8 @@ cdef class Judge:
             _store_addresses(&seat.addresses, packed)
         # Not for subclasses: one may verify in its own way.
         seat.auth = &(<Authenticator> authenticator).auth if type(authenticator) is Authenticator else NULL
+        seat.siblings = siblings
+        judge_forget(&self.judge_, <uint8_t> number)
         self._authenticators[number] = authenticator
         seat.has_mac = has_mac
         if has_mac:
@@ -309,6 +341,7 @@ cdef class Judge:
             if self.judge_.seated[index] == number:
                 self.judge_.seated[index] = self.judge_.seated[self.judge_.seat_count]
         _free_seat(seat)
+        judge_forget(&self.judge_, <uint8_t> number)
         self._authenticators[number] = None
 
     def stats(self, vhid: int | None = None) -> Stats:
@@ -335,16 +368,16 @@ cdef class Judge:
         """One advert of a virtual host went out in a family (4 or 6)."""
         self._seat(vhid).counters[COUNT_OPACKETS if family == 4 else COUNT_OPACKETS6] += 1
 
-    def judge(self, frame: bytes) -> Verdict:
-        """Take one Ethernet frame through all checks, count it, and say what came of it.
+    def judge(self, frame: bytes, now: int = 0) -> Verdict:
+        """Take one Ethernet frame, which came at `now` (ns), through all checks, count it, and say what came of it.
 
         Never raises on hostile bytes.
         """
         cdef bytes whole = octets(frame)
         cdef verdict_t verdict
-        cdef object advert = None, dialect = None, wrong = ""
+        cdef object advert = None, dialect = None, wrong = "", sibling_of = None
         cdef uint8_t family
-        judge_frame(&self.judge_, <const uint8_t *> PyBytes_AS_STRING(whole), PyBytes_GET_SIZE(whole), &verdict)
+        judge_frame(&self.judge_, <const uint8_t *> PyBytes_AS_STRING(whole), PyBytes_GET_SIZE(whole), now, &verdict)
         if verdict.has_advert:
             family = verdict.datagram.family
             advert = advert_object(
@@ -354,15 +387,17 @@ cdef class Judge:
                 PyBytes_FromStringAndSize(<const char *> verdict.datagram.source_mac, MAC_LENGTH),
                 &verdict.advert,
             )
-        if verdict.counter == VERDICT_VALID:
+        if verdict.counter == VERDICT_VALID or verdict.counter == VERDICT_SIBLING:
             dialect = DIALECT_BSD if verdict.dialect == AUTH_BSD else DIALECT_NETBSD
+            if verdict.counter == VERDICT_SIBLING:
+                sibling_of = verdict.sibling_of
         elif verdict.counter == VERDICT_UNVERIFIED:
             dialect = self._authenticators[advert.vhid].verify(advert.counter, advert.digest)
             if dialect is not None:
                 wrong = self._authenticators[advert.vhid].check(advert.counter, advert.advbase, advert.advskew, dialect)
             self._count_unverified(&verdict, dialect, wrong)
             dialect = None if wrong else dialect
-        return Verdict(_VERDICTS[verdict.counter], advert, dialect)
+        return Verdict(_VERDICTS[verdict.counter], advert, dialect, sibling_of)
 
     cdef void _count_unverified(self, verdict_t *verdict, object dialect, object wrong):
         """Completes a verdict with what an authenticator in Python said."""

@@ -26,6 +26,10 @@ cdef enum:
     REASON_BETTER
     REASON_TIE
     REASON_FORCED
+    REASON_STALLED
+    REASON_WATCHDOG
+    REASON_SIBLING
+    REASON_HANDED_OVER
 
 cdef enum:
     ACTION_SEND_ADVERT
@@ -35,10 +39,22 @@ cdef enum:
     ACTION_TRANSITION
     ACTION_SUPPRESS
     ACTION_FAMILY_SILENT
+    ACTION_SIBLING_FOUND
+
+# In the order of protocol.STANDINGS.
+cdef enum:
+    STANDING_YIELD
+    STANDING_PREFER
+    STANDING_STALEMATE
+    STANDING_SEVERAL
+    STANDING_WARN
 
 cdef enum:
     # The most that one step can ask for is five: stop, of a MASTER in every kind of trouble.
     MACHINE_ACTIONS = 8
+
+cdef enum:
+    MACHINE_SIBLINGS = 2
 
 cdef enum:
     # Indexes of the families' timers.
@@ -58,12 +74,13 @@ cdef struct peer_t:
 
 cdef struct action_t:
     int64_t at  # of a transition
-    peer_t peer  # of a transition
+    peer_t peer  # of a transition, or of the sibling
     uint8_t kind
     uint8_t advbase, advskew  # of an advert to send
     uint8_t before, after, reason  # of a transition
     uint8_t family  # that is silent
     int8_t by  # of a suppression
+    uint8_t vhid, standing  # of a sibling
 
 
 cdef struct actions_t:
@@ -74,12 +91,25 @@ cdef struct actions_t:
 cdef struct machine_config_t:
     uint8_t advbase
     uint8_t advskew
+    uint8_t vhid
     bint preempt
+    bint arbitrate  # with siblings
     bint runnable  # administratively up, and there are addresses
 
 
 # A whole number of 0 to bound - 1, or -1 for a failure.
 ctypedef int64_t (*machine_draw_t)(void *context, int64_t bound) noexcept nogil
+
+
+# Another vhid with our addresses, as it was last heard.
+cdef struct sibling_t:
+    uint8_t vhid
+    bint stubborn
+    int answers  # how often it was told to let go
+    int64_t interval
+    int64_t due  # not heard until then, it is gone
+    int64_t since  # when it was first told
+    int64_t answer_due  # until then what is heard are copies of the advert that was answered
 
 
 cdef struct machine_t:
@@ -95,8 +125,10 @@ cdef struct machine_t:
     int64_t down_due
     int64_t takeover_due
     int64_t recovery_due
+    int64_t withheld_due
     int64_t family_due[2]
     bint overdue[2]
+    sibling_t siblings[MACHINE_SIBLINGS]  # those whose `due` lies ahead
     int64_t lag  # the random part of master-down, kept after a tie for as long as nobody but equals is heard
     int64_t since  # it became MASTER
     int64_t hold  # until then equal adverts are copies of those of the rivals in a tie
@@ -107,6 +139,7 @@ cdef struct machine_t:
     bint started
     bint link
     bint link_suppressed
+    uint8_t standings[256]  # what was told of each vhid, counted from 1
 
 
 cdef extern from *:
@@ -126,12 +159,17 @@ cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil
 cdef uint8_t machine_advskew(const machine_t *machine) noexcept nogil
 cdef int64_t machine_interval(const machine_t *machine) noexcept nogil
 cdef int64_t machine_master_down(const machine_t *machine) noexcept nogil
+cdef bint machine_withheld(const machine_t *machine) noexcept nogil
 
 cdef int machine_start(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_stop(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_link(machine_t *machine, bint up, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_receive(
     machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,
+    actions_t *actions,
+) noexcept nogil
+cdef int machine_sibling(
+    machine_t *machine, uint8_t vhid, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,
     actions_t *actions,
 ) noexcept nogil
 cdef int machine_timeout(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
@@ -141,6 +179,14 @@ cdef int machine_force(machine_t *machine, uint8_t state, int64_t now, actions_t
 cdef int machine_reconfigure(
     machine_t *machine, const machine_config_t *config, int64_t now, actions_t *actions
 ) noexcept nogil
+cdef int machine_retire(
+    machine_t *machine, uint8_t reason, bint bowout, int64_t now, actions_t *actions
+) noexcept nogil
+
+# Before machine_timeout, where frames may have been lost: whether it would take over because nobody was heard, and the
+# word that this has to wait for one more interval.
+cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil
+cdef void machine_hold(machine_t *machine, int64_t now) noexcept nogil
 
 
 cdef class Machine:

@@ -15,6 +15,8 @@ from ..protocol import (
     FamilySilent,
     Reason,
     SendAdvert,
+    SiblingFound,
+    STANDINGS,
     State,
     Suppress,
     Take,
@@ -39,6 +41,7 @@ cdef enum:
     TAKEOVER_STEP_NS = 20000
     TAKEOVER_JITTER_NS = 500000
     SEND_ERRORS_MOST = 3
+    SIBLING_ANSWERS_MOST = 3
 
 TIE_JITTER = TIE_JITTER_NS
 """Up to this many ns are added to master-down where two equal hosts could otherwise move in lockstep."""
@@ -51,6 +54,10 @@ TAKEOVER_JITTER = TAKEOVER_JITTER_NS
 """... and up to this many more, so that equals do not act together."""
 SEND_ERRORS = SEND_ERRORS_MOST
 """This many failures in a row demote, and this many successes in a row end it (NetBSD `CARP_SENDAD_MAX_ERRORS`)."""
+SIBLING_ANSWERS = SIBLING_ANSWERS_MOST
+"""A lower sibling that goes on after this many of our adverts, over three of its intervals, does not arbitrate."""
+SIBLINGS = MACHINE_SIBLINGS
+"""Two other vhids with our addresses are enough to know that nobody can arbitrate."""
 SEND_RECOVERY = SEND_RECOVERY_NS
 """A BACKUP sends nothing that could succeed: its demotion for send errors ends after this time."""
 
@@ -83,6 +90,11 @@ cdef int64_t machine_master_down(const machine_t *machine) noexcept nogil:
     return _master_down(machine.config.advbase, machine.config.advskew)
 
 
+cdef bint machine_withheld(const machine_t *machine) noexcept nogil:
+    """A MASTER that has not taken the addresses yet, since another vhid has to let go of them first."""
+    return machine.withheld_due != MACHINE_NEVER
+
+
 cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil:
     """When machine_timeout is to be called next, MACHINE_NEVER: not before something else happens."""
     cdef int64_t due = machine.advert_due
@@ -92,6 +104,8 @@ cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil:
         due = machine.takeover_due
     if machine.recovery_due < due:
         due = machine.recovery_due
+    if machine.withheld_due < due:
+        due = machine.withheld_due
     if machine.family_due[MACHINE_IPV4] < due:
         due = machine.family_due[MACHINE_IPV4]
     if machine.family_due[MACHINE_IPV6] < due:
@@ -135,6 +149,52 @@ cdef inline void _advert(const machine_t *machine, actions_t *actions) noexcept 
     _add_advert(actions, machine.config.advbase, machine_advskew(machine))
 
 
+# Siblings: other vhids with our addresses
+
+cdef const sibling_t *_rival(const machine_t *machine, int64_t now) noexcept nogil:
+    """Who the addresses are shared out with, or NULL. Of several nobody can know which of them the others hear."""
+    cdef const sibling_t *found = NULL
+    cdef int index
+    if not machine.config.arbitrate:
+        return NULL
+    for index in range(MACHINE_SIBLINGS):
+        if machine.siblings[index].due > now:
+            if found != NULL:
+                return NULL
+            found = &machine.siblings[index]
+    return found
+
+
+cdef int64_t _blocked(const machine_t *machine, int64_t now) noexcept nogil:
+    """Until when, at least, the addresses are a sibling's, whatever our own group says; 0: they are not."""
+    cdef const sibling_t *rival = _rival(machine, now)
+    if rival != NULL and (rival.vhid > machine.config.vhid or rival.stubborn):
+        return rival.due
+    return 0
+
+
+cdef void _found(
+    machine_t *machine, uint8_t vhid, uint8_t standing, const peer_t *peer, actions_t *actions
+) noexcept nogil:
+    cdef action_t *added
+    if machine.standings[vhid] == standing + 1:
+        return
+    machine.standings[vhid] = standing + 1
+    added = _add(actions, ACTION_SIBLING_FOUND)
+    added.vhid = vhid
+    added.standing = standing
+    if peer != NULL:
+        added.peer = peer[0]
+
+
+cdef void _release(machine_t *machine, actions_t *actions) noexcept nogil:
+    """What was withheld is taken."""
+    if machine.withheld_due != MACHINE_NEVER:
+        machine.withheld_due = MACHINE_NEVER
+        _add(actions, ACTION_ANNOUNCE)
+        _add(actions, ACTION_TAKE)
+
+
 # Timers
 
 @cython.cdivision(True)
@@ -152,6 +212,20 @@ cdef int64_t _draw(machine_t *machine, int64_t most) noexcept nogil:
     return <int64_t> (z % <uint64_t> (most + 1))
 
 
+cdef bint _silent(const machine_t *machine, int64_t now) noexcept nogil:
+    """No timer of a master's runs any longer than now."""
+    cdef bint any_due = False
+    cdef int family
+    if machine.down_due != MACHINE_NEVER:
+        return machine.down_due <= now
+    for family in range(2):
+        if machine.family_due[family] != MACHINE_NEVER:
+            any_due = True
+            if machine.family_due[family] > now:
+                return False
+    return any_due
+
+
 cdef void _clear_timers(machine_t *machine) noexcept nogil:
     cdef int family
     machine.advert_due = MACHINE_NEVER
@@ -161,10 +235,28 @@ cdef void _clear_timers(machine_t *machine) noexcept nogil:
     machine.takeover_due = MACHINE_NEVER
     machine.takeover_reason = REASON_BOWOUT
     machine.peer.family = PEER_NOBODY
+    machine.withheld_due = MACHINE_NEVER
     # A family's own master-down runs only once the master has been heard in it: not every BSD speaks both.
     for family in range(2):
         machine.family_due[family] = MACHINE_NEVER
         machine.overdue[family] = False
+
+
+cdef void _stand_by(machine_t *machine, int64_t now) noexcept nogil:
+    """As BACKUP with no known master: arm master-down, but not to end while a sibling has the addresses."""
+    cdef int64_t due = now + machine_master_down(machine), blocked = _blocked(machine, now)
+    machine.down_due = blocked if blocked > due else due
+
+
+cdef void _alone(machine_t *machine, int64_t until) noexcept nogil:
+    """Our own group has no master, and none of us becomes it before `until`, for a sibling has the addresses."""
+    cdef int family
+    machine.takeover_due = MACHINE_NEVER
+    for family in range(2):
+        machine.family_due[family] = MACHINE_NEVER
+        machine.overdue[family] = False
+    if machine.down_due == MACHINE_NEVER or machine.down_due < until:
+        machine.down_due = until
 
 
 cdef inline void _await_recovery(machine_t *machine, int64_t now) noexcept nogil:
@@ -226,6 +318,7 @@ cdef void _halt(machine_t *machine, uint8_t reason, int64_t now, bint bowout, ac
     cdef uint8_t before = machine.state
     machine.state = STATE_INIT
     _clear_timers(machine)
+    memset(&machine.siblings, 0, sizeof(machine.siblings))
     if before == STATE_INIT:
         return
     if before == STATE_MASTER:
@@ -240,6 +333,7 @@ cdef void _become_master(
 ) noexcept nogil:
     # The transition is written down last, but `peer` may be the machine's own, which goes with the timers.
     cdef peer_t cause
+    cdef sibling_t *rival = <sibling_t *> _rival(machine, now)
     cause.family = PEER_NOBODY
     if peer != NULL:
         cause = peer[0]
@@ -250,8 +344,14 @@ cdef void _become_master(
     machine.cause = reason
     machine.advert_due = now + machine_interval(machine)
     _advert(machine, actions)
-    _add(actions, ACTION_ANNOUNCE)
-    _add(actions, ACTION_TAKE)
+    if rival == NULL:
+        _add(actions, ACTION_ANNOUNCE)
+        _add(actions, ACTION_TAKE)
+    else:
+        machine.withheld_due = rival.due
+        rival.since = now
+        rival.answers = 1
+        rival.answer_due = now + (rival.interval >> 1)
     _add_transition(actions, STATE_BACKUP, STATE_MASTER, reason, &cause, now)
 
 
@@ -263,6 +363,19 @@ cdef void _become_backup(
     _clear_timers(machine)
     _await_recovery(machine, now)
     _add(actions, ACTION_DROP)
+    _add_transition(actions, STATE_MASTER, STATE_BACKUP, reason, peer, now)
+
+
+cdef void _retire(
+    machine_t *machine, uint8_t reason, const peer_t *peer, bint bowout, int64_t now, actions_t *actions
+) noexcept nogil:
+    machine.state = STATE_BACKUP
+    _clear_timers(machine)
+    _await_recovery(machine, now)
+    _stand_by(machine, now)
+    _add(actions, ACTION_DROP)
+    if bowout:
+        _add_advert(actions, BOWOUT, BOWOUT)
     _add_transition(actions, STATE_MASTER, STATE_BACKUP, reason, peer, now)
 
 
@@ -293,6 +406,7 @@ cdef int machine_start(machine_t *machine, int64_t now, actions_t *actions) noex
     else:
         _suppress_for_link(machine, actions)
     machine.started = True
+    memset(&machine.standings, 0, sizeof(machine.standings))
     return 0
 
 
@@ -390,14 +504,21 @@ cdef int machine_receive(
     cdef int64_t interval = advbase * NS_PER_SECOND + advskew * NS_PER_SKEW
     cdef bint bowout = advbase == BOWOUT and advskew == BOWOUT
     cdef int index = MACHINE_IPV4 if family == 4 else MACHINE_IPV6
+    cdef int64_t blocked
     actions.count = 0
     if machine.state == STATE_MASTER:
         return _receive_as_master(machine, index, interval, peer, now, actions)
     if machine.state != STATE_BACKUP:
         return 0
-    if machine.config.preempt and machine_interval(machine) < interval:
+    blocked = _blocked(machine, now)
+    if blocked:
+        # Whoever our own group has does not get the addresses either; but that it has a master is worth knowing.
+        if bowout:
+            _alone(machine, blocked)
+            return 0
+    elif machine.config.preempt and machine_interval(machine) < interval:
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_PREEMPT, peer, now)
-    if _master_down(machine.config.advbase, machine_advskew(machine)) < interval:
+    elif _master_down(machine.config.advbase, machine_advskew(machine)) < interval:
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_TOO_SLOW, peer, now)
     # An advert comes in several copies (families, keys), and more than two may be equal: what one of them made random,
     # the next must not make even again.
@@ -412,6 +533,7 @@ cdef int machine_receive(
 cdef void _backup_timeout(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil:
     cdef bint expired = False
     cdef int family
+    cdef int64_t blocked
     if machine.takeover_due <= now:
         _become_master(machine, machine.takeover_reason, &machine.peer, now, actions)
         return
@@ -425,7 +547,137 @@ cdef void _backup_timeout(machine_t *machine, int64_t now, actions_t *actions) n
         and machine.family_due[MACHINE_IPV4] == MACHINE_NEVER
         and machine.family_due[MACHINE_IPV6] == MACHINE_NEVER
     ):
-        _become_master(machine, REASON_MASTER_DOWN, NULL, now, actions)
+        blocked = _blocked(machine, now)
+        if blocked:
+            _alone(machine, blocked)
+        else:
+            _become_master(machine, REASON_MASTER_DOWN, NULL, now, actions)
+
+
+cdef sibling_t *_meet(
+    machine_t *machine, uint8_t vhid, uint8_t advbase, uint8_t advskew, int64_t now
+) noexcept nogil:
+    """Note down that it is there; NULL when there are too many already."""
+    cdef sibling_t *sibling = NULL
+    cdef int64_t patience = _master_down(advbase, advskew)
+    cdef int index
+    for index in range(MACHINE_SIBLINGS):
+        if machine.siblings[index].due > now and machine.siblings[index].vhid == vhid:
+            sibling = &machine.siblings[index]
+    if sibling == NULL:
+        for index in range(MACHINE_SIBLINGS):
+            if machine.siblings[index].due <= now:
+                sibling = &machine.siblings[index]
+        if sibling == NULL:
+            return NULL
+        # Who was gone is somebody new: what it did not let go of then is forgotten.
+        memset(sibling, 0, sizeof(sibling_t))
+        sibling.vhid = vhid
+    # 0/0 stands for a very short time, not for none.
+    sibling.interval = advbase * NS_PER_SECOND + advskew * NS_PER_SKEW
+    if sibling.interval < NS_PER_SKEW:
+        sibling.interval = NS_PER_SKEW
+    if patience < 3 * NS_PER_SKEW:
+        patience = 3 * NS_PER_SKEW
+    # It is waited for as for a master of ours; but who advertises seldom is not silent between two adverts.
+    if (vhid > machine.config.vhid or sibling.stubborn) and patience < machine_master_down(machine):
+        patience = machine_master_down(machine)
+    sibling.due = now + patience
+    return sibling
+
+
+cdef void _yield_to(
+    machine_t *machine, const sibling_t *sibling, const peer_t *peer, int64_t now, actions_t *actions
+) noexcept nogil:
+    """It has the addresses, or will have them as soon as we let go."""
+    _found(machine, sibling.vhid, STANDING_STALEMATE if sibling.stubborn else STANDING_YIELD, peer, actions)
+    if machine.state == STATE_MASTER:
+        _retire(machine, REASON_SIBLING, peer, True, now, actions)
+        return
+    if machine.takeover_due != MACHINE_NEVER and machine.takeover_reason == REASON_BOWOUT:
+        _alone(machine, sibling.due)
+    machine.takeover_due = MACHINE_NEVER
+    if machine.down_due != MACHINE_NEVER and machine.down_due < sibling.due:
+        machine.down_due = sibling.due
+
+
+cdef void _insist(
+    machine_t *machine, sibling_t *sibling, const peer_t *peer, int64_t now, actions_t *actions
+) noexcept nogil:
+    """As MASTER of the higher vhid: the lower one is told at once, and again, that it should let go."""
+    cdef int64_t due = now + machine_master_down(machine)
+    if sibling.answers == 0:
+        sibling.since = now
+    # A quarter off: what comes every interval comes a little early now and then.
+    elif sibling.answers >= SIBLING_ANSWERS_MOST and now - sibling.since >= 11 * sibling.interval >> 2:
+        sibling.stubborn = True
+        if sibling.due < due:
+            sibling.due = due
+        _yield_to(machine, sibling, peer, now, actions)
+        return
+    _found(machine, sibling.vhid, STANDING_PREFER, peer, actions)
+    if machine.withheld_due != MACHINE_NEVER:
+        machine.withheld_due = sibling.due
+    if now < sibling.answer_due:
+        return
+    sibling.answers += 1
+    sibling.answer_due = now + (sibling.interval >> 1)
+    machine.advert_due = now + machine_interval(machine)
+    _advert(machine, actions)
+
+
+cdef int _sibling_left(
+    machine_t *machine, uint8_t vhid, const peer_t *peer, int64_t now, actions_t *actions
+) noexcept nogil:
+    """It bowed out."""
+    cdef sibling_t *left = NULL
+    cdef bint others = False
+    cdef int index
+    for index in range(MACHINE_SIBLINGS):
+        if machine.siblings[index].due > now:
+            if machine.siblings[index].vhid == vhid:
+                left = &machine.siblings[index]
+            else:
+                others = True
+    if machine.state == STATE_BACKUP and machine.down_due != MACHINE_NEVER and not others:
+        if _plan_takeover(machine, REASON_BOWOUT, peer, now) < 0:
+            return -1
+    if left != NULL:
+        left.due = 0
+    if not others:
+        _release(machine, actions)
+    return 0
+
+
+cdef int machine_sibling(
+    machine_t *machine, uint8_t vhid, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,
+    actions_t *actions,
+) noexcept nogil:
+    """A valid advert of another vhid with our addresses was heard; `peer` may be NULL."""
+    cdef sibling_t *sibling
+    cdef int index
+    actions.count = 0
+    if machine.state == STATE_INIT:
+        return 0
+    if not machine.config.arbitrate:
+        _found(machine, vhid, STANDING_WARN, peer, actions)
+        return 0
+    if advbase == BOWOUT and advskew == BOWOUT:
+        return _sibling_left(machine, vhid, peer, now, actions)
+    sibling = _meet(machine, vhid, advbase, advskew, now)
+    if sibling == NULL or _rival(machine, now) != sibling:
+        for index in range(MACHINE_SIBLINGS):
+            machine.siblings[index].answers = 0
+            machine.siblings[index].stubborn = False
+        _found(machine, vhid, STANDING_SEVERAL, peer, actions)
+        _release(machine, actions)
+    elif vhid > machine.config.vhid or sibling.stubborn:
+        _yield_to(machine, sibling, peer, now, actions)
+    elif machine.state == STATE_MASTER:
+        _insist(machine, sibling, peer, now, actions)
+    else:
+        _found(machine, vhid, STANDING_PREFER, peer, actions)
+    return 0
 
 
 cdef int machine_timeout(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil:
@@ -440,6 +692,8 @@ cdef int machine_timeout(machine_t *machine, int64_t now, actions_t *actions) no
         machine.advert_due += interval
         if machine.advert_due <= now:
             machine.advert_due = now + interval
+    if machine.withheld_due <= now:
+        _release(machine, actions)
     if machine.state == STATE_BACKUP:
         _backup_timeout(machine, now, actions)
     return 0
@@ -486,7 +740,7 @@ cdef int machine_force(machine_t *machine, uint8_t state, int64_t now, actions_t
         _become_master(machine, REASON_FORCED, NULL, now, actions)
         return 0
     _become_backup(machine, REASON_FORCED, NULL, now, actions)
-    machine.down_due = now + machine_master_down(machine)
+    _stand_by(machine, now)
     return 0
 
 
@@ -503,15 +757,51 @@ cdef int machine_reconfigure(
     elif machine.state == STATE_MASTER:
         machine.advert_due = now + machine_interval(machine)
         _advert(machine, actions)
-        _add(actions, ACTION_ANNOUNCE)
-        _add(actions, ACTION_TAKE)
+        if machine.withheld_due == MACHINE_NEVER or _rival(machine, now) == NULL:
+            machine.withheld_due = MACHINE_NEVER
+            _add(actions, ACTION_ANNOUNCE)
+            _add(actions, ACTION_TAKE)
     elif machine.state == STATE_BACKUP:
         _clear_timers(machine)
-        machine.down_due = now + machine_master_down(machine)
+        _stand_by(machine, now)
     elif machine.link and _run(machine, REASON_STARTED, now, actions) < 0:
         machine.config = former
         return -1
     return 0
+
+
+cdef int machine_retire(
+    machine_t *machine, uint8_t reason, bint bowout, int64_t now, actions_t *actions
+) noexcept nogil:
+    actions.count = 0
+    if machine.state == STATE_MASTER:
+        _retire(machine, reason, NULL, bowout, now, actions)
+    return 0
+
+
+cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil:
+    if machine.withheld_due != MACHINE_NEVER:
+        return machine.withheld_due <= now
+    return (
+        machine.state == STATE_BACKUP
+        and machine.takeover_due > now
+        and _silent(machine, now)
+        and not _blocked(machine, now)
+    )
+
+
+cdef void machine_hold(machine_t *machine, int64_t now) noexcept nogil:
+    cdef int64_t later = now + machine_interval(machine)
+    cdef int family
+    if not machine_overdue(machine, now):
+        return
+    if machine.withheld_due != MACHINE_NEVER:
+        machine.withheld_due = later
+    if machine.down_due != MACHINE_NEVER:
+        machine.down_due = later
+    for family in range(2):
+        if machine.family_due[family] != MACHINE_NEVER:
+            machine.family_due[family] = later
 
 
 # The border
@@ -539,7 +829,9 @@ cdef int64_t _ask(void *context, int64_t bound) noexcept with gil:
 cdef int _read_config(object config, machine_config_t *read) except -1:
     read.advbase = config.advbase
     read.advskew = config.advskew
+    read.vhid = config.vhid
     read.preempt = config.preempt
+    read.arbitrate = config.siblings == "arbitrate"
     read.runnable = config.up and bool(config.addresses)
     return 0
 
@@ -557,6 +849,10 @@ cdef object _action(const action_t *action, object source):
         return Suppress(action.by)
     if action.kind == ACTION_FAMILY_SILENT:
         return FamilySilent(action.family)
+    if action.kind == ACTION_SIBLING_FOUND:
+        return SiblingFound(
+            action.vhid, STANDINGS[action.standing], None if action.peer.family == PEER_NOBODY else source
+        )
     return Transition(
         _STATES[action.before], _STATES[action.after], _REASONS[action.reason],
         None if action.peer.family == PEER_NOBODY else source, action.at,
@@ -631,6 +927,11 @@ cdef class Machine:
         """Nanoseconds of silence after which the master is gone: from one's own configured values (`carp_setrun`)."""
         return machine_master_down(&self.machine)
 
+    @property
+    def withheld(self) -> bool:
+        """A MASTER that has not taken the addresses yet, since another vhid has to let go of them first."""
+        return bool(machine_withheld(&self.machine))
+
     # What may happen to it
 
     def start(self, now: int) -> list[Action]:
@@ -663,6 +964,21 @@ cdef class Machine:
             raise ValueError(f"an advert's family is 4 or 6, not {family}")
         peer.family = PEER_NOBODY if source is None else PEER_OPAQUE
         outcome = machine_receive(&self.machine, family, advert.advbase, advert.advskew, &peer, moment, &actions)
+        if not planned:
+            self._peer = source
+        return self._carry(outcome, &actions, source)
+
+    def sibling(self, vhid: int, advert: Advert, source: str | None, now: int) -> list[Action]:
+        """A valid advert of another vhid with our addresses was heard."""
+        cdef actions_t actions
+        cdef peer_t peer
+        cdef int64_t moment = _moment(now)
+        cdef bint planned = self.machine.takeover_due != MACHINE_NEVER
+        cdef int outcome
+        if not 0 <= vhid <= 255 or vhid == self._config.vhid:
+            raise ValueError(f"vhid {vhid} is not another than {self._config.vhid}, or not 0-255")
+        peer.family = PEER_NOBODY if source is None else PEER_OPAQUE
+        outcome = machine_sibling(&self.machine, vhid, advert.advbase, advert.advskew, &peer, moment, &actions)
         if not planned:
             self._peer = source
         return self._carry(outcome, &actions, source)
@@ -715,3 +1031,21 @@ cdef class Machine:
         done = self._carry(machine_reconfigure(&self.machine, &read, moment, &actions), &actions, None)
         self._config = config
         return done
+
+    def retire(self, reason: Reason, bowout: bool, now: int) -> list[Action]:
+        """A MASTER lets go and stands by, with a bow-out or without one; whoever is none has nothing to let go of.
+
+        Who must not come back at once is demoted by the caller.
+        """
+        cdef actions_t actions
+        cdef int64_t moment = _moment(now)
+        cdef uint8_t number = _REASONS.index(Reason(reason))
+        return self._carry(machine_retire(&self.machine, number, bool(bowout), moment, &actions), &actions, None)
+
+    def overdue(self, now: int) -> bool:
+        """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""
+        return bool(machine_overdue(&self.machine, _moment(now)))
+
+    def hold(self, now: int) -> None:
+        """Frames were lost here, so silence proves nothing: what is overdue waits for one more interval."""
+        machine_hold(&self.machine, _moment(now))

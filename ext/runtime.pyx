@@ -517,7 +517,7 @@ cdef void _receive(
     cdef peer_t peer
     cdef uint8_t was
     cdef int counter
-    judge_frame(&segment.judge, frame, length, &verdict)
+    judge_frame(&segment.judge, frame, length, now, &verdict)
     if not verdict.has_advert:
         return
     host = segment.hosts[verdict.advert.vhid]
@@ -1039,7 +1039,9 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         place.auth = &(<Authenticator?> plan.authenticator).auth
         place.config.advbase = plan.host.advbase
         place.config.advskew = plan.host.advskew
+        place.config.vhid = plan.host.vhid
         place.config.preempt = plan.host.preempt
+        place.config.arbitrate = plan.host.siblings == "arbitrate"
         place.config.runnable = plan.host.up and bool(plan.host.addresses)
     except BaseException:
         _free_plan(place)

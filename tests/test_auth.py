@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import traceback
 from ipaddress import IPv4Address, IPv6Interface
@@ -380,3 +381,59 @@ def test_sign_and_verify_do_not_keep_what_they_were_given(impl: Implementation) 
         other.sign(number)
         one.verify(number, first)
     assert one.sign(COUNTER) == first
+
+
+# The same secret and addresses under another vhid
+
+
+@pytest.mark.parametrize("count", [0, 1, 11, 12, 15, 27, 28, 60])
+@pytest.mark.parametrize("passphrase", ["motdepassehalakon", "abc", "0x1122334455667788", None, LETTERS])
+def test_sibling(impl: Implementation, passphrase: str | None, count: int) -> None:
+    addresses = (*(f"10.13.37.{number}" for number in range(1, count + 1)), "fe80::42", "2001:db8::1")
+    origin = impl.auth.Authenticator(passphrase, 101, addresses)
+    for vhid in (1, 100, 101, 255):
+        made, plain = origin.sibling(vhid), impl.auth.Authenticator(passphrase, vhid, addresses)
+        assert repr(made) == repr(plain)
+        assert made.dialects == plain.dialects
+        for dialect in plain.dialects:
+            assert made.sign(COUNTER, dialect) == plain.sign(COUNTER, dialect)
+            assert made.counter(1, 2, 3, dialect) == plain.counter(1, 2, 3, dialect)
+            assert origin.sibling(vhid).verify(COUNTER, plain.sign(COUNTER, dialect)) == dialect
+        key = wire.key(passphrase or "")
+        for link_local in (True, False):
+            assert made.verify(COUNTER, wire.digest(key, vhid, addresses, COUNTER, link_local)) is not None
+
+
+@pytest.mark.parametrize("dialect", ["auto", "bsd", "netbsd"])
+@pytest.mark.parametrize("replay", ["guard", "off"])
+def test_sibling_keeps_dialect_and_guard(impl: Implementation, dialect: str, replay: str) -> None:
+    made = impl.auth.Authenticator("motdepassehalakon", 101, ADDRESSES, dialect, replay).sibling(100)
+    peer = impl.auth.Authenticator("motdepassehalakon", 100, ADDRESSES, dialect)
+    assert made.dialects == peer.dialects
+    counter = peer.counter(1, 100, 7)
+    under = made.verify(counter, peer.sign(counter))
+    assert under == ("bsd" if dialect == "auto" else dialect)
+    assert made.check(counter, 1, 100, under) == ""
+    assert made.check(counter, 1, 0, under) == ("altered" if replay == "guard" else "")
+
+
+def test_sibling_has_no_past_and_outlives_its_origin(impl: Implementation) -> None:
+    origin = impl.auth.Authenticator("motdepassehalakon", 101, MIXED)
+    expected = impl.auth.Authenticator("motdepassehalakon", 100, MIXED).sign(COUNTER, "netbsd")
+    issued = origin.counter(1, 0, 1)
+    assert origin.verify(COUNTER, origin.sign(COUNTER, "netbsd")) == "netbsd"
+    made = origin.sibling(101)
+    assert made.dialects == ("bsd", "netbsd")
+    assert made.check(issued, 1, 0, "bsd") == ""
+    del origin
+    again = made.sibling(3).sibling(100)
+    del made
+    gc.collect()
+    assert again.verify(COUNTER, expected) == "netbsd"
+
+
+@pytest.mark.parametrize("vhid", [0, 256, -1, True, "100", None, 1.0])
+def test_sibling_of_a_bad_vhid(impl: Implementation, vhid: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        impl.auth.Authenticator("motdepassehalakon", 101, ADDRESSES).sibling(vhid)
+    assert caught.value.field == "vhid"

@@ -550,6 +550,42 @@ EVENTS: list[tuple[ev.Event, str]] = [
         "carp0 refuses adverts of 10.0.0.9: badauth, compare the passphrases",
     ),
     (
+        ev.SiblingHeard(vhid=1, name="carp0", at=1, sibling=100, peer="10.0.0.9", standing="warn", advice="do better"),
+        "carp0 do better",
+    ),
+    (
+        ev.RivalHeard(vhid=1, name="carp0", at=1, peer="10.0.0.9", rule="worse"),
+        "carp0 another master is heard, 10.0.0.9: this host is the better one and stays",
+    ),
+    (
+        ev.RivalHeard(vhid=1, name="carp0", at=1, peer="10.0.0.9", rule="tie"),
+        "carp0 another master is heard, 10.0.0.9: it is as good, this host yields",
+    ),
+    (ev.Stalled(vhid=1, name="carp0", at=1, pause=2_450_000_001, released=False), "carp0 did not run for 2.5 s"),
+    (
+        ev.Stalled(vhid=1, name="carp0", at=1, pause=30 * 10**9, released=True),
+        "carp0 did not run for 30.0 s and gave up its addresses",
+    ),
+    (
+        ev.WatchdogExpired(vhid=0, name="", at=1, silence=5 * 10**9),
+        "the program gave no sign of life for 5.0 s: adverts count as advskew 240",
+    ),
+    (ev.WatchdogFed(vhid=0, name="", at=1), "the program gives signs of life again"),
+    (
+        ev.TakeoverHeld(vhid=1, name="carp0", at=1, losses=7),
+        "carp0 no master is heard, but frames were lost here (7): waits for one more interval",
+    ),
+    (ev.GuardianLost(vhid=0, name="", at=1, what="it was killed"), "the guardian is lost: it was killed"),
+    (ev.GuardianReplaced(vhid=0, name="", at=1), "there is a guardian again"),
+    (
+        ev.LeaseUnavailable(vhid=1, name="carp0", at=1, why="advbase is 0"),
+        "carp0 holds addresses without a time limit: advbase is 0",
+    ),
+    (
+        ev.StrangerAnswers(vhid=1, name="carp0", at=1, address="10.0.0.1", mac="02:00:00:00:00:09"),
+        "carp0 02:00:00:00:00:09 answers for 10.0.0.1, though no master is heard",
+    ),
+    (
         ev.FamilySilent(vhid=1, name="carp0", at=1, family=6),
         "carp0 the master is no longer heard in IPv6, though in the other family",
     ),

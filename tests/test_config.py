@@ -27,6 +27,7 @@ def test_defaults() -> None:
     assert (host.advbase, host.advskew, host.addresses, host.passphrase) == (1, 0, (), None)
     assert (host.name, host.carpdev, host.dialect, host.mac) == ("carp101", None, "auto", "virtual")
     assert (host.preempt, host.state, host.up, host.families) == (False, None, True, ())
+    assert (host.replay, host.siblings, host.announcements, host.strangers) == ("guard", "arbitrate", 3, "warn")
 
 
 def test_blog() -> None:
@@ -52,6 +53,8 @@ def test_keywords_only() -> None:
         ("name", ""), ("name", "."), ("name", "carp:0"), ("name", "x" * 16), ("name", 5),
         ("dialect", "freebsd"), ("dialect", ""), ("dialect", None),
         ("mac", "vmac"), ("mac", b"virtual"),
+        ("replay", "on"), ("siblings", "off"), ("siblings", None), ("strangers", "allow"), ("strangers", True),
+        ("announcements", 0), ("announcements", 11), ("announcements", "3"), ("announcements", True),
         ("state", 3), ("state", "MASTER"), ("state", -1),
         ("passphrase", "a\0b"), ("passphrase", b"a\0b"), ("passphrase", 5), ("passphrase", ["x"]),
         ("passphrase", "x\ud800"),
@@ -216,6 +219,20 @@ def test_events_as_plain_values() -> None:
     }  # fmt: skip
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.at = 6  # type: ignore[misc]
+
+
+def test_advice_about_a_sibling() -> None:
+    plainly = (
+        "10.13.37.2 (claimed) holds the same addresses under vhid 100: these hosts are not in one group; use one vhid, "
+        "and advskew 100 on the second. "
+    )
+    for standing in ("yield", "prefer", "stalemate", "warn"):
+        assert events.sibling_advice(standing, 100, "10.13.37.2").startswith(plainly)
+    assert set(events.SIBLINGS) == {"yield", "prefer", "stalemate", "warn", "several"}
+    for standing in events.SIBLINGS:
+        advice = events.sibling_advice(standing, 100, "10.13.37.2")
+        assert "10.13.37.2 (claimed)" in advice and "vhid 100" in advice
+        assert "{" not in advice and "\n" not in advice and not advice.endswith(".")
 
 
 def test_adverts() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ from support import IMPLEMENTATIONS, trace, wire
 from pycarp import _impl
 from pycarp._impl import Implementation
 from pycarp.abc import Datagram
-from pycarp.protocol import Reason, State, Transition
+from pycarp.protocol import STANDINGS, Action, Reason, SiblingFound, State, Transition
 
 STEPS = int(os.environ.get("PYCARP_DIFFERENTIAL_STEPS", "110000"))
 TRACE = 2_000
@@ -66,6 +66,8 @@ TRANSITIONS = {
     (BACKUP, MASTER, Reason.MASTER_DOWN), (BACKUP, MASTER, Reason.BOWOUT), (BACKUP, MASTER, Reason.TOO_SLOW),
     (BACKUP, MASTER, Reason.PREEMPT), (BACKUP, MASTER, Reason.FORCED),
     (MASTER, BACKUP, Reason.BETTER), (MASTER, BACKUP, Reason.TIE), (MASTER, BACKUP, Reason.FORCED),
+    (MASTER, BACKUP, Reason.STALLED), (MASTER, BACKUP, Reason.WATCHDOG), (MASTER, BACKUP, Reason.HANDED_OVER),
+    (MASTER, BACKUP, Reason.SIBLING),
     (MASTER, INIT, Reason.STOPPED), (BACKUP, INIT, Reason.STOPPED),
     (MASTER, INIT, Reason.LINK_DOWN), (BACKUP, INIT, Reason.LINK_DOWN),
 }  # fmt: skip
@@ -73,7 +75,7 @@ TRANSITIONS = {
 
 def test_programs_go_everywhere(impl: Implementation) -> None:
     """The traces are worth something only if they visit all there is: states, transitions, verdicts, actions."""
-    transitions, verdicts, actions = set(), set(), set()
+    transitions, verdicts, actions, standings = set(), set(), set(), set()
     for seed in range(12):
         program = random.Random(seed).randbytes(trace.WIDTH * TRACE)
         watched = trace.Pair((impl, impl), program[: trace.WIDTH])
@@ -82,6 +84,7 @@ def test_programs_go_everywhere(impl: Implementation) -> None:
             for said in watched.sides[0].said:
                 if isinstance(said, list):
                     actions |= {type(action).__name__ for action in said}
+                    standings |= {action.standing for action in said if isinstance(action, SiblingFound)}
                     transitions |= {
                         (action.before, action.after, action.reason)
                         for action in said
@@ -89,8 +92,9 @@ def test_programs_go_everywhere(impl: Implementation) -> None:
                     }
                 elif hasattr(said, "counter"):
                     verdicts.add(said.counter)
-    assert verdicts >= {"", "ignored", "badif", "badttl", "badlen", "badsum", "badvhid", "badver", "badauth"}
-    assert actions == {"SendAdvert", "Announce", "Take", "Drop", "Transition", "Suppress", "FamilySilent"}
+    assert verdicts >= {"", "ignored", "badif", "badttl", "badlen", "badsum", "badvhid", "badver", "badauth", "sibling"}
+    assert actions == {cls.__name__ for cls in get_args(Action)}
+    assert standings == set(STANDINGS)
     assert transitions == TRANSITIONS
 
 

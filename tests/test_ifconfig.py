@@ -76,6 +76,7 @@ def test_the_same_host_in_many_words(line: str) -> None:
 def test_every_word() -> None:
     host = words(
         f"vhid 7 pass {SECRET} advbase 2 advskew 254 carpdev eth1 state mAsTer down "
+        "replay off siblings warn announcements 10 strangers refuse "
         "preempt dialect netbsd mac interface inet 10.0.0.1 inet6 2001:db8::1 prefixlen 64 fe80::7/64"
     ).require()
     assert host == VirtualHost(
@@ -89,6 +90,10 @@ def test_every_word() -> None:
         preempt=True,
         dialect="netbsd",
         mac="interface",
+        replay="off",
+        siblings="warn",
+        announcements=10,
+        strangers="refuse",
         addresses=["10.0.0.1", "2001:db8::1/64", "fe80::7/64"],
         name="carp0",
     )
@@ -175,6 +180,13 @@ def test_words_are_not_cut_at_unicode_line_ends() -> None:
         ("vhid 1 state", 3, ["'state' needs INIT, BACKUP or MASTER"]),
         ("vhid 1 dialect freebsd", 4, ["dialect 'freebsd'", "auto, bsd, netbsd"]),
         ("vhid 1 mac 00:00:5e:00:01:01", 4, ["mac '00:00:5e:00:01:01'", "virtual, interface"]),
+        ("vhid 1 siblings off", 4, ["siblings 'off'", "arbitrate, warn"]),
+        ("vhid 1 siblings up", 3, ["'siblings' needs arbitrate or warn"]),
+        ("vhid 1 announcements 0", 4, ["announcements 0", "1-10"]),
+        ("vhid 1 announcements 11", 4, ["announcements 11", "1-10"]),
+        ("vhid 1 announcement 5", 3, ["'announcement' is unknown", "'announcements'"]),
+        ("vhid 1 strangers allow", 4, ["strangers 'allow'", "warn, refuse"]),
+        ("vhid 1 replay on", 4, ["replay 'on'", "guard, off"]),
         ("vhid 1 carpdev eth0/1", 4, ["carpdev 'eth0/1'", "not an interface name"]),
         ("vhid 1 carpdev", 3, ["'carpdev' needs the name of an interface"]),
         ("vhdi 1", 1, ["'vhdi' is unknown", "'vhid'"]),

@@ -517,6 +517,87 @@ def test_force_to_what_is_no_state(impl: Implementation, state: Any) -> None:
     assert snapshot(machine) == before
 
 
+# Letting go, for whatever reason
+
+
+@pytest.mark.parametrize("bowout", [False, True])
+@pytest.mark.parametrize("reason", [Reason.STALLED, Reason.WATCHDOG, Reason.HANDED_OVER])
+def test_a_master_retires(impl: Implementation, reason: Reason, bowout: bool) -> None:
+    machine = machine_in(impl, MASTER)
+    farewell: list[object] = [SendAdvert(255, 255)] * bowout
+    assert machine.retire(reason, bowout, T + 9) == [
+        Drop(), *farewell, Transition(MASTER, BACKUP, reason, None, T + 9)
+    ]  # fmt: skip
+    assert (machine.state, machine.deadline) == (BACKUP, T + 9 + MD)
+    # It stands by like any other.
+    assert machine.retire(reason, bowout, T + 10) == []
+    machine.receive(heard(255, 255), PEER, T + 11)
+    assert machine.deadline == T + 11 + 100 * STEP
+
+
+@pytest.mark.parametrize("state", [INIT, BACKUP], ids=lambda state: state.name)
+def test_who_is_not_master_does_not_retire(impl: Implementation, state: State) -> None:
+    machine = machine_in(impl, state)
+    before = snapshot(machine)
+    assert machine.retire(Reason.STALLED, True, 7) == []
+    assert snapshot(machine) == before
+
+
+def test_retiring_in_trouble_waits_for_better_times(impl: Implementation) -> None:
+    machine = machine_in(impl, MASTER)
+    trouble(machine, T)
+    machine.retire(Reason.HANDED_OVER, True, T)
+    for second in range(1, 31):
+        machine.receive(heard(1, 0), PEER, T + second * NS)
+    assert machine.timeout(T + RECOVERY) == [Suppress(-1)]
+
+
+# Silence that may be one's own deafness
+
+
+def test_silence_is_overdue_and_can_be_held(impl: Implementation) -> None:
+    machine = machine_in(impl, BACKUP)
+    assert not machine.overdue(MD - 1) and machine.overdue(MD)
+    machine.hold(MD - 1)
+    assert machine.deadline == MD  # nothing was overdue
+    machine.hold(MD + 5)
+    assert machine.deadline == MD + 5 + INTERVAL
+    assert machine.timeout(MD + 5) == [] and not machine.overdue(MD + 5)
+    # Not for ever: how often is the caller's to know.
+    assert machine.timeout(MD + 5 + INTERVAL) == became_master(Reason.MASTER_DOWN, MD + 5 + INTERVAL)
+    assert not machine.overdue(10 * MD)
+
+
+def test_families_are_held_together(impl: Implementation) -> None:
+    machine = machine_in(impl, BACKUP)
+    machine.receive(heard(1, 0, family=6), "fe80::12", 0)
+    machine.receive(heard(1, 0, family=4), PEER, 5000)
+    assert not machine.overdue(MD + 4999) and machine.overdue(MD + 5000)
+    machine.hold(MD + 5000)
+    assert machine.deadline == MD + 5000 + INTERVAL
+    # Heard after all: no family is missed, and nobody takes over.
+    assert machine.receive(heard(1, 0, family=4), PEER, MD + 6000) == []
+    assert machine.timeout(MD + 5000 + INTERVAL) == [] and machine.state is BACKUP
+
+
+def test_a_bowout_is_no_silence(impl: Implementation) -> None:
+    machine = machine_in(impl, BACKUP)
+    machine.receive(heard(255, 255), PEER, MD - 100 * STEP)
+    assert machine.deadline == MD
+    assert not machine.overdue(MD)
+    machine.hold(MD)
+    assert machine.timeout(MD) == became_master(Reason.BOWOUT, MD, PEER)
+
+
+@pytest.mark.parametrize("state", [INIT, MASTER], ids=lambda state: state.name)
+def test_only_a_backup_waits_for_silence(impl: Implementation, state: State) -> None:
+    machine = machine_in(impl, state)
+    before = snapshot(machine)
+    assert not machine.overdue(10 * T)
+    machine.hold(10 * T)
+    assert snapshot(machine) == before
+
+
 # Other values while it runs
 
 

@@ -36,7 +36,7 @@ def test_judged(impl: Implementation, vector: dict[str, Any]) -> None:
     judge.set_carpdev(wire.CARPDEV_MAC, [ip_interface("10.13.37.11/24"), ip_interface("2001:db8::b/64")])
     authenticator = impl.auth.Authenticator(vector["passphrase"], vector["vhid"], vector["addresses"])
     packed = [ip_interface(address).packed for address in vector["addresses"]]
-    judge.set_host(vector["vhid"], authenticator, impl.packet.virtual_mac(vector["vhid"]), packed)
+    judge.set_host(vector["vhid"], authenticator, impl.packet.virtual_mac(vector["vhid"]), packed, siblings=False)
     judge.set_state(vector["vhid"], State.MASTER)
     frame = bytes.fromhex(vector["hex"])
     verdict = judge.judge(frame)

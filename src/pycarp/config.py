@@ -14,10 +14,14 @@ from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
 Address = IPv4Interface | IPv6Interface
 AddressLike = str | IPv4Address | IPv6Address | Address
 Dialect = Literal["auto", "bsd", "netbsd"]
+Siblings = Literal["arbitrate", "warn"]
+Strangers = Literal["warn", "refuse"]
 
 _DIALECTS = ("auto", "bsd", "netbsd")
 _MACS = ("virtual", "interface")
 _REPLAYS = ("guard", "off")
+_SIBLINGS = ("arbitrate", "warn")
+_STRANGERS = ("warn", "refuse")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -38,6 +42,12 @@ class VirtualHost:
     mac          "virtual": the addresses have the MAC 00:00:5e:00:01:VHID; "interface": the carpdev's own.
     replay       "guard": one's own adverts that come back, and adverts of pycarp hosts whose priority was altered on
                  the way, are dropped and counted; "off": they are obeyed, as on any BSD.
+    siblings     hosts that have these addresses and this secret under another vhid, so that two would hold them.
+                 "arbitrate": the higher vhid is the owner, and the lower one stands by; where the other side does not
+                 do the same, nobody here holds them. "warn": it is said, and nothing else is done, as on any BSD.
+    announcements 1-10: how often the addresses are announced after a takeover, at once and with the next adverts.
+    strangers    somebody answers for the addresses while no advert is heard. "warn": it is said, and the addresses are
+                 taken all the same; "refuse": they are not taken as long as that host answers.
     state        a state to force once, right after the start (ifconfig's ``state`` word), or None.
     up           False keeps the virtual host in INIT.
 
@@ -55,6 +65,9 @@ class VirtualHost:
     dialect: Dialect = "auto"
     mac: Literal["virtual", "interface"] = "virtual"
     replay: Literal["guard", "off"] = "guard"
+    siblings: Siblings = "arbitrate"
+    announcements: int = 3
+    strangers: Strangers = "warn"
     state: State | None = None
     up: bool = True
 
@@ -72,6 +85,9 @@ class VirtualHost:
         dialect: Dialect = "auto",
         mac: Literal["virtual", "interface"] = "virtual",
         replay: Literal["guard", "off"] = "guard",
+        siblings: Siblings = "arbitrate",
+        announcements: int = 3,
+        strangers: Strangers = "warn",
         state: State | None = None,
         up: bool = True,
     ) -> None:
@@ -87,6 +103,9 @@ class VirtualHost:
         put(self, "dialect", _choice("dialect", dialect, _DIALECTS))
         put(self, "mac", _choice("mac", mac, _MACS))
         put(self, "replay", _choice("replay", replay, _REPLAYS))
+        put(self, "siblings", _choice("siblings", siblings, _SIBLINGS))
+        put(self, "announcements", _number("announcements", announcements, 1, 10))
+        put(self, "strangers", _choice("strangers", strangers, _STRANGERS))
         put(self, "state", None if state is None else _state(state))
         put(self, "up", bool(up))
         if advbase == 0 and advskew == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from .protocol import Reason, State
 
@@ -19,13 +19,34 @@ HINTS = {
 }
 """What an `AdvertRejected` advises, by the counter of the check that failed."""
 
+_NOT_ONE_GROUP = (
+    "{peer} (claimed) holds the same addresses under vhid {sibling}: these hosts are not in one group; "
+    "use one vhid, and advskew 100 on the second"
+)
+SIBLINGS = {
+    "yield": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host stands by while it hears vhid {{sibling}}",
+    "prefer": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host holds them once vhid {{sibling}} lets go",
+    "stalemate": f"{_NOT_ONE_GROUP}. It gives way to no other vhid: this host holds none of them while it hears "
+    "vhid {sibling}",
+    "warn": f"{_NOT_ONE_GROUP}. Nothing is done about it here: siblings is set to warn",
+    "several": "{peer} (claimed) holds the same addresses under vhid {sibling}, and others do under yet another vhid: "
+    "if this is no ARP balancing, use one vhid. Nothing is done about it here",
+}
+"""What a `SiblingHeard` advises, by the standing of this host; see `sibling_advice`."""
+
+
+def sibling_advice(standing: str, sibling: int, peer: str) -> str:
+    """The sentence for a sibling's vhid, and for the address that its advert claimed."""
+    return SIBLINGS[standing].format(sibling=sibling, peer=peer)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """`vhid` and `name` (the interface of the virtual host, "carp0") say whom it concerns; `at` is CLOCK_MONOTONIC in
     ns.
 
-    Every `peer` is the source address that an advert claimed; nothing proves it.
+    What concerns the engine as a whole has vhid 0 and an empty name. Every `peer` is the source address that an advert
+    claimed; nothing proves it.
     """
 
     vhid: int
@@ -93,6 +114,104 @@ class AdvertRejected(Event):
     counter: str
     peer: str
     hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiblingHeard(Event):
+    """A host with the same addresses and the same secret advertises under another vhid, `sibling`.
+
+    `standing` says what that means here: "yield" (this host stands by), "prefer" (this host is the owner as soon as
+    the other lets go), "stalemate" (the other does not arbitrate, so this host holds no address), "several" (there are
+    two other vhids: nothing is done), "warn" (nothing is done, by siblings="warn"). `advice` says it in words, with
+    the remedy. Reported when a sibling is found and when the standing changes, not for every advert.
+    """
+
+    sibling: int
+    peer: str
+    standing: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RivalHeard(Event):
+    """Another MASTER of this virtual host was heard while it was MASTER here: for a moment, two hosts held the
+    addresses.
+
+    `rule` says how the two compare: "better" (the other is, and this host yields), "tie" (they are equal, and this host
+    yields), "worse" (the other is, and has to yield).
+    """
+
+    peer: str
+    rule: Literal["better", "worse", "tie"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalled(Event):
+    """The engine did not run for `pause` ns (stopped, starved, or the machine slept) while others may have taken over.
+
+    `released` says whether this host was MASTER and let go of the addresses for it.
+    """
+
+    pause: int
+    released: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogExpired(Event):
+    """The program has not called `Engine.alive()` for `silence` ns: the engine is BACKUP at advskew 240 until it does.
+
+    It concerns every virtual host: `vhid` is 0 and `name` empty.
+    """
+
+    silence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogFed(Event):
+    """The program called `Engine.alive()` again: its adverts have their own advskew. `vhid` is 0 and `name` empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeoverHeld(Event):
+    """The master seems silent, but `losses` frames were lost on the way into this program since it was last heard.
+
+    That is no silence: the takeover waits for one more interval, at most twice in a row.
+    """
+
+    losses: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardianLost(Event):
+    """The process that lets go of the addresses when this one dies has ended; `what` is one sentence.
+
+    Until `GuardianReplaced` only the addresses' lease protects against two owners. `vhid` is 0 and `name` empty.
+    """
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardianReplaced(Event):
+    """A new guardian has taken over from the one that was lost. `vhid` is 0 and `name` empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseUnavailable(Event):
+    """The addresses are held without a time limit, because no whole second fits the intervals; `why` is one sentence.
+
+    The guardian alone lets go of them if this process dies. Reported once.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrangerAnswers(Event):
+    """A host with this MAC answers for one of the addresses, while no advert of the group is heard."""
+
+    address: str
+    mac: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Literal
 
 IPPROTO_CARP = 112
 CARP_VERSION = 2
@@ -51,6 +52,10 @@ class Reason(str, Enum):
     BETTER = "a better master was heard"
     TIE = "an equal master was heard"
     FORCED = "forced"
+    STALLED = "stalled"
+    WATCHDOG = "watchdog"
+    SIBLING = "sibling"
+    HANDED_OVER = "handed over"
 
     def __str__(self) -> str:
         return self.value
@@ -140,4 +145,23 @@ class FamilySilent:
     family: int
 
 
-Action = SendAdvert | Announce | Take | Drop | Transition | Suppress | FamilySilent
+Standing = Literal["yield", "prefer", "stalemate", "several", "warn"]
+STANDINGS: tuple[Standing, ...] = ("yield", "prefer", "stalemate", "several", "warn")
+
+
+@dataclass(frozen=True, slots=True)
+class SiblingFound:
+    """Hosts of another vhid have our addresses, so they are no part of our group. Told once, and when it changes.
+
+    `vhid` is theirs, `peer` who was heard (as claimed). `standing` is what comes of it here: "yield" (theirs is the
+    higher vhid: they own the addresses while they are heard), "prefer" (ours is: they have to let go first),
+    "stalemate" (they do not let go: we hold no address while they are heard), "several" (two other vhids at least:
+    nobody arbitrates) or "warn" (the same by configuration).
+    """
+
+    vhid: int
+    standing: Standing
+    peer: str | None
+
+
+Action = SendAdvert | Announce | Take | Drop | Transition | Suppress | FamilySilent | SiblingFound

@@ -39,6 +39,7 @@ from .protocol import (
     Drop,
     FamilySilent,
     SendAdvert,
+    SiblingFound,
     State,
     Suppress,
     Take,
@@ -422,6 +423,17 @@ class Host(Station):
                             self._do(other, other.machine.demote(action.by, self.lan.now))
                 case FamilySilent():
                     self._tell(seat, events.FamilySilent, family=action.family)
+                case SiblingFound():
+                    peer = action.peer or ""
+                    advice = events.sibling_advice(action.standing, action.vhid, peer)
+                    self._tell(
+                        seat,
+                        events.SiblingHeard,
+                        sibling=action.vhid,
+                        peer=peer,
+                        standing=action.standing,
+                        advice=advice,
+                    )
         if seat.machine.demotion != seat.demotion:
             seat.demotion = seat.machine.demotion
             self._tell(seat, events.Demoted, demotion=seat.demotion)
@@ -491,8 +503,12 @@ class Host(Station):
             self._echo(frame)
 
     def _advert(self, frame: bytes) -> None:
-        verdict = self._judge.judge(frame)
+        verdict = self._judge.judge(frame, self.lan.now)
         advert = verdict.advert
+        if advert is not None and verdict.sibling_of in self._seats:
+            ours = self._seats[verdict.sibling_of]
+            self._do(ours, ours.machine.sibling(advert.vhid, advert, advert.source, self.lan.now))
+            return
         seat = None if advert is None else self._seats.get(advert.vhid)
         if advert is None or seat is None:
             return

@@ -42,6 +42,7 @@ class Node:
     source: str
     alive: bool = True
     holds: bool = False
+    cut: bool = False
     transitions: list[Transition] = field(default_factory=list)
 
 
@@ -58,7 +59,8 @@ class Lan:
 
     `copies` 2 sends each advert twice, as under two keys.
 
-    `masters` records (time, how many nodes were MASTER) whenever that number changed.
+    `masters` records (time, how many nodes were MASTER) whenever that number changed, `owners` how many held the
+    addresses. Configs of several vhids are siblings.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Lan:
         self.copies = copies
         self.now = 0
         self.masters: list[tuple[int, int]] = [(0, 0)]
+        self.owners: list[tuple[int, int]] = [(0, 0)]
         self.nodes = [
             Node(impl.machine.Machine(config, self.random.randrange), f"10.13.37.{11 + number}")
             for number, config in enumerate(configs)
@@ -98,12 +101,15 @@ class Lan:
         count = sum(n.alive and n.machine.state is State.MASTER for n in self.nodes)
         if count != self.masters[-1][1]:
             self.masters.append((self.now, count))
+        held = sum(n.alive and n.holds for n in self.nodes)
+        if held != self.owners[-1][1]:
+            self.owners.append((self.now, held))
 
     def _send(self, node: Node, action: SendAdvert) -> None:
         for family in node.machine.config.families * self.copies:
-            advert = heard(action.advbase, action.advskew, node.source, family)
+            advert = heard(action.advbase, action.advskew, node.source, family, node.machine.config.vhid)
             for other in self.nodes:
-                if other is not node:
+                if other is not node and not node.cut:
                     at = self.now + self.delay(self.random)
                     heapq.heappush(self._wire, _Arrival(at, next(self._numbers), other, advert))
 
@@ -111,6 +117,10 @@ class Lan:
         """Power off: it neither hears nor speaks any more."""
         node.alive = False
         self.carry_out(node, [])
+
+    def cut(self, node: Node, cut: bool = True) -> None:
+        """Pull its cable (or put it back), out of everybody's sight."""
+        node.cut = cut
 
     def lose(self) -> None:
         """What is on its way arrives nowhere."""
@@ -127,12 +137,23 @@ class Lan:
             if arrival <= deadline:
                 event = heapq.heappop(self._wire)
                 self.now = event.at
-                if event.to.alive:
-                    self.carry_out(event.to, event.to.machine.receive(event.advert, event.advert.source, self.now))
+                if event.to.alive and not event.to.cut:
+                    self._hear(event.to, event.advert)
             else:
                 self.now = max(self.now, deadline)
                 self.carry_out(self.nodes[index], self.nodes[index].machine.timeout(self.now))
         self.now = until
+
+    def _hear(self, node: Node, advert: Advert) -> None:
+        machine = node.machine
+        if advert.vhid == machine.config.vhid:
+            self.carry_out(node, machine.receive(advert, advert.source, self.now))
+        else:
+            self.carry_out(node, machine.sibling(advert.vhid, advert, advert.source, self.now))
+
+    @property
+    def holders(self) -> list[bool]:
+        return [node.alive and node.holds for node in self.nodes]
 
     @property
     def state(self) -> list[State]:

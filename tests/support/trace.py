@@ -16,7 +16,7 @@ from typing import Any
 
 from pycarp import VirtualHost
 from pycarp._impl import Implementation
-from pycarp.protocol import Advert, Announce, SendAdvert, State, Transition
+from pycarp.protocol import Advert, Announce, Reason, SendAdvert, State, Transition
 
 from . import wire
 from .wire import Frame
@@ -34,6 +34,8 @@ PASSPHRASES = (wire.PASSPHRASE, "abcdefg", "0x1122334455667788", None, "abcdefgh
 BASES = (1, 1, 1, 0, 2, 3, 4, 85, 86, 254)
 SKEWS = (0, 1, 99, 100, 101, 239, 240, 241, 254)
 HEARD = (0, 1, 2, 3, 4, 5, 254, 255)
+SIEGE = 6
+RETIRED = (Reason.STALLED, Reason.WATCHDOG, Reason.HANDED_OVER)
 INSTANTS = (0, 1, 1_000_000_000, 1_700_000_000_000_000_000, (1 << 62) - (1 << 58))
 
 
@@ -70,9 +72,9 @@ class Side:
 
     def call(self, name: str, *arguments: Any) -> None:
         """One call into the machine, and what follows from its actions."""
-        actions = getattr(self.machine, name)(*arguments)
-        self.said.append(actions)
-        for action in actions:
+        outcome = getattr(self.machine, name)(*arguments)
+        self.said.append(outcome)
+        for action in outcome if isinstance(outcome, list) else ():
             if isinstance(action, SendAdvert):
                 self.send(action)
             elif isinstance(action, Announce):
@@ -96,17 +98,24 @@ class Side:
             self.said.append(build(self.mac, address.ip))
 
     def hear(self, frame: bytes, now: int) -> None:
-        verdict = self.judge.judge(frame)
+        verdict = self.judge.judge(frame, now)
         self.said.append(verdict)
         if verdict.counter == "" and verdict.advert is not None:
             self.call("receive", verdict.advert, verdict.advert.source, now)
+        elif verdict.counter == "sibling" and verdict.advert is not None:
+            self.call("sibling", verdict.advert.vhid, verdict.advert, verdict.advert.source, now)
+
+    def besiege(self, vhid: int, advert: Advert, source: str | None, now: int) -> None:
+        """A sibling that goes on and on."""
+        for number in range(SIEGE):
+            self.call("sibling", vhid, advert, source, now + number * advert.interval)
 
     def attempt(self, name: str, *arguments: Any) -> None:
         """A step, whatever comes of it: an error is something said, too."""
         self.said = []
         self.asked.clear()
         try:
-            if name in ("hear", "seat"):
+            if name in ("hear", "seat", "besiege"):
                 getattr(self, name)(*arguments)
             else:
                 self.call(name, *arguments)
@@ -117,11 +126,12 @@ class Side:
         except ValueError as error:
             self.said.append((type(error), str(error)))
 
-    def seen(self) -> tuple[Any, ...]:
+    def seen(self, now: int) -> tuple[Any, ...]:
         machine = self.machine
+        now = min(max(machine.deadline or 0, now), (1 << 62) - 1)
         return (
             machine.state, machine.deadline, machine.demotion, machine.advskew, machine.interval, machine.master_down,
-            self.asked, self.authenticator.dialects, self.said,
+            machine.withheld, machine.overdue(now), self.asked, self.authenticator.dialects, self.said,
         )  # fmt: skip
 
     def counters(self) -> tuple[Any, ...]:
@@ -130,7 +140,7 @@ class Side:
 
 
 @functools.cache
-def _config(advbase: int, advskew: int, passphrase: str | None, d: int) -> VirtualHost:
+def _config(advbase: int, advskew: int, passphrase: str | None, d: int, warn: bool) -> VirtualHost:
     return VirtualHost(
         vhid=wire.VHID,
         passphrase=passphrase,
@@ -140,13 +150,14 @@ def _config(advbase: int, advskew: int, passphrase: str | None, d: int) -> Virtu
         preempt=bool(d & 16),
         dialect=("auto", "auto", "bsd", "netbsd")[d >> 5 & 3],
         mac="interface" if d > 191 else "virtual",
+        siblings="warn" if warn else "arbitrate",
         up=d != 255,
     )
 
 
 def _config_of(a: int, b: int, c: int, d: int) -> VirtualHost:
     advbase, advskew = BASES[a % len(BASES)], SKEWS[b % len(SKEWS)]
-    return _config(advbase, advskew or int(advbase == 0), PASSPHRASES[c % len(PASSPHRASES)], d)
+    return _config(advbase, advskew or int(advbase == 0), PASSPHRASES[c % len(PASSPHRASES)], d, b > 225)
 
 
 _FAULTS: tuple[dict[str, Any], ...] = (
@@ -199,13 +210,14 @@ class Pair:
         self.config = _config_of(a, b, c, d)
         self.sides = [Side(impl, self.config, f) for impl in impls]
         self.now = INSTANTS[e % len(INSTANTS)]
+        self.upper = bool(f & 1)
         self._count = 0
 
     def step(self, instruction: bytes) -> str | None:
         name, arguments = self._decode(instruction)
         for side in self.sides:
             side.attempt(name, *arguments)
-        first, second = (side.seen() for side in self.sides)
+        first, second = (side.seen(self.now) for side in self.sides)
         # Summing up counters costs as much as all the rest.
         self._count += 1
         if first == second and self._count % 20 == 0:
@@ -219,14 +231,24 @@ class Pair:
         op, t, a, b, c, d = instruction
         self._pass(t, a ^ d)
         config = self.config
-        if op < 90:
+        if op < 70:
             return "hear", (crafted(config, a, b, c, d), self.now)
+        if op < 95:
+            return "sibling", (*self._sibling(a, b, c, d), self.now)
+        if op < 98:
+            now, sibling = self.now, self._sibling(a, 255, c, d)
+            self.now = min(now + SIEGE * sibling[1].interval, max(now, (1 << 62) - 1))
+            return "besiege", (*sibling, now)
         if op < 110:
             frame = bytearray(crafted(config, a, b, c & 128, d))
             frame[c % len(frame)] = d
             return "hear", (bytes(frame[: None if b & 1 else b]), self.now)
-        if op < 175:
+        if op < 170:
             return "timeout", (self.now,)
+        if op < 173:
+            return "retire", (RETIRED[a % len(RETIRED)], bool(b & 1), self.now)
+        if op < 175:
+            return "hold", (self.now,)
         if op < 190:
             return "sent", (a < 100, self.now)
         if op < 205:
@@ -249,6 +271,19 @@ class Pair:
         if op < 253:
             return "reconfigure", (config.replace(vhid=1 + a % 100), self.now)
         return "timeout", ((-1, (1 << 62) - 1, 1 << 62, 1 << 63, 1 << 64, self.now)[a % 6 if a < 200 else 5],)
+
+    def _sibling(self, a: int, b: int, c: int, d: int) -> tuple[int, Advert, str | None]:
+        """Mostly one other vhid, lower or higher for the whole program, that advertises as we do."""
+        vhid = wire.VHID + (1 if self.upper else -1)
+        if a < 24:
+            vhid = (0, 1, 99, 100, 101, 102, 103, 255, 256, -1)[a % 10]
+        advbase, advskew = self.config.advbase, self.config.advskew
+        if b < 48:
+            advbase, advskew = 255, 255
+        elif b < 80:
+            advbase, advskew = HEARD[c % len(HEARD)], SKEWS[d % len(SKEWS)]
+        advert = Advert(4, "", "", b"", 2, 1, vhid & 255, advskew, 7, 0, advbase, bytes(8), bytes(20))
+        return vhid, advert, f"10.13.37.{d % 4}" if d & 8 else None
 
     def _pass(self, t: int, fine: int) -> None:
         """Time goes on: mostly to the deadline, to the nanosecond, or a little."""

@@ -55,7 +55,7 @@ class Authenticator:
     Raises `ConfigError`. Not safe to share between threads: `verify` remembers which dialects it met.
     """
 
-    __slots__ = ("_guard", "_heard", "_issued", "_keys", "_macs", "_vhid")
+    __slots__ = ("_bodies", "_guard", "_heard", "_issued", "_keys", "_macs", "_vhid")
 
     def __init__(
         self,
@@ -75,12 +75,8 @@ class Authenticator:
         self._guard = replay == "guard"
         # Each advert goes out under each key, with a counter of its own.
         self._issued: deque[bytes] = deque(maxlen=2 * REMEMBERED)
-        head = bytes((CARP_VERSION, CARP_TYPE_ADVERTISEMENT, vhid))
-        variants = [head + body for body in _address_variants(addresses)]
-        # hmac keeps both pads pre-hashed; a copy costs no compression.
-        self._macs = {
-            name: [hmac.new(key, variant, "sha1") for variant in variants] for name, key in self._keys.items()
-        }
+        self._bodies = _address_variants(addresses)
+        self._macs = self._prepared()
 
     def __repr__(self) -> str:
         return f"<Authenticator vhid {self._vhid} {'+'.join(self._keys)}>"
@@ -142,6 +138,21 @@ class Authenticator:
         if vouched[3:] != bytes((advbase, advskew)) and self._tag(vouched, self._choose(dialect)) == octets[:3]:
             return "altered"
         return ""
+
+    def sibling(self, vhid: int) -> Authenticator:
+        """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet.
+
+        Raises `ConfigError`.
+        """
+        made = Authenticator(None, vhid, (), DIALECT_BSD)
+        made._keys, made._bodies, made._guard = self._keys, self._bodies, self._guard
+        made._macs = made._prepared()
+        return made
+
+    def _prepared(self) -> dict[str, list[hmac.HMAC]]:
+        head = bytes((CARP_VERSION, CARP_TYPE_ADVERTISEMENT, self._vhid))
+        # hmac keeps both pads pre-hashed; a copy costs no compression.
+        return {name: [hmac.new(key, head + body, "sha1") for body in self._bodies] for name, key in self._keys.items()}
 
     def _tag(self, vouched: bytes, dialect: str) -> bytes:
         return hmac.digest(self._keys[dialect], b"pycarp\x01" + bytes((self._vhid,)) + vouched, "sha1")[:3]

@@ -11,9 +11,10 @@ from dataclasses import fields
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from ..abc import Authenticator, Datagram, Verdict
-from ..protocol import CARP_HEADER_LENGTH, CARP_TTL, CARP_VERSION, GROUP_IPV4, GROUP_IPV6, State
+from ..protocol import CARP_HEADER_LENGTH, CARP_TTL, CARP_VERSION, GROUP_IPV4, GROUP_IPV6, Advert, State
 from ..stats import Stats
-from . import packet
+from . import auth, packet
+from .siblings import Search
 
 IGNORED = "ignored"
 """The verdict on a frame that no IP layer would have handed to CARP: nothing is counted."""
@@ -25,12 +26,13 @@ _EVERYBODY = {IPv4Address("224.0.0.1").packed, IPv4Address("255.255.255.255").pa
 class _Seat:
     """What the input path knows of one virtual host."""
 
-    __slots__ = ("addresses", "authenticator", "mac", "state", "stats")
+    __slots__ = ("addresses", "authenticator", "mac", "siblings", "state", "stats")
 
-    def __init__(self, authenticator: Authenticator, mac: bytes, addresses: frozenset[bytes]) -> None:
+    def __init__(self, authenticator: Authenticator, mac: bytes, addresses: frozenset[bytes], siblings: bool) -> None:
         self.authenticator = authenticator
         self.mac = mac
         self.addresses = addresses
+        self.siblings = siblings
         self.state = State.INIT
         self.stats = Stats()
 
@@ -41,7 +43,7 @@ class Judge:
     `allow` is net.inet.carp.allow: while False every advert is counted and dropped.
     """
 
-    __slots__ = ("_addresses", "_broadcasts", "_mac", "_seats", "_unclaimed", "allow")
+    __slots__ = ("_addresses", "_broadcasts", "_mac", "_search", "_seats", "_unclaimed", "allow")
 
     def __init__(self) -> None:
         self.allow = True
@@ -50,6 +52,7 @@ class Judge:
         self._broadcasts: frozenset[bytes] = frozenset()
         self._seats: dict[int, _Seat] = {}
         self._unclaimed = Stats()
+        self._search = Search()
 
     def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
         """The carpdev's MAC and addresses, which tell what came for the host itself and not for its group."""
@@ -62,11 +65,23 @@ class Judge:
             if address.version == 4 and address.network.prefixlen < 31
         )
 
-    def set_host(self, vhid: int, authenticator: Authenticator, mac: bytes, addresses: Iterable[bytes]) -> None:
-        """Seat a virtual host, or change what is known of it; `addresses` are packed. Its counters and state stay."""
+    def set_host(
+        self,
+        vhid: int,
+        authenticator: Authenticator,
+        mac: bytes,
+        addresses: Iterable[bytes],
+        siblings: bool = True,
+    ) -> None:
+        """Seat a virtual host, or change what is known of it; `addresses` are packed. Its counters and state stay.
+
+        With `siblings`, and with this package's own authenticator, adverts of vhids that nobody here has are tried as
+        well.
+        """
         if vhid not in range(256):
             raise ValueError(f"vhid {vhid!r} is not a number of 0-255")
-        seat = _Seat(authenticator, mac, frozenset(addresses))
+        seat = _Seat(authenticator, mac, frozenset(addresses), siblings)
+        self._search.forget(vhid)
         former = self._seats.get(vhid)
         if former is not None:
             seat.state, seat.stats = former.state, former.stats
@@ -79,6 +94,7 @@ class Judge:
     def remove_host(self, vhid: int) -> None:
         """Forget a virtual host and its counters."""
         del self._seats[vhid]
+        self._search.forget(vhid)
 
     def stats(self, vhid: int | None = None) -> Stats:
         """The counters of one virtual host, including what came to its carpdev for no virtual host at all.
@@ -97,8 +113,8 @@ class Judge:
         else:
             stats.opackets6 += 1
 
-    def judge(self, frame: bytes) -> Verdict:
-        """Take one Ethernet frame through all checks, count it, and say what came of it.
+    def judge(self, frame: bytes, now: int = 0) -> Verdict:
+        """Take one Ethernet frame, which came at `now` (ns), through all checks, count it, and say what came of it.
 
         Never raises on hostile bytes.
         """
@@ -133,7 +149,7 @@ class Judge:
             return Verdict("badsum", advert)
         if seat is None or seat.state is State.INIT:
             stats.badvhid += 1
-            return Verdict("badvhid", advert)
+            return Verdict("badvhid", advert) if seat is not None else self._seek(advert, now)
         if advert.version != CARP_VERSION:
             stats.badver += 1
             return Verdict("badver", advert)
@@ -141,12 +157,25 @@ class Judge:
         if dialect is None:
             stats.badauth += 1
             return Verdict("badauth", advert)
-        wrong = seat.authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect)
-        if wrong == "echo":
-            stats.echo += 1
-        elif wrong:
-            stats.altered += 1
+        wrong = _guard(seat.authenticator, advert, dialect, stats)
         return Verdict(wrong, advert) if wrong else Verdict("", advert, dialect)
+
+    def _seek(self, advert: Advert, now: int) -> Verdict:
+        """What an advert is whose vhid nobody here has."""
+        if advert.vhid == 0 or advert.version != CARP_VERSION:
+            return Verdict("badvhid", advert)
+        hosts = {
+            vhid: seat.authenticator
+            for vhid, seat in sorted(self._seats.items())
+            # As in the compiled twin, not for subclasses: one may verify in its own way.
+            if seat.siblings and seat.state is not State.INIT and type(seat.authenticator) is auth.Authenticator
+        }
+        found = self._search.find(hosts, advert, now)
+        if found is None:
+            return Verdict("badvhid", advert)
+        vhid, authenticator, dialect = found
+        wrong = _guard(authenticator, advert, dialect, self._unclaimed)
+        return Verdict(wrong, advert) if wrong else Verdict("sibling", advert, dialect, vhid)
 
     def _delivery(self, datagram: Datagram) -> tuple[bool, bool]:
         """Which interfaces the kernel would hand this to: (a carp interface, the carpdev itself)."""
@@ -166,6 +195,16 @@ class Judge:
             local = destination in self._addresses or any(destination in s.addresses for s in self._seats.values())
             return False, local
         return False, False
+
+
+def _guard(authenticator: Authenticator, advert: Advert, dialect: str, stats: Stats) -> str:
+    """What is wrong with an advert whose digest is right, counted; "" for nothing."""
+    wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect)
+    if wrong == "echo":
+        stats.echo += 1
+    elif wrong:
+        stats.altered += 1
+    return wrong
 
 
 def _count(stats: Stats, family: int) -> None:

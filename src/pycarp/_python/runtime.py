@@ -414,7 +414,7 @@ class Runtime:
                 # The interface went down or away. The kernel reports that once; the watch tells the rest.
                 return
             now = time.monotonic_ns()
-            verdict = segment.judge.judge(bytes(view[:length]))
+            verdict = segment.judge.judge(bytes(view[:length]), now)
             advert = verdict.advert
             if advert is None:
                 continue

@@ -22,6 +22,23 @@ if TYPE_CHECKING:
     from ..config import VirtualHost
 
 _STYLES = {State.MASTER: "bold green", State.BACKUP: "cyan", State.INIT: "yellow"}
+_RULES = {
+    "better": "it is the better one, this host yields",
+    "tie": "it is as good, this host yields",
+    "worse": "this host is the better one and stays",
+}
+_ALARMS = ev.Failed | ev.GuardianLost
+_WARNINGS = (
+    ev.AdvertRejected
+    | ev.FamilySilent
+    | ev.SiblingHeard
+    | ev.RivalHeard
+    | ev.Stalled
+    | ev.WatchdogExpired
+    | ev.TakeoverHeld
+    | ev.LeaseUnavailable
+    | ev.StrangerAnswers
+)
 _PATIENCE = 0.2
 """Seconds that a line may wait for a slow reader while the engine is being stopped."""
 
@@ -58,6 +75,26 @@ def describe(event: ev.Event) -> str:
             return f"heard {event.peer}: advbase {event.advbase}, advskew {event.advskew}, key as {event.dialect}"
         case ev.AdvertRejected():
             return f"refuses adverts of {event.peer}: {event.counter}, {event.hint}"
+        case ev.SiblingHeard():
+            return event.advice
+        case ev.RivalHeard():
+            return f"another master is heard, {event.peer}: {_RULES[event.rule]}"
+        case ev.Stalled():
+            return f"did not run for {_seconds(event.pause)}" + (" and gave up its addresses" if event.released else "")
+        case ev.WatchdogExpired():
+            return f"the program gave no sign of life for {_seconds(event.silence)}: adverts count as advskew 240"
+        case ev.WatchdogFed():
+            return "the program gives signs of life again"
+        case ev.TakeoverHeld():
+            return f"no master is heard, but frames were lost here ({event.losses}): waits for one more interval"
+        case ev.GuardianLost():
+            return f"the guardian is lost: {event.what}"
+        case ev.GuardianReplaced():
+            return "there is a guardian again"
+        case ev.LeaseUnavailable():
+            return f"holds addresses without a time limit: {event.why}"
+        case ev.StrangerAnswers():
+            return f"{event.mac} answers for {event.address}, though no master is heard"
         case ev.FamilySilent():
             return f"the master is no longer heard in IPv{event.family}, though in the other family"
         case ev.Demoted():
@@ -95,6 +132,10 @@ def _milliseconds(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e6:.1f} ms"
 
 
+def _seconds(nanoseconds: int) -> str:
+    return f"{nanoseconds / 1e9:.1f} s"
+
+
 class Printer:
     """Prints events as they come. A reader that goes away is no reason to give up the address: it prints no more."""
 
@@ -117,7 +158,7 @@ class Printer:
     def event(self, event: ev.Event) -> None:
         if not self._quiet:
             self._write(self._line(event) + "\n")
-        elif isinstance(event, ev.Failed):
+        elif isinstance(event, _ALARMS):
             complain(human(event))
 
     def remark(self, text: str) -> None:
@@ -167,9 +208,9 @@ def _render(console: Console, event: ev.Event) -> str:
     if event.name:
         line.append(f"{event.name} ", style="not dim bold")
     style: Any = "not dim"
-    if isinstance(event, ev.Failed | ev.EventsLost):
+    if isinstance(event, _ALARMS | ev.EventsLost):
         style = "not dim bold red"
-    elif isinstance(event, ev.AdvertRejected | ev.FamilySilent):
+    elif isinstance(event, _WARNINGS):
         style = "not dim yellow"
     if isinstance(event, ev.StateChanged):
         line.append(event.before.name, style="not dim")

@@ -40,6 +40,10 @@ Words:
   carpdev NAME               the interface to speak on (the one whose subnet has the address)
   state INIT|BACKUP|MASTER   force a state at start
   preempt, dialect, mac      as the options
+  siblings arbitrate|warn    hosts with the same addresses under another vhid: the higher one holds them, or both do
+  announcements N            1-10, how often the addresses are announced after a takeover (3)
+  strangers warn|refuse      somebody else answers for the addresses: take them all the same, or do not
+  replay guard|off           drop our own adverts that come back, and those that were altered, or obey them
   create, up, down, alias    as in ifconfig
 
 Exit code: 0 after an orderly stop, by Ctrl-C too; 2 if the words, the machine or the permissions do not allow it, and

@@ -23,6 +23,11 @@ The words (each line of a file is the words of one ifconfig call; the lines add 
     preempt, -preempt              ours: become master as soon as a slower one is heard, or not
     dialect auto|bsd|netbsd        ours: how the passphrase becomes a key
     mac virtual|interface          ours: whose MAC the addresses have
+    replay guard|off               ours: drop what comes back or was altered on the way (the default), or obey it
+    siblings arbitrate|warn        ours: where hosts have these addresses under another vhid, the higher one holds them
+                                   (the default), or both do, with a warning
+    announcements N                ours: 1-10, how often the addresses are announced after a takeover; 3
+    strangers warn|refuse          ours: take the addresses though somebody answers for them (the default), or do not
     # ...                          a comment
 
 Nothing here runs, resolves or changes anything; files are read, and that is all. No message repeats a passphrase.

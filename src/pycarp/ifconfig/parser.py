@@ -311,6 +311,8 @@ class _Parser:
                     self.put("vhid", argument, values.number("vhid", argument.text, 1, 255))
                 case "advbase" | "advskew":
                     self.put(name, argument, values.number(name, argument.text, 0, 254))
+                case "announcements":
+                    self.put(name, argument, values.number(name, argument.text, 1, 10))
                 case "carpdev":
                     self.put("carpdev", argument, self.checked("carpdev", argument.text))
                 case "state":

@@ -18,6 +18,10 @@ ARGUMENT = {
     "prefixlen": "a number like 24",
     "dialect": "auto, bsd or netbsd",
     "mac": "virtual or interface",
+    "replay": "guard or off",
+    "siblings": "arbitrate or warn",
+    "announcements": "a number 1-10",
+    "strangers": "warn or refuse",
 }
 """Words that need another one after them, and what that has to be."""
 
@@ -83,7 +87,7 @@ _SAME_AS = {
 MEANT_PASS = ("pass", "passwd", "password", "passphrase", "pas", "pss", "psas", "apss", "key", "psk", "secret", "pw")
 """Words that may be shown when they are taken for `pass`: any other may have the passphrase in it."""
 
-_NUMBERS = ("vhid", "advbase", "advskew", "prefixlen")
+_NUMBERS = ("vhid", "advbase", "advskew", "prefixlen", "announcements")
 
 
 def surely(text: str, following: str) -> bool:
