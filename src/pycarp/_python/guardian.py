@@ -40,12 +40,14 @@ FOREVER = 0xFFFFFFFF
 
 BLOB = struct.Struct("=4I7I")
 BLOB_VERSION = 1
-BLOB_LIMIT = 16 << 20
+BLOB_LIMIT = 4 << 20
 LENGTH = struct.Struct("=H")
 CREDENTIALS = struct.Struct("=iII")
 PASSED = 8  # so many descriptors are looked for in a message, to be closed if they are not the three of an ADD
-REPLIES_KEPT = 4096
-READ_AT_THE_END = 4096
+REPLIES_KEPT = 512
+AT_A_TIME = 1024  # messages, before something is carried out in between
+AT_THE_END = 4096  # orders that are still carried out
+FAREWELLS = 5  # attempts, where there is no room for a frame
 
 ALREADY = frozenset({0, errno.EEXIST})
 NOT_THERE = frozenset({0, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH})
@@ -61,8 +63,8 @@ LATE = 5 * MS
 """Who wakes later than this for a deadline was paused himself."""
 GRACE = 20 * MS
 """So long the engine gets then, once, to tell that it lives."""
-LONGEST = 3_600_000
-"""ms of sleep that poll can count."""
+LONGEST = 3600 * 1000 * MS
+"""ns of sleep: poll cannot count so many ms."""
 PULSE_PAUSE = 0.02
 """Seconds between two looks at a pulse that nobody holds."""
 
@@ -74,7 +76,8 @@ NLMSG = struct.Struct("=IHHII")
 ADDRESS_SIZE = 8
 ATTRIBUTE = struct.Struct("=HH")
 WORD = struct.Struct("=I")
-NLMSG_ERROR, RTM_NEWADDR, RTM_DELADDR, IFA_CACHEINFO, NLM_F_ACK = 2, 20, 21, 6, 0x4
+NLMSG_ERROR, RTM_NEWADDR, RTM_DELADDR, IFA_CACHEINFO = 2, 20, 21, 6
+NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 SOL_NETLINK, NETLINK_CAP_ACK = 270, 10
 PART = 128
 """An acknowledgement weighs some 800 bytes in a receive buffer of usually 208 KiB; one that does not fit is lost."""
@@ -83,7 +86,7 @@ PATIENCE = struct.pack("@qq", 5, 0)
 
 
 class Batch:
-    """Requests for one send call, each asking for an acknowledgement, numbered from 1."""
+    """Requests for one send call. Each is made to ask for an acknowledgement, and numbered, from 1."""
 
     __slots__ = ("count", "data", "leases", "removals")
 
@@ -97,10 +100,11 @@ class Batch:
         while at < len(data):
             if at + NLMSG.size > len(data):
                 raise ValueError("a request is cut off")
-            length, kind, flags, sequence, _port = NLMSG.unpack_from(data, at)
-            self.count += 1
-            if length < NLMSG.size or at + length > len(data) or sequence != self.count or not flags & NLM_F_ACK:
+            length, kind, flags, _sequence, port = NLMSG.unpack_from(data, at)
+            if length < NLMSG.size or at + length > len(data):
                 raise ValueError("a request is malformed")
+            self.count += 1
+            NLMSG.pack_into(self.data, at, length, kind, flags | NLM_F_REQUEST | NLM_F_ACK, self.count, port)
             if kind == RTM_NEWADDR:
                 self._find_lifetimes(at + NLMSG.size + ADDRESS_SIZE, at + length)
             self.removals += kind == RTM_DELADDR
@@ -127,16 +131,7 @@ class Batch:
 
 def joined(batches: Iterable[Batch]) -> Batch:
     """All their requests, numbered anew."""
-    together = bytearray()
-    number = 0
-    for batch in batches:
-        at = len(together)
-        together += batch.data
-        while at < len(together):
-            number += 1
-            WORD.pack_into(together, at + 8, number)
-            at += (WORD.unpack_from(together, at)[0] + 3) & ~3
-    return Batch(bytes(together))
+    return Batch(b"".join(batch.data for batch in batches))
 
 
 class Route:
@@ -258,7 +253,9 @@ class Host:
 
     def lived(self, at: int, boot: int, hold: int, patience: int) -> None:
         """The engine gave a sign of life, good for `hold` ms."""
-        self.at, self.boot, self.hold, self.patience = min(at, time.monotonic_ns()), boot, hold, patience
+        # None comes from the future.
+        self.at, self.boot = min(at, time.monotonic_ns()), min(boot, boottime())
+        self.hold, self.patience = hold, patience
         self.grace = 0
 
     def silence(self) -> int:
@@ -290,10 +287,11 @@ def _frames(data: bytes, count: int) -> list[bytes]:
 
 def elapsed(at: int, boot: int) -> int:
     """ns since then, by the clock that saw more: CLOCK_MONOTONIC stands still while the machine is suspended."""
-    since = time.monotonic_ns() - at
-    if boot:
-        since = max(since, time.clock_gettime_ns(time.CLOCK_BOOTTIME) - boot)
-    return since
+    return max(time.monotonic_ns() - at, boottime() - boot)
+
+
+def boottime() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 # The guardian
@@ -311,8 +309,8 @@ class Order:
         self.fds, self.uid = fds, uid
 
     def stale(self) -> bool:
-        """Whether a pause lies between its decision and now; 0 is no limit."""
-        return bool(self.hold != 0 and elapsed(self.at, self.boot) > self.hold * MS)
+        """Whether a pause lies between its decision and now."""
+        return bool(elapsed(self.at, self.boot) > self.hold * MS)
 
     def outlived(self) -> bool:
         """Whether its lease may have ended already: an address renewed after that would come back."""
@@ -322,8 +320,8 @@ class Order:
 class Guardian:
     """Reads orders, carries them out one at a time, and looks whether the engine lives."""
 
-    def __init__(self, engine: socket.socket, route: Route, pulse: int, pidfd: int) -> None:
-        self._engine, self._route = engine, route
+    def __init__(self, engine: socket.socket, route: Route, timer: Timer, pulse: int, pidfd: int) -> None:
+        self._engine, self._route, self._timer = engine, route, timer
         self._uid = os.getuid()
         self._hosts: dict[int, Host] = {}
         self._waiting: dict[int, Order] = {}
@@ -334,7 +332,7 @@ class Guardian:
         self._quiet = self._dead = self._deaf = False
         self._pulse, self._pidfd = pulse, pidfd
         self._poll = select.poll()
-        for fd in (pulse, pidfd):
+        for fd in (timer.fd, pulse, pidfd):
             if fd >= 0:
                 self._poll.register(fd, select.POLLIN)
 
@@ -354,11 +352,22 @@ class Guardian:
             self._release_doomed()
             self._release_overdue()
             self._carry_out()
-        for _ in range(READ_AT_THE_END):
+        for _ in range(AT_THE_END):
             self._read()
+            self._bequeath()
             if self._held is None and not self._waiting:
-                break
+                return
             self._carry_out()
+
+    def _bequeath(self) -> None:
+        """The engine is no more: what it wanted to have is not had, what it wanted to be rid of goes."""
+        for index in [index for index, order in self._waiting.items() if order.kind != DROP]:
+            # It has told the LAN that it is the master: there is something to take back.
+            self._hosts[index].mastered |= self._waiting.pop(index).kind == TAKE
+        leaving = [
+            host for index, host in self._hosts.items() if host.mastered and (self._quiet or index not in self._waiting)
+        ]
+        self._release(leaving, bowout=not self._quiet)
 
     # Waiting
 
@@ -366,31 +375,36 @@ class Guardian:
         """Sleep until there is something to do."""
         self._send_replies()
         self._poll.register(self._engine, select.POLLIN | (select.POLLOUT if self._replies else 0))
-        for fd, _events in self._poll.poll(self._timeout()):
+        left = self._time_left()
+        self._timer.set(left)
+        for fd, _events in self._poll.poll(None if left is None else -(-left // MS)):
             if fd == self._pidfd or (fd == self._pulse and not self._quiet):
                 self._dead = True
             elif fd == self._pulse:
                 self._poll.unregister(fd)
 
-    def _timeout(self) -> float | None:
-        """ms until a beat is overdue; None if none is due."""
+    def _time_left(self) -> int | None:
+        """ns until a beat is overdue; None if none is due."""
         if self._waiting or self._held is not None or self._doomed:
             return 0
-        now = time.monotonic_ns()
-        dues = [self._due(host) for host in self._hosts.values() if self._watched(host)]
-        return min(max(0, min(dues) - now) / MS, LONGEST) if dues else None
+        left = [self._left(host) for host in self._hosts.values() if self._watched(host)]
+        return min(max(0, min(left)), LONGEST) if left else None
 
     def _watched(self, host: Host) -> bool:
-        return host.mastered and host.hold != 0 and not self._quiet
+        return host.mastered and not self._quiet
 
-    def _due(self, host: Host) -> int:
-        return host.grace or host.at + host.hold * MS
+    def _left(self, host: Host) -> int:
+        if host.grace:
+            return host.grace - time.monotonic_ns()
+        return host.hold * MS - host.silence()
 
     # Orders
 
     def _read(self) -> None:
         """All that waits in the socket: of orders for one virtual host the last counts."""
-        while not self._deaf:
+        for _ in range(AT_A_TIME):
+            if self._deaf:
+                return
             if self._held is not None:
                 if self._blocked(self._held):
                     return
@@ -546,8 +560,6 @@ class Guardian:
             self._doomed.pop(index, None)
             self._reply(order, error, started)
         elif order.kind == TAKE:
-            # First: if we must let go in a moment, it is a MASTER that does.
-            host.mastered = True
             self._lend(order, host)
         elif host.mastered:
             self._lend(order, host)
@@ -557,10 +569,12 @@ class Guardian:
         if order.outlived():
             self._refuse(order, host)
             return
+        # Before it is so: whatever happens from now on, there may be addresses to let go of.
+        host.mastered = True
         batch = host.batches[order.kind]
         batch.lend(order.lease)
         started = time.monotonic_ns()
-        error = self._route.execute(batch, FINE[order.kind], host.essential if order.kind == TAKE else None)
+        error = self._route.execute(batch, FINE[order.kind], (order.kind == TAKE and host.essential) or None)
         if order.outlived():
             # We slept between reading the order and its end, and what the kernel had removed is back.
             self._refuse(order, host)
@@ -582,15 +596,14 @@ class Guardian:
 
     def _release_overdue(self) -> None:
         """Those whose engine should have given a sign of life by now, and everything it said has been read."""
-        now = time.monotonic_ns()
         overdue = []
         for host in self._hosts.values():
-            if not self._watched(host) or host.silence() <= host.hold * MS:
+            if not self._watched(host) or (left := self._left(host)) >= 0:
                 continue
-            if host.grace == 0 and host.silence() > host.hold * MS + LATE:
+            if host.grace == 0 and left < -LATE:
                 # We were paused too: perhaps it speaks in a moment.
-                host.grace = now + GRACE
-            elif host.grace <= now:
+                host.grace = time.monotonic_ns() + GRACE
+            else:
                 overdue.append(host)
         if overdue:
             self._release(overdue)
@@ -607,9 +620,9 @@ class Guardian:
         done = _thread.allocate_lock()
         done.acquire()
         apart = bowout and _start_thread(_say_farewell, farewells, done)
-        self._mute(hosts)
+        muted = self._mute(hosts) == 0
         now = time.monotonic_ns()
-        early = [host for host in hosts if host.mute_is_all]
+        early = [host for host in hosts if muted and host.mute_is_all]
         for host in early:
             farewells.put((now + DROP_LEAD, host))
         for host in hosts:
@@ -617,7 +630,8 @@ class Guardian:
             if host not in early:
                 farewells.put((started + DROP_LEAD, host))
             error = self._route.execute(host.batches[DROP], FINE[DROP])
-            host.mastered = False
+            host.mastered = host.muted = False
+            host.grace = 0
             for index, one in self._hosts.items():
                 if one is host:
                     self._say(RELEASED, 0, index, error, 0, started, time.monotonic_ns(), max(0, host.silence()))
@@ -627,10 +641,8 @@ class Guardian:
         elif bowout:
             _say_farewell(farewells, done)
 
-    def _mute(self, hosts: list[Host]) -> None:
-        batch = joined(host.mute for host in hosts)
-        if batch.count:
-            self._route.execute(batch, NOT_THERE)
+    def _mute(self, hosts: list[Host]) -> int:
+        return self._route.execute(joined(host.mute for host in hosts), NOT_THERE)
 
     # Replies
 
@@ -681,8 +693,20 @@ def _say_farewell(farewells: SimpleQueue[tuple[int, Host] | None], done: _thread
             time.sleep(left / 1e9)
         if host.silence() < host.patience * MS:
             for frame in host.frames:
-                _quietly(host.send.send, frame, socket.MSG_DONTWAIT)
+                _send_frame(host.send, frame)
     done.release()
+
+
+def _send_frame(packets: socket.socket, frame: bytes) -> None:
+    for _ in range(FAREWELLS):
+        try:
+            packets.send(frame, socket.MSG_DONTWAIT)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ENOBUFS, errno.EINTR):
+                return
+            time.sleep(MS / 1e9)
+        else:
+            return
 
 
 def _start_thread(function: Any, *arguments: Any) -> bool:
@@ -696,7 +720,7 @@ def _start_thread(function: Any, *arguments: Any) -> bool:
 # The process
 
 
-PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 15, 38, 47, 4
+PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 15, 29, 38, 47, 4
 MCL_CURRENT, MCL_FUTURE = 1, 2
 CAPABILITY_VERSION_3 = 0x20080522
 CAP_NET_ADMIN = 1 << 12
@@ -708,6 +732,7 @@ def _settle_down(libc: Any, realtime: bool) -> None:
     for name in IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     libc.prctl(PR_SET_NAME, ctypes.c_char_p(b"pycarp-guardian"), 0, 0, 0)
+    libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     os.chdir("/")
     _quietly(os.setsid)
     _quietly(_write, "/proc/self/oom_score_adj", b"-1000")
@@ -749,6 +774,23 @@ def _confine(libc: Any) -> bool:
     return bool(permitted)
 
 
+class Timer:
+    """A descriptor that becomes readable after a time that a suspend does not stop; -1 where there is none.
+
+    Who wakes up after an hour must not wait for the rest of a second.
+    """
+
+    def __init__(self, libc: Any) -> None:
+        self._libc = libc
+        self.fd: int = libc.timerfd_create(time.CLOCK_BOOTTIME, os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def set(self, left: int | None) -> None:
+        """In so many ns; None for never."""
+        if self.fd >= 0:
+            seconds, rest = divmod(0 if left is None else max(1, left), 1_000_000_000)
+            self._libc.timerfd_settime(self.fd, 0, struct.pack("@4l", 0, 0, seconds, rest), None)
+
+
 def _watch_pulse(libc: Any, memory: Any, wake: int) -> None:
     """Wait for the mutex that the engine's thread holds: we get it when that thread has died, and not before."""
     while True:
@@ -787,7 +829,7 @@ def main(realtime: bool) -> None:
     wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     allowed = _confine(libc)
     _thread.start_new_thread(_watch_pulse, (libc, memory, wake))
-    guardian = Guardian(engine, route, wake, pidfd)
+    guardian = Guardian(engine, route, Timer(libc), wake, pidfd)
     now = time.monotonic_ns()
     engine.send(REPLY.pack(HELLO, 0, 0, 0, 0 if allowed else errno.EPERM, 0, now, now, os.getpid()))
     guardian.run()
