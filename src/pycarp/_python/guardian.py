@@ -458,22 +458,23 @@ class Guardian:
         waiting = self._waiting.get(order.index)
         if not host.mastered and (waiting is None or waiting.kind != TAKE):
             return
+        host.lived(order.at, order.boot, order.hold, order.patience)
         if order.stale():
             if host.mastered:
                 self._doom(order.index, host)
             return
-        host.lived(order.at, order.boot, order.hold, order.patience)
+        self._doomed.pop(order.index, None)  # by an older one that waited before it
         if order.kind == RENEW and (waiting is None or waiting.kind == RENEW):
             self._waiting[order.index] = order
 
     def _queue(self, order: Order, host: Host) -> None:
         if order.kind == TAKE:
+            host.lived(order.at, order.boot, order.hold, order.patience)
             if order.stale():
                 self._reply(order, errno.ETIMEDOUT)
                 if host.mastered:
                     self._doom(order.index, host)
                 return
-            host.lived(order.at, order.boot, order.hold, order.patience)
             self._doomed.pop(order.index, None)
         former = self._waiting.get(order.index)
         if former is not None and former.kind != RENEW:
