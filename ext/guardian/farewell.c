@@ -7,12 +7,13 @@
 
 #include "clocks.h"
 
-enum { ATTEMPTS = 5 };
+enum { ATTEMPTS = 5, LOOK_US = 100 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t change = PTHREAD_COND_INITIALIZER;
 /* The host at the front is being served. */
 static struct host *queue;
+static int route;
 
 static void send_frame(int packet, const uint8_t *frame, size_t length)
 {
@@ -28,6 +29,9 @@ static void send_frames(const struct host *host)
     const uint8_t *at = host->frames, *end = host->frames + host->frames_length;
     uint16_t length;
     sleep_until(host->farewell_at);
+    /* Who takes the link down may first have to wait for others who change this machine's interfaces. */
+    while (!atomic_load(&host->silent) && (host->link == 0 || link_sends(route, host->link)))
+        sleep_until(monotonic() + LOOK_US * 1000);
     /* Later, others have taken over, and a bow-out would promote a third host. */
     if (life_age(&host->life) >= host->life.patience)
         return;
@@ -54,9 +58,10 @@ static void *run(void *nothing)
     return nothing;
 }
 
-int farewell_start(const pthread_attr_t *attributes)
+int farewell_start(const pthread_attr_t *attributes, int socket)
 {
     pthread_t thread;
+    route = socket;
     return pthread_create(&thread, attributes, run, NULL);
 }
 

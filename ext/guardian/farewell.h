@@ -7,9 +7,10 @@
 #include "host.h"
 
 /* Start the thread: 0 or an errno. */
-int farewell_start(const pthread_attr_t *attributes);
+int farewell_start(const pthread_attr_t *attributes, int socket);
 
-/* Send the host's frames at that time (CLOCK_MONOTONIC, ns), if they are of use then. */
+/* Send the host's frames at that time (CLOCK_MONOTONIC, ns), and not before it is `silent` or its link is down, if they
+ * are of use then. */
 void farewell_order(struct host *host, int64_t when);
 
 /* Wait until all are out. Until then no host may go. */

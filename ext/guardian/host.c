@@ -89,6 +89,7 @@ int host_read(struct host *host, int blob)
     host->essential = head.essential != 0 ? head.essential : host->batches[BATCH_TAKE].count;
     host->mute_is_all = batch_count_type(&host->batches[BATCH_MUTE], RTM_DELADDR)
         == batch_count_type(&host->batches[BATCH_DROP], RTM_DELADDR);
+    host->link = batch_link_down(&host->batches[BATCH_DROP]);
     host->lease = 0;
     return 0;
 }
@@ -121,6 +122,7 @@ int host_put(struct host **hosts, const struct host *fresh)
     host->essential = fresh->essential;
     host->lease = fresh->lease;
     host->mute_is_all = fresh->mute_is_all;
+    host->link = fresh->link;
     host->packet = fresh->packet;
     host->lock = fresh->lock;
     return 0;

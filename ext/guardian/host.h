@@ -2,6 +2,7 @@
 #ifndef PYCARP_HOST_H
 #define PYCARP_HOST_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,6 +29,7 @@ struct host {
     uint32_t essential; /* so many of the last requests decide whether a take succeeded */
     uint32_t lease;     /* that stands in the batches */
     bool mute_is_all;   /* `mute` removes every address: there is no IPv6 that only goes with the link */
+    int link;           /* the interface that `drop` takes down, or 0 */
     int packet, lock;   /* descriptors: a socket that sends, and one that is only kept open */
 
     bool mastered; /* its addresses are here, or on their way */
@@ -45,6 +47,7 @@ struct host {
 
     struct host *farewell_next;
     int64_t farewell_at;
+    atomic_bool silent; /* nobody is answered for its addresses any more */
 };
 
 /* Read what ADD hands over into a fresh host: 0 or an errno. Descriptors stay the caller's after an error. */

@@ -97,7 +97,7 @@ static int start(struct guardian *guardian)
     if ((error = pthread_attr_init(&attributes)) != 0)
         return error;
     (void) pthread_attr_setstacksize(&attributes, STACK);
-    if ((error = farewell_start(&attributes)) != 0 || (error = pulse_start(guardian, &attributes, engine_died)) != 0)
+    if ((error = farewell_start(&attributes, guardian->route)) != 0 || (error = pulse_start(guardian, &attributes, engine_died)) != 0)
         return error;
     confine_calls();
     return 0;

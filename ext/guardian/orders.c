@@ -62,6 +62,7 @@ static void place(struct guardian *guardian, const struct order *order)
         if (order->kind == TAKE)
             note_life(host, order);
     }
+    host->muted = host->muted && order->kind == DROP;
     host->order = *order;
     host->waiting = true;
 }

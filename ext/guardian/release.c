@@ -73,18 +73,19 @@ void release(struct guardian *guardian, bool bowout)
     struct host *host;
     for (host = guardian->hosts; host != NULL; host = host->next)
         if (host->leaving)
-            host->muted = execute(guardian, host, BATCH_MUTE) == 0;
+            atomic_store(&host->silent, execute(guardian, host, BATCH_MUTE) == 0 && host->mute_is_all);
     for (host = guardian->hosts; bowout && host != NULL; host = host->next)
-        if (host->leaving && host->muted && host->mute_is_all)
+        if (host->leaving && atomic_load(&host->silent))
             farewell_order(host, begun + SILENT_US * 1000);
     for (host = guardian->hosts; host != NULL; host = host->next) {
         if (!host->leaving)
             continue;
         int64_t silence = life_age(&host->life), started = monotonic();
         /* IPv6 addresses fall silent with the link, long before the kernel has finished with it. */
-        if (bowout && !(host->muted && host->mute_is_all))
+        if (bowout && !atomic_load(&host->silent))
             farewell_order(host, started + SILENT_US * 1000);
         int error = execute(guardian, host, BATCH_DROP);
+        atomic_store(&host->silent, true);
         host->mastered = host->leaving = host->muted = false;
         host->respite = 0;
         reply_released(guardian, host->index, error, started, monotonic(), silence);

@@ -6,7 +6,9 @@
 #include <linux/if_addr.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -74,6 +76,21 @@ uint32_t batch_count_type(const struct batch *batch, uint16_t type)
     for (; header_at(batch, at, &header, &next); at = next)
         count += header.nlmsg_type == type;
     return count;
+}
+
+int batch_link_down(const struct batch *batch)
+{
+    struct nlmsghdr header;
+    struct ifinfomsg link;
+    uint32_t at = 0, next;
+    for (; header_at(batch, at, &header, &next); at = next) {
+        if (header.nlmsg_type != RTM_SETLINK || header.nlmsg_len < NLMSG_LENGTH(sizeof link))
+            continue;
+        memcpy(&link, batch->requests + at + NLMSG_HDRLEN, sizeof link);
+        if ((link.ifi_change & IFF_UP) != 0 && (link.ifi_flags & IFF_UP) == 0)
+            return link.ifi_index;
+    }
+    return 0;
 }
 
 /* The attribute IFA_CACHEINFO among those of one RTM_NEWADDR. */
@@ -190,4 +207,12 @@ int batch_execute(int route, const struct batch *batch, uint32_t decisive, bool 
         hearing.first += hearing.count;
     }
     return hearing.failure;
+}
+
+bool link_sends(int route, int index)
+{
+    struct ifreq request = { .ifr_ifindex = index };
+    /* By name, since that call alone does without the lock that all changes of interfaces and addresses share. */
+    return ioctl(route, SIOCGIFNAME, &request) == 0 && ioctl(route, SIOCGIFFLAGS, &request) == 0
+        && (request.ifr_flags & IFF_RUNNING) != 0;
 }

@@ -19,10 +19,17 @@ bool batch_prepare(struct batch *batch);
 /* How many requests of this type (RTM_*) it holds. */
 uint32_t batch_count_type(const struct batch *batch, uint16_t type);
 
+/* The interface that it takes down, or 0. */
+int batch_link_down(const struct batch *batch);
+
 /* Addresses that this batch adds live so many seconds from then on. */
 void batch_set_lease(struct batch *batch, uint32_t seconds);
 
 /* Send all requests, also past one that fails. The first error that is not `fine` among the last `decisive` ones, or 0. */
 int batch_execute(int route, const struct batch *batch, uint32_t decisive, bool (*fine)(int error));
+
+/* Whether an interface still sends. It stops long before the kernel has finished with taking it down, and this waits for
+ * nobody who is at that. */
+bool link_sends(int route, int index);
 
 #endif
