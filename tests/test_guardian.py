@@ -42,6 +42,10 @@ ADDRESSES = (f"{VIP}/24", f"{VIP6}/64")
 SUPERSEDED = client.SUPERSEDED
 
 
+def _users() -> int:
+    return sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
+
+
 @pytest.fixture(params=IMPLEMENTATIONS)
 def program(request: pytest.FixtureRequest) -> str:
     """Each program, started by its own implementation."""
@@ -393,6 +397,20 @@ def test_a_bowout_comes_after_the_drop(program: str) -> None:
             assert 0 < at - released.started < 50e6
 
 
+def test_a_bowout_waits_until_ipv6_is_silent(program: str) -> None:
+    with Lab() as lab, _engine(lab, program, f"{VIP6}/64") as engine:
+        with lab["client"].ping(VIP6, 0.001) as pinger, lab.capture() as capture:
+            # Nobody has to look for the neighbour first.
+            assert engine.ask(Kind.TAKE, 101, hold=30_000).error == 0
+            assert pinger.wait(20)
+            engine.order(Kind.BEAT, 101, hold=100)
+            frame = capture.wait(_is_bowout)
+            assert frame is not None
+            time.sleep(0.05)
+        ours = [one for one in capture.frames if one.source == frame.source and not one.outgoing]
+        assert ours[-1] is frame and len(ours) > 20
+
+
 # The engine dies
 
 
@@ -464,6 +482,8 @@ def test_other_ways_to_die(program: str, how: str) -> None:
                 os.kill(left, signal.SIGKILL)
 
 
+@pytest.mark.root
+@pytest.mark.skipif(_users() < 65535, reason="this user namespace has no nobody")
 def test_a_program_that_gave_up_root(program: str) -> None:
     with Lab() as lab, lab.capture() as capture:
         child = Child(lab["main"], program)
@@ -719,6 +739,69 @@ def _memory(data: bytes) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+# How it is started
+
+
+def test_a_program_that_is_started(program: str) -> None:
+    spawn = importlib.import_module(f"pycarp._{program}.spawn")
+    reading, writing = os.pipe()
+    try:
+        script = b"echo $0 $1; cat /proc/$$/environ; exec ls -l /proc/self/fd"
+        # Their numbers cross those that the program shall see.
+        pid = spawn.spawn("/bin/sh", [b"sh", b"-c", script, b"name", b"first"], [-1, writing, -1, writing, reading])
+        assert pid > 1 and pid != os.getpid()
+    finally:
+        os.close(writing)
+    with open(reading) as output:
+        first, _total, *listed = output.read().splitlines()
+        assert first == "name first"
+        links = {int(line.split()[-3]): line.split()[-1] for line in listed}
+        # The last is the directory that is listed.
+        assert set(links) == set(range(6)) and links[0] == links[2] == "/dev/null"
+        assert all(links[number].startswith("pipe:") for number in (1, 3, 4))
+        _until(lambda: not _lives(pid))
+        with pytest.raises(FileNotFoundError):
+            spawn.spawn("/nonexistent/guardian", [b"x"], [-1, -1, -1])
+        with pytest.raises(OSError):
+            spawn.spawn("/bin/true", [b"true"], [-1, -1, -1, 4711])
+
+
+def test_it_is_started_while_other_threads_are_busy(program: str) -> None:
+    spawn = importlib.import_module(f"pycarp._{program}.spawn")
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            json.loads(json.dumps(list(range(100))))
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for one in workers:
+        one.start()
+    try:
+        for _turn in range(20):
+            pid = spawn.spawn("/bin/true", [b"true"], [-1, -1, -1])
+            with pytest.raises(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG | 0x40000000)  # __WALL
+        _until(lambda: not _lives(pid))
+    finally:
+        done.set()
+        for one in workers:
+            one.join()
+
+
+def test_a_pulse_passes_on_when_its_thread_ends(program: str) -> None:
+    spawn = importlib.import_module(f"pycarp._{program}.spawn")
+    pulse = spawn.Pulse()
+    assert os.fstat(pulse.fileno()).st_size >= 40
+    for _turn in range(3):
+        holder = threading.Thread(target=pulse.hold)
+        holder.start()
+        holder.join(5)
+        assert not holder.is_alive()
+    pulse.close()
+    pulse.close()
 
 
 # The client

@@ -189,7 +189,8 @@ def _serve(impl: str, hosts: list[VirtualHost]) -> None:
                     except ChildProcessError:
                         answer = "no child"
                 case ["grow", megabytes]:
-                    ballast.append(b"x" * (int(megabytes) << 20))
+                    # Bit by bit: the thread with the beats must have its turn.
+                    ballast += [b"x" * (1 << 20) + b"%d" % number for number in range(int(megabytes))]
                 case ["retry", wanted]:
                     # The program anew in the same process.
                     os.execv(sys.executable, [sys.executable, __file__, impl, *wanted.split(",")])

@@ -13,6 +13,7 @@ import _socket as socket
 import _thread
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import resource
@@ -55,6 +56,8 @@ GONE = NOT_THERE | {errno.ENOENT}
 FINE = {TAKE: ALREADY, RENEW: frozenset({0}), DROP: NOT_THERE, REMOVE: GONE, RESTORE: GONE}
 
 MS = 1_000_000
+LOOK = 0.0001
+"""Seconds between two looks at a link that goes down."""
 DROP_LEAD = 300_000
 """A bow-out waits this many ns after the drop was sent: answers stop within 0.1 ms of that."""
 LEASE_SLACK = 900 * MS
@@ -73,12 +76,14 @@ PULSE_PAUSE = 0.02
 
 
 NLMSG = struct.Struct("=IHHII")
+LINK = struct.Struct("=BxHiII")
 ADDRESS_SIZE = 8
 ATTRIBUTE = struct.Struct("=HH")
 WORD = struct.Struct("=I")
-NLMSG_ERROR, RTM_NEWADDR, RTM_DELADDR, IFA_CACHEINFO = 2, 20, 21, 6
+NLMSG_ERROR, RTM_NEWADDR, RTM_DELADDR, RTM_SETLINK, IFA_CACHEINFO = 2, 20, 21, 19, 6
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 SOL_NETLINK, NETLINK_CAP_ACK = 270, 10
+IFF_UP, IFF_RUNNING, SIOCGIFFLAGS = 0x1, 0x40, 0x8913
 PART = 128
 """An acknowledgement weighs some 800 bytes in a receive buffer of usually 208 KiB; one that does not fit is lost."""
 PATIENCE = struct.pack("@qq", 5, 0)
@@ -88,12 +93,14 @@ PATIENCE = struct.pack("@qq", 5, 0)
 class Batch:
     """Requests for one send call. Each is made to ask for an acknowledgement, and numbered, from 1."""
 
-    __slots__ = ("count", "data", "leases", "removals")
+    __slots__ = ("count", "data", "leases", "link", "removals")
 
     def __init__(self, data: bytes) -> None:
         """Raises `ValueError` for what is no such batch."""
         self.data = bytearray(data)
         self.count = self.removals = 0
+        self.link = 0
+        """The interface that they take down, or 0."""
         self.leases: list[tuple[int, bool]] = []
         """Where lifetimes stand, and whether the address is preferred."""
         at = 0
@@ -107,6 +114,10 @@ class Batch:
             NLMSG.pack_into(self.data, at, length, kind, flags | NLM_F_REQUEST | NLM_F_ACK, self.count, port)
             if kind == RTM_NEWADDR:
                 self._find_lifetimes(at + NLMSG.size + ADDRESS_SIZE, at + length)
+            elif kind == RTM_SETLINK and length >= NLMSG.size + LINK.size:
+                _family, _type, index, up, change = LINK.unpack_from(data, at + NLMSG.size)
+                if change & IFF_UP and not up & IFF_UP:
+                    self.link = index
             self.removals += kind == RTM_DELADDR
             at += (length + 3) & ~3
         if at != len(data):
@@ -204,6 +215,20 @@ class Route:
         self._behind = False
 
 
+def link_sends(asking: socket.socket, index: int) -> bool:
+    """Whether an interface still sends.
+
+    It stops long before the kernel has finished with taking it down, and this waits for nobody who is at that: by
+    name, since that call alone does without the lock that all changes of interfaces and addresses share.
+    """
+    try:
+        request = struct.pack("=16sH22x", socket.if_indextoname(index).encode(), 0)
+        flags = struct.unpack_from("=16xH", fcntl.ioctl(asking.fileno(), SIOCGIFFLAGS, request))[0]
+    except OSError:
+        return False
+    return bool(flags & IFF_RUNNING)
+
+
 # Virtual hosts
 
 
@@ -224,6 +249,7 @@ class Host:
         "muted",
         "patience",
         "send",
+        "silent",
     )
 
     def __init__(self, blob: bytes, index: int, send: socket.socket, lock: int) -> None:
@@ -244,6 +270,8 @@ class Host:
         self.frames = _frames(parts[6], frames)
         self.send, self.lock = send, lock
         self.mastered = self.muted = False
+        # Nobody is answered for its addresses any more.
+        self.silent = False
         self.at = self.boot = self.hold = self.patience = self.grace = 0
 
     @property
@@ -479,6 +507,7 @@ class Guardian:
         former = self._waiting.get(order.index)
         if former is not None and former.kind != RENEW:
             self._reply(former, flags=SUPERSEDED)
+        host.muted = host.muted and order.kind == DROP
         self._waiting[order.index] = order
 
     def _doom(self, index: int, host: Host) -> None:
@@ -623,14 +652,17 @@ class Guardian:
         apart = bowout and _start_thread(_say_farewell, farewells, done)
         muted = self._mute(hosts) == 0
         now = time.monotonic_ns()
-        early = [host for host in hosts if muted and host.mute_is_all]
-        for host in early:
-            farewells.put((now + DROP_LEAD, host))
+        for host in hosts:
+            host.silent = muted and host.mute_is_all
+            if host.silent:
+                farewells.put((now + DROP_LEAD, host))
         for host in hosts:
             started = time.monotonic_ns()
-            if host not in early:
+            if not host.silent:
+                # IPv6 addresses fall silent with the link, long before the kernel has finished with it.
                 farewells.put((started + DROP_LEAD, host))
             error = self._route.execute(host.batches[DROP], FINE[DROP])
+            host.silent = True
             host.mastered = host.muted = False
             host.grace = 0
             for index, one in self._hosts.items():
@@ -692,6 +724,10 @@ def _say_farewell(farewells: SimpleQueue[tuple[int, Host] | None], done: _thread
         left = due - time.monotonic_ns()
         if left > 0:
             time.sleep(left / 1e9)
+        # Who takes the link down may first have to wait for others who change this machine's interfaces.
+        link = host.batches[DROP].link
+        while not host.silent and (link == 0 or link_sends(host.send, link)):
+            time.sleep(LOOK)
         if host.silence() < host.patience * MS:
             for frame in host.frames:
                 _send_frame(host.send, frame)
