@@ -85,7 +85,7 @@ def program_flags() -> tuple[list[str], list[str]]:
 
 
 class BuildExtensions(build_ext):
-    """Compiles all the modules and the program, or none: half a native package would be harder to understand than none."""
+    """Compiles all the modules and the program, or none: half a package would be harder to understand than none."""
 
     def finalize_options(self) -> None:
         super().finalize_options()

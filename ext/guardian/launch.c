@@ -1,7 +1,7 @@
 /* Starting the guardian.
  *
- * A child whose exit signal is 0 stays out of the program's wait(); but exec sets the signal back to SIGCHLD. So there is
- * one in the middle, which has no exit signal, starts the guardian, and ends: the guardian is an orphan then. As in
+ * A child whose exit signal is 0 stays out of the program's wait(); but exec sets the signal back to SIGCHLD. So there
+ * is one in the middle, which has no exit signal, starts the guardian, and ends: the guardian is an orphan then. As in
  * posix_spawn, both run in this process's memory, on stacks of their own, while the caller is held by the kernel. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

@@ -3,7 +3,7 @@
  *
  *     pycarp-guardian 1|0       ask for the lowest real-time priority, or not
  *
- * Descriptors: 3, a SOCK_SEQPACKET socket to the engine; 4, the memory with its pulse; 5, its pidfd, if there is one. */
+ * Descriptors: 3, a SOCK_SEQPACKET socket to the engine; 4, the memory with its pulse; 5, its pidfd if there is one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -97,7 +97,9 @@ static int start(struct guardian *guardian)
     if ((error = pthread_attr_init(&attributes)) != 0)
         return error;
     (void) pthread_attr_setstacksize(&attributes, STACK);
-    if ((error = farewell_start(&attributes, guardian->route)) != 0 || (error = pulse_start(guardian, &attributes, engine_died)) != 0)
+    (void) pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    if ((error = farewell_start(&attributes, guardian->route)) != 0
+        || (error = pulse_start(guardian, &attributes, engine_died)) != 0)
         return error;
     confine_calls();
     return 0;

@@ -1,5 +1,5 @@
-/* What the engine orders. Everything that waits is read before the next thing is done, so that of several orders for one
- * virtual host only the last is carried out. */
+/* What the engine orders. Everything that waits is read before the next thing is done, so that of several orders for
+ * one virtual host only the last is carried out. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +97,8 @@ static void ask_after(struct guardian *guardian, const struct order *order)
     host->numbers[order->kind] = order->number;
 }
 
-static void handle(struct guardian *guardian, const struct order *order, const struct ucred *who, int *handed, int count)
+static void handle(
+    struct guardian *guardian, const struct order *order, const struct ucred *who, int *handed, int count)
 {
     switch (order->kind) {
     case TAKE:
@@ -260,7 +261,10 @@ static void mute_waiting(struct guardian *guardian)
 
 static bool carry_out_after(struct guardian *guardian, struct host *host)
 {
-    static const struct { enum kind kind; int batch; } steps[] = { { REMOVE, BATCH_REMOVE }, { RESTORE, BATCH_RESTORE } };
+    static const struct {
+        enum kind kind;
+        int batch;
+    } steps[] = { { REMOVE, BATCH_REMOVE }, { RESTORE, BATCH_RESTORE } };
     struct order order = { .index = host->index };
     for (size_t at = 0; at < sizeof steps / sizeof *steps; at++) {
         if (!host->asked[steps[at].kind])

@@ -1,4 +1,4 @@
-/* Letting go without having been told: the addresses first, then the bow-out, so that another host takes over at once. */
+/* Letting go without having been told: the addresses first, then the bow-out, for another host to take over at once. */
 #include <errno.h>
 
 #include "clocks.h"

@@ -20,7 +20,7 @@
 enum {
     ANSWER_ROOM = 4096,
     PATIENCE_S = 5, /* for a kernel that has lost an answer */
-    /* An acknowledgement weighs some 800 octets in a receive buffer of usually 208 KiB; one that does not fit is lost. */
+    /* An acknowledgement weighs some 800 octets in a receive buffer of usually 208 KiB; without room it is lost. */
     PART = 128,
 };
 

@@ -25,11 +25,11 @@ int batch_link_down(const struct batch *batch);
 /* Addresses that this batch adds live so many seconds from then on. */
 void batch_set_lease(struct batch *batch, uint32_t seconds);
 
-/* Send all requests, also past one that fails. The first error that is not `fine` among the last `decisive` ones, or 0. */
+/* Send all requests, also past one that fails. The first error among the last `decisive` that is not `fine`, or 0. */
 int batch_execute(int route, const struct batch *batch, uint32_t decisive, bool (*fine)(int error));
 
-/* Whether an interface still sends. It stops long before the kernel has finished with taking it down, and this waits for
- * nobody who is at that. */
+/* Whether an interface still sends. It stops long before the kernel has finished with taking it down, and this waits
+ * for nobody who is at that. */
 bool link_sends(int route, int index);
 
 #endif
