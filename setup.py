@@ -1,4 +1,4 @@
-"""The extension modules, and the switches that decide whether and how they are compiled.
+"""The extension modules, the guardian's program, and the switches that decide whether and how they are compiled.
 
 Everything that can be said without code stands in pyproject.toml. Environment variables read here:
 
@@ -28,9 +28,16 @@ MODULES: dict[str, list[str]] = {
     "judge": [],
     "machine": [],
 }
+# A program beside the modules, and its sources: what guards a process's addresses must not end with it.
+PROGRAM = "guardian"
+PROGRAM_SOURCES: list[str] = []
 # The runtime stands on Linux's packet sockets and netlink.
 if sys.platform == "linux":
-    MODULES |= {"ring": [], "writer": [], "runtime": []}
+    MODULES |= {"ring": [], "writer": [], "spawn": ["ext/guardian/launch.c"], "runtime": []}
+    PROGRAM_SOURCES = [
+        f"ext/guardian/{name}.c"
+        for name in ("main", "orders", "release", "replies", "pulse", "farewell", "host", "route", "confine")
+    ]
 ROOT = Path(__file__).resolve().parent
 
 
@@ -41,7 +48,7 @@ def switch(name: str) -> bool:
 
 def extensions() -> list[Extension]:
     """The extension modules, their sources still in Cython."""
-    headers = [*ROOT.glob("ext/*.px[di]"), *ROOT.glob("ext/*.h"), *ROOT.glob("ext/sha1/*.h")]
+    headers = [*ROOT.glob("ext/*.px[di]"), *ROOT.glob("ext/*.h"), *ROOT.glob("ext/*/*.h")]
     return [
         Extension(
             f"{PACKAGE}.{name}",
@@ -67,8 +74,18 @@ def flags() -> tuple[list[str], list[str]]:
     return compile_flags, link_flags
 
 
+def program_flags() -> tuple[list[str], list[str]]:
+    """The same for the guardian: its own C standard, and every address in it bound before it gives up its rights."""
+    compile_flags, link_flags = flags()
+    compile_flags = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-fPIE", *compile_flags]
+    link_flags = ["-pthread", "-pie", "-Wl,-z,relro,-z,now", *link_flags]
+    if os.environ.get("PYCARP_SANITIZE"):
+        compile_flags.append("-DPYCARP_SANITIZED")
+    return compile_flags, link_flags
+
+
 class BuildExtensions(build_ext):
-    """Compiles all the modules or none: half a native package would be harder to understand than none."""
+    """Compiles all the modules and the program, or none: half a package would be harder to understand than none."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -116,11 +133,52 @@ class BuildExtensions(build_ext):
                 extension.extra_compile_args += compile_flags
                 extension.extra_link_args += link_flags
         super().build_extensions()
+        if PROGRAM_SOURCES:
+            self.build_program()
+
+    @property
+    def built_program(self) -> Path:
+        """Where the guardian is built: beside the modules."""
+        return Path(self.build_lib, *PACKAGE.split("."), PROGRAM)
+
+    @property
+    def program_in_place(self) -> Path:
+        return ROOT.joinpath("src", *PACKAGE.split("."), PROGRAM)
+
+    def build_program(self) -> None:
+        compile_flags, link_flags = program_flags()
+        objects = self.compiler.compile(PROGRAM_SOURCES, output_dir=self.build_temp, extra_postargs=compile_flags)
+        built = self.built_program
+        self.mkpath(str(built.parent))
+        self.compiler.link_executable(objects, built.name, output_dir=str(built.parent), extra_postargs=link_flags)
+        built.chmod(0o755)
+
+    def copy_extensions_to_source(self) -> None:
+        super().copy_extensions_to_source()
+        if self.has_program():
+            # A guardian may be running: another file in its place, not other bytes in the same file.
+            self.program_in_place.unlink(missing_ok=True)
+            self.copy_file(str(self.built_program), str(self.program_in_place), level=self.verbose)
+
+    def has_program(self) -> bool:
+        return bool(self.extensions and PROGRAM_SOURCES)
+
+    def get_output_mapping(self) -> dict[str, str]:
+        mapping: dict[str, str] = super().get_output_mapping()
+        if self.inplace and self.has_program():
+            mapping[str(self.built_program)] = str(self.program_in_place)
+        return mapping
+
+    def get_outputs(self) -> list[str]:
+        outputs: list[str] = super().get_outputs()
+        # In place, they are the keys of the mapping.
+        return [*outputs, str(self.built_program)] if self.has_program() and not self.inplace else outputs
 
     def fall_back(self, error: Exception) -> None:
         """Leaves a pure package behind and says so."""
         for extension in self.extensions:
             Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+        self.built_program.unlink(missing_ok=True)
         self.extensions = []
         reason = textwrap.shorten(str(error).strip() or type(error).__name__, 300)
         print(

@@ -29,7 +29,7 @@ cdef extern from "<pthread.h>" nogil:
     cdef struct sched_param:
         int sched_priority
     int SCHED_FIFO
-    int PTHREAD_PRIO_INHERIT
+    int PTHREAD_PRIO_INHERIT, PTHREAD_PROCESS_SHARED, PTHREAD_MUTEX_ROBUST, PTHREAD_MUTEX_ERRORCHECK
     int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *) noexcept nogil, void *arg)
     int pthread_join(pthread_t thread, void **result)
     int pthread_attr_init(pthread_attr_t *attr)
@@ -41,9 +41,13 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
+    int pthread_mutex_consistent(pthread_mutex_t *mutex)
     int pthread_mutexattr_init(pthread_mutexattr_t *attr)
     int pthread_mutexattr_destroy(pthread_mutexattr_t *attr)
     int pthread_mutexattr_setprotocol(pthread_mutexattr_t *attr, int protocol)
+    int pthread_mutexattr_setpshared(pthread_mutexattr_t *attr, int shared)
+    int pthread_mutexattr_setrobust(pthread_mutexattr_t *attr, int robust)
+    int pthread_mutexattr_settype(pthread_mutexattr_t *attr, int kind)
 
 cdef extern from "<signal.h>" nogil:
     ctypedef struct sigset_t:
@@ -77,6 +81,10 @@ cdef extern from "<poll.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int fd, void *data, size_t length)
     ssize_t write(int fd, const void *data, size_t length)
+    long syscall(long number, ...)
+
+cdef extern from "<sys/syscall.h>" nogil:
+    long SYS_gettid, SYS_tgkill
 
 cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ, PROT_WRITE, MAP_SHARED

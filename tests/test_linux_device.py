@@ -194,6 +194,29 @@ def test_teardown_leaves_the_host_as_it_was_and_may_be_repeated() -> None:
         assert _state(main) == before
 
 
+@pytest.mark.parametrize("mac", ["virtual", "interface"])
+def test_the_batches_of_the_end_do_what_teardown_does(mac: str) -> None:
+    with Lab() as lab:
+        main = lab["main"]
+        before = _state(main)
+        device = set_up(main, floating(mac=mac))
+        assert (device.remove == b"") == (device.restore == b"") == (mac == "interface")
+        order(main, device.take)
+        with main.enter():
+            # What is removed follows the addresses.
+            device.change(floating(f"{VIP}/24", "10.13.37.50/24", mac=mac))
+        order(main, device.take)
+        for batch in (device.drop, device.remove, device.restore):
+            assert _fine(order(main, batch))
+        assert _state(main) == before
+        for batch in (device.drop, device.remove, device.restore):
+            assert _fine(order(main, batch))
+        with main.enter():
+            device.teardown()
+        assert device.remove == device.restore == b""
+        assert _state(main) == before
+
+
 @pytest.mark.parametrize("gone", ["ip link del carp0", "ip link del eth0", "ip rule flush; ip link del carp0"])
 def test_teardown_tolerates_what_is_gone(gone: str) -> None:
     with Lab() as lab:

@@ -66,6 +66,15 @@ def broken(tree: Path) -> Path:
     return tree
 
 
+def hollow(tree: Path) -> Path:
+    """The same tree with modules that have nothing in them, and are built in no time."""
+    for source in (tree / "ext").glob("*.pyx"):
+        source.write_text("nothing = 0\n")
+    for declarations in (tree / "ext").glob("*.pxd"):
+        declarations.unlink()
+    return tree
+
+
 def test_sdist_holds_all_sources_and_builds_itself(tree: Path, tmp_path: Path) -> None:
     sdist, _ = build(tree, "sdist")
     checked = check(sdist)
@@ -146,3 +155,44 @@ def test_extension_modules_show_no_symbol_but_their_entry_point(impl: _impl.Impl
         command = ["nm", "--dynamic", "--defined-only", "--format=just-symbols", str(path)]
         symbols = set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
         assert symbols - {"_init", "_fini"} == {f"PyInit_{path.name.split('.')[0]}"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the guardian is for Linux")
+def test_a_native_wheel_holds_the_guardian_as_a_program(tree: Path, tmp_path: Path) -> None:
+    wheel, _ = build(hollow(tree), "wheel", PYCARP_REQUIRE_EXTENSIONS="1", CFLAGS="-O1 -g0")
+    checked = check("--native", wheel)
+    assert checked.returncode == 0, checked.stderr
+    # Without the bit nobody could start it.
+    spoilt = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(spoilt, "w") as target:
+        for one in source.infolist():
+            if one.filename == "pycarp/_native/guardian":
+                one.external_attr = 0o644 << 16
+            target.writestr(one, source.read(one.filename))
+    assert "not executable: pycarp/_native/guardian" in check(spoilt).stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the guardian is for Linux")
+def test_a_program_that_cannot_be_built_leaves_a_pure_wheel_too(tree: Path) -> None:
+    """All or nothing: modules without the guardian that they start would be neither."""
+    (hollow(tree) / "ext" / "guardian" / "main.c").write_text("#error nothing\n")
+    wheel, said = build(tree, "wheel", CFLAGS="-O1 -g0")
+    assert "PURE PYTHON" in said
+    checked = check("--pure", wheel)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.skipif(not shutil.which("nm"), reason="no nm on this machine")
+def test_the_guardian_needs_the_c_library_alone(impl: _impl.Implementation) -> None:
+    if impl.name != "native":
+        pytest.skip("nothing compiled")
+    from pycarp._native import spawn
+
+    program = Path(spawn.__file__).with_name("guardian")
+    assert os.access(program, os.X_OK)
+    if os.environ.get("PYCARP_SANITIZE") or b"__asan_init" in program.read_bytes():
+        pytest.skip("a sanitizer brings its own library")
+    command = ["nm", "--dynamic", "--undefined-only", str(program)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    versions = {line.split("@")[1].split("_")[0].split(".")[0] for line in listed.splitlines() if "@" in line}
+    assert versions <= {"GLIBC"}  # musl has none

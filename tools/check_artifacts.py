@@ -3,8 +3,9 @@
     python tools/check_artifacts.py [--pure | --native] dist/*
 
 What belongs there is read from the source tree around this file, so that a new file that was forgotten in MANIFEST.in
-or in pyproject.toml shows. `--native` demands wheels with every extension module, `--pure` wheels without any; without
-either, a wheel may be one or the other, by its tag. One line for each fault; exit code 1 if there was any.
+or in pyproject.toml shows. `--native` demands wheels with every extension module and the guardian, `--pure` wheels
+without any; without either, a wheel may be one or the other, by its tag. One line for each fault; exit code 1 if there
+was any.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "pycarp"
 NATIVE = f"{PACKAGE}/_native"
+PROGRAM = f"{NATIVE}/guardian"
+"""What is built beside the extension modules: it must be executable, and stands in no sdist."""
 TOP_LEVEL = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "SECURITY.md")
 BUILD = ("pyproject.toml", "setup.py")
 """Files of the source tree's top that an sdist holds."""
@@ -48,7 +51,7 @@ def is_generated(path: PurePosixPath) -> bool:
     """Whether a file is a compiler's or an interpreter's, not a person's."""
     if path.suffix in GENERATED or any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts):
         return True
-    return path.suffix == ".c" and path.parts[:-1] == ("ext",)
+    return path == PurePosixPath("src", PROGRAM) or (path.suffix == ".c" and path.parts[:-1] == ("ext",))
 
 
 def source_files(*trees: str) -> set[str]:
@@ -90,6 +93,7 @@ def wheel_faults(path: Path, native: bool | None) -> Iterator[str]:
     """What is wrong with a wheel; `native`: whether it must, must not, or may hold the extension modules."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
+        executable = {one.filename for one in archive.infolist() if one.external_attr >> 16 & 0o111 == 0o111}
         info = f"{PACKAGE}-{version()}.dist-info"
         try:
             metadata = Parser().parsestr(archive.read(f"{info}/METADATA").decode("utf-8"))
@@ -110,10 +114,14 @@ def wheel_faults(path: Path, native: bool | None) -> Iterator[str]:
         yield "a wheel with extension modules is tagged for any machine"
     modules = [str(module.parent / module.name.split(".")[0]) for module in compiled]
     yield from differences(modules, {f"{NATIVE}/{name}" for name in extension_modules()} if native else ())
+    if native and PROGRAM in names and PROGRAM not in executable:
+        yield f"not executable: {PROGRAM}"
 
     meta = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt")}
     meta.add(f"{info}/licenses/LICENSE")
     python = {name.removeprefix("src/") for name in source_files("src")}
+    if native:
+        meta.add(PROGRAM)
     rest = {name for name in names if PurePosixPath(name) not in compiled}
     # cibuildwheel's repair adds a bill of materials where it copied a library in.
     yield from differences({name for name in rest if not name.startswith(f"{info}/sboms/")}, python | meta)

@@ -72,6 +72,10 @@ class Device:
     by the host's own. `mute` is that part of `drop` which is quick: where several virtual hosts drop at once, it goes
     out for all of them first, so that none waits for the links of the others.
 
+    `remove` and `restore` are what `teardown` does after the drop, for whoever may still do it when this process may
+    no more: `remove` takes the device and its rules away, `restore` gives the carpdev its settings back, which only
+    the last virtual host on it may ask for. Both are empty where nothing was made.
+
     `index` is the interface that carries the addresses: the macvlan called `name`, or the carpdev. `lifetime` is the
     seconds after which the kernel removes taken addresses unless they are renewed; None is never. The caller holds the
     `VirtualHostLock`: that is how leftovers of a crashed run are told from the devices of a running one.
@@ -83,7 +87,7 @@ class Device:
         self.lifetime = lifetime
         self.name = host.name if host.mac == "virtual" else carpdev.name
         self.index = 0
-        self.take = self.renew = self.drop = b""
+        self.take = self.renew = self.drop = self.remove = self.restore = b""
         self.mute: tuple[bytes, ...] = ()
         self.essential = 0
         self._mark: Mark | None = None
@@ -132,6 +136,8 @@ class Device:
         self.renew = netlink.batch(*add)
         self.mute = tuple(silent)
         self.essential = len(add)
+        self.remove = netlink.batch(*self._removal())
+        self.restore = b"" if self._mark is None else netlink.batch(_settings(self._mark))
         if self.host.mac == "interface":
             self.take, self.drop = self.renew, netlink.batch(*delete.values())
             return
@@ -177,21 +183,27 @@ class Device:
 
         Raises the first `OSError` that was none of that, after trying all.
         """
-        index, mark = self.index, self._mark
-        if not index and mark is None:
+        mark = self._mark
+        if not self.index and mark is None:
             return
+        drop, removal = self.drop, self._removal()
         self.index, self._mark = 0, None
-        drop, self.take, self.renew, self.drop, self.mute = self.drop, b"", b"", b"", ()
+        self.take = self.renew = self.drop = self.remove = self.restore = b""
+        self.mute = ()
         with netlink.RouteSocket() as route:
             outcome = route.execute(drop)
+            outcome += route.execute(netlink.batch(*removal))
             if mark is not None:
-                requests = [messages.link_state(index, False), messages.delete_link(index)] if index else []
-                requests += [self._rule(messages.delete_rule, one.ip) for one in self.host.addresses]
-                outcome += route.execute(netlink.batch(*requests))
                 outcome += _restore(route, mark, read_interfaces())
         for error in outcome:
             if error is not None and error.errno not in GONE:
                 raise error
+
+    def _removal(self) -> list[bytes]:
+        if self._mark is None:
+            return []
+        requests = [messages.link_state(self.index, False), messages.delete_link(self.index)] if self.index else []
+        return requests + [self._rule(messages.delete_rule, one.ip) for one in self.host.addresses]
 
     def _add(self, address: IPv4Interface | IPv6Interface) -> bytes:
         return messages.add_address(
@@ -371,8 +383,11 @@ def _restore(route: netlink.RouteSocket, mark: Mark, interfaces: Iterable[Interf
     """Give a carpdev its settings back, unless another virtual host still needs ours."""
     if any(one.mark is not None and one.mark.index == mark.index for one in interfaces):
         return []
-    before = {"arp_ignore": mark.arp_ignore, "arp_announce": mark.arp_announce}
-    return route.execute(netlink.batch(messages.ipv4_conf(mark.index, before)))
+    return route.execute(netlink.batch(_settings(mark)))
+
+
+def _settings(mark: Mark) -> bytes:
+    return messages.ipv4_conf(mark.index, {"arp_ignore": mark.arp_ignore, "arp_announce": mark.arp_announce})
 
 
 def _execute(route: netlink.RouteSocket, requests: list[bytes], fine: frozenset[int]) -> None:

@@ -1,0 +1,150 @@
+/* What the guardian is and may do: it lives as long as it can, and can do as little as its work allows. */
+#include "confine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <linux/sockios.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void lock_memory(void)
+{
+#ifndef PYCARP_SANITIZED
+    const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+    /* Without that, memory that is asked for later could be refused for want of room to lock it. */
+    bool future = setrlimit(RLIMIT_MEMLOCK, &unlimited) == 0;
+    (void) mlockall(future ? MCL_CURRENT | MCL_FUTURE : MCL_CURRENT);
+#endif
+}
+
+void confine_settle(bool realtime)
+{
+    static const int ignored[] = { SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGQUIT, SIGUSR1, SIGUSR2 };
+    const struct sched_param lowest = { .sched_priority = 1 };
+    for (size_t at = 0; at < sizeof ignored / sizeof *ignored; at++)
+        (void) signal(ignored[at], SIG_IGN);
+    (void) prctl(PR_SET_NAME, "pycarp-guardian");
+    (void) prctl(PR_SET_TIMERSLACK, 1UL);
+    (void) setsid();
+    (void) !chdir("/");
+    if (realtime)
+        (void) sched_setscheduler(0, SCHED_FIFO, &lowest);
+    int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (score >= 0) {
+        (void) !write(score, "-1000", 5);
+        close(score);
+    }
+    lock_memory();
+}
+
+int confine_capabilities(void)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+    if (syscall(SYS_capget, &header, data) < 0)
+        return errno;
+    if ((data[0].permitted & CAP_TO_MASK(CAP_NET_ADMIN)) == 0)
+        return EPERM;
+    data[0] = (struct __user_cap_data_struct) {
+        .effective = CAP_TO_MASK(CAP_NET_ADMIN),
+        .permitted = CAP_TO_MASK(CAP_NET_ADMIN),
+    };
+    data[1] = (struct __user_cap_data_struct) { 0 };
+    if (syscall(SYS_capset, &header, data) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) < 0)
+        return errno;
+    return 0;
+}
+
+#if defined(__x86_64__)
+#define ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__) && !defined(__AARCH64EB__)
+#define ARCHITECTURE AUDIT_ARCH_AARCH64
+#endif
+
+#if !defined(ARCHITECTURE) || defined(PYCARP_SANITIZED)
+
+void confine_calls(void) {}
+
+#else
+
+#define LOAD(what) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, what))
+#define RETURN(what) BPF_STMT(BPF_RET | BPF_K, (what))
+#define REFUSE RETURN(SECCOMP_RET_ERRNO | EPERM)
+#define ALLOW(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
+/* Memory, but none that can be run. The argument's lower half comes first on both machines. */
+#define ALLOW_DATA(call)                                                                                               \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_##call, 0, 4), LOAD(args[2]),                                             \
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 1, 0), RETURN(SECCOMP_RET_ALLOW), REFUSE
+
+void confine_calls(void)
+{
+    static struct sock_filter filter[] = {
+        LOAD(arch),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0),
+        REFUSE,
+        LOAD(nr),
+        /* The engine, the kernel, the wire. */
+        ALLOW(recvmsg),
+        ALLOW(recvfrom),
+        ALLOW(sendto),
+        ALLOW(sendmsg),
+        ALLOW(read),
+        ALLOW(write),
+        ALLOW(close),
+        ALLOW(lseek),
+        ALLOW(pread64),
+#ifdef __NR_poll
+        ALLOW(poll),
+#endif
+        ALLOW(ppoll),
+        /* Time. */
+        ALLOW(timerfd_settime),
+        ALLOW(clock_gettime),
+        ALLOW(clock_nanosleep),
+        ALLOW(nanosleep),
+        /* What the C library does for threads and memory. */
+        ALLOW(futex),
+        ALLOW(set_robust_list),
+#ifdef __NR_rseq
+        ALLOW(rseq),
+#endif
+        ALLOW(sched_yield),
+        ALLOW(rt_sigprocmask),
+        ALLOW(rt_sigreturn),
+        ALLOW(restart_syscall),
+        ALLOW(getpid),
+        ALLOW(gettid),
+        ALLOW(getrandom),
+        ALLOW(brk),
+        ALLOW(munmap),
+        ALLOW(mremap),
+        ALLOW(madvise),
+        ALLOW(exit),
+        ALLOW(exit_group),
+        ALLOW_DATA(mmap),
+        ALLOW_DATA(mprotect),
+        /* To ask for an interface's name and state. */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_ioctl, 0, 4),
+        LOAD(args[1]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SIOCGIFNAME, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SIOCGIFFLAGS, 0, 1),
+        RETURN(SECCOMP_RET_ALLOW),
+        /* Refused, not killed for: a C library of tomorrow may try a call that it can do without. */
+        REFUSE,
+    };
+    const struct sock_fprog program = { .len = sizeof filter / sizeof *filter, .filter = filter };
+    (void) syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+}
+
+#endif

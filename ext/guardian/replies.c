@@ -1,0 +1,56 @@
+/* Replies to the engine. It may be slow, or stopped: the guardian never waits for it. */
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "guardian.h"
+
+static bool put(struct guardian *guardian, const struct reply *reply)
+{
+    ssize_t sent;
+    do
+        sent = send(guardian->engine, reply, sizeof *reply, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    /* An engine that is gone reads nothing any more. */
+    return sent >= 0 || (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM);
+}
+
+void replies_flush(struct guardian *guardian)
+{
+    while (guardian->replies_count != 0 && put(guardian, &guardian->replies[guardian->replies_first])) {
+        guardian->replies_first = (guardian->replies_first + 1) % REPLIES;
+        guardian->replies_count--;
+    }
+}
+
+static void reply(struct guardian *guardian, const struct reply *reply)
+{
+    replies_flush(guardian);
+    if ((guardian->replies_count == 0 && put(guardian, reply)) || guardian->replies_count == REPLIES)
+        return;
+    guardian->replies[(guardian->replies_first + guardian->replies_count++) % REPLIES] = *reply;
+}
+
+void reply_order(struct guardian *guardian, const struct order *order, int error, int64_t started, int64_t finished)
+{
+    reply(guardian, &(struct reply) { .kind = order->kind, .index = order->index, .error = error,
+        .number = order->number, .started = started, .finished = finished });
+}
+
+void reply_superseded(struct guardian *guardian, const struct order *order)
+{
+    reply(guardian, &(struct reply) { .kind = order->kind, .flags = SUPERSEDED, .index = order->index,
+        .number = order->number });
+}
+
+void reply_hello(struct guardian *guardian, int error)
+{
+    reply(guardian, &(struct reply) { .kind = HELLO, .error = error, .extra = (uint64_t) getpid() });
+}
+
+void reply_released(struct guardian *guardian, uint32_t index, int error, int64_t started, int64_t finished,
+    int64_t silence)
+{
+    reply(guardian, &(struct reply) { .kind = RELEASED, .index = index, .error = error,
+        .started = started, .finished = finished, .extra = silence > 0 ? (uint64_t) silence : 0 });
+}

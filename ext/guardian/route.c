@@ -1,0 +1,218 @@
+/* Batches of rtnetlink requests. The kernel works through one send call in the caller's context: it has answered when
+ * the call returns, and a link that goes down keeps the caller for milliseconds. */
+#include "route.h"
+
+#include <errno.h>
+#include <linux/if_addr.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#ifndef SOL_NETLINK
+#define SOL_NETLINK 270
+#endif
+
+enum {
+    ANSWER_ROOM = 4096,
+    PATIENCE_S = 5, /* for a kernel that has lost an answer */
+    /* An acknowledgement weighs some 800 octets in a receive buffer of usually 208 KiB; without room it is lost. */
+    PART = 128,
+};
+
+int route_open(void)
+{
+    const struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+    const struct timeval patience = { .tv_sec = PATIENCE_S };
+    const int on = 1;
+    int route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (route < 0)
+        return -1;
+    if (bind(route, (const struct sockaddr *) &kernel, sizeof kernel) < 0
+        || setsockopt(route, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0) {
+        int error = errno;
+        close(route);
+        errno = error;
+        return -1;
+    }
+    /* Answers without the request in them; a kernel that cannot do that sends more than we read. */
+    (void) setsockopt(route, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on);
+    return route;
+}
+
+/* The header at `at`, and in `*next` where the one after it is; false at the end or where that is not in the batch. */
+static bool header_at(const struct batch *batch, uint32_t at, struct nlmsghdr *header, uint32_t *next)
+{
+    if (batch->length - at < sizeof *header)
+        return false;
+    memcpy(header, batch->requests + at, sizeof *header);
+    if (header->nlmsg_len < sizeof *header || header->nlmsg_len > batch->length - at)
+        return false;
+    uint32_t aligned = NLMSG_ALIGN(header->nlmsg_len);
+    *next = aligned < batch->length - at ? at + aligned : batch->length;
+    return true;
+}
+
+bool batch_prepare(struct batch *batch)
+{
+    struct nlmsghdr header;
+    uint32_t at = 0, next;
+    for (batch->count = 0; header_at(batch, at, &header, &next); at = next) {
+        header.nlmsg_seq = ++batch->count;
+        header.nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
+        memcpy(batch->requests + at, &header, sizeof header);
+    }
+    return at == batch->length;
+}
+
+uint32_t batch_count_type(const struct batch *batch, uint16_t type)
+{
+    struct nlmsghdr header;
+    uint32_t at = 0, next, count = 0;
+    for (; header_at(batch, at, &header, &next); at = next)
+        count += header.nlmsg_type == type;
+    return count;
+}
+
+int batch_link_down(const struct batch *batch)
+{
+    struct nlmsghdr header;
+    struct ifinfomsg link;
+    uint32_t at = 0, next;
+    for (; header_at(batch, at, &header, &next); at = next) {
+        if (header.nlmsg_type != RTM_SETLINK || header.nlmsg_len < NLMSG_LENGTH(sizeof link))
+            continue;
+        memcpy(&link, batch->requests + at + NLMSG_HDRLEN, sizeof link);
+        if ((link.ifi_change & IFF_UP) != 0 && (link.ifi_flags & IFF_UP) == 0)
+            return link.ifi_index;
+    }
+    return 0;
+}
+
+/* The attribute IFA_CACHEINFO among those of one RTM_NEWADDR. */
+static void set_lifetime(uint8_t *attributes, uint32_t length, uint32_t seconds)
+{
+    struct rtattr attribute;
+    struct ifa_cacheinfo life;
+    while (length >= sizeof attribute) {
+        memcpy(&attribute, attributes, sizeof attribute);
+        if (attribute.rta_len < sizeof attribute || attribute.rta_len > length)
+            return;
+        if ((attribute.rta_type & NLA_TYPE_MASK) == IFA_CACHEINFO && RTA_PAYLOAD(&attribute) >= sizeof life) {
+            memcpy(&life, attributes + RTA_LENGTH(0), sizeof life);
+            life.ifa_valid = seconds;
+            /* 0 is a deprecated address: it answers, and this host does not choose it for itself. */
+            if (life.ifa_prefered != 0)
+                life.ifa_prefered = seconds;
+            memcpy(attributes + RTA_LENGTH(0), &life, sizeof life);
+        }
+        uint32_t step = RTA_ALIGN(attribute.rta_len);
+        if (step >= length)
+            return;
+        attributes += step;
+        length -= step;
+    }
+}
+
+void batch_set_lease(struct batch *batch, uint32_t seconds)
+{
+    const uint32_t skip = NLMSG_LENGTH(sizeof(struct ifaddrmsg));
+    struct nlmsghdr header;
+    uint32_t at = 0, next;
+    for (; header_at(batch, at, &header, &next); at = next)
+        if (header.nlmsg_type == RTM_NEWADDR && header.nlmsg_len > skip)
+            set_lifetime(batch->requests + at + skip, header.nlmsg_len - skip, seconds);
+}
+
+/* Read what was left unread: all batches are numbered alike, and it would be taken for the next one's. */
+static void forget_answers(int route)
+{
+    uint8_t answer[ANSWER_ROOM];
+    /* A full socket says so once (ENOBUFS), and then gives what it holds. */
+    while (recv(route, answer, sizeof answer, MSG_DONTWAIT) >= 0 || errno == EINTR || errno == ENOBUFS)
+        ;
+}
+
+struct hearing {
+    uint32_t first, count; /* the requests that are asked now */
+    uint32_t undecisive;   /* requests up to this number may fail */
+    uint32_t answered;
+    int failure;
+    bool (*fine)(int error);
+};
+
+static void hear(struct hearing *hearing, const uint8_t *answer, size_t length)
+{
+    struct nlmsghdr header;
+    int code;
+    while (length >= sizeof header + sizeof code) {
+        memcpy(&header, answer, sizeof header);
+        if (header.nlmsg_len < sizeof header + sizeof code)
+            return;
+        if (header.nlmsg_type == NLMSG_ERROR && header.nlmsg_seq - hearing->first < hearing->count) {
+            memcpy(&code, answer + sizeof header, sizeof code);
+            hearing->answered++;
+            if (code != 0 && hearing->failure == 0 && header.nlmsg_seq > hearing->undecisive && !hearing->fine(-code))
+                hearing->failure = -code;
+        }
+        size_t step = NLMSG_ALIGN((size_t) header.nlmsg_len);
+        if (step >= length)
+            return;
+        answer += step;
+        length -= step;
+    }
+}
+
+/* Send a part and hear an answer to each request. 0, or why that could not be done. */
+static int execute_part(int route, const uint8_t *requests, uint32_t length, struct hearing *hearing)
+{
+    uint8_t answer[ANSWER_ROOM];
+    hearing->answered = 0;
+    while (send(route, requests, length, 0) < 0)
+        if (errno != EINTR)
+            return errno;
+    while (hearing->answered < hearing->count) {
+        ssize_t got = recv(route, answer, sizeof answer, 0);
+        if (got >= 0)
+            hear(hearing, answer, (size_t) got);
+        else if (errno != EINTR) {
+            int error = errno == EAGAIN ? ETIMEDOUT : errno;
+            forget_answers(route);
+            return error;
+        }
+    }
+    return 0;
+}
+
+int batch_execute(int route, const struct batch *batch, uint32_t decisive, bool (*fine)(int error))
+{
+    struct hearing hearing = { .first = 1, .fine = fine };
+    struct nlmsghdr header;
+    uint32_t at = 0, next;
+    hearing.undecisive = decisive < batch->count ? batch->count - decisive : 0;
+    while (hearing.first <= batch->count) {
+        uint32_t start = at;
+        for (hearing.count = 0; hearing.count < PART && header_at(batch, at, &header, &next); at = next)
+            hearing.count++;
+        if (hearing.count == 0)
+            break;
+        int error = execute_part(route, batch->requests + start, at - start, &hearing);
+        /* The rest is sent all the same: what can be dropped must be. */
+        if (error != 0 && hearing.failure == 0)
+            hearing.failure = error;
+        hearing.first += hearing.count;
+    }
+    return hearing.failure;
+}
+
+bool link_sends(int route, int index)
+{
+    struct ifreq request = { .ifr_ifindex = index };
+    /* By name, since that call alone does without the lock that all changes of interfaces and addresses share. */
+    return ioctl(route, SIOCGIFNAME, &request) == 0 && ioctl(route, SIOCGIFFLAGS, &request) == 0
+        && (request.ifr_flags & IFF_RUNNING) != 0;
+}
