@@ -64,6 +64,7 @@ def prove(figures: dict[str, float], name: str) -> Prove:
             if not wrong or attempt == TRIES or any("two owners" in what and limits[what] == 0 for what in wrong):
                 break
         limits |= {what: REPORTED for what in values if what.endswith("outage in the lab")}
+        figures[f"{row} | {name} | tries | inf"] = attempt
         for what, limit in limits.items():
             figures[f"{row} | {name} | {what} | {limit:g}"] = round(values[what], 3)
         assert not wrong, f"{wrong}, wanted {limits}; seen {values}"
@@ -453,8 +454,8 @@ def test_a_link_flaps(prove: Prove, name: str, seen: bool) -> None:
             stays(lambda: net.timeline.holders() == {"main"}, 0.5)
             return net.seen()
 
-    # Unseen, what either says in between is enough; seen, the host starts anew each time, and the other one's master-down
-    # may begin anew with the last advert before.
+    # Unseen, what either says in between is enough; seen, the host starts anew each time, and the other one's
+    # master-down may begin anew with the last advert before.
     limits = {"two owners": 2 if seen else SWIFT.interval() + 5, "outage": 2 * SWIFT.master_down() + 60}
     prove(f"link flaps 20 times, {'seen' if seen else 'unseen'}", scenario, limits)
 
