@@ -33,7 +33,7 @@ PROGRAM = "guardian"
 PROGRAM_SOURCES: list[str] = []
 # The runtime stands on Linux's packet sockets and netlink.
 if sys.platform == "linux":
-    MODULES |= {"ring": [], "writer": [], "spawn": ["ext/guardian/launch.c"], "runtime": []}
+    MODULES |= {"ring": [], "spawn": ["ext/guardian/launch.c"], "runtime": []}
     PROGRAM_SOURCES = [
         f"ext/guardian/{name}.c"
         for name in ("main", "orders", "release", "replies", "pulse", "farewell", "host", "route", "confine")
@@ -112,7 +112,7 @@ class BuildExtensions(build_ext):
         package = stage.joinpath("include", *PACKAGE.split("."))
         package.mkdir(parents=True, exist_ok=True)
         for declarations in ROOT.glob("ext/*.pxd"):
-            if declarations.stem in {*MODULES, "system"}:
+            if declarations.stem in {*MODULES, "guardian", "system"}:
                 shutil.copy2(declarations, package)
         translated = cythonize(
             # Fresh objects: cythonize wants to see .pyx, and build_ext keeps its own attributes on ours.

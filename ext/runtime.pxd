@@ -2,7 +2,7 @@
 """What the native runtime's thread works on. Everything here belongs to that thread while it runs."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .auth cimport auth_t
 from .judge cimport addresses_t, judge_t, seat_t
@@ -10,12 +10,13 @@ from .machine cimport machine_config_t, machine_t, peer_t
 from .packet cimport ADVERT_FRAME_MAX, template_t
 from .ring cimport ring_t
 from .system cimport pthread_t, sem_t
-from .writer cimport writer_t
 
 
 cdef enum:
     PEERS = 32  # remembered for each virtual host, and for each carpdev
     READY = 4  # frames of one advert: two families under two dialects
+    RIVALS = 8  # told of while MASTER
+    ANSWERS = 64  # of the guardian, kept for those who asked; a power of two
     RECORDS = 4096  # events under way to Python; a power of two
     BUCKETS = 40  # of a histogram: bucket i counts what took less than 2**i ns
 
@@ -29,6 +30,14 @@ cdef enum:
     RECORD_SILENT
     RECORD_DEMOTED
     RECORD_NOT_SENT
+    RECORD_SIBLING
+    RECORD_RIVAL
+    RECORD_STALLED
+    RECORD_HELD
+    RECORD_UNLEASED
+    RECORD_WATCHDOG
+    RECORD_FED
+    RECORD_GUARDIAN  # it is gone: Python starts another
 
 cdef enum:
     COMMAND_ADD_SEGMENT
@@ -36,7 +45,6 @@ cdef enum:
     COMMAND_REMOVE_SEGMENT
     COMMAND_ADD_HOST
     COMMAND_MOVE_HOST
-    COMMAND_REMOVE_HOST
     COMMAND_START
     COMMAND_STOP
     COMMAND_LINK
@@ -45,7 +53,15 @@ cdef enum:
     COMMAND_RETAKE
     COMMAND_ANNOUNCE
     COMMAND_DEMOTE
+    COMMAND_REFUSE
+    COMMAND_LEAVE
     COMMAND_STATS
+    COMMAND_STOP_ALL
+    COMMAND_SETTLED
+    COMMAND_ASK
+    COMMAND_ANSWER
+    COMMAND_GUARDIAN
+    COMMAND_WATCH
     COMMAND_CLOSE
 
 
@@ -56,7 +72,7 @@ cdef struct record_t:
     int index
     uint8_t kind, vhid
     uint8_t before, after, reason
-    uint8_t dialect, advbase, advskew, counter, family
+    uint8_t dialect, advbase, advskew, counter, family, standing
 
 
 cdef struct known_t:
@@ -82,6 +98,7 @@ cdef struct plan_t:
     addresses_t addresses
     uint8_t mac[6]
     machine_config_t config
+    uint8_t announcement_repeats
 
 
 cdef struct host_t:
@@ -94,6 +111,7 @@ cdef struct host_t:
     int64_t due
     int heap_at  # its place among the timers, -1: none
     int64_t announce_due
+    int64_t take_due  # of one that has deposed another
     frame_t ready[READY]  # the next advert, signed ahead
     int ready_count
     uint8_t ready_advbase, ready_advskew
@@ -103,7 +121,23 @@ cdef struct host_t:
     int peer_count
     int64_t deciding  # when the take that is under way was decided, 0: none is
     int64_t rest, rest_due  # after a take that failed
-    uint8_t owed  # 1 + the order for which the writer had no room, or 0
+    # What the guardian has been told. `taken`: the addresses were ordered here, and it wants to hear from us.
+    bint taken
+    uint8_t owed  # 1 + the order for which there was no room, or 0
+    uint32_t pending  # orders that have not been answered
+    int64_t alive  # CLOCK_BOOTTIME of the last advert as MASTER
+    bint wanted  # it was started
+    uint32_t lease  # seconds that the addresses live, or LEASE_FOREVER
+    uint32_t told  # the lease that the guardian was told last
+    uint8_t least  # the smallest advbase heard in the group, and our own
+    bint unleased_told
+    uint8_t announcements  # still to be repeated after a takeover
+    uint64_t losses  # of the segment's ring, when a valid advert was heard last
+    uint8_t holds  # intervals that a takeover has waited since then
+    int64_t heard  # when a valid advert was heard last, 0: never
+    int64_t refused  # until then silence is no reason to take over
+    known_t rivals[RIVALS]
+    int rival_count
     # A suppression that it has counted for itself and that the others have not yet, and the next host with one.
     int64_t suppression
     host_t *suppressing_next
@@ -132,6 +166,7 @@ cdef struct command_t:
     uint8_t mac[6]
     bint has_mac
     bint found
+    int64_t limit
     uint64_t counters[64]
 
 
@@ -143,8 +178,25 @@ cdef struct measures_t:
 
 cdef struct runtime_t:
     void *commands
-    int wake  # eventfd: commands, reports
-    writer_t *writer
+    int wake  # eventfd: commands
+    int guardian  # our end of its socket, -1: there is none
+    bint guardian_ready  # it has said something
+    bint orphaned  # it is gone, and Python is at starting another
+    bint hanging  # it does not answer
+    int64_t pinged  # when it was asked whether it hangs, 0: it has answered
+    int64_t orphan_due  # when we hand over unless there is another, 0: not at all
+    uint32_t numbers  # of questions to it
+    uint32_t answers[ANSWERS]  # the number answered, by number
+    int32_t answer_errors[ANSWERS]
+    int64_t answer_finished[ANSWERS]
+    void *pulse
+    uint32_t holding  # the pulse
+    int64_t grace  # ns by which an advert may be late before the guardian lets go
+    int64_t suspended  # ns that this machine has been, when looked at last
+    # The program has to be heard from every so many ns, 0: not at all.
+    int64_t watchdog
+    uint64_t fed  # when it was
+    uint32_t starving
     segment_t **segments
     int segment_count
     host_t **hosts

@@ -8,9 +8,10 @@ Python thread empties when it can.
 
 import os
 import threading
+import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport ENODEV, errno
+from libc.errno cimport EHOSTDOWN, ENODEV, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
@@ -26,8 +27,10 @@ from .judge cimport (
     COUNT_BADVHID,
     COUNT_ECHO,
     COUNTERS,
+    VERDICT_SIBLING,
     VERDICT_VALID,
     address_t,
+    judge_forget_all,
     judge_frame,
     judge_sent,
     verdict_t,
@@ -37,11 +40,17 @@ from .machine cimport (
     ACTION_DROP,
     ACTION_FAMILY_SILENT,
     ACTION_SEND_ADVERT,
+    ACTION_SIBLING_FOUND,
     ACTION_SUPPRESS,
     ACTION_TAKE,
     ACTION_TRANSITION,
     MACHINE_NEVER,
     PEER_NOBODY,
+    REASON_HANDED_OVER,
+    REASON_PREEMPT,
+    REASON_STALLED,
+    REASON_TOO_SLOW,
+    REASON_WATCHDOG,
     STATE_INIT,
     STATE_MASTER,
     action_t,
@@ -50,17 +59,42 @@ from .machine cimport (
     machine_deadline,
     machine_demote,
     machine_force,
+    machine_hold,
     machine_init,
+    machine_interval,
     machine_link,
+    machine_overdue,
     machine_receive,
     machine_reconfigure,
+    machine_retire,
     machine_sent,
+    machine_sibling,
     machine_start,
     machine_stop,
     machine_timeout,
 )
+from .guardian cimport (
+    LEASE_FOREVER,
+    LETTER_DONE,
+    LETTER_GONE,
+    ORDER_BEAT,
+    ORDER_DROP,
+    ORDER_FORGET,
+    ORDER_NOBODY,
+    ORDER_QUIET,
+    ORDER_REMOVE,
+    ORDER_RENEW,
+    ORDER_RESTORE,
+    ORDER_TAKE,
+    REPLY_RELEASED,
+    guardian_order,
+    guardian_reply,
+    order_t,
+    reply_t,
+)
 from .packet cimport AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, address_text, template_frame
 from .ring cimport ring_close, ring_count_losses, ring_next, ring_open, ring_release
+from .spawn cimport Pulse, pulse_hold, pulse_release
 from .system cimport (
     MSG_DONTWAIT,
     POLLERR,
@@ -73,10 +107,13 @@ from .system cimport (
     SOL_SOCKET,
     atomic_add64,
     atomic_load32,
+    atomic_load64,
     atomic_push,
     atomic_store32,
+    atomic_store64,
     atomic_take64,
     atomic_take_all,
+    boottime,
     duration,
     getrandom,
     getsockopt,
@@ -102,17 +139,21 @@ from .system cimport (
     sigset_t,
     write,
 )
-from .writer cimport ORDER_DROP, ORDER_RENEW, ORDER_TAKE, Writer, report_t, writer_collect, writer_idle, writer_order
 
 from .. import events
-from ..errors import CapabilityError, EngineError
-from ..protocol import DIALECT_BSD, DIALECT_NETBSD, Reason, State
+from ..errors import CapabilityError, CarpError, EngineError
+from ..lease import no_lease
+from ..linux import netlink
+from ..linux.guardian import Guardian, GuardianGone
+from ..protocol import DIALECT_BSD, DIALECT_NETBSD, STANDINGS, Reason, State
 from ..stats import Measures, Stats
+from . import spawn
 
 cdef extern from *:
     """
     #define DROP_LEAD_NS INT64_C(300000)
     #define RIVAL_LEAD_NS INT64_C(2000000)
+    #define YIELD_LEAD_NS INT64_C(3000000)
     #define LEAD_MOST_NS INT64_C(300000)
     #define ALLOWANCE_MOST_NS INT64_C(10000000)
     #define NAP_NS INT64_C(3000000)
@@ -122,9 +163,21 @@ cdef extern from *:
     #define REPAY_NS INT64_C(500000)
     #define REST_LEAST_NS INT64_C(1000000000)
     #define REST_MOST_NS INT64_C(64000000000)
+    #define PING_PATIENCE_NS INT64_C(1500000000)
+    #define ORPHAN_NS INT64_C(1000000000)
+    #define PAUSE_LEAST_NS INT64_C(50000000)
+    #define SECOND_NS INT64_C(1000000000)
+    #define SKEW_NS INT64_C(3906250)
+    #define LEASE_SLACK_NS INT64_C(100000000)
+    #define LEASE_LATENESS_NS INT64_C(980000000)
+    #define GRACE_NS INT64_C(40000000)
+    #define GRACE_ORDINARY_NS INT64_C(100000000)
     """
     const int64_t DROP_LEAD_NS  # a bow-out waits this long after the drop was ordered: answers stop within 0.1 ms
     const int64_t RIVAL_LEAD_NS  # after a worse MASTER was heard we announce again, when it has yielded
+    # Who takes over from a MASTER that lives takes the addresses so long after its first advert: by then the other has
+    # heard that, and dropped them.
+    const int64_t YIELD_LEAD_NS
     const int64_t LEAD_MOST_NS
     const int64_t ALLOWANCE_MOST_NS
     const int64_t WINDOW_NS
@@ -138,11 +191,24 @@ cdef extern from *:
     # would depose at once who takes them in its stead, and the group would never come to rest.
     const int64_t REST_LEAST_NS
     const int64_t REST_MOST_NS
+    const int64_t PING_PATIENCE_NS  # a guardian that has not answered for so long hangs: another one takes its place
+    const int64_t ORPHAN_NS  # who has no guardian for so long hands over
+    const int64_t PAUSE_LEAST_NS  # who is so late has been stopped, or its machine has: then every MASTER is looked at
+    const int64_t SECOND_NS
+    const int64_t SKEW_NS
+    const int64_t LEASE_SLACK_NS  # as in pycarp.lease
+    const int64_t LEASE_LATENESS_NS
+    # The guardian lets go when an advert is so late: this thread is that only where it is stopped, without SCHED_FIFO
+    # also on a busy machine.
+    const int64_t GRACE_NS
+    const int64_t GRACE_ORDINARY_NS
 
 cdef enum:
     FRAMES_A_LOOK = 32  # frames judged between two looks at the clock
     FLOOD = 4  # so many frames in a ms make it a flood: each alone would cost a wake-up
     SPIN_SHARE = 100  # at most one part in so many of a CPU is spent on waiting awake
+    BOWOUT = 255  # advbase and advskew of the last advert
+    MOST_HOLDS = 2  # intervals that a takeover waits because frames were lost
     FEW = 8  # virtual hosts for whom there is time to spare before a deadline
     PRIORITY = 2  # SCHED_FIFO's, above the writer's
 
@@ -158,7 +224,13 @@ cdef dict _COUNTERS = {
     COUNT_ALTERED: "altered",
     COUNT_ECHO: "echo",
 }
-cdef dict _ORDERS = {ORDER_TAKE: "take", ORDER_RENEW: "renew", ORDER_DROP: "drop"}
+cdef dict _ORDERS = {ORDER_TAKE: "taken", ORDER_RENEW: "renewed", ORDER_DROP: "dropped"}
+cdef tuple _RULES = ("worse", "tie", "better")
+cdef double _SETTLE = 10.0  # seconds that addresses may take to leave
+cdef double _SETTLE_LOOK = 0.0005  # seconds between two looks whether they have
+# Seconds until the device of a MASTER goes: the guardian has taken its link down by then. Both keep those waiting who
+# change interfaces on this machine, and the next owner may be among them.
+cdef double _LINGER = 0.06
 
 
 # Telling Python
@@ -188,14 +260,14 @@ cdef inline void _publish(runtime_t *runtime) noexcept nogil:
 
 
 cdef bint _known(
-    known_t *known, int *count, const uint8_t *address, uint8_t family, uint8_t vhid, uint8_t what
+    known_t *known, int *count, int room, const uint8_t *address, uint8_t family, uint8_t vhid, uint8_t what
 ) noexcept nogil:
     """Whether this was told before, or there is no more room to remember that it was; notes it if not."""
     cdef size_t length = 4 if family == 4 else 16
     cdef known_t *one
     cdef int at
     # A full table tells nothing new: a liar with many addresses costs neither memory nor time.
-    if count[0] == PEERS:
+    if count[0] == room:
         return True
     for at in range(count[0]):
         one = &known[at]
@@ -266,6 +338,8 @@ cdef void _schedule(runtime_t *runtime, host_t *host) noexcept nogil:
     cdef int64_t due = machine_deadline(&host.machine)
     if host.announce_due < due:
         due = host.announce_due
+    if host.take_due < due:
+        due = host.take_due
     if host.rest_due < due:
         due = host.rest_due
     host.due = due
@@ -347,6 +421,8 @@ cdef void _send_advert(runtime_t *runtime, host_t *host, uint8_t advbase, uint8_
             record.value = failure
             _publish(runtime)
     host.failing = failure != 0
+    if host.machine.state == STATE_MASTER and advbase != BOWOUT:
+        _beat(runtime, host, now)
     if host.machine.state != STATE_INIT:
         machine_sent(&host.machine, failure == 0, now, &actions)
         _carry_out(runtime, host, &actions, now)
@@ -361,22 +437,6 @@ cdef void _announce(host_t *host) noexcept nogil:
 
 
 # Carrying out what a machine says
-
-cdef void _order(runtime_t *runtime, host_t *host, int what) noexcept nogil:
-    """Have the writer do it. Where it has no room, later: an order that got lost could leave an address behind."""
-    host.owed = 0
-    if not writer_order(runtime.writer, host.index, what):
-        host.owed = <uint8_t> (1 + what)
-        runtime.owing = True
-
-
-cdef void _repay(runtime_t *runtime) noexcept nogil:
-    cdef int at
-    runtime.owing = False
-    for at in range(runtime.host_count):
-        if runtime.hosts[at].owed:
-            _order(runtime, runtime.hosts[at], runtime.hosts[at].owed - 1)
-
 
 cdef void _demote_others(runtime_t *runtime, int64_t by, host_t *cause, int64_t now) noexcept nogil:
     cdef actions_t actions
@@ -440,18 +500,35 @@ cdef void _tell_demotions(runtime_t *runtime) noexcept nogil:
 cdef void _transition(runtime_t *runtime, host_t *host, const action_t *action) noexcept nogil:
     cdef record_t *record = _record(runtime, host, RECORD_STATE, action.at)
     host.seat.state = action.after
+    host.rival_count = 0
+    if action.after == STATE_MASTER:
+        host.alive = boottime()
     if record != NULL:
         record.before, record.after, record.reason = action.before, action.after, action.reason
         record.peer = action.peer
         _publish(runtime)
 
 
+cdef inline bint _deposes(const action_t *action) noexcept nogil:
+    """Whether it makes us MASTER in the place of one that lives."""
+    return (
+        action.kind == ACTION_TRANSITION
+        and action.after == STATE_MASTER
+        and (action.reason == REASON_PREEMPT or action.reason == REASON_TOO_SLOW)
+    )
+
+
 cdef void _carry_out(runtime_t *runtime, host_t *host, const actions_t *actions, int64_t now) noexcept nogil:
     cdef const action_t *action
     cdef record_t *record
     cdef timespec pause
-    cdef bint dropped = False
+    cdef bint dropped = False, deposing = False, taking = False
     cdef int at
+    for at in range(actions.count):
+        deposing = deposing or _deposes(&actions.items[at])
+        taking = taking or actions.items[at].kind == ACTION_TAKE
+    if deposing and taking:
+        host.take_due = now + YIELD_LEAD_NS
     for at in range(actions.count):
         action = &actions.items[at]
         if action.kind == ACTION_SEND_ADVERT:
@@ -459,15 +536,19 @@ cdef void _carry_out(runtime_t *runtime, host_t *host, const actions_t *actions,
                 pause = duration(DROP_LEAD_NS)
                 nanosleep(&pause, NULL)
             _send_advert(runtime, host, action.advbase, action.advskew, now)
+        elif (action.kind == ACTION_ANNOUNCE or action.kind == ACTION_TAKE) and host.take_due != MACHINE_NEVER:
+            pass
         elif action.kind == ACTION_ANNOUNCE:
             _announce(host)
         elif action.kind == ACTION_TAKE:
             host.deciding = now
-            _order(runtime, host, ORDER_TAKE)
+            _take(runtime, host, now)
         elif action.kind == ACTION_DROP:
             dropped = True
             host.deciding = 0
-            _order(runtime, host, ORDER_DROP)
+            host.take_due = MACHINE_NEVER
+            host.taken = False
+            _order(runtime, host, ORDER_DROP, now, False)
         elif action.kind == ACTION_TRANSITION:
             _transition(runtime, host, action)
         elif action.kind == ACTION_SUPPRESS:
@@ -477,6 +558,12 @@ cdef void _carry_out(runtime_t *runtime, host_t *host, const actions_t *actions,
             if record != NULL:
                 record.family = action.family
                 _publish(runtime)
+        elif action.kind == ACTION_SIBLING_FOUND:
+            record = _record(runtime, host, RECORD_SIBLING, now)
+            if record != NULL:
+                record.peer = action.peer
+                record.value, record.standing = action.vhid, action.standing
+                _publish(runtime)
     _schedule(runtime, host)
 
 
@@ -485,22 +572,33 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
     cdef host_t *host
     cdef int64_t due
     cdef bint advert
+    if runtime.heap_count and now - runtime.heap[0].due > PAUSE_LEAST_NS:
+        _look_for_pause(runtime)  # once more: we may have been stopped while frames were read
     while runtime.heap_count and runtime.heap[0].due <= now:
         host = runtime.heap[0]
         due = host.due
         _measure(runtime.measures.wakeup, now - due)
+        if _must_wait(runtime, host, now):
+            machine_hold(&host.machine, now)
         advert = host.machine.state == STATE_MASTER and host.machine.advert_due == due
         machine_timeout(&host.machine, now, &actions)
         _carry_out(runtime, host, &actions, now)
         if advert:
             _measure(runtime.measures.sending, monotonic() - due)
+            if host.taken and host.announcements:
+                host.announcements -= 1
+                _announce(host)
+        if host.take_due <= now:
+            host.take_due = MACHINE_NEVER
+            host.deciding = now
+            _announce(host)
+            _take(runtime, host, now)
+            _schedule(runtime, host)
         if host.rest_due <= now:
-            host.rest_due = MACHINE_NEVER
-            machine_start(&host.machine, now, &actions)
-            _carry_out(runtime, host, &actions, now)
+            _wake(runtime, host, now)
         if host.announce_due <= now:
             host.announce_due = MACHINE_NEVER
-            if host.machine.state == STATE_MASTER:
+            if host.taken:
                 _announce(host)
             _schedule(runtime, host)
 
@@ -516,6 +614,7 @@ cdef void _receive(
     cdef host_t *host
     cdef peer_t peer
     cdef uint8_t was
+    cdef bint held
     cdef int counter
     judge_frame(&segment.judge, frame, length, now, &verdict)
     if not verdict.has_advert:
@@ -526,23 +625,47 @@ cdef void _receive(
         memset(&peer, 0, sizeof(peer_t))
         peer.family = verdict.datagram.family
         memcpy(peer.address, verdict.datagram.source, 4 if peer.family == 4 else 16)
-        if not _known(host.peers, &host.peer_count, peer.address, peer.family, host.vhid, <uint8_t> verdict.dialect):
+        if not _known(
+            host.peers, &host.peer_count, PEERS, peer.address, peer.family, host.vhid, <uint8_t> verdict.dialect
+        ):
             record = _record(runtime, host, RECORD_PEER, now)
             if record != NULL:
                 record.peer = peer
                 record.dialect = <uint8_t> verdict.dialect
                 record.advbase, record.advskew = verdict.advert.advbase, verdict.advert.advskew
                 _publish(runtime)
+        if verdict.advert.advbase < host.least:
+            host.least = verdict.advert.advbase
+        ring_count_losses(&segment.ring)
+        host.losses, host.holds = segment.ring.losses, 0
+        host.heard = now
         was = host.machine.state
+        if was == STATE_MASTER:
+            _note_rival(runtime, host, &verdict, &peer, now)
         machine_receive(
             &host.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew, &peer, now, &actions
         )
         if was == STATE_MASTER and host.machine.state == STATE_MASTER and host.announce_due == MACHINE_NEVER:
             host.announce_due = now + RIVAL_LEAD_NS
         _carry_out(runtime, host, &actions, now)
+    elif counter == VERDICT_SIBLING:
+        host = segment.hosts[verdict.sibling_of]
+        if host != NULL:
+            memset(&peer, 0, sizeof(peer_t))
+            peer.family = verdict.datagram.family
+            memcpy(peer.address, verdict.datagram.source, 4 if peer.family == 4 else 16)
+            held = host.taken
+            machine_sibling(
+                &host.machine, verdict.advert.vhid, verdict.advert.advbase, verdict.advert.advskew, &peer, now, &actions
+            )
+            # Its MAC is another: clients may have learned that.
+            if held and host.machine.state == STATE_MASTER and host.announce_due == MACHINE_NEVER:
+                host.announce_due = now + RIVAL_LEAD_NS
+            _carry_out(runtime, host, &actions, now)
     elif (
         counter == COUNT_BADAUTH
-        or counter == COUNT_BADVHID
+        # The kernel counts so too when the vhid is ours, but in INIT.
+        or (counter == COUNT_BADVHID and host == NULL)
         or counter == COUNT_BADTTL
         or counter == COUNT_BADSUM
         or counter == COUNT_BADVER
@@ -550,7 +673,7 @@ cdef void _receive(
         or counter == COUNT_ECHO
     ):
         if not _known(
-            segment.rejected, &segment.rejected_count, verdict.datagram.source, verdict.datagram.family,
+            segment.rejected, &segment.rejected_count, PEERS, verdict.datagram.source, verdict.datagram.family,
             verdict.advert.vhid, <uint8_t> counter,
         ):
             record = _record(runtime, host, RECORD_REJECTED, now)
@@ -580,50 +703,7 @@ cdef uint32_t _drain(runtime_t *runtime, segment_t *segment, int64_t now) noexce
     return count
 
 
-# Reports of the writer
-
-cdef void _collect(runtime_t *runtime) noexcept nogil:
-    cdef report_t report
-    cdef record_t *record
-    cdef actions_t actions
-    cdef host_t *host
-    cdef int at, kind
-    cdef int64_t now
-    while writer_collect(runtime.writer, &report):
-        host = NULL
-        for at in range(runtime.host_count):
-            if runtime.hosts[at].index == report.index:
-                host = runtime.hosts[at]
-        if report.what == ORDER_RENEW and report.error == 0:
-            continue
-        if report.error == 0:
-            kind = RECORD_TAKEN if report.what == ORDER_TAKE else RECORD_DROPPED
-        else:
-            kind = RECORD_NOT_WRITTEN
-        record = _record(runtime, host, kind, report.finished)
-        if record != NULL:
-            record.index = report.index
-            record.value = report.error if report.error else report.finished - report.started
-            record.counter = report.what
-            _publish(runtime)
-        if host == NULL or report.what != ORDER_TAKE:
-            continue
-        if report.error == 0:
-            host.rest = 0
-            if host.deciding:
-                _measure(runtime.measures.takeover, report.finished - host.deciding)
-                host.deciding = 0
-        elif host.machine.state == STATE_MASTER:
-            # The addresses could not be taken: bow out, so that another may, and stand by again after a rest.
-            now = monotonic()
-            host.rest *= 2
-            if host.rest < REST_LEAST_NS:
-                host.rest = REST_LEAST_NS
-            elif host.rest > REST_MOST_NS:
-                host.rest = REST_MOST_NS
-            host.rest_due = now + host.rest
-            machine_stop(&host.machine, now, &actions)
-            _carry_out(runtime, host, &actions, now)
+include "ownership.pxi"
 
 
 # Commands
@@ -651,6 +731,7 @@ cdef void _sit(host_t *host) noexcept nogil:
     host.seat.addresses = host.plan.addresses
     memcpy(host.seat.mac, host.plan.mac, 6)
     host.seat.has_mac = True
+    host.seat.siblings = True
     host.seat.state = host.machine.state
     if segment == NULL:
         return
@@ -679,6 +760,7 @@ cdef void _leave(host_t *host) noexcept nogil:
 cdef void _stop(runtime_t *runtime, host_t *host, int64_t now) noexcept nogil:
     cdef actions_t actions
     host.rest_due = MACHINE_NEVER
+    host.wanted = False
     machine_stop(&host.machine, now, &actions)
     _carry_out(runtime, host, &actions, now)
 
@@ -766,12 +848,9 @@ cdef void _command_for_host(runtime_t *runtime, command_t *command, int64_t now)
         memset(host.seat.counters, 0, sizeof(host.seat.counters))
         host.segment = _segment(runtime, command.segment)
         _sit(host)
-    elif command.kind == COMMAND_REMOVE_HOST:
-        _stop(runtime, host, now)
-        while host.owed:
-            _doze()
-            _collect(runtime)
-            _repay(runtime)
+    elif command.kind == COMMAND_REFUSE:
+        host.refused = command.limit
+    elif command.kind == COMMAND_LEAVE:
         _leave(host)
         _unschedule(runtime, host)
         for at in range(runtime.host_count):
@@ -781,6 +860,7 @@ cdef void _command_for_host(runtime_t *runtime, command_t *command, int64_t now)
                 break
     elif command.kind == COMMAND_START:
         host.rest_due = MACHINE_NEVER
+        host.wanted = True
         machine_start(&host.machine, now, &actions)
         _carry_out(runtime, host, &actions, now)
         if command.integer >= 0:
@@ -805,11 +885,12 @@ cdef void _command_for_host(runtime_t *runtime, command_t *command, int64_t now)
     elif command.kind == COMMAND_RETAKE or command.kind == COMMAND_ANNOUNCE:
         if command.kind == COMMAND_RETAKE:
             _end_rest(runtime, host, now)
-        if host.machine.state == STATE_MASTER:
+        if host.taken:
             _announce(host)
-            if command.kind == COMMAND_RETAKE:
+            # Without adverts that are sent, a lease ends as it should.
+            if command.kind == COMMAND_RETAKE and not host.failing:
                 host.deciding = now
-                _order(runtime, host, ORDER_TAKE)
+                _take(runtime, host, now)
     elif command.kind == COMMAND_STATS:
         for at in range(COUNTERS):
             command.counters[at] = host.seat.counters[at]
@@ -850,10 +931,13 @@ cdef void _run_commands(runtime_t *runtime) noexcept nogil:
                 runtime.demoted_due = now
                 _tell_demotions(runtime)
             command.counters[0] = <uint64_t> runtime.demotion
-        elif command.kind == COMMAND_CLOSE:
+        elif command.kind == COMMAND_STOP_ALL:
             for at in range(runtime.host_count):
                 _stop(runtime, runtime.hosts[at], now)
+        elif command.kind == COMMAND_CLOSE:
             runtime.closing = True
+        elif command.kind >= COMMAND_SETTLED:
+            _command_for_guardian(runtime, command, now)
         else:
             _command_for_host(runtime, command, now)
         # From here on the command is its caller's again.
@@ -897,10 +981,16 @@ cdef void _wait(runtime_t *runtime, pollfd *fds) noexcept nogil:
     cdef int64_t nap = NAP_NS if napping else REPAY_NS
     cdef unsigned long long woken
     cdef timespec timeout
-    cdef int at, count = 1 if napping else 1 + runtime.segment_count, ready, error
+    cdef int at, count = 2 if napping else 2 + runtime.segment_count, ready, error
     cdef unsigned int length
     if runtime.demoted_due and runtime.demoted_due < due:
         due = runtime.demoted_due
+        left = due - now
+    if runtime.watchdog and not runtime.starving and <int64_t> atomic_load64(&runtime.fed) + runtime.watchdog < due:
+        due = <int64_t> atomic_load64(&runtime.fed) + runtime.watchdog
+        left = due - now
+    if runtime.orphan_due and runtime.orphan_due < due:
+        due = runtime.orphan_due
         left = due - now
     if left <= 0:
         return
@@ -926,10 +1016,13 @@ cdef void _wait(runtime_t *runtime, pollfd *fds) noexcept nogil:
     fds[0].fd = runtime.wake
     fds[0].events = POLLIN
     fds[0].revents = 0
-    for at in range(count - 1):
-        fds[1 + at].fd = runtime.segments[at].ring.fd
-        fds[1 + at].events = POLLIN
-        fds[1 + at].revents = 0
+    fds[1].fd = runtime.guardian
+    fds[1].events = POLLIN
+    fds[1].revents = 0
+    for at in range(count - 2):
+        fds[2 + at].fd = runtime.segments[at].ring.fd
+        fds[2 + at].events = POLLIN
+        fds[2 + at].revents = 0
     ready = ppoll(fds, count, &timeout if due != MACHINE_NEVER or napping or runtime.owing else NULL, NULL)
     if ready == 0:
         if due != MACHINE_NEVER:
@@ -937,11 +1030,13 @@ cdef void _wait(runtime_t *runtime, pollfd *fds) noexcept nogil:
         return
     if ready > 0 and fds[0].revents:
         read(runtime.wake, &woken, 8)
-    for at in range(count - 1):
-        if fds[1 + at].revents & POLLERR:
+    if ready > 0 and fds[1].revents:
+        runtime.guardian_ready = True
+    for at in range(count - 2):
+        if fds[2 + at].revents & POLLERR:
             # The interface went down: said once, and left standing until it is read.
             length = sizeof(error)
-            getsockopt(fds[1 + at].fd, SOL_SOCKET, SO_ERROR, &error, &length)
+            getsockopt(fds[2 + at].fd, SOL_SOCKET, SO_ERROR, &error, &length)
 
 
 cdef void *_run(void *argument) noexcept nogil:
@@ -960,15 +1055,24 @@ cdef void *_run(void *argument) noexcept nogil:
         atomic_store32(
             &runtime.has_realtime, 1 if pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority) == 0 else 2
         )
+    pulse_hold(runtime.pulse)
+    atomic_store32(&runtime.holding, 1)
     runtime.refreshed = monotonic()
+    runtime.suspended = boottime() - runtime.refreshed
     while True:
+        # While we were stopped the guardian may have let go: that comes before anything we would say ourselves.
+        _look_for_pause(runtime)
+        if runtime.guardian_ready:
+            _collect(runtime)
         _run_commands(runtime)
-        _collect(runtime)
         _tell_demotions(runtime)
         if runtime.closing:
             break
         if runtime.owing:
             _repay(runtime)
+        _look_at_watchdog(runtime)
+        if runtime.orphan_due and monotonic() >= runtime.orphan_due:
+            _hand_over(runtime, monotonic())
         handled = 0
         for at in range(runtime.segment_count):
             handled += _drain(runtime, runtime.segments[at], monotonic())
@@ -978,12 +1082,13 @@ cdef void *_run(void *argument) noexcept nogil:
             host = runtime.heap[0]
             if host.machine.state == STATE_MASTER:
                 _prepare(runtime, host, host.machine.config.advbase, machine_advskew(&host.machine))
-        if room < 1 + runtime.segment_count:
-            grown = <pollfd *> realloc(fds, (1 + runtime.segment_count) * sizeof(pollfd))
+        if room < 2 + runtime.segment_count:
+            grown = <pollfd *> realloc(fds, (2 + runtime.segment_count) * sizeof(pollfd))
             if grown != NULL:
-                fds, room = grown, 1 + runtime.segment_count
+                fds, room = grown, 2 + runtime.segment_count
         _wait(runtime, fds)
     free(fds)
+    pulse_release(runtime.pulse)
     return NULL
 
 
@@ -1042,6 +1147,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         place.config.vhid = plan.host.vhid
         place.config.preempt = plan.host.preempt
         place.config.arbitrate = plan.host.siblings == "arbitrate"
+        place.announcement_repeats = <uint8_t> (plan.host.announcements - 1)
         place.config.runnable = plan.host.up and bool(plan.host.addresses)
     except BaseException:
         _free_plan(place)
@@ -1070,7 +1176,8 @@ cdef class _Seat:
     """A virtual host's memory, and the Python objects that it points into."""
 
     cdef host_t *host
-    cdef object plan
+    cdef object plan, device, lock
+    cdef int segment
 
     def __cinit__(self):
         self.host = <host_t *> calloc(1, sizeof(host_t))
@@ -1090,17 +1197,17 @@ cdef class Runtime:
     """
 
     cdef runtime_t *runtime
-    cdef Writer _writer
-    cdef object _emit, _lock, _courier, _label
+    cdef Pulse _pulse
+    cdef object _emit, _lock, _courier, _guardian
     cdef dict _seats, _sockets, _labels
     cdef list _forgotten
-    cdef bint _running, _abandoned, _ended
+    cdef bint _running, _abandoned, _ended, _realtime
 
     def __cinit__(self):
         self.runtime = <runtime_t *> calloc(1, sizeof(runtime_t))
         if self.runtime == NULL:
             raise MemoryError
-        self.runtime.wake = self.runtime.tell = -1
+        self.runtime.wake = self.runtime.tell = self.runtime.guardian = -1
 
     def __init__(self, emit, realtime="auto"):
         cdef sigset_t everything, former
@@ -1109,13 +1216,13 @@ cdef class Runtime:
         self._lock = threading.Lock()
         self._seats, self._sockets, self._labels, self._forgotten = {}, {}, {}, []
         getrandom(&self.runtime.seed, 8, 0)
-        self._writer = Writer(realtime is not False)
-        self.runtime.writer = &self._writer.writer
+        self._realtime = realtime is not False
+        self._pulse = spawn.Pulse()
+        self.runtime.pulse = self._pulse.memory
         try:
             self.runtime.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self.runtime.tell = os.eventfd(0, os.EFD_CLOEXEC)
-            self._writer.set_reply(self.runtime.wake)
-            self.runtime.wants_realtime = realtime is not False
+            self.runtime.wants_realtime = self._realtime
             # The program's signals are its own threads' business.
             sigfillset(&everything)
             pthread_sigmask(SIG_SETMASK, &everything, &former)
@@ -1124,7 +1231,8 @@ cdef class Runtime:
             if error:
                 raise OSError(error, os.strerror(error))
             self._running = True
-            while self.runtime.wants_realtime and atomic_load32(&self.runtime.has_realtime) == 0:
+            # Also until it holds the pulse: the guardian waits for its end.
+            while atomic_load32(&self.runtime.holding) == 0:
                 with nogil:
                     _doze()
             if realtime is True and self.runtime.has_realtime != 1:
@@ -1132,6 +1240,9 @@ cdef class Runtime:
                     "realtime=True needs the permission for SCHED_FIFO: grant CAP_SYS_NICE, or a limit on rtprio "
                     '(systemd: LimitRTPRIO=2), or take realtime="auto"'
                 )
+            self.runtime.grace = GRACE_NS if self.runtime.has_realtime == 1 else GRACE_ORDINARY_NS
+            self._guardian = Guardian(self._pulse, self._realtime, spawn)
+            self._attach()
             courier = threading.Thread(target=self._deliver, name="pycarp-courier", daemon=True)
             courier.start()
             self._courier = courier
@@ -1211,8 +1322,9 @@ cdef class Runtime:
         _free_segment(command.carpdev)
         self._sockets.pop(segment).close()
 
-    def add_host(self, int index, int segment, plan, device):
-        """Seat a virtual host, in INIT. Its addresses come and go by the device's prepared requests."""
+    def add_host(self, int index, int segment, plan, device, lock):
+        """Seat a virtual host, in INIT. Its addresses come and go by the device's prepared requests, its lock is held
+        by the guardian too."""
         cdef command_t command
         cdef _Seat seat = _Seat()
         memset(&command, 0, sizeof(command_t))
@@ -1221,29 +1333,82 @@ cdef class Runtime:
         seat.host.index = command.index = index
         seat.host.vhid = plan.host.vhid
         seat.host.heap_at = -1
-        seat.host.announce_due = seat.host.rest_due = MACHINE_NEVER
+        seat.host.announce_due = seat.host.take_due = seat.host.rest_due = MACHINE_NEVER
+        seat.host.lease = seat.host.told = LEASE_FOREVER
+        seat.host.least = plan.host.advbase
+        seat.device, seat.lock, seat.segment = device, lock, segment
         command.segment = segment
         command.host = seat.host
         machine_init(&seat.host.machine, &seat.host.plan.config, NULL, NULL, _seed())
-        self._writer.add(index, device)
         self._labels[index] = plan.host
         self._seats[index] = seat
+        self._entrust(seat, plan)
         self._call(&command, COMMAND_ADD_HOST)
 
-    def move_host(self, int index, int segment, plan, device):
+    def move_host(self, int index, int segment, plan, device, lock):
         """Seat a virtual host, whose link is down, on a carpdev that came back."""
+        (<_Seat> self._seats[index]).lock = lock
         self._replan(index, segment, plan, device, COMMAND_MOVE_HOST)
 
-    def remove_host(self, int index):
-        """Stop a virtual host, see its addresses dropped, and forget it."""
-        self._command(index, COMMAND_REMOVE_HOST, 0)
-        self._writer.remove(index)
-        # Reports are collected before a command is carried out: the drop's is on its way to Python after this one.
+    def remove_host(self, int index, restore=False):
+        """Stop a virtual host, see its addresses dropped and its device removed, and forget it.
+
+        `restore` gives the carpdev its settings back. Raises `OSError` for what could not be removed, `EngineError`
+        where there is no guardian to do it; forgotten it is all the same.
+        """
+        held = self.holds(index)
+        self.stop_host(index)
+        self._settle(index)
+        time.sleep(_LINGER if held else 0)
+        try:
+            for kind in [ORDER_REMOVE, ORDER_RESTORE] if restore else [ORDER_REMOVE]:
+                error = self._ask_guardian(index, kind)
+                if error:
+                    raise OSError(error, os.strerror(error))
+        finally:
+            try:
+                self._ask_guardian(index, ORDER_FORGET)
+            except EngineError:
+                pass
+            self._command(index, COMMAND_LEAVE, 0)
+            self._forgotten.append(index)
+            del self._seats[index]
+
+    def stop_all(self):
+        """Stop every virtual host, and see all addresses dropped."""
         cdef command_t command
         memset(&command, 0, sizeof(command_t))
-        self._call(&command, COMMAND_DEMOTE)
-        self._forgotten.append(index)
-        del self._seats[index]
+        held = any([self.holds(index) for index in list(self._seats)])
+        self._call(&command, COMMAND_STOP_ALL)
+        self._settle(-1)
+        time.sleep(_LINGER if held else 0)
+
+    def refuse(self, int index, int64_t until):
+        """Silence is no reason to take over before `until` (CLOCK_MONOTONIC, ns)."""
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        command.index = index
+        command.limit = until
+        self._call(&command, COMMAND_REFUSE)
+        if not command.found:
+            raise KeyError(index)
+
+    def heard(self, int index):
+        """When a valid advert was heard last (CLOCK_MONOTONIC, ns), 0: never; does not wait for the thread."""
+        return (<_Seat> self._seats[index]).host.heard
+
+    def watch(self, int64_t limit):
+        """From now on `alive` is to be called at least every `limit` ns; 0 ends it."""
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        command.limit = limit
+        self._call(&command, COMMAND_WATCH)
+
+    def alive(self):
+        """The program that embeds the engine is well. Does not wait for the thread."""
+        atomic_store64(&self.runtime.fed, <uint64_t> monotonic())
+        if atomic_load32(&self.runtime.starving) and self.runtime.wake >= 0:
+            _nudge(self.runtime)
 
     def start_host(self, int index):
         """INIT -> BACKUP, and whatever state its configuration forces."""
@@ -1286,6 +1451,10 @@ cdef class Runtime:
         """The state now; does not wait for the thread."""
         return _STATES[(<_Seat> self._seats[index]).host.machine.state]
 
+    def holds(self, int index):
+        """Whether its addresses are to be here now: a MASTER may have to wait for them."""
+        return bool((<_Seat> self._seats[index]).host.taken)
+
     def demotion(self, int index):
         """The demotion now; does not wait for the thread."""
         return (<_Seat> self._seats[index]).host.machine.demotion
@@ -1323,37 +1492,126 @@ cdef class Runtime:
         )
 
     def close(self):
-        """Stop every virtual host (bow-outs are sent, drops are carried out), close the sockets, end the threads."""
+        """Stop every virtual host, see all addresses dropped, close the sockets, end the threads and the guardian."""
         cdef command_t command
         memset(&command, 0, sizeof(command_t))
+        try:
+            self.stop_all()
+            self._ask_guardian(0, ORDER_QUIET)
+        except EngineError:
+            pass
         # Held to the end: a command that came after this one would never be answered.
         with self._lock:
             if self._running:
                 self._ask(&command, COMMAND_CLOSE)
                 with nogil:
                     pthread_join(self.runtime.thread, NULL)
-                    # The thread has ended: the last orders are given and the last reports collected here.
-                    while self.runtime.owing or not writer_idle(self.runtime.writer):
-                        _collect(self.runtime)
-                        _repay(self.runtime)
-                        _doze()
                 self._running = False
-                self._writer.close()
-                _collect(self.runtime)
                 self._ended = True
-                if self._courier is not None:
-                    _nudge_courier(self.runtime)
-                    self._courier.join()
-            else:
-                self._writer.close()
+        # Outside of the lock: the courier may wait for it, to bring the thread another guardian.
+        if self._courier is not None:
+            courier, self._courier = self._courier, None
+            _nudge_courier(self.runtime)
+            courier.join()
+        with self._lock:
+            if self._guardian is not None:
+                self._guardian.close()
+                self._guardian = None
+            self._pulse.close()
             self._close_descriptors()
 
     def abandon(self):
         """In a forked child, where the threads do not exist: close the descriptors, and not a word on the wire."""
         self._abandoned = True
         self._running = False
-        self._writer.abandon()
+        if self._guardian is not None:
+            self._guardian.abandon()
+        self._pulse.close()
         self._close_descriptors()
+
+    # The guardian
+
+    def _attach(self):
+        """Show the thread its guardian, or that it has none."""
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        command.integer = -1 if self._guardian is None else self._guardian.fileno()
+        self._call(&command, COMMAND_GUARDIAN)
+
+    def _entrust(self, _Seat seat, plan):
+        """Give the guardian what it needs to take, renew and drop, and the bow-outs for when we cannot send them."""
+        sockets, guardian = self._sockets.get(seat.segment), self._guardian
+        if guardian is None or sockets is None:
+            return  # entrusted when there is one, or a carpdev again
+        try:
+            guardian.add(seat.host.index, seat.device, plan.bowouts, sockets.send, seat.lock)
+        except GuardianGone:
+            pass  # the thread has noticed, and another is on its way
+
+    def _ask_guardian(self, int index, int kind):
+        """Have the guardian do what it answers in its own time; returns the error's number, or 0."""
+        cdef command_t command
+        memset(&command, 0, sizeof(command_t))
+        command.index = index
+        command.integer = kind
+        self._call(&command, COMMAND_ASK)
+        if not command.found:
+            raise EngineError("the guardian of the addresses is gone")
+        give_up = time.monotonic() + _SETTLE
+        while time.monotonic() < give_up:
+            command.found = False
+            self._call(&command, COMMAND_ANSWER)
+            if command.found:
+                if command.integer == EHOSTDOWN:
+                    raise EngineError("the guardian of the addresses is gone")
+                return command.integer
+            time.sleep(_SETTLE_LOOK)
+        raise EngineError("the guardian of the addresses does not answer")
+
+    def _settle(self, int index):
+        """Wait until the orders of one virtual host, or of all (-1), are carried out: not for ever."""
+        cdef command_t command
+        give_up = time.monotonic() + _SETTLE
+        while time.monotonic() < give_up:
+            memset(&command, 0, sizeof(command_t))
+            command.index = index
+            self._call(&command, COMMAND_SETTLED)
+            if command.found:
+                return
+            time.sleep(_SETTLE_LOOK)
+
+    def _replace_guardian(self):
+        """In the courier's thread: start another one. Where that cannot be, the thread hands over."""
+        former, self._guardian = self._guardian, None
+        if former is not None:
+            if self.runtime.hanging:
+                former.kill()
+            former.close(0)
+        self.runtime.hanging = False
+        try:
+            self._guardian = Guardian(self._pulse, self._realtime, spawn)
+            for seat in list(self._seats.values()):
+                self._entrust(seat, (<_Seat> seat).plan)
+            self._emit(events.GuardianReplaced(vhid=0, name="", at=monotonic()))
+        except (CarpError, OSError) as error:
+            if self._guardian is not None:
+                former, self._guardian = self._guardian, None
+                former.close(0)
+            what = (
+                f"no other can be started ({error}): this host stands back, its addresses go when their lease ends"
+            )
+            self._emit(events.GuardianLost(vhid=0, name="", at=monotonic(), what=what))
+            # Where we still may, we drop them ourselves.
+            for seat in list(self._seats.values()):
+                try:
+                    with netlink.RouteSocket() as route:
+                        route.execute((<_Seat> seat).device.drop)
+                except OSError:
+                    pass
+        try:
+            self._attach()
+        except EngineError:
+            pass  # it is being closed
 
     # How
 
@@ -1364,10 +1622,11 @@ cdef class Runtime:
         for sockets in self._sockets.values():
             sockets.close()
         self._sockets.clear()
-        for descriptor in (self.runtime.wake, self.runtime.tell):
+        descriptors = [self.runtime.wake, self.runtime.tell]
+        self.runtime.wake = self.runtime.tell = -1
+        for descriptor in descriptors:
             if descriptor >= 0:
                 os.close(descriptor)
-        self.runtime.wake = self.runtime.tell = -1
 
     cdef int _call(self, command_t *command, int kind) except -1:
         """Have the thread carry out a command. The GIL is free meanwhile."""
@@ -1405,7 +1664,10 @@ cdef class Runtime:
         command.integer = plan.host != seat.plan.host
         _fill_plan(&command.plan, plan)
         try:
-            self._writer.add(index, device)
+            seat.device = device
+            if kind == COMMAND_MOVE_HOST:
+                seat.segment = segment
+            self._entrust(seat, plan)
             self._labels[index] = plan.host
             self._call(&command, kind)
             seat.plan = plan
@@ -1420,10 +1682,13 @@ cdef class Runtime:
             ended = self._ended
             forgotten, self._forgotten = self._forgotten, []
             while self.runtime.fetched != atomic_load32(&self.runtime.recorded):
+                lost_guardian = self.runtime.records[self.runtime.fetched % RECORDS].kind == RECORD_GUARDIAN
                 event = self._event(&self.runtime.records[self.runtime.fetched % RECORDS])
                 atomic_store32(&self.runtime.fetched, self.runtime.fetched + 1)
                 if event is not None:
                     self._emit(event)
+                if lost_guardian and not ended:
+                    self._replace_guardian()
             lost = atomic_take64(&self.runtime.lost)
             if lost:
                 self._emit(events.EventsLost(vhid=0, name="", at=monotonic(), count=lost))
@@ -1443,6 +1708,12 @@ cdef class Runtime:
         if record.kind == RECORD_REJECTED:
             name = _COUNTERS[record.counter]
             return events.AdvertRejected(**who, counter=name, peer=peer, hint=events.HINTS[name])
+        if record.kind == RECORD_GUARDIAN:
+            return events.GuardianLost(**who, what="it died; another is started")
+        if record.kind == RECORD_WATCHDOG:
+            return events.WatchdogExpired(**who, silence=record.value)
+        if record.kind == RECORD_FED:
+            return events.WatchdogFed(**who)
         if host is None:
             return None
         if record.kind == RECORD_STATE:
@@ -1458,7 +1729,8 @@ cdef class Runtime:
             return kind(**who, addresses=tuple([str(one) for one in host.addresses]), took=record.value)
         if record.kind == RECORD_NOT_WRITTEN:
             addresses = ", ".join([str(one.ip) for one in host.addresses])
-            what = f"could not {_ORDERS[record.counter]} {addresses}: {os.strerror(record.value)}"
+            done = _ORDERS.get(record.counter, "entrusted to the guardian")
+            what = f"{addresses} could not be {done}: {os.strerror(record.value)}"
             return events.Failed(**who, what=what)
         if record.kind == RECORD_PEER:
             return events.PeerHeard(
@@ -1468,6 +1740,23 @@ cdef class Runtime:
             return events.FamilySilent(**who, family=record.family)
         if record.kind == RECORD_DEMOTED:
             return events.Demoted(**who, demotion=record.value)
+        if record.kind == RECORD_SIBLING:
+            standing = STANDINGS[record.standing]
+            return events.SiblingHeard(
+                **who,
+                sibling=record.value,
+                peer=peer,
+                standing=standing,
+                advice=events.sibling_advice(standing, record.value, peer),
+            )
+        if record.kind == RECORD_RIVAL:
+            return events.RivalHeard(**who, peer=peer, rule=_RULES[record.counter])
+        if record.kind == RECORD_STALLED:
+            return events.Stalled(**who, pause=record.value, released=bool(record.counter))
+        if record.kind == RECORD_HELD:
+            return events.TakeoverHeld(**who, losses=record.value)
+        if record.kind == RECORD_UNLEASED:
+            return events.LeaseUnavailable(**who, why=no_lease(record.value, record.advbase))
         return events.Failed(**who, what=f"an advert could not be sent: {os.strerror(record.value)}")
 
 
@@ -1487,6 +1776,7 @@ cdef void _doze() noexcept nogil:
 
 
 cdef void _free_segment(segment_t *segment) noexcept:
+    judge_forget_all(&segment.judge)
     ring_close(&segment.ring)
     free(segment.judge.addresses.items)
     free(segment.judge.broadcasts.items)

@@ -65,7 +65,7 @@ cdef extern from "<semaphore.h>" nogil:
     int sem_wait(sem_t *semaphore)
 
 cdef extern from "<time.h>" nogil:
-    int CLOCK_MONOTONIC
+    int CLOCK_MONOTONIC, CLOCK_BOOTTIME
     int clock_gettime(int clock, timespec *time)
     int nanosleep(const timespec *time, timespec *left)
 
@@ -102,7 +102,7 @@ cdef extern from "<sys/random.h>" nogil:
     ssize_t getrandom(void *data, size_t length, unsigned int flags)
 
 cdef extern from "<sys/socket.h>" nogil:
-    int SOL_SOCKET, SO_ERROR, MSG_DONTWAIT
+    int SOL_SOCKET, SO_ERROR, MSG_DONTWAIT, MSG_NOSIGNAL
     int getsockopt(int fd, int level, int name, void *value, unsigned int *length)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int length)
     ssize_t send(int fd, const void *data, size_t length, int flags)
@@ -140,6 +140,13 @@ cdef inline int64_t monotonic() noexcept nogil:
     """CLOCK_MONOTONIC in ns."""
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t> now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef inline int64_t boottime() noexcept nogil:
+    """CLOCK_BOOTTIME in ns: as the monotonic clock, and it counts on while the machine is suspended."""
+    cdef timespec now
+    clock_gettime(CLOCK_BOOTTIME, &now)
     return <int64_t> now.tv_sec * 1000000000 + now.tv_nsec
 
 

@@ -30,6 +30,20 @@ def pytest_report_header() -> str:
     return f"pycarp {pycarp.__version__}: __impl__ is {pycarp.__impl__}, tested: {', '.join(IMPLEMENTATIONS)}"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The default run has five minutes: what lives in real time runs there over the native implementation alone."""
+    if len(IMPLEMENTATIONS) < 2:
+        return
+    for item in items:
+        real_time = "wire" in item.path.parts or item.path.stem == "test_guardian"
+        values = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        if real_time and "python" in values:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", params=IMPLEMENTATIONS)
 def impl(request: pytest.FixtureRequest) -> _impl.Implementation:
     """One implementation of packet, judge, auth and machine; each test that asks for it runs once with each."""

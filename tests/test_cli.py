@@ -561,10 +561,13 @@ EVENTS: list[tuple[ev.Event, str]] = [
         ev.RivalHeard(vhid=1, name="carp0", at=1, peer="10.0.0.9", rule="tie"),
         "carp0 another master is heard, 10.0.0.9: it is as good, this host yields",
     ),
-    (ev.Stalled(vhid=1, name="carp0", at=1, pause=2_450_000_001, released=False), "carp0 did not run for 2.5 s"),
+    (
+        ev.Stalled(vhid=1, name="carp0", at=1, pause=2_450_000_001, released=False),
+        "carp0 did not run for 2.5 s; it stands by",
+    ),
     (
         ev.Stalled(vhid=1, name="carp0", at=1, pause=30 * 10**9, released=True),
-        "carp0 did not run for 30.0 s and gave up its addresses",
+        "carp0 did not run for 30.0 s; the guardian let go of the addresses",
     ),
     (
         ev.WatchdogExpired(vhid=0, name="", at=1, silence=5 * 10**9),

@@ -23,10 +23,11 @@ _CHOSEN = (
     "test_linux_lock.py::test_a_second_holder_is_told_who_the_first_is",
     "test_linux_sockets.py",
     "test_linux_watch.py::test_an_overrun_is_told_and_the_watch_goes_on",
-    "test_linux_writer.py::test_take_renew_and_drop",
+    "test_guardian.py::test_take_renew_and_drop",
 )
 
 
+@pytest.mark.slow
 def test_the_machine_works_for_an_ordinary_user() -> None:
     probe = subprocess.run(namespaces._unshared(["true"]), capture_output=True, check=False)
     if probe.returncode != 0:

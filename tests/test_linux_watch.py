@@ -10,7 +10,9 @@ from typing import TypeVar
 import pytest
 from support.linux import carpdev, needs_namespaces
 
+from pycarp.linux import messages, netlink
 from pycarp.linux import watch as watch_module
+from pycarp.linux.interfaces import OWN_PROTOCOL
 from pycarp.linux.namespaces import Lab
 from pycarp.linux.watch import AddressNotice, LinkNotice, Notice, Overrun, RouteNotice, Watch
 
@@ -107,3 +109,38 @@ def test_reading_is_cheap() -> None:
         # A bounded amount a call, at some ten microseconds each; a generous bound, for a slow machine that is busy.
         assert 0 < len(first) <= 64 and took / len(first) < 0.001
         assert len(first) + len(_settled(watch, AddressNotice)) >= 40
+
+
+def _add(index: int, protocol: int, lifetime: int | None = None, number: int = 42) -> None:
+    wanted = (ip_interface(f"10.13.37.{number}/32"), ip_interface(f"2001:db8::{number}/128"))
+    with netlink.RouteSocket() as route:
+        for one in wanted:
+            route.request(messages.add_address(index, one, protocol=protocol, lifetime=lifetime))
+
+
+def test_renewals_of_our_own_addresses_wake_nobody() -> None:
+    with Lab() as lab, lab["main"].enter(), Watch(own_additions=False) as watch:
+        index = carpdev().index
+        _add(index, OWN_PROTOCOL, 5)
+        # The routes to them are news of their own.
+        assert _settled(watch, AddressNotice) == []
+        _add(index, OWN_PROTOCOL, 9)
+        assert not select.select([watch], [], [], 0.2)[0]
+        lab["main"].run("ip addr del 10.13.37.42/32 dev eth0; ip addr del 2001:db8::42/128 dev eth0", shell=True)
+        gone = [(one.index, one.address.version, one.present) for one in _settled(watch, AddressNotice)]
+        assert gone == [(index, 4, False), (index, 6, False)]
+
+
+def test_the_additions_of_others_are_told_all_the_same() -> None:
+    with Lab() as lab, lab["main"].enter(), Watch(own_additions=False) as watch:
+        main = lab["main"]
+        main.run("ip addr add 10.13.37.50/24 dev eth0", shell=True)
+        _add(carpdev().index, OWN_PROTOCOL + 1, number=51)
+        main.run("ip addr add 2001:db8::50/64 dev eth0 nodad; ip link set eth0 mtu 1400", shell=True)
+        main.run("ip route add default via 10.13.37.1", shell=True)
+        notices: list[Notice] = []
+        while select.select([watch], [], [], 0.1)[0]:
+            notices += watch.read()
+        added = {str(one.address) for one in notices if isinstance(one, AddressNotice) and one.present}
+        assert {"10.13.37.50/24", "10.13.37.51/32", "2001:db8::50/64", "2001:db8::51/128"} <= added
+        assert {LinkNotice, RouteNotice} <= {type(one) for one in notices}

@@ -158,6 +158,7 @@ def test_extension_modules_show_no_symbol_but_their_entry_point(impl: _impl.Impl
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the guardian is for Linux")
+@pytest.mark.slow
 def test_a_native_wheel_holds_the_guardian_as_a_program(tree: Path, tmp_path: Path) -> None:
     wheel, _ = build(hollow(tree), "wheel", PYCARP_REQUIRE_EXTENSIONS="1", CFLAGS="-O1 -g0")
     checked = check("--native", wheel)
@@ -173,6 +174,7 @@ def test_a_native_wheel_holds_the_guardian_as_a_program(tree: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the guardian is for Linux")
+@pytest.mark.slow
 def test_a_program_that_cannot_be_built_leaves_a_pure_wheel_too(tree: Path) -> None:
     """All or nothing: modules without the guardian that they start would be neither."""
     (hollow(tree) / "ext" / "guardian" / "main.c").write_text("#error nothing\n")

@@ -99,6 +99,7 @@ void confine_calls(void)
         ALLOW(recvfrom),
         ALLOW(sendto),
         ALLOW(sendmsg),
+        ALLOW(shutdown),
         ALLOW(read),
         ALLOW(write),
         ALLOW(close),

@@ -17,6 +17,7 @@ struct guardian {
     int route, timer;
     uid_t uid; /* that we started with */
     bool quiet; /* the engine has ended in order */
+    bool dropped; /* what was carried out last was a drop */
     struct host *hosts;
 
     /* Replies that found no room in the socket. */
@@ -45,7 +46,11 @@ void orders_bequeath(struct guardian *guardian);
 void release_overdue(struct guardian *guardian);
 /* Release every host that is marked as leaving: mute them, drop them, and bow out where that is of use. */
 void release(struct guardian *guardian, bool bowout);
-/* ns until the next host is overdue, or INT64_MAX. */
+/* Take the addresses of a host away, at once where that is all that needs to be done at once: 0 or an errno. */
+int release_addresses(struct guardian *guardian, struct host *host);
+/* Take down a link whose time has come; false when there is none. With `wait`, wait for the time of the next. */
+bool release_link(struct guardian *guardian, bool wait);
+/* ns until the next host is overdue or the next link goes, or INT64_MAX. */
 int64_t release_next(const struct guardian *guardian);
 /* What a drop may fail with: it is gone already, perhaps with its interface. */
 bool fine_to_drop(int error);

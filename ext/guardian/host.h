@@ -38,6 +38,9 @@ struct host {
     int64_t respite;   /* CLOCK_MONOTONIC, ns: not overdue before, since we were late ourselves; 0: none */
     bool leaving;      /* to be released now */
 
+    /* CLOCK_MONOTONIC, ns: its addresses have gone, its link goes then; 0: it is down, or to stay up. */
+    int64_t link_due;
+
     bool waiting; /* `order`, a TAKE, RENEW or DROP, is to be carried out */
     bool muted;   /* the quick part of a waiting drop has been done */
     struct order order;

@@ -39,6 +39,11 @@ static _Noreturn void end(struct guardian *guardian)
     release(guardian, !guardian->quiet);
     while (orders_carry_out(guardian))
         ;
+    replies_flush(guardian);
+    /* An engine of which only the thread has ended learns it from the socket, whatever holds up our threads' ends. */
+    (void) shutdown(guardian->engine, SHUT_RDWR);
+    while (release_link(guardian, true))
+        ;
     _exit(EXIT_SUCCESS);
 }
 
@@ -73,7 +78,7 @@ static _Noreturn void run(struct guardian *guardian)
         if (!orders_read(guardian) || watched[2].revents != 0)
             end(guardian);
         release_overdue(guardian);
-        if (orders_carry_out(guardian))
+        if (orders_carry_out(guardian) || release_link(guardian, false))
             continue;
         replies_flush(guardian);
         watched[0].events = guardian->replies_count != 0 ? POLLIN | POLLOUT : POLLIN;

@@ -217,6 +217,8 @@ static void have(struct guardian *guardian, struct host *host, const struct orde
     const struct batch *batch = &host->batches[take ? BATCH_TAKE : BATCH_RENEW];
     int64_t started = 0, finished = 0;
     int error = ETIMEDOUT;
+    if (take)
+        host->link_due = 0;
     if (!take && !host->mastered)
         return;
     if (!lease_is_over(host, order->lease)) {
@@ -240,7 +242,7 @@ static void have(struct guardian *guardian, struct host *host, const struct orde
 static void drop(struct guardian *guardian, struct host *host, const struct order *order)
 {
     int64_t started = monotonic();
-    int error = batch_execute(guardian->route, &host->batches[BATCH_DROP], UINT32_MAX, fine_to_drop);
+    int error = release_addresses(guardian, host);
     host->mastered = host->muted = false;
     reply_order(guardian, order, error, started, monotonic());
 }
@@ -272,6 +274,7 @@ static bool carry_out_after(struct guardian *guardian, struct host *host)
         host->asked[steps[at].kind] = false;
         order.kind = (uint8_t) steps[at].kind;
         order.number = host->numbers[steps[at].kind];
+        host->link_due = 0; /* the link goes with its interface */
         int64_t started = monotonic();
         int error = batch_execute(guardian->route, &host->batches[steps[at].batch], UINT32_MAX, fine_to_remove);
         reply_order(guardian, &order, error, started, monotonic());
@@ -279,6 +282,8 @@ static bool carry_out_after(struct guardian *guardian, struct host *host)
     }
     if (!host->asked[FORGET])
         return false;
+    if (host->link_due != 0)
+        (void) batch_execute(guardian->route, &host->batches[BATCH_DROP], UINT32_MAX, fine_to_drop);
     order.kind = FORGET;
     order.number = host->numbers[FORGET];
     host_remove(&guardian->hosts, host);
@@ -291,6 +296,14 @@ bool orders_carry_out(struct guardian *guardian)
     struct host *found = NULL;
     struct host *host;
     mute_waiting(guardian);
+    /* Links go down slowly: between two of them the others' leases must not run out. */
+    for (host = guardian->hosts; host != NULL && guardian->dropped; host = host->next)
+        if (host->waiting && host->order.kind == RENEW) {
+            struct order order = host->order;
+            guardian->dropped = host->waiting = false;
+            have(guardian, host, &order);
+            return true;
+        }
     /* A drop goes first: an address on two hosts harms more than one that comes a little later. */
     for (host = guardian->hosts; host != NULL && (found == NULL || found->order.kind != DROP); host = host->next)
         if (host->waiting && (found == NULL || host->order.kind == DROP))
@@ -298,6 +311,7 @@ bool orders_carry_out(struct guardian *guardian)
     if (found != NULL) {
         struct order order = found->order;
         found->waiting = false;
+        guardian->dropped = order.kind == DROP;
         if (order.kind == DROP)
             drop(guardian, found, &order);
         else

@@ -8,6 +8,7 @@
 enum {
     LATE_MS = 5,     /* woken so late, we were not running ourselves: the engine had no chance either */
     RESPITE_MS = 20, /* and gets this long to show that it lives */
+    LINGER_MS = 50,  /* the link of an address that has gone stays up so long: to take it down keeps others waiting */
     SILENT_US = 300, /* after the order to go, an address has stopped to answer */
 };
 
@@ -29,8 +30,39 @@ int64_t release_next(const struct guardian *guardian)
         if (host->mastered && !guardian->quiet) {
             int64_t left = time_left(host);
             next = left < next ? left : next;
+        } else if (host->link_due != 0) {
+            int64_t left = host->link_due - monotonic();
+            next = left < next ? left : next;
         }
     return next;
+}
+
+static int execute(const struct guardian *guardian, const struct host *host, int which)
+{
+    return batch_execute(guardian->route, &host->batches[which], UINT32_MAX, fine_to_drop);
+}
+
+int release_addresses(struct guardian *guardian, struct host *host)
+{
+    bool linger = host->mute_is_all && host->link != 0;
+    if (!linger || execute(guardian, host, BATCH_MUTE) != 0)
+        return execute(guardian, host, BATCH_DROP);
+    host->link_due = monotonic() + LINGER_MS * MS;
+    return 0;
+}
+
+bool release_link(struct guardian *guardian, bool wait)
+{
+    struct host *first = NULL;
+    for (struct host *host = guardian->hosts; host != NULL; host = host->next)
+        if (host->link_due != 0 && (first == NULL || host->link_due < first->link_due))
+            first = host;
+    if (first == NULL || (!wait && first->link_due > monotonic()))
+        return false;
+    sleep_until(first->link_due);
+    first->link_due = 0;
+    (void) execute(guardian, first, BATCH_DROP);
+    return true;
 }
 
 static bool is_overdue(struct host *host)
@@ -62,11 +94,6 @@ void release_overdue(struct guardian *guardian)
         release(guardian, true);
 }
 
-static int execute(const struct guardian *guardian, const struct host *host, int which)
-{
-    return batch_execute(guardian->route, &host->batches[which], UINT32_MAX, fine_to_drop);
-}
-
 void release(struct guardian *guardian, bool bowout)
 {
     int64_t begun = monotonic();
@@ -84,7 +111,7 @@ void release(struct guardian *guardian, bool bowout)
         /* IPv6 addresses fall silent with the link, long before the kernel has finished with it. */
         if (bowout && !atomic_load(&host->silent))
             farewell_order(host, started + SILENT_US * 1000);
-        int error = execute(guardian, host, BATCH_DROP);
+        int error = release_addresses(guardian, host);
         atomic_store(&host->silent, true);
         host->mastered = host->leaving = host->muted = false;
         host->respite = 0;

@@ -12,22 +12,24 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from . import _impl, events
 from ._mailbox import Mailbox
+from ._relapse import Relapses
+from ._strangers import Strangers
 from .abc import IPAddress, Runtime
 from .config import Address, VirtualHost
-from .errors import CarpError, ConfigError
+from .errors import CarpError, ConfigError, EngineError
 from .linux.capabilities import require
 from .linux.device import Device, Scene
 from .linux.interfaces import Interface, choose_carpdev, read_interfaces, source_address
 from .linux.lock import VirtualHostLock
+from .linux.netlink import RouteSocket
 from .linux.sockets import Sockets, join_groups, receive_socket, send_socket
 from .linux.watch import AddressNotice, LinkNotice, Watch
 from .plan import Plan, make_plan
-from .protocol import State
 
 Realtime = bool | Literal["auto"]
 
@@ -37,11 +39,18 @@ _SETTLE = 0.02
 """Changes come in flocks: this many seconds after the first the interfaces are read once."""
 _AGAIN = 0.5
 """Seconds until the interfaces are read again when that failed: a program may run out of descriptors for a while."""
+_DOING = 0.2
+"""Seconds that the kernel may take to let go of addresses, with room to spare: what is here then was put here."""
 
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One virtual host as the steward keeps it. While its carpdev is gone it has no device and no plan of use."""
+    """One virtual host as the steward keeps it. While its carpdev is gone it has no device and no plan of use.
+
+    `amiss` says since when its addresses are not where its state wants them, and in which state that was seen; `robbed`
+    that a loss was noticed since all was well. `stale`: what was read of its carpdev was not taken up. `back_at`: it is
+    stopped until then, because putting it back did not help. Times are seconds of time.monotonic().
+    """
 
     index: int
     host: VirtualHost
@@ -50,17 +59,26 @@ class Member:
     device: Device
     plan: Plan
     present: bool = True
-    bereft: bool = False
+    amiss: tuple[float, bool] | None = None
+    robbed: bool = False
+    stale: bool = False
+    back_at: float | None = None
+    relapses: Relapses = field(default_factory=Relapses)
 
 
 class Steward:
     """Owns runtime, watch, devices and locks of one engine. Made and started by `Engine.start`.
 
-    `emit` gets the events. Raises what the parts raise, with everything undone.
+    `emit` gets the events, `watchdog` is ns, 0 for none. Raises what the parts raise, with everything undone.
     """
 
     def __init__(
-        self, hosts: Iterable[VirtualHost], emit: Callable[[events.Event], None], allow: bool, realtime: Realtime
+        self,
+        hosts: Iterable[VirtualHost],
+        emit: Callable[[events.Event], None],
+        allow: bool,
+        realtime: Realtime,
+        watchdog: int,
     ) -> None:
         require("CAP_NET_ADMIN", "CAP_NET_RAW")
         self._emit = emit
@@ -70,14 +88,15 @@ class Steward:
         self._segments: set[int] = set()
         self._mailbox = Mailbox()
         self._stopped = False
-        self._dirty_at: float | None = None
+        self._survey_at: float | None = None
         self._routes_changed = False
         self._blind = False
         with contextlib.ExitStack() as undo:
             undo.callback(self._mailbox.close)
             # The watch comes first, so that no change falls between the first look and the first notice.
-            self._watch = undo.enter_context(contextlib.closing(Watch()))
+            self._watch = undo.enter_context(contextlib.closing(Watch(own_additions=False)))
             self._runtime: Runtime = undo.enter_context(contextlib.closing(_impl.current.runtime(emit, realtime)))
+            self._strangers = undo.enter_context(contextlib.closing(Strangers(self._runtime, emit)))
             undo.callback(self._remove_all)
             scene = Scene()
             for host, carpdev in self._choose(hosts, scene.interfaces):
@@ -86,6 +105,8 @@ class Steward:
             self._thread = threading.Thread(target=self._loop, name="pycarp-steward", daemon=False)
             for member in self._members.values():
                 self._start(member)
+            if watchdog:
+                self._runtime.watch(watchdog)
             self._thread.start()
             undo.pop_all()
 
@@ -115,6 +136,7 @@ class Steward:
         """In a forked child: close the descriptors, touch nothing else."""
         self._runtime.abandon()
         self._watch.close()
+        self._strangers.close()
         self._mailbox.abandon()
         for member in self._members.values():
             member.lock.close()
@@ -134,32 +156,60 @@ class Steward:
             selector.register(self._mailbox, selectors.EVENT_READ)
             selector.register(self._watch, selectors.EVENT_READ)
             while not self._stopped:
-                for key, _ in selector.select(_GLANCE if self._dirty_at is None else _SETTLE):
+                asking = self._strangers.look(self._members.values())
+                for key, _ in selector.select(self._patience(asking)):
                     if key.fileobj is self._mailbox:
                         self._mailbox.work()
                     elif not self._stopped:
                         self._notice()
                 if self._stopped:
                     break
-                if self._dirty_at is not None and time.monotonic() - self._dirty_at >= _SETTLE:
-                    self._dirty_at = None
+                now = time.monotonic()
+                if self._survey_at is not None and now >= self._survey_at:
+                    self._survey_at = None
                     self._survey()
+                for member in self._members.values():
+                    if member.back_at is not None and now >= member.back_at:
+                        self._come_back(member)
                 if _program_has_ended():
                     self._end()
+
+    def _patience(self, asking: float) -> float:
+        """Seconds until something is due that nobody wakes us for."""
+        due = _GLANCE if self._survey_at is None else self._survey_at - time.monotonic()
+        return max(0, min(asking, due, _GLANCE))
 
     def _end(self) -> None:
         self._stopped = True
         try:
-            self._runtime.close()
-        finally:
             self._remove_all()
+        finally:
+            self._runtime.close()
+            self._strangers.close()
             self._watch.close()
             self._mailbox.close()
 
     def _remove_all(self) -> None:
-        for member in self._members.values():
-            self._dismantle(member)
+        with contextlib.suppress(CarpError):
+            self._runtime.stop_all()
+        members = list(self._members.values())
+        restorable = self._restorable(members)
+        for member in members:
+            self._dismantle(member, restorable.get(member.carpdev.index) is member)
         self._members.clear()
+
+    def _restorable(self, going: list[Member]) -> dict[int, Member]:
+        """By carpdev, the last of those that go, where no other virtual host needs the carpdev's settings any more."""
+        last = {member.carpdev.index: member for member in going if member.host.mac == "virtual"}
+        own = {member.device.index for member in going}
+        try:
+            marks = [one.mark for one in read_interfaces() if one.index not in own]
+        except OSError:
+            return last
+        for mark in marks:
+            if mark is not None:
+                last.pop(mark.index, None)
+        return last
 
     def _choose(
         self, hosts: Iterable[VirtualHost], interfaces: tuple[Interface, ...]
@@ -191,7 +241,7 @@ class Steward:
             self._open_segment(carpdev)
             undo.callback(self._close_segment_if_empty, carpdev.index)
             member = Member(next(self._numbers), host, carpdev, lock, device, _plan(host, carpdev, None))
-            self._runtime.add_host(member.index, carpdev.index, member.plan, device)
+            self._runtime.add_host(member.index, carpdev.index, member.plan, device, lock)
             self._members[member.index] = member
             undo.pop_all()
         return member
@@ -211,6 +261,8 @@ class Steward:
             self._runtime.add_segment(
                 carpdev.index, Sockets(receive, send, memberships), carpdev.mac, _addresses(carpdev), self._allow
             )
+            undo.callback(self._runtime.remove_segment, carpdev.index)
+            self._strangers.attach(carpdev.index)
             undo.pop_all()
         self._segments.add(carpdev.index)
 
@@ -218,17 +270,23 @@ class Steward:
         used = any(member.carpdev.index == index and member.present for member in self._members.values())
         if index in self._segments and not used:
             self._segments.discard(index)
+            self._strangers.detach(index)
             self._runtime.remove_segment(index)
 
     def _remove(self, member: Member) -> None:
-        self._runtime.remove_host(member.index)
+        restore = member.carpdev.index in self._restorable([member])
         del self._members[member.index]
-        self._dismantle(member)
+        self._dismantle(member, restore)
         self._close_segment_if_empty(member.carpdev.index)
 
-    def _dismantle(self, member: Member) -> None:
+    def _dismantle(self, member: Member, restore: bool) -> None:
+        """The guardian removes the device: it may do so even when this program has given up root."""
         try:
-            member.device.teardown()
+            try:
+                self._runtime.remove_host(member.index, restore)
+                member.device.forget()
+            except EngineError:
+                member.device.teardown()
         except OSError as error:
             self._tell(member, events.Failed, what=f"{member.host.name} could not be removed: {error.strerror}")
         member.lock.close()
@@ -247,16 +305,33 @@ class Steward:
             if isinstance(notice, LinkNotice):
                 self._notice_link(notice)
             elif isinstance(notice, AddressNotice):
-                if any(notice.index == member.carpdev.index for member in self._members.values()):
-                    self._mark_dirty()
-                elif not all(member.present for member in self._members.values()):
-                    self._mark_dirty()
-                elif not notice.present:
-                    self._notice_loss(notice.index)
+                self._notice_address(notice)
             else:
                 # A gateway came or went, or notices were lost.
                 self._routes_changed = True
                 self._mark_dirty()
+
+    def _notice_address(self, notice: AddressNotice) -> None:
+        members = self._members.values()
+        if notice.present and any(self._renewed(member, notice) for member in members):
+            return
+        if any(notice.index == member.carpdev.index for member in members):
+            self._mark_dirty()
+        elif not all(member.present for member in members):
+            self._mark_dirty()
+        if not notice.present:
+            self._notice_loss(notice.index)
+        elif any(notice.index == member.device.index for member in members):
+            # An address on a device whose virtual host is not MASTER, or not one of its own.
+            self._mark_dirty()
+
+    def _renewed(self, member: Member, notice: AddressNotice) -> bool:
+        """Whether that was our own doing: it is so every second, where the watch cannot tell addresses apart."""
+        return (
+            notice.index == member.device.index
+            and any(notice.address.ip == one.ip for one in member.host.addresses)
+            and self._runtime.holds(member.index)
+        )
 
     def _notice_link(self, notice: LinkNotice) -> None:
         for member in self._members.values():
@@ -272,18 +347,26 @@ class Steward:
                 self._mark_dirty()
             elif not member.present:
                 self._mark_dirty()
+            elif notice.index == member.device.index and not self._as_left(member, notice):
+                self._mark_dirty()
         if not notice.up:
             self._notice_loss(notice.index)
+
+    def _as_left(self, member: Member, notice: LinkNotice) -> bool:
+        """Whether a macvlan is as we made it, and not up where nobody wants it up."""
+        kept = (notice.name, notice.mac) == (member.device.name, member.device.mac)
+        return kept and not (notice.up and not self._runtime.holds(member.index))
 
     def _notice_loss(self, index: int) -> None:
         """A device went down or lost an address: ours to look at unless our own drop did that."""
         for member in self._members.values():
-            if member.device.index == index and self._runtime.state(member.index) is State.MASTER:
+            if member.device.index == index and self._runtime.holds(member.index):
+                member.robbed = True
                 self._mark_dirty()
 
-    def _mark_dirty(self) -> None:
-        if self._dirty_at is None:
-            self._dirty_at = time.monotonic()
+    def _mark_dirty(self, delay: float = _SETTLE) -> None:
+        due = time.monotonic() + delay
+        self._survey_at = due if self._survey_at is None else min(self._survey_at, due)
 
     def _set_link(self, member: Member, up: bool, running: bool) -> bool:
         """Tell the machine if the link came or went; returns whether it did."""
@@ -300,7 +383,7 @@ class Steward:
         try:
             interfaces = read_interfaces()
         except OSError as error:
-            self._dirty_at = time.monotonic() + _AGAIN
+            self._mark_dirty(_AGAIN)
             for member in () if self._blind else self._members.values():
                 self._tell(member, events.Failed, what=f"the interfaces could not be read: {error.strerror}")
             self._blind = True
@@ -318,79 +401,163 @@ class Steward:
                 elif now is not None:
                     self._refresh(member, now, by_index, routes)
             except (CarpError, OSError) as error:
-                self._tell(member, events.Failed, what=str(error))
+                if not member.stale:
+                    self._tell(member, events.Failed, what=str(error))
+                # It is not undone, and the next look would see no change any more.
+                member.stale = member.present
+                self._mark_dirty(_AGAIN)
 
     def _lose(self, member: Member) -> None:
         """The carpdev is gone, and the device with it."""
         self._runtime.link(member.index, False)
         member.present = False
         member.carpdev = member.carpdev.replace(up=False, running=False)
-        # The lock bears the carpdev's number, with which it may come back.
-        member.lock.close()
         self._tell_carpdev(member)
         self._close_segment_if_empty(member.carpdev.index)
         member.device.teardown()
 
     def _find(self, member: Member, interfaces: tuple[Interface, ...]) -> None:
         """Is there a carpdev again? Not finding one is no news."""
+        if member.back_at is not None:
+            return
         try:
             carpdev = choose_carpdev(member.host, interfaces)
         except CarpError:
             return
-        lock = VirtualHostLock(member.host.name, carpdev, member.host.vhid)
-        device = Device(member.host, carpdev)
         try:
-            device.setup()
-            self._open_segment(carpdev)
-        except BaseException:
-            device.teardown()
-            lock.close()
-            raise
-        member.lock.close()
-        member.lock, member.device, member.carpdev, member.present = lock, device, carpdev, True
-        member.plan = _plan(member.host, carpdev, member.plan)
-        self._runtime.move_host(member.index, carpdev.index, member.plan, device)
+            self._settle(member, carpdev)
+        except (CarpError, OSError) as error:
+            # The attempt alone makes enough noise to wake us for the next one.
+            self._stand_back(member, str(error))
+            return
         self._tell_carpdev(member)
         if carpdev.up and carpdev.running:
             self._runtime.link(member.index, True)
 
+    def _settle(self, member: Member, carpdev: Interface) -> None:
+        """Move a virtual host that had lost its carpdev to this one."""
+        with contextlib.ExitStack() as undo:
+            lock = member.lock
+            if carpdev.index != member.carpdev.index:
+                lock = undo.enter_context(VirtualHostLock(member.host.name, carpdev, member.host.vhid))
+            device = Device(member.host, carpdev)
+            undo.callback(device.teardown)
+            device.setup()
+            self._open_segment(carpdev)
+            undo.callback(self._close_segment_if_empty, carpdev.index)
+            plan = _plan(member.host, carpdev, member.plan)
+            self._runtime.move_host(member.index, carpdev.index, plan, device, lock)
+            undo.pop_all()
+        if lock is not member.lock:
+            member.lock.close()
+        member.lock, member.device, member.carpdev, member.plan = lock, device, carpdev, plan
+        member.present, member.stale, member.amiss = True, False, None
+
     def _refresh(self, member: Member, now: Interface, by_index: dict[int, Interface], routes: bool) -> None:
         self._set_link(member, now.up, now.running)
         before, member.carpdev = member.carpdev, now
-        rebuilt = member.device.index not in by_index
-        changed = routes or before.mac != now.mac or before.addresses != now.addresses
-        if rebuilt:
-            # Somebody removed the device by hand: make it anew.
-            member.device.teardown()
-            member.device.setup()
-        elif changed:
-            member.device.refresh(now)
+        whole = _is_whole(member, by_index)
+        changed = member.stale or routes or before.mac != now.mac or self._own_part(before) != self._own_part(now)
+        away = member.back_at is not None
+        rebuilt = not whole and not away
+        if rebuilt and not self._rebuild(member):
+            rebuilt, away = False, True
         if changed:
+            if whole:
+                member.device.refresh(now)
             self._runtime.update_segment(now.index, now.mac, _addresses(now))
             member.plan = _plan(member.host, now, member.plan)
-        if changed or rebuilt:
+        if rebuilt or (changed and whole):
             self._runtime.replan(member.index, member.plan, member.device)
-        if rebuilt or changed:
             # Also the ways to changed gateways: they come with the addresses.
             self._runtime.retake(member.index)
-        if not rebuilt:
+        member.stale = False
+        if not rebuilt and not away:
             self._look_after(member, by_index[member.device.index])
 
-    def _look_after(self, member: Member, holder: Interface) -> None:
-        """Somebody took a MASTER's address away, or set its device down: take again.
+    def _own_part(self, carpdev: Interface) -> tuple[object, ...]:
+        """The carpdev's own addresses: where floating ones are on it, they come and go by our own doing."""
+        floating = {one.ip for member in self._members.values() for one in member.host.addresses}
+        return tuple(one for one in carpdev.addresses if not one.ours and one.interface.ip not in floating)
 
-        Only what is missing at two looks in a row is: the first may have fallen between the decision and its doing.
+    # What others do to it
+
+    def _rebuild(self, member: Member) -> bool:
+        """Somebody removed, renamed or changed the macvlan: make it anew. Returns whether it is there again."""
+        if member.relapses.count(time.monotonic()):
+            self._stand_back(member, f"somebody keeps removing or changing the interface {member.device.name}")
+            return False
+        try:
+            self._make_anew(member)
+        except (CarpError, OSError) as error:
+            self._stand_back(member, str(error))
+            return False
+        return True
+
+    def _make_anew(self, member: Member) -> None:
+        member.device.teardown()
+        member.device.carpdev = member.carpdev
+        member.device.setup()
+        member.amiss, member.robbed = None, False
+
+    def _look_after(self, member: Member, holder: Interface) -> None:
+        """Somebody took a MASTER's address away, or set its device down: take again. Or gave the address to one that is
+        no MASTER: take it away.
+
+        Only what is so at two looks is: the first may have fallen between the decision and its doing.
         """
-        there = {one.interface.ip for one in holder.addresses} if holder.up else set()
-        missing = not there.issuperset(one.ip for one in member.host.addresses)
-        if not missing or self._runtime.state(member.index) is not State.MASTER:
-            member.bereft = False
-        elif not member.bereft:
-            member.bereft = True
-            self._mark_dirty()
+        master = self._runtime.holds(member.index)
+        wanted = {one.ip for one in member.host.addresses}
+        there = {one.interface.ip for one in holder.addresses} & wanted if holder.up else set()
+        mistaken = there != wanted if master else bool(there) or (member.host.mac == "virtual" and holder.up)
+        now = time.monotonic()
+        if not mistaken:
+            member.amiss, member.robbed = None, False
+        elif member.amiss is None or member.amiss[1] is not master:
+            member.amiss = (now, master)
+            self._mark_dirty(_SETTLE if master else _DOING)
+        elif not master and now - member.amiss[0] < _DOING:
+            self._mark_dirty(_DOING)
         else:
-            member.bereft = False
+            self._put_right(member, master)
+
+    def _put_right(self, member: Member, master: bool) -> None:
+        # A take may still be under way, with many others; then nobody has taken anything from us.
+        counts = member.robbed or not master
+        member.amiss, member.robbed = None, False
+        if counts and member.relapses.count(time.monotonic()):
+            doing = "removing the addresses of" if master else "putting addresses on, or setting up,"
+            self._stand_back(member, f"somebody keeps {doing} {member.device.name}")
+        elif master:
             self._runtime.retake(member.index)
+        else:
+            with RouteSocket() as route:
+                route.execute(member.device.drop)
+            # It may have become MASTER meanwhile.
+            self._mark_dirty()
+
+    def _stand_back(self, member: Member, why: str) -> None:
+        """Hand over and try again later: two that undo each other's work all day serve nobody."""
+        now = time.monotonic()
+        pause = member.relapses.pause(now)
+        self._tell(member, events.Failed, what=f"{why}: standing back for {pause:.0f} s")
+        member.back_at = now + pause
+        member.amiss, member.robbed = None, False
+        self._runtime.stop_host(member.index)
+
+    def _come_back(self, member: Member) -> None:
+        member.back_at = None
+        if member.present:
+            try:
+                by_index = {interface.index: interface for interface in read_interfaces()}
+                if member.carpdev.index in by_index and not _is_whole(member, by_index):
+                    self._make_anew(member)
+                    self._runtime.replan(member.index, member.plan, member.device)
+            except (CarpError, OSError) as error:
+                self._stand_back(member, str(error))
+                return
+        self._runtime.start_host(member.index)
+        self._mark_dirty()
 
     # Other hosts than before
 
@@ -421,6 +588,8 @@ class Steward:
         member.plan = _plan(host, member.carpdev, member.plan)
         member.device.change(host)
         self._runtime.replan(member.index, member.plan, member.device)
+        if member.back_at is not None:
+            member.back_at = time.monotonic()
 
     # Telling
 
@@ -457,6 +626,14 @@ def _plan(host: VirtualHost, carpdev: Interface, former: Plan | None) -> Plan:
 
 def _same_place(member: Member, host: VirtualHost, carpdev: Interface) -> bool:
     return (member.host.vhid, member.host.mac, member.carpdev.index) == (host.vhid, host.mac, carpdev.index)
+
+
+def _is_whole(member: Member, by_index: dict[int, Interface]) -> bool:
+    """Whether the device is there and as we made it; the carpdev itself may be as it likes."""
+    found = by_index.get(member.device.index)
+    if found is None or member.host.mac == "interface":
+        return found is not None
+    return (found.name, found.mac) == (member.device.name, member.device.mac)
 
 
 def _program_has_ended() -> bool:

@@ -37,8 +37,11 @@ class Engine:
         queue: int = 1024,
         allow: bool = True,
         realtime: bool | Literal["auto"] = "auto",
+        watchdog: float | None = None,
     ) -> None:
-        self._engine = _engine.Engine(*hosts, on_event=on_event, queue=queue, allow=allow, realtime=realtime)
+        self._engine = _engine.Engine(
+            *hosts, on_event=on_event, queue=queue, allow=allow, realtime=realtime, watchdog=watchdog
+        )
         self._arrived: asyncio.Event | None = None
         self._stopping = False
         self._stopped = False
@@ -133,6 +136,10 @@ class Engine:
     async def force(self, which: int | str, state: State) -> None:
         """See `pycarp.Engine.force`."""
         await self._call(lambda: self._engine.force(which, state))
+
+    def alive(self) -> None:
+        """See `pycarp.Engine.alive`."""
+        self._engine.alive()
 
     async def announce(self, which: int | str) -> None:
         """See `pycarp.Engine.announce`."""

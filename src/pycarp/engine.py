@@ -14,7 +14,7 @@ from ._queue import EventQueue
 from .config import VirtualHost
 from .errors import ConfigError, EngineError
 from .events import Event
-from .protocol import State
+from .protocol import NS_PER_SECOND, State
 from .stats import Measures
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Engine:
     many events wait for a consumer, in `events()` and for `on_event`: past that the oldest go, and `EventsLost` says
     how many. `allow=False` is net.inet.carp.allow=0: adverts are counted and not obeyed. `realtime` asks for
     SCHED_FIFO for the native runtime's threads: "auto" takes it where it is permitted, True insists, False does
-    without.
+    without. `watchdog` is how many seconds may pass between two calls of `alive`: past that, and until the next call,
+    the engine bows out and is BACKUP with demotion; None is no watchdog.
 
     Everything happens in the network namespace of the thread that calls `start`. It needs CAP_NET_ADMIN and
     CAP_NET_RAW. An engine runs once. One that was not stopped when the program ends stops then. In a forked child it
@@ -51,9 +52,11 @@ class Engine:
         queue: int = 1024,
         allow: bool = True,
         realtime: bool | Literal["auto"] = "auto",
+        watchdog: float | None = None,
     ) -> None:
         if realtime not in (True, False, "auto"):
             raise ConfigError(f'realtime {realtime!r} is unknown: give True, False or "auto"', "realtime")
+        self._watchdog = _watchdog(watchdog)
         self._realtime: bool | Literal["auto"] = realtime
         self._hosts = _checked(hosts)
         self._allow = allow
@@ -99,7 +102,7 @@ class Engine:
                 raise EngineError("an engine runs once: make a new one")
             self._used = True
             self._pid = os.getpid()
-            self._steward = Steward(self._hosts, self._emit, self._allow, self._realtime)
+            self._steward = Steward(self._hosts, self._emit, self._allow, self._realtime, self._watchdog)
             _running.add(self)
             if self._callback_queue is not None:
                 courier = threading.Thread(target=self._deliver, name="pycarp-events", daemon=True)
@@ -193,6 +196,11 @@ class Engine:
         """Take back demotions. Returns the new demotion, which does not fall below 0."""
         return self._running().runtime.demote(-_positive(by))
 
+    def alive(self) -> None:
+        """The program is well: what `watchdog` waits for. Cheap, from any thread; does nothing without a watchdog."""
+        if self._watchdog:
+            self._running().runtime.alive()
+
     def force(self, which: int | str, state: State) -> None:
         """Put a virtual host into BACKUP or MASTER, without a bow-out, as ``ifconfig carp0 state`` does."""
         steward, member = self._find(which)
@@ -270,6 +278,15 @@ def _checked(hosts: tuple[VirtualHost, ...]) -> tuple[VirtualHost, ...]:
         if not host.addresses:
             raise ConfigError(f"{host.name} has no address: give at least one", "addresses")
     return hosts
+
+
+def _watchdog(seconds: float | None) -> int:
+    """In ns, 0 for none."""
+    if seconds is None:
+        return 0
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.01 <= seconds <= 86400:
+        raise ConfigError(f"watchdog {seconds!r} is out of range: give 0.01 to 86400 seconds, or None", "watchdog")
+    return int(seconds * NS_PER_SECOND)
 
 
 def _positive(by: int) -> int:

@@ -147,9 +147,9 @@ class RivalHeard(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stalled(Event):
-    """The engine did not run for `pause` ns (stopped, starved, or the machine slept) while others may have taken over.
+    """The engine was MASTER and did not run for `pause` ns (stopped, starved, or the machine slept): it stands by.
 
-    `released` says whether this host was MASTER and let go of the addresses for it.
+    `released` says whether the guardian let go of the addresses meanwhile, so that another host could take over.
     """
 
     pause: int

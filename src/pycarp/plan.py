@@ -6,21 +6,24 @@ addresses, is kept ready by `linux.device`.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import _impl
 from .abc import AdvertTemplate, Authenticator, IPAddress
 from .config import VirtualHost
+from .protocol import BOWOUT
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What one virtual host says on its carpdev.
 
-    `mac` is the source of every frame; `templates` pairs each family in use (4, 6) with its advert; `announcements`
-    are whole frames, one for each address; `packed` are the addresses as bytes. The authenticator learns from peers and
-    is handed on from plan to plan while passphrase, vhid and addresses stay.
+    `mac` is the source of every frame; `templates` pairs each family in use (4, 6) with its advert; `announcements` are
+    whole frames, one for each address; `packed` are the addresses as bytes. The authenticator learns from peers and is
+    handed on from plan to plan while passphrase, vhid and addresses stay. `farewells` are the counters and digests of a
+    bow-out, signed ahead under every dialect: the guardian says them when nobody here can sign any more.
     """
 
     host: VirtualHost
@@ -29,6 +32,16 @@ class Plan:
     announcements: tuple[bytes, ...]
     packed: tuple[bytes, ...]
     authenticator: Authenticator
+    farewells: tuple[tuple[bytes, bytes], ...]
+
+    @property
+    def bowouts(self) -> tuple[bytes, ...]:
+        """The frames of the bow-out that is signed already."""
+        return tuple(
+            template.frame(BOWOUT, BOWOUT, counter, digest)
+            for counter, digest in self.farewells
+            for _family, template in self.templates
+        )
 
     def adverts(self, advbase: int, advskew: int, nonce: int) -> Iterator[tuple[int, bytes]]:
         """The frames of one advert, with the family of each: one for each family and dialect."""
@@ -57,12 +70,21 @@ def make_plan(host: VirtualHost, carpdev_mac: bytes, sources: dict[int, IPAddres
         for ip in addresses
     )
     if former is not None and _same_secret(former.host, host):
-        authenticator = former.authenticator
+        # A running runtime has this authenticator: nobody else signs with it.
+        authenticator, farewells = former.authenticator, former.farewells
     else:
         authenticator = _impl.current.auth.Authenticator(
             host.passphrase, host.vhid, host.addresses, host.dialect, host.replay
         )
-    return Plan(host, mac, tuple(templates), announcements, tuple(ip.packed for ip in addresses), authenticator)
+        farewells = tuple(_farewells(authenticator))
+    packed = tuple(ip.packed for ip in addresses)
+    return Plan(host, mac, tuple(templates), announcements, packed, authenticator, farewells)
+
+
+def _farewells(authenticator: Authenticator) -> Iterator[tuple[bytes, bytes]]:
+    for dialect in authenticator.dialects:
+        counter = authenticator.counter(BOWOUT, BOWOUT, secrets.randbits(24), dialect)
+        yield counter, authenticator.sign(counter, dialect)
 
 
 def _same_secret(one: VirtualHost, other: VirtualHost) -> bool:

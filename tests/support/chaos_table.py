@@ -1,6 +1,6 @@
 """Writes the tables of docs/reliability.md from the figures of test_chaos.py.
 
-    PYCARP_FIGURES=one.json pytest tests/wire/test_chaos.py -m "slow or not slow"
+    PYCARP_FIGURES=one.json pytest tests/wire/test_chaos.py -m "long or not long"
     python tests/support/chaos_table.py docs/reliability.md one.json [another.json ...]
 
 Of several files the worst value of each figure counts.

@@ -5,7 +5,7 @@ at once. Times in milliseconds may be disturbed by other work on the machine and
 known to one request (5 ms), which its limits allow for.
 
     pytest tests/wire/test_chaos.py                          the short ones
-    pytest tests/wire/test_chaos.py -m "slow or not slow"    all of them, half an hour
+    pytest tests/wire/test_chaos.py -m "long or not long"    all of them, a quarter of an hour
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REPORTED = math.inf
 """A limit for what is measured and not promised."""
 AT_HAND = 10.0
 """Milliseconds that a client waits when the one who goes can say so."""
-PACES = [pytest.param(SWIFT, id="swift"), pytest.param(USUAL, id="usual", marks=pytest.mark.slow)]
+PACES = [pytest.param(SWIFT, id="swift"), pytest.param(USUAL, id="usual", marks=pytest.mark.long)]
 SUPPORT = Path(__file__).parents[1] / "support"
 BLAST = Path(__file__).parents[2] / "benchmarks" / "blast.c"
 
@@ -84,7 +84,7 @@ def one(values: Values, prefix: str = "") -> Values:
 
 
 @pytest.mark.parametrize("pace", PACES)
-@pytest.mark.parametrize("megabytes", [0, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("megabytes", [0, pytest.param(500, marks=pytest.mark.long)])
 def test_sigkill_of_the_engine(prove: Prove, name: str, pace: Pace, megabytes: int) -> None:
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
@@ -153,7 +153,7 @@ def test_sigkill_of_both(prove: Prove, name: str) -> None:
     prove("SIGKILL of engine and guardian", scenario, limits)
 
 
-STOPS = [pytest.param(seconds, marks=pytest.mark.slow) for seconds in (1, 2, 5, 30)]
+STOPS = [pytest.param(seconds, marks=pytest.mark.long) for seconds in (1, 2, 5, 30)]
 PACED_STOPS = [(SWIFT, 1), *(pytest.param(USUAL, *stop.values, marks=stop.marks) for stop in STOPS)]
 
 
@@ -279,7 +279,7 @@ def test_a_child_survives_the_engine(prove: Prove, name: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("pace", PACES)
-@pytest.mark.parametrize("mac", ["virtual", pytest.param("interface", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mac", ["virtual", pytest.param("interface", marks=pytest.mark.long)])
 def test_sigterm_with_two_hosts(prove: Prove, name: str, pace: Pace, mac: str) -> None:
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
@@ -337,7 +337,7 @@ def test_a_cable_is_cut_and_comes_back(prove: Prove, name: str, pace: Pace) -> N
     prove(f"cable cut, seen; back, {pace.name}", scenario, limits)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("pace", PACES)
 def test_a_cable_is_cut_behind_the_switch_and_comes_back(prove: Prove, name: str, pace: Pace) -> None:
     """Both sides hold the address while the cut lasts, which neither can know; then the worse one yields."""
@@ -391,7 +391,7 @@ def test_a_split_of_equal_hosts_heals(prove: Prove, name: str) -> None:
     prove("split and heal, equal hosts", scenario, limits)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_master_is_heard_no_more_but_hears(prove: Prove, name: str) -> None:
     """One direction of its cable is dead: what it says is lost, and the address with it."""
 
@@ -416,7 +416,7 @@ def test_the_master_is_heard_no_more_but_hears(prove: Prove, name: str) -> None:
     prove("one-way cut: the master is not heard", scenario, limits)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_backup_hears_nobody_but_is_heard(prove: Prove, name: str) -> None:
     """The protocol has no answer while it lasts: a deaf host is alone as far as it can know. It ends with the fault."""
 
@@ -436,7 +436,7 @@ def test_a_backup_hears_nobody_but_is_heard(prove: Prove, name: str) -> None:
     prove("one-way cut: a backup is deaf", scenario, limits)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
 def test_a_link_flaps(prove: Prove, name: str, seen: bool) -> None:
     """Twenty times, faster than anybody's master-down, and then it is well again."""
@@ -460,7 +460,7 @@ def test_a_link_flaps(prove: Prove, name: str, seen: bool) -> None:
     prove(f"link flaps 20 times, {'seen' if seen else 'unseen'}", scenario, limits)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("hosts", [2, 3])
 def test_equal_hosts_start_in_the_same_millisecond(prove: Prove, name: str, hosts: int) -> None:
     names = ("main", "second", "third")[:hosts]
@@ -485,7 +485,7 @@ def test_equal_hosts_start_in_the_same_millisecond(prove: Prove, name: str, host
 # Other hands
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_carpdev_is_deleted_and_comes_again(prove: Prove, name: str) -> None:
     def scenario() -> Values:
         with Stage(name) as net:
@@ -518,7 +518,7 @@ BY_HAND = {
 RARER = ("macvlan", "macvlan down", "carpdev renamed")
 
 
-@pytest.mark.parametrize("what", ["address", *(pytest.param(one, marks=pytest.mark.slow) for one in RARER)])
+@pytest.mark.parametrize("what", ["address", *(pytest.param(one, marks=pytest.mark.long) for one in RARER)])
 def test_what_is_ours_is_removed_by_hand(prove: Prove, name: str, what: str) -> None:
     """It is put back, or another host takes over; and whoever holds it in the end keeps it."""
 
@@ -568,7 +568,7 @@ def _spoken(frames: list[Any]) -> list[bytes]:
     return [one.data for one in list(frames) if not one.outgoing and one.data[23:24] == b"\x70"]
 
 
-@pytest.mark.parametrize("seconds", [2.0, pytest.param(0.0, marks=pytest.mark.slow, id="at-once")])
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(0.0, marks=pytest.mark.long, id="at-once")])
 def test_an_own_advert_is_altered_and_replayed(prove: Prove, name: str, seconds: float) -> None:
     def scenario() -> Values:
         with Stage(name) as net:
@@ -626,7 +626,7 @@ class Flood:
         self.sent = int(self._process.communicate()[0] or 0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("pace", PACES)
 def test_a_failover_in_a_flood(prove: Prove, name: str, pace: Pace, blast: Path, tmp_path: Path) -> None:
     """200,000 forged adverts a second, or what this machine can send."""
@@ -649,7 +649,7 @@ def test_a_failover_in_a_flood(prove: Prove, name: str, pace: Pace, blast: Path,
     prove(f"cable cut, unseen, in a flood, {pace.name}", scenario, limits)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("pace", PACES)
 def test_a_flood_does_not_look_like_silence(prove: Prove, name: str, pace: Pace, blast: Path, tmp_path: Path) -> None:
     """The backup's receive ring overruns, and with it the master's adverts are lost: the master lives."""
@@ -670,7 +670,7 @@ def test_a_flood_does_not_look_like_silence(prove: Prove, name: str, pace: Pace,
     prove(f"receive ring overrun, the master lives, {pace.name}", scenario, {"two owners": 0, "outage": 0})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("pace", PACES)
 def test_the_master_goes_while_the_ring_overruns(
     prove: Prove, name: str, pace: Pace, blast: Path, tmp_path: Path
@@ -697,7 +697,7 @@ def test_the_master_goes_while_the_ring_overruns(
 # The machine around it
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_wall_clock_jumps(prove: Prove, name: str, tmp_path: Path) -> None:
     """Of both engines' processes: an hour back, a year ahead, and home again. The machine's clock stays what it is."""
     library = compiled(SUPPORT / "clockjump.c", tmp_path / "clockjump.so", "-shared", "-fPIC")
@@ -731,7 +731,7 @@ def test_the_wall_clock_jumps(prove: Prove, name: str, tmp_path: Path) -> None:
     prove("wall clock jumps", scenario, limits)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nobody_takes_the_events(prove: Prove, name: str) -> None:
     """`on_event` never comes back, and the queue is full: adverts go on, and so does the failover."""
 
@@ -756,7 +756,7 @@ def test_nobody_takes_the_events(prove: Prove, name: str) -> None:
     prove("full event queue, then a failure", scenario, {"two owners": 0, "outage": SWIFT.master_down() + AT_HAND})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_disk_is_full(prove: Prove, name: str, tmp_path: Path) -> None:
     """Neither events nor complaints can be written: /dev/full is where they go."""
     secret = tmp_path / "pass"
@@ -882,7 +882,7 @@ BLOG = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("cable", ["seen", "unseen"])
 def test_the_two_files_of_the_blog(prove: Prove, name: str, tmp_path: Path, cable: str) -> None:
     def scenario() -> Values:
@@ -927,7 +927,7 @@ def ucarp() -> Iterator[None]:
     yield
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "SIGSTOP", "cut"])
 def test_with_ucarp_as_backup(prove: Prove, name: str, ucarp: None, tmp_path: Path, how: str) -> None:
     """It takes over as we would, within the second that its clock counts in; and it runs a script to do so."""
@@ -958,7 +958,7 @@ def test_with_ucarp_as_backup(prove: Prove, name: str, ucarp: None, tmp_path: Pa
     prove(f"ucarp is the backup: {how}", scenario, {"two owners": 0, "outage": outage})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "cut"])
 def test_with_ucarp_as_master(prove: Prove, name: str, ucarp: None, tmp_path: Path, how: str) -> None:
     """Its address stays where it was: until its script has run, or, when it is killed, for good. No other host can help

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.chaos import guardians
 from support.lan import VIP, Command, Lan, belongings, held, interface, stays, wait_until
 from support.wire import PASSPHRASE
 
@@ -80,8 +82,25 @@ def test_the_same_command_twice(net: Lan, secret: str) -> None:
     assert main.state is MASTER
 
 
-def test_a_start_after_a_crash(net: Lan, secret: str) -> None:
-    """kill -9 leaves device, address and rule. The next start removes its own, and nothing that is another's."""
+def crash(net: Lan, command: Command, guardian_too: bool) -> None:
+    """kill -9: the guardian lets go of the address, unless it is killed as well."""
+    if guardian_too:
+        # Stopped, it does not start another.
+        command.process.send_signal(signal.SIGSTOP)
+        for pid in guardians(net["main"]):
+            os.kill(pid, signal.SIGKILL)
+    command.process.kill()
+    assert command.end() == -signal.SIGKILL
+    if guardian_too:
+        assert VIP in held(net["main"])
+    else:
+        wait_until(lambda: VIP not in held(net["main"]))
+
+
+@pytest.mark.parametrize("guardian_too", [False, True], ids=["engine", "both"])
+def test_a_start_after_a_crash(net: Lan, secret: str, guardian_too: bool) -> None:
+    """kill -9 leaves device and rule, and the address where the guardian died too. The next start removes its own, and
+    nothing that is another's."""
     host = net["main"]
     host.run(["ip", "link", "add", "mine", "link", "eth0", "type", "macvlan", "mode", "bridge"])
     host.run(["ip", "link", "set", "mine", "up"])
@@ -92,9 +111,7 @@ def test_a_start_after_a_crash(net: Lan, secret: str) -> None:
     net.remember("main")
     crashed = up(net, "main", secret)
     crashed.become(MASTER)
-    crashed.process.kill()
-    assert crashed.end() == -signal.SIGKILL
-    assert VIP in held(host)
+    crash(net, crashed, guardian_too)
     again = up(net, "main", secret, advskew=30)
     again.become(MASTER)
     assert net.ping().wait(3)
@@ -111,9 +128,7 @@ def test_a_start_after_a_crash(net: Lan, secret: str) -> None:
 def test_a_crash_with_the_interfaces_mac(net: Lan, secret: str) -> None:
     crashed = up(net, "main", secret, "--mac", "interface")
     crashed.become(MASTER)
-    crashed.process.kill()
-    crashed.end()
-    assert VIP in held(net["main"])
+    crash(net, crashed, guardian_too=True)
     # Under another vhid and address: what the dead one left goes all the same.
     again = net.command(
         "main", "up", "carp7", "vhid", "7", "passfile", secret, "advbase", "0", "advskew", "10", "10.13.37.47/24",

@@ -31,7 +31,7 @@ def main(net: Lan) -> Node:
         ("badauth", {"passphrase": "motdepassehalakom!"}),
         ("badauth", {"digest_flip": 1}),
         ("badauth", {"addresses": ("10.13.37.43",)}),
-        ("badvhid", {"vhid": 102}),
+        ("badvhid", {"vhid": 102, "passphrase": "another secret"}),
         ("badttl", {"ttl": 254}),
         ("badsum", {"checksum_flip": 1}),
         ("badlen", {"cut": 1}),

@@ -62,6 +62,8 @@ DROP_LEAD = 300_000
 """A bow-out waits this many ns after the drop was sent: answers stop within 0.1 ms of that."""
 LEASE_SLACK = 900 * MS
 """Beyond its lease by so much an address may have gone, and a renewal would bring it back after a pause."""
+LINGER = 50 * MS
+"""The link of an address that has gone stays up so long: to take it down keeps others waiting."""
 LATE = 5 * MS
 """Who wakes later than this for a deadline was paused himself."""
 GRACE = 20 * MS
@@ -243,6 +245,7 @@ class Host:
         "frames",
         "grace",
         "hold",
+        "link_due",
         "lock",
         "mastered",
         "mute",
@@ -273,6 +276,8 @@ class Host:
         # Nobody is answered for its addresses any more.
         self.silent = False
         self.at = self.boot = self.hold = self.patience = self.grace = 0
+        # Its addresses have gone, its link goes then; 0: it is down, or to stay up.
+        self.link_due = 0
 
     @property
     def mute_is_all(self) -> bool:
@@ -291,7 +296,7 @@ class Host:
 
     def inherit(self, former: Host) -> None:
         """Go on where another description of the same virtual host was."""
-        for name in ("mastered", "muted", "at", "boot", "hold", "patience", "grace"):
+        for name in ("mastered", "muted", "at", "boot", "hold", "patience", "grace", "link_due"):
             setattr(self, name, getattr(former, name))
 
     def close(self) -> None:
@@ -358,6 +363,7 @@ class Guardian:
         self._doomed: dict[int, Host] = {}
         self._replies: list[bytes] = []
         self._quiet = self._dead = self._deaf = False
+        self._dropped = False
         self._pulse, self._pidfd = pulse, pidfd
         self._poll = select.poll()
         for fd in (timer.fd, pulse, pidfd):
@@ -372,6 +378,8 @@ class Guardian:
             # Also after a fault of our own: without a guardian there shall be no address.
             mastered = [host for host in self._hosts.values() if host.mastered]
             self._release(mastered, bowout=not self._quiet)
+            while self._take_down_link(wait=True):
+                pass
 
     def _serve(self) -> None:
         while not self._dead:
@@ -380,6 +388,7 @@ class Guardian:
             self._release_doomed()
             self._release_overdue()
             self._carry_out()
+            self._take_down_link(wait=False)
         for _ in range(AT_THE_END):
             self._read()
             self._bequeath()
@@ -416,6 +425,7 @@ class Guardian:
         if self._waiting or self._held is not None or self._doomed:
             return 0
         left = [self._left(host) for host in self._hosts.values() if self._watched(host)]
+        left += [host.link_due - time.monotonic_ns() for host in self._hosts.values() if host.link_due]
         return min(max(0, min(left)), LONGEST) if left else None
 
     def _watched(self, host: Host) -> bool:
@@ -558,11 +568,14 @@ class Guardian:
     def _settle(self, order: Order) -> None:
         host = self._hosts[order.index]
         if order.kind == FORGET:
+            if host.link_due:
+                self._route.execute(host.batches[DROP], FINE[DROP])
             self._doomed.pop(order.index, None)
             del self._hosts[order.index]
             host.close()
             self._reply(order)
         else:
+            host.link_due = 0  # the link goes with its interface
             started = time.monotonic_ns()
             error = self._route.execute(host.batches[order.kind], FINE[order.kind])
             self._reply(order, error, started)
@@ -580,12 +593,17 @@ class Guardian:
             for host in loud:
                 host.muted = True
         index = drops[0] if drops else next(iter(self._waiting))
+        renewals = [one for one, order in self._waiting.items() if order.kind == RENEW]
+        if drops and renewals and self._dropped:
+            # Links go down slowly: between two of them the others' leases must not run out.
+            index = renewals[0]
         order = self._waiting.pop(index)
+        self._dropped = order.kind == DROP
         host = self._hosts[index]
         if order.kind == DROP:
             host.muted = False
             started = time.monotonic_ns()
-            error = self._route.execute(host.batches[DROP], FINE[DROP])
+            error = self._drop(host)
             host.mastered = False
             self._doomed.pop(index, None)
             self._reply(order, error, started)
@@ -594,8 +612,34 @@ class Guardian:
         elif host.mastered:
             self._lend(order, host)
 
+    def _drop(self, host: Host) -> int:
+        """Take its addresses away, at once where that is all that needs to be done at once."""
+        if not (host.mute_is_all and host.batches[DROP].link):
+            return self._route.execute(host.batches[DROP], FINE[DROP])
+        if self._route.execute(host.mute, FINE[DROP]):
+            return self._route.execute(host.batches[DROP], FINE[DROP])
+        host.link_due = time.monotonic_ns() + LINGER
+        return 0
+
+    def _take_down_link(self, wait: bool) -> bool:
+        """Take down a link whose time has come; with `wait`, wait for the next. False when there is none."""
+        due = [host for host in self._hosts.values() if host.link_due]
+        if not due:
+            return False
+        first = min(due, key=lambda host: host.link_due)
+        left = first.link_due - time.monotonic_ns()
+        if left > 0:
+            if not wait:
+                return False
+            time.sleep(left / 1e9)
+        first.link_due = 0
+        self._route.execute(first.batches[DROP], FINE[DROP])
+        return True
+
     def _lend(self, order: Order, host: Host) -> None:
         """Take or renew."""
+        if order.kind == TAKE:
+            host.link_due = 0
         if order.outlived():
             self._refuse(order, host)
             return
@@ -661,7 +705,7 @@ class Guardian:
             if not host.silent:
                 # IPv6 addresses fall silent with the link, long before the kernel has finished with it.
                 farewells.put((started + DROP_LEAD, host))
-            error = self._route.execute(host.batches[DROP], FINE[DROP])
+            error = self._drop(host)
             host.silent = True
             host.mastered = host.muted = False
             host.grace = 0

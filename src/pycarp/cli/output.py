@@ -80,7 +80,9 @@ def describe(event: ev.Event) -> str:
         case ev.RivalHeard():
             return f"another master is heard, {event.peer}: {_RULES[event.rule]}"
         case ev.Stalled():
-            return f"did not run for {_seconds(event.pause)}" + (" and gave up its addresses" if event.released else "")
+            return f"did not run for {_seconds(event.pause)}" + (
+                "; the guardian let go of the addresses" if event.released else "; it stands by"
+            )
         case ev.WatchdogExpired():
             return f"the program gave no sign of life for {_seconds(event.silence)}: adverts count as advskew 240"
         case ev.WatchdogFed():

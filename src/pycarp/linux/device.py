@@ -187,9 +187,7 @@ class Device:
         if not self.index and mark is None:
             return
         drop, removal = self.drop, self._removal()
-        self.index, self._mark = 0, None
-        self.take = self.renew = self.drop = self.remove = self.restore = b""
-        self.mute = ()
+        self.forget()
         with netlink.RouteSocket() as route:
             outcome = route.execute(drop)
             outcome += route.execute(netlink.batch(*removal))
@@ -198,6 +196,12 @@ class Device:
         for error in outcome:
             if error is not None and error.errno not in GONE:
                 raise error
+
+    def forget(self) -> None:
+        """Somebody else has carried out `drop`, `remove`, and `restore` where it was due: nothing is left to undo."""
+        self.index, self._mark = 0, None
+        self.take = self.renew = self.drop = self.remove = self.restore = b""
+        self.mute = ()
 
     def _removal(self) -> list[bytes]:
         if self._mark is None:

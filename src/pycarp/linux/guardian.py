@@ -30,7 +30,7 @@ from .messages import FOREVER
 if TYPE_CHECKING:
     from .device import Device
 
-__all__ = ["FOREVER", "ORDER", "REPLY", "SUPERSEDED", "Guardian", "GuardianGone", "Kind", "Reply", "program"]
+__all__ = ["FOREVER", "NOBODY", "ORDER", "REPLY", "SUPERSEDED", "Guardian", "GuardianGone", "Kind", "Reply", "program"]
 
 
 class Kind(enum.IntEnum):
@@ -54,6 +54,8 @@ ORDER = struct.Struct("=BBHIqIIIIq")
 `at`, ns)."""
 REPLY = struct.Struct("=BBHIiIqqQ")
 """kind, flags, 0, index, error, number, started, finished (CLOCK_MONOTONIC ns), extra."""
+NOBODY = 0xFFFFFFFF
+"""The index of no virtual host: an order for it is answered at once."""
 SUPERSEDED = 1
 """Flag of a reply: a later order for the same virtual host came before this one was carried out."""
 
@@ -248,8 +250,17 @@ class Guardian:
                 with contextlib.suppress(ValueError):
                     found.append(Reply(Kind(kind), flags, *rest))
 
+    def kill(self) -> None:
+        """It does not answer any more: end it, where this process may."""
+        with contextlib.suppress(OSError):
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
     def close(self, patience: float = 5.0) -> None:
         """Close the socket, which ends the guardian, and wait so many seconds at most until it has ended."""
+        # A child that was forked past Python may have a copy, and the guardian is to see the end all the same.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         if self.pid:
             self._await_end(patience)

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP
@@ -22,23 +22,26 @@ _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _RECEIVE_BUFFER = 4 << 20
 _GROUP_MACS = (bytes.fromhex("01005e000012"), bytes.fromhex("333300000012"))
 
-# Classic BPF: operation, jump if true, jump if false, constant.
-_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x28, 0x30, 0x15, 0x06
-_ANCILLARY = 0xFFFFF000
-_VLAN_PRESENT = _ANCILLARY + 48
+Instruction = tuple[int, int, int, int]
+"""Of classic BPF: operation, jump if true, jump if false, constant."""
+LOAD_WORD, LOAD_HALF, LOAD_BYTE, JUMP, JUMP_IF_EQUAL, RETURN = 0x20, 0x28, 0x30, 0x05, 0x15, 0x06
+ANCILLARY = 0xFFFFF000
+VLAN_PRESENT = ANCILLARY + 48
+WHOLE = 0x40000
+"""Returned by a program: so many bytes pass, which is all."""
 _FILTER = (
     # Untagged: the tag is not in the bytes, a tagged advert looks like one for this LAN.
-    (_LOAD_WORD, 0, 0, _VLAN_PRESENT),
-    (_JUMP_IF_EQUAL, 0, 7, 0),
-    (_LOAD_HALF, 0, 0, 12),
-    (_JUMP_IF_EQUAL, 0, 2, _ETH_P_IP),
-    (_LOAD_BYTE, 0, 0, 14 + 9),
-    (_JUMP_IF_EQUAL, 4, 3, IPPROTO_CARP),
-    (_JUMP_IF_EQUAL, 0, 2, _ETH_P_IPV6),
-    (_LOAD_BYTE, 0, 0, 14 + 6),
-    (_JUMP_IF_EQUAL, 1, 0, IPPROTO_CARP),
-    (_RETURN, 0, 0, 0),
-    (_RETURN, 0, 0, 0x40000),
+    (LOAD_WORD, 0, 0, VLAN_PRESENT),
+    (JUMP_IF_EQUAL, 0, 7, 0),
+    (LOAD_HALF, 0, 0, 12),
+    (JUMP_IF_EQUAL, 0, 2, _ETH_P_IP),
+    (LOAD_BYTE, 0, 0, 14 + 9),
+    (JUMP_IF_EQUAL, 4, 3, IPPROTO_CARP),
+    (JUMP_IF_EQUAL, 0, 2, _ETH_P_IPV6),
+    (LOAD_BYTE, 0, 0, 14 + 6),
+    (JUMP_IF_EQUAL, 1, 0, IPPROTO_CARP),
+    (RETURN, 0, 0, 0),
+    (RETURN, 0, 0, WHOLE),
 )
 
 
@@ -51,7 +54,7 @@ def receive_socket(index: int) -> socket.socket:
     # Protocol 0 and the filter before the bind: no unfiltered frame can slip in between.
     opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     try:
-        _attach(opened)
+        attach_filter(opened, _FILTER)
         grow(opened, _RECEIVE_BUFFER)
         # Older than Linux 4.20: our own frames come back, and are recognised by their source.
         with contextlib.suppress(OSError):
@@ -116,6 +119,15 @@ def grow(opened: socket.socket, size: int) -> None:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
+def attach_filter(opened: socket.socket, program: Sequence[Instruction]) -> None:
+    """From now on the socket takes only what the program lets pass; another program may follow."""
+    import ctypes
+
+    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    memory = ctypes.create_string_buffer(packed, len(packed))
+    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(memory)))
+
+
 def _join_ipv4(index: int) -> socket.socket | None:
     request = struct.pack("=4s4si", socket.inet_aton(GROUP_IPV4), bytes(4), index)
     return _join(socket.AF_INET, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
@@ -141,14 +153,6 @@ def _join(family: socket.AddressFamily, level: int, option: int, request: bytes)
             return None
         raise
     return opened
-
-
-def _attach(opened: socket.socket) -> None:
-    import ctypes
-
-    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _FILTER)
-    memory = ctypes.create_string_buffer(program, len(program))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_FILTER), ctypes.addressof(memory)))
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Self
 
 from . import netlink
-from .interfaces import parse_address, parse_link
-from .sockets import grow
+from .interfaces import OWN_PROTOCOL, parse_address, parse_link
+from .sockets import ANCILLARY, JUMP_IF_EQUAL, LOAD_HALF, LOAD_WORD, RETURN, WHOLE, attach_filter, grow
 
 _GROUPS = (1, 5, 7, 9, 11)
 """RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE."""
@@ -24,6 +24,25 @@ _RTN_UNICAST = 1
 _RTA_OIF, _RTA_GATEWAY = 4, 5
 ROUTE_PROTOCOLS = frozenset({2, 3, 4, 9, 16})
 """kernel, boot, static, ra, dhcp: what an administrator sets. Routing daemons may change thousands a second."""
+
+_IFA_PROTO = 11
+_LOAD_NUMBER, _LOAD_NUMBER_TO_X, _MOVE_TO_X, _LOAD_BYTE_BEYOND_X = 0x00, 0x01, 0x07, 0x50
+_ATTRIBUTE = ANCILLARY + 12
+"""Loads where the attribute of number X begins, searched from A on; 0 if it is not there."""
+_WITHOUT_OWN_ADDITIONS = (
+    # The filter reads numbers as a network writes them, netlink writes them as the machine does.
+    (LOAD_HALF, 0, 0, 4),
+    (JUMP_IF_EQUAL, 0, 8, socket.htons(netlink.RTM_NEWADDR)),
+    (_LOAD_NUMBER_TO_X, 0, 0, _IFA_PROTO),
+    (_LOAD_NUMBER, 0, 0, netlink.HEADER.size + netlink.ADDRESS.size),
+    (LOAD_WORD, 0, 0, _ATTRIBUTE),
+    (JUMP_IF_EQUAL, 4, 0, 0),
+    (_MOVE_TO_X, 0, 0, 0),
+    (_LOAD_BYTE_BEYOND_X, 0, 0, 4),
+    (JUMP_IF_EQUAL, 0, 1, OWN_PROTOCOL),
+    (RETURN, 0, 0, 0),
+    (RETURN, 0, 0, WHOLE),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +89,19 @@ Notice = LinkNotice | AddressNotice | RouteNotice | Overrun
 
 
 class Watch:
-    """Notices of the network namespace that the constructing thread was in. `fileno` is for a selector."""
+    """Notices of the network namespace that the constructing thread was in. `fileno` is for a selector.
 
-    def __init__(self) -> None:
+    Without `own_additions` the kernel keeps to itself that an address of ours came or was renewed (Linux 5.18 and
+    later; before, addresses do not say whose they are): every virtual host's is renewed once a second. That it went
+    is told.
+    """
+
+    def __init__(self, own_additions: bool = True) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         try:
+            if not own_additions:
+                attach_filter(self._socket, _WITHOUT_OWN_ADDITIONS)
             grow(self._socket, _BUFFER)
             self._socket.bind((0, sum(1 << (group - 1) for group in _GROUPS)))
         except BaseException:

@@ -1,0 +1,218 @@
+"""Asking a LAN who has an address, from below the IP stack, and hearing who answers.
+
+RFC 826 and RFC 5227 for IPv4, RFC 4861 sections 4.3 and 4.4 for IPv6. Everything is said from the carpdev's own MAC and
+address: no neighbour learns anything new from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Self
+
+from .interfaces import Address, Interface, source_address
+from .sockets import (
+    JUMP,
+    JUMP_IF_EQUAL,
+    LOAD_BYTE,
+    LOAD_HALF,
+    LOAD_WORD,
+    RETURN,
+    VLAN_PRESENT,
+    WHOLE,
+    Instruction,
+    attach_filter,
+)
+
+_ETH_P_ALL, _ETH_P_ARP, _ETH_P_IPV6 = 0x0003, 0x0806, 0x86DD
+_SOL_PACKET = 263
+_PACKET_ADD_MEMBERSHIP, _PACKET_IGNORE_OUTGOING = 1, 23
+_PACKET_MR_MULTICAST = 0
+_BROADCAST = b"\xff" * 6
+_ALL_NODES = bytes.fromhex("333300000001")
+_ARP_REQUEST, _ARP_REPLY = 1, 2
+_ICMPV6, _SOLICITATION, _ADVERTISEMENT = 58, 135, 136
+_LINK_LAYER_SOURCE, _LINK_LAYER_TARGET = 1, 2
+_FRAME = 1 << 11
+_READS = 1024
+"""So many frames at most are read in a row: whoever floods us with answers gets no more attention than this."""
+_FILTERED = 256
+"""More addresses than this are told apart here: a filter has its limits (net.core.optmem_max)."""
+
+_NOTHING: tuple[Instruction, ...] = ((RETURN, 0, 0, 0),)
+
+
+class Prober:
+    """Asks on one carpdev for addresses that nobody may have. Not for several threads at once.
+
+    Between `rest` and the next `ask` the kernel hands nothing to it: it costs a descriptor, which is kept because
+    opening one needs CAP_NET_RAW, while a program may have given that up. `fileno` is for a selector.
+    """
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._mac = b""
+        self._asked: frozenset[Address] = frozenset()
+        # Protocol 0 and the filter before the bind: no unfiltered frame can slip in.
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+        try:
+            attach_filter(self._socket, _NOTHING)
+            with contextlib.suppress(OSError):  # older than Linux 4.20
+                self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            # A question from the unspecified IPv6 address is answered to all nodes, which a host without IPv6 does not
+            # listen to.
+            membership = struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, len(_ALL_NODES), _ALL_NODES)
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def ask(self, carpdev: Interface, addresses: Iterable[Address]) -> None:
+        """Send one question for each address, and hear from now on who answers.
+
+        `carpdev` is the interface as it is now. What could not be sent (no carrier, no room) is not answered: that is
+        all. Raises `OSError` where it cannot be heard.
+        """
+        addresses = tuple(addresses)
+        self._mac = carpdev.mac
+        if not self._asked.issuperset(addresses):
+            wanted = self._asked.union(addresses)
+            attach_filter(self._socket, _program(wanted))
+            if not self._asked:
+                self._socket.bind((socket.if_indextoname(self._index), _ETH_P_ALL))
+            self._asked = wanted
+        for address in addresses:
+            with contextlib.suppress(OSError):
+                self._socket.send(question(carpdev, address, self._asked))
+
+    def read(self) -> list[tuple[Address, bytes]]:
+        """Who has answered since the last call: (address, MAC it is said to be at). Never waits."""
+        found: dict[tuple[Address, bytes], None] = {}
+        for _turn in range(_READS):
+            try:
+                frame = self._socket.recv(_FRAME)
+            except OSError:
+                break  # nothing more, or the interface went down, which others tell
+            told = answer(frame)
+            if told is not None and told[0] in self._asked and self._mac not in (told[1], frame[6:12]):
+                found[told] = None
+        return list(found)
+
+    def rest(self) -> None:
+        """Hear nothing until the next `ask`."""
+        if not self._asked:
+            return
+        self._asked = frozenset()
+        with contextlib.suppress(OSError):
+            attach_filter(self._socket, _NOTHING)
+            # Some kernels take protocol 0 for the one there was; then it is the filter that keeps quiet.
+            self._socket.bind((socket.if_indextoname(self._index), 0))
+        self.read()
+
+
+def question(carpdev: Interface, address: Address, floating: Iterable[Address] = ()) -> bytes:
+    """A whole frame: an ARP request or a neighbour solicitation from the carpdev's own MAC and address.
+
+    Where it has no address, or none but `floating` ones, the question is that of a host which has none yet.
+    """
+    if isinstance(address, IPv4Address):
+        source = _near(carpdev, address, floating)
+        header = struct.pack("!HHBBH", 1, 0x0800, 6, 4, _ARP_REQUEST)
+        ethernet = _BROADCAST + carpdev.mac + _ETH_P_ARP.to_bytes(2, "big")
+        return ethernet + header + carpdev.mac + source.packed + bytes(6) + address.packed
+    own = source_address(carpdev, 6, frozenset(floating))
+    group = IPv6Address("ff02::1:ff00:0").packed[:13] + address.packed[13:]
+    option = b"" if own is None else bytes((_LINK_LAYER_SOURCE, 1)) + carpdev.mac
+    sender = bytes(16) if own is None else own.packed
+    icmp = struct.pack("!BBHI", _SOLICITATION, 0, 0, 0) + address.packed + option
+    pseudo = sender + group + struct.pack("!IHBB", len(icmp), 0, 0, _ICMPV6)
+    icmp = icmp[:2] + _checksum(pseudo + icmp).to_bytes(2, "big") + icmp[4:]
+    ip = struct.pack("!IHBB16s16s", 0x60000000, len(icmp), _ICMPV6, 255, sender, group)
+    return b"\x33\x33" + group[12:] + carpdev.mac + _ETH_P_IPV6.to_bytes(2, "big") + ip + icmp
+
+
+def answer(frame: bytes) -> tuple[Address, bytes] | None:
+    """What an ARP reply or a neighbour advertisement tells: (address, MAC); None for any other frame."""
+    kind = int.from_bytes(frame[12:14], "big")
+    if kind == _ETH_P_ARP and len(frame) >= 42:
+        hardware, protocol, lengths, operation = struct.unpack_from("!HHHH", frame, 14)
+        if (hardware, protocol, lengths, operation) != (1, 0x0800, 0x0604, _ARP_REPLY):
+            return None
+        return ip_address(frame[28:32]), frame[22:28]
+    if kind == _ETH_P_IPV6 and len(frame) >= 78 and frame[20:22] == bytes((_ICMPV6, 255)):
+        if frame[54:56] != bytes((_ADVERTISEMENT, 0)):
+            return None
+        # Solicited ones may do without the option: then it is the sender's.
+        option = frame[78:86]
+        mac = option[2:8] if len(option) == 8 and option[:2] == bytes((_LINK_LAYER_TARGET, 1)) else frame[6:12]
+        return ip_address(frame[62:78]), mac
+    return None
+
+
+def _near(carpdev: Interface, address: Address, floating: Iterable[Address]) -> Address:
+    """The carpdev's address in the same subnet, else any: some hosts only answer to their neighbours."""
+    floating = frozenset(floating)
+    same = tuple(one for one in carpdev.addresses if address in one.interface.network)
+    for interface in (carpdev.replace(addresses=same), carpdev):
+        own = source_address(interface, 4, floating)
+        if own is not None:
+            return own
+    return IPv4Address(0)
+
+
+def _program(addresses: frozenset[Address]) -> list[Instruction]:
+    """Passes untagged ARP replies and neighbour advertisements for these addresses, an IPv6 one told by its last four
+    bytes, which is near enough."""
+    known = len(addresses) <= _FILTERED
+    arp = _compare(28, [one.packed for one in addresses if one.version == 4], known)
+    neighbour = _compare(74, [one.packed[12:] for one in addresses if one.version == 6], known)
+    arp = [(LOAD_HALF, 0, 0, 20), (JUMP_IF_EQUAL, 1, 0, _ARP_REPLY), (RETURN, 0, 0, 0), *arp]
+    return [
+        (LOAD_WORD, 0, 0, VLAN_PRESENT),
+        (JUMP_IF_EQUAL, 1, 0, 0),
+        (RETURN, 0, 0, 0),
+        (LOAD_HALF, 0, 0, 12),
+        (JUMP_IF_EQUAL, 2, 0, _ETH_P_ARP),
+        (JUMP_IF_EQUAL, 2, 0, _ETH_P_IPV6),
+        (RETURN, 0, 0, 0),
+        (JUMP, 0, 0, 1),
+        (JUMP, 0, 0, len(arp)),
+        *arp,
+        (LOAD_BYTE, 0, 0, 20),
+        (JUMP_IF_EQUAL, 1, 0, _ICMPV6),
+        (RETURN, 0, 0, 0),
+        (LOAD_BYTE, 0, 0, 54),
+        (JUMP_IF_EQUAL, 1, 0, _ADVERTISEMENT),
+        (RETURN, 0, 0, 0),
+        *neighbour,
+    ]
+
+
+def _compare(at: int, words: list[bytes], known: bool) -> list[Instruction]:
+    """Passes frames that have one of these words at an offset; all of them where there are too many to compare."""
+    program: list[Instruction] = [(LOAD_WORD, 0, 0, at)]
+    for word in words if known else ():
+        program += [(JUMP_IF_EQUAL, 0, 1, int.from_bytes(word, "big")), (RETURN, 0, 0, WHOLE)]
+    return [*program, (RETURN, 0, 0, 0 if known else WHOLE)]
+
+
+def _checksum(data: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return 0xFFFF - total

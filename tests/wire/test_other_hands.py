@@ -1,0 +1,131 @@
+"""Others at work on the same machine and the same LAN: what they change is put back, or the group is told."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from support.lan import VIP, VIP6, Lan, held, interface, stays, wait_until
+from support.wire import VIRTUAL_MAC
+
+from pycarp import State, events
+from pycarp.linux.namespaces import Lab
+
+MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
+
+
+@pytest.mark.parametrize("words", [("address", "02:00:00:00:00:66"), ("name", "mine0")], ids=["mac", "name"])
+def test_a_masters_macvlan_is_changed_by_hand(net: Lan, words: tuple[str, str]) -> None:
+    main = net.start("main", addresses=[f"{VIP}/24", f"{VIP6}/64"])
+    main.become(MASTER)
+    net.audited = False  # for a moment it answers from the MAC that it was given
+    net["main"].run(["ip", "link", "set", "carp101", "down"])
+    net["main"].run(["ip", "link", "set", "carp101", *words], check=False)
+    wait_until(lambda: {VIP, VIP6} <= held(net["main"]))
+    wait_until(lambda: (one := interface(net["main"], "carp101")) is not None and one.up and one.mac == VIRTUAL_MAC)
+    assert net.ping().wait(3)
+    assert main.state() is MASTER
+    assert main.log.find(events.Failed) == []
+
+
+def test_a_masters_macvlan_is_moved_away(net: Lan) -> None:
+    main = net.start("main")
+    main.become(MASTER)
+    with Lab(["other"]) as elsewhere:
+        net["main"].run(["ip", "link", "set", "carp101", "netns", elsewhere["other"].path])
+        wait_until(lambda: VIP in held(net["main"]))
+        assert net.ping().wait(3)
+        assert main.state() is MASTER
+
+
+def test_a_backup_is_given_the_address_by_hand(net: Lan) -> None:
+    main, second = net.start("main", advskew=10), net.start("second", advskew=25)
+    main.become(MASTER)
+    second.wait(events.PeerHeard)
+    net.audited = False
+    net["second"].run(["ip", "address", "add", f"{VIP}/32", "dev", "carp101"])
+    net["second"].run(["ip", "link", "set", "carp101", "up"])
+    wait_until(lambda: VIP not in held(net["second"]) and not interface(net["second"], "carp101").up)  # type: ignore[union-attr]
+    assert (main.state(), second.state()) == (MASTER, BACKUP)
+    assert net.ping().wait(3)
+
+
+@pytest.mark.parametrize(
+    "words", ["address delete 10.13.37.42/32 dev carp101", "link delete carp101"], ids=["address", "macvlan"]
+)
+def test_somebody_who_does_not_give_up(net: Lan, words: str) -> None:
+    """No two programs undo each other's work for long: another host takes over."""
+    main, second = net.start("main", advskew=10), net.start("second", advskew=25)
+    main.become(MASTER)
+    second.wait(events.PeerHeard)
+    over = threading.Event()
+
+    def fight() -> None:
+        while not over.wait(0.03):
+            net["main"].run(["ip", *words.split()], check=False)
+
+    fighter = threading.Thread(target=fight)
+    fighter.start()
+    try:
+        told = main.wait(events.Failed)
+        assert told.what.startswith("somebody keeps removing")
+        assert told.what.endswith("standing back for 10 s")
+        second.become(MASTER)
+        assert main.state() is INIT
+        assert net.ping().wait(10)
+        stays(lambda: main.state() is INIT, 1)
+    finally:
+        over.set()
+        fighter.join()
+    assert len(main.log.find(events.Failed)) == 1
+
+
+class TestStrangers:
+    """The client itself has the address, or thinks so."""
+
+    @pytest.fixture
+    def squatted(self, net: Lan) -> Lan:
+        net.audited = False
+        net["client"].run(["ip", "address", "add", f"{VIP}/32", "dev", "eth0"])
+        return net
+
+    def test_it_is_told_and_taken_all_the_same(self, squatted: Lan) -> None:
+        main = squatted.start("main", advbase=1, advskew=0)
+        told = main.wait(events.StrangerAnswers)
+        assert (told.address, told.mac) == (VIP, squatted["client"].mac.hex(":"))
+        main.become(MASTER)
+        assert len(main.log.find(events.StrangerAnswers)) == 1
+
+    @pytest.mark.slow
+    def test_it_is_refused_as_long_as_the_stranger_answers(self, squatted: Lan) -> None:
+        main = squatted.start("main", advbase=1, advskew=0, strangers="refuse")
+        main.wait(events.StrangerAnswers)
+        stays(lambda: main.state() is BACKUP, 3)
+        squatted["client"].run(["ip", "address", "delete", f"{VIP}/32", "dev", "eth0"])
+        main.become(MASTER)
+        assert len(main.log.find(events.StrangerAnswers)) == 1
+
+    @pytest.mark.slow
+    def test_a_master_that_is_heard_is_none(self, net: Lan) -> None:
+        main = net.start("main", advbase=1, advskew=0)
+        main.become(MASTER)
+        second = net.start("second", advbase=1, advskew=100)
+        second.wait(events.PeerHeard)
+        stays(lambda: second.state() is BACKUP, 4)
+        assert second.log.find(events.StrangerAnswers) == []
+        questions = [
+            one
+            for one in net.capture.frames
+            if one.ethertype == 0x0806 and one.source == net["second"].mac and one.data[20:22] == b"\0\1"
+        ]
+        assert questions == []
+
+    @pytest.mark.slow
+    def test_a_failover_tells_of_nobody(self, net: Lan) -> None:
+        main = net.start("main", advbase=1, advskew=0)
+        main.become(MASTER)
+        second = net.start("second", advbase=1, advskew=100)
+        second.wait(events.PeerHeard)
+        net.lab.unplug("main")
+        second.become(MASTER)
+        assert second.log.find(events.StrangerAnswers) == []
