@@ -56,6 +56,7 @@ def test_two_hosts(configs: list[VirtualHost]) -> None:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("configs", THREE.values(), ids=THREE)
+@pytest.mark.slow
 def test_three_hosts(configs: list[VirtualHost]) -> None:
     explorer = Explorer(configs, ticks=2 + FAULTS, faults=FAULTS, kinds=("loss", "late", "pause", "stop"))
     explorer.run()

@@ -436,6 +436,7 @@ def test_sigkill(program: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_every_address_is_gone_before_the_first_link_is_down(program: str) -> None:
     with (
         Lab() as lab,
@@ -508,6 +509,7 @@ def test_a_program_that_gave_up_root(program: str) -> None:
         assert "carp101" not in lab["main"].run(["ip", "link"]).stdout
 
 
+@pytest.mark.slow
 def test_a_stopped_engine_and_a_stopped_pair(program: str) -> None:
     with Lab() as lab, lab.capture() as capture:
         child = Child(lab["main"], program)
@@ -665,6 +667,7 @@ def _message(kind: int, index: int = 101) -> bytes:
     return ORDER.pack(kind, 0, 0, index, now, 5, HOLD, 0, 99, boot)
 
 
+@pytest.mark.slow
 def test_malformed_messages(program: str) -> None:
     rng = random.Random(112)
     with Lab() as lab, _engine(lab, program) as engine:
@@ -770,6 +773,7 @@ def test_a_program_that_is_started(program: str) -> None:
             spawn.spawn("/bin/true", [b"true"], [-1, -1, -1, 4711])
 
 
+@pytest.mark.slow
 def test_it_is_started_while_other_threads_are_busy(program: str) -> None:
     spawn = importlib.import_module(f"pycarp._{program}.spawn")
     done = threading.Event()
@@ -896,6 +900,7 @@ except CapabilityError as error:
         assert "the guardian may not change addresses" in done.stdout
 
 
+@pytest.mark.slow
 def test_close_and_abandon_may_be_repeated(program: str) -> None:
     spawn = importlib.import_module(f"pycarp._{program}.spawn")
     with contextlib.closing(spawn.Pulse()) as pulse:

@@ -382,6 +382,7 @@ def test_tagged_adverts_and_broken_datagrams_are_counted_apart() -> None:
 # Hostile frames
 
 
+@pytest.mark.slow
 def test_the_table_is_bounded_and_those_who_speak_stay() -> None:
     observer = Observer(SECRET, [VIP])
     honest = bytes(Frame())

@@ -637,6 +637,7 @@ def test_secrets_stay_out_of_errors(pair: Pair) -> None:
         assert "hunter2" not in str(caught.value) and caught.value.__cause__ is None
 
 
+@pytest.mark.slow
 def test_nogil_code_is_pure_c(tmp_path: Path) -> None:
     """No line of a nogil function calls into Python: zero yellow in Cython's annotation."""
     if not (ROOT / "ext").is_dir():

@@ -75,6 +75,7 @@ def hollow(tree: Path) -> Path:
     return tree
 
 
+@pytest.mark.slow
 def test_sdist_holds_all_sources_and_builds_itself(tree: Path, tmp_path: Path) -> None:
     sdist, _ = build(tree, "sdist")
     checked = check(sdist)
@@ -96,6 +97,7 @@ def test_without_extensions_the_wheel_is_pure_and_fits_any_machine(tree: Path) -
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.slow
 def test_a_failed_compile_leaves_a_pure_wheel_and_says_so(tree: Path) -> None:
     wheel, said = build(broken(tree), "wheel")
     assert "PURE PYTHON" in said
@@ -103,6 +105,7 @@ def test_a_failed_compile_leaves_a_pure_wheel_and_says_so(tree: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.slow
 def test_a_failed_compile_is_fatal_where_extensions_are_required(tree: Path) -> None:
     with pytest.raises(RuntimeError):
         build(broken(tree), "wheel", PYCARP_REQUIRE_EXTENSIONS="1")

@@ -165,6 +165,7 @@ def test_a_cpu_without_sha_extensions_gets_the_portable_one(host: Driver) -> Non
 
 
 @needs_host_compiler
+@pytest.mark.slow
 def test_clean_under_sanitizers(tmp_path: Path) -> None:
     options = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     try:

@@ -346,6 +346,7 @@ class TestStandingBack:
         assert scene.interface().mac == VIRTUAL_MAC  # type: ignore[union-attr]
         assert len(scene.failures()) == 1
 
+    @pytest.mark.slow
     def test_somebody_took_the_name(self, scene: Scene) -> None:
         """What cannot be put back is handed over, and tried again."""
         scene.start()

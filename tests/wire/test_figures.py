@@ -64,6 +64,7 @@ def measured(
     assert all(best[name] <= target for name, target in targets.items()), f"{best}, wanted {targets}"
 
 
+@pytest.mark.slow
 def test_a_cut_cable(secret: str, impl: object, figures: dict[str, float]) -> None:
     """Worst case: the cable is cut right after an advert, and the host does not see it."""
     name = impl.name  # type: ignore[attr-defined]

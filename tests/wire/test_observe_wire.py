@@ -39,6 +39,7 @@ def speak(host: Host, frame: Frame, count: int) -> None:
             out.send(bytes(frame))
 
 
+@pytest.mark.slow
 def test_it_measures_what_is_sent(lab: Lab) -> None:
     process = observe(lab["client"], "--count", "20", "--json")
     time.sleep(1.0)

@@ -53,6 +53,7 @@ def test_a_backup_is_given_the_address_by_hand(net: Lan) -> None:
 @pytest.mark.parametrize(
     "words", ["address delete 10.13.37.42/32 dev carp101", "link delete carp101"], ids=["address", "macvlan"]
 )
+@pytest.mark.slow
 def test_somebody_who_does_not_give_up(net: Lan, words: str) -> None:
     """No two programs undo each other's work for long: another host takes over."""
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
@@ -89,6 +90,7 @@ class TestStrangers:
         net["client"].run(["ip", "address", "add", f"{VIP}/32", "dev", "eth0"])
         return net
 
+    @pytest.mark.slow
     def test_it_is_told_and_taken_all_the_same(self, squatted: Lan) -> None:
         main = squatted.start("main", advbase=1, advskew=0)
         told = main.wait(events.StrangerAnswers)

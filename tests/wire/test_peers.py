@@ -47,6 +47,7 @@ def ucarp_is_there(request: pytest.FixtureRequest) -> None:
         pytest.fail("ucarp is not installed: apt-get install ucarp")
 
 
+@pytest.mark.slow
 def test_ucarp_as_master(net: Lan, tmp_path: Path) -> None:
     ucarp = Ucarp(net, "main", tmp_path, "-b", "1", "-k", "0")
     second = net.start("second", advbase=1, advskew=50)
@@ -61,6 +62,7 @@ def test_ucarp_as_master(net: Lan, tmp_path: Path) -> None:
     assert second.wait(events.StateChanged, after=MASTER).reason is Reason.MASTER_DOWN
 
 
+@pytest.mark.slow
 def test_ucarp_as_backup(net: Lan, tmp_path: Path) -> None:
     main = net.start("main", advbase=1, advskew=0, state=MASTER)
     main.become(MASTER)
