@@ -522,12 +522,12 @@ class Steward:
             self._put_right(member, master)
 
     def _put_right(self, member: Member, master: bool) -> None:
-        # A take may still be under way, with many others; then nobody has taken anything from us.
-        counts = member.robbed or not master
+        # A take may still be under way, with many others; then nobody has taken anything from us. And what a BACKUP has
+        # may be what it had a moment ago as MASTER, where masters change all the time.
+        counts = member.robbed and master
         member.amiss, member.robbed = None, False
         if counts and member.relapses.count(time.monotonic()):
-            doing = "removing the addresses of" if master else "putting addresses on, or setting up,"
-            self._stand_back(member, f"somebody keeps {doing} {member.device.name}")
+            self._stand_back(member, f"somebody keeps removing the addresses of {member.device.name}")
         elif master:
             self._runtime.retake(member.index)
         else:
