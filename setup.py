@@ -25,7 +25,7 @@ PACKAGE = "pycarp._native"
 MODULES: dict[str, list[str]] = {
     "packet": [],
     "auth": ["ext/sha1/sha1.c", "ext/sha1/portable.c", "ext/sha1/x86.c", "ext/sha1/armv8.c"],
-    "judge": [],
+    "input": [],
     "machine": [],
 }
 # A program beside the modules, and its sources: what guards a process's addresses must not end with it.
@@ -36,7 +36,7 @@ if sys.platform == "linux":
     MODULES |= {"ring": [], "spawn": ["ext/guardian/launch.c"], "runtime": []}
     PROGRAM_SOURCES = [
         f"ext/guardian/{name}.c"
-        for name in ("main", "orders", "release", "replies", "pulse", "farewell", "host", "route", "confine")
+        for name in ("main", "orders", "release", "replies", "lifeline", "bowout", "instance", "route", "confine")
     ]
 ROOT = Path(__file__).resolve().parent
 
@@ -46,13 +46,18 @@ def switch(name: str) -> bool:
     return os.environ.get(name, "") not in ("", "0")
 
 
+def source(name: str) -> str:
+    """The Cython source of a module: one that has rooms of its own stands in a folder with them."""
+    return f"ext/{name}/{name}.pyx" if (ROOT / "ext" / name / f"{name}.pyx").exists() else f"ext/{name}.pyx"
+
+
 def extensions() -> list[Extension]:
     """The extension modules, their sources still in Cython."""
-    headers = [*ROOT.glob("ext/*.px[di]"), *ROOT.glob("ext/*.h"), *ROOT.glob("ext/*/*.h")]
+    headers = [*ROOT.glob("ext/**/*.px[di]"), *ROOT.glob("ext/**/*.h")]
     return [
         Extension(
             f"{PACKAGE}.{name}",
-            sources=[f"ext/{name}.pyx", *sources],
+            sources=[source(name), *sources],
             include_dirs=["ext", "ext/sha1"],
             depends=sorted(header.relative_to(ROOT).as_posix() for header in headers),
         )
@@ -111,7 +116,7 @@ class BuildExtensions(build_ext):
         # `from .packet cimport ...` is looked for under the name that the module has once installed.
         package = stage.joinpath("include", *PACKAGE.split("."))
         package.mkdir(parents=True, exist_ok=True)
-        for declarations in ROOT.glob("ext/*.pxd"):
+        for declarations in ROOT.glob("ext/**/*.pxd"):
             if declarations.stem in {*MODULES, "guardian", "system"}:
                 shutil.copy2(declarations, package)
         translated = cythonize(

@@ -45,7 +45,7 @@ def loops(directory: Path) -> Any:
     include = directory / "include"
     package = include / "pycarp" / "_native"
     package.mkdir(parents=True)
-    for declarations in EXT.glob("*.pxd"):
+    for declarations in EXT.rglob("*.pxd"):
         # sha1 is C, and no module of the package.
         if declarations.stem != "sha1":
             shutil.copy2(declarations, package)

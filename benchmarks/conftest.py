@@ -53,7 +53,7 @@ RATIOS = [
     Ratio("model of the kernel's way / native", "verify model", "verify native one", "at least", 5),
     Ratio("hmac.digest / native", "verify hmac.digest", "verify native one", "at least", 15),
     Ratio("scapy building the same / native", "verify scapy", "verify native one", "at least", 100),
-    Ratio("forged advert, frame to verdict, native", "judge native forged", "", "at most", 250),
+    Ratio("forged advert, frame to verdict, native", "input native forged", "", "at most", 250),
 ]
 """The targets of the core. A limit without a second figure is in nanoseconds."""
 
@@ -93,7 +93,7 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Measure:
 @pytest.fixture(scope="session")
 def loops(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The native core's functions in loops without the interpreter."""
-    from pycarp._native import auth  # type: ignore[attr-defined, unused-ignore]
+    from pycarp._native import auth
 
     module = building.loops(tmp_path_factory.mktemp("loops"))
     module.select(auth.sha1_variant())

@@ -6,8 +6,8 @@ import random
 from ipaddress import IPv4Interface
 
 from pycarp import _impl
-from pycarp.abc import Authenticator, Judge
 from pycarp.protocol import State
+from pycarp.protocol.abc import Authenticator, Input
 
 PASSPHRASE = "correct horse battery staple"
 """Beyond 20 bytes there is one dialect only: one digest an advert."""
@@ -23,12 +23,12 @@ def authenticator(impl: _impl.Implementation, vhid: int = VHID, dialect: str = "
     return impl.auth.Authenticator(PASSPHRASE, vhid, ADDRESSES, dialect)
 
 
-def judge(impl: _impl.Implementation) -> Judge:
+def seated_input(impl: _impl.Implementation) -> Input:
     """The input path of a host that is BACKUP of one group."""
-    seated = impl.judge.Judge()
+    seated = impl.input.Input()
     seated.set_carpdev(MAC, [IPv4Interface("10.13.37.11/24")])
     addresses = [IPv4Interface(address).packed for address in ADDRESSES]
-    seated.set_host(VHID, authenticator(impl), impl.packet.virtual_mac(VHID), addresses)
+    seated.set_instance(VHID, authenticator(impl), impl.packet.virtual_mac(VHID), addresses)
     seated.set_state(VHID, State.BACKUP)
     return seated
 

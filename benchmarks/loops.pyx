@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from pycarp._native.auth cimport AUTH_BSD, AUTH_NONE, Authenticator, auth_sign, auth_t, auth_verify, auth_verify_many
-from pycarp._native.judge cimport Judge, judge_frame, verdict_t
+from pycarp._native.input cimport Input, input_frame, verdict_t
 from pycarp._native.machine cimport Machine, actions_t, machine_deadline, machine_receive, machine_timeout, peer_t
 from pycarp._native.packet cimport advert_t, datagram_t, packet_advert, packet_checksum_ok, packet_dissect
 
@@ -109,14 +109,14 @@ def parse(const uint8_t[::1] frame, size_t turns):
     return good
 
 
-def judge(Judge judge, const uint8_t[::1] frames, size_t length, size_t turns):
+def receive(Input input_, const uint8_t[::1] frames, size_t length, size_t turns):
     """Verdicts on frames of one length, which lie one after the other, in turn. Returns the last one's number."""
     cdef verdict_t verdict
     cdef size_t turn, at = 0, count = frames.shape[0] // length
     verdict.counter = -1
     with nogil:
         for turn in range(turns):
-            judge_frame(&judge.judge_, &frames[at * length], length, <int64_t> turn, &verdict)
+            input_frame(&input_.input_, &frames[at * length], length, <int64_t> turn, &verdict)
             at += 1
             if at == count:
                 at = 0

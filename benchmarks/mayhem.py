@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from pycarp import VirtualHost, _impl
-from pycarp.linux.namespaces import Host, Lab
+from pycarp.lab.namespaces import Host, Lab
 
 _FLAP = 0.2
 """Seconds from one better advert to the next; the bow-out comes half way."""

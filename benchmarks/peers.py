@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pycarp.linux.namespaces import Host
+from pycarp.lab.namespaces import Host
 from pycarp.protocol import NS_PER_SECOND, NS_PER_SKEW
 
 HERE = Path(__file__).resolve().parent

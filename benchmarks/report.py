@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pycarp.measure import quantiles
+from pycarp.monitor.timing import quantiles
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 _Row = dict[str, Any]

@@ -30,9 +30,9 @@ import peers
 import stage
 
 from pycarp import VirtualHost
-from pycarp.linux import namespaces
+from pycarp.lab import namespaces
+from pycarp.lab.namespaces import Host, Lab
 from pycarp.linux.interfaces import read_interfaces
-from pycarp.linux.namespaces import Host, Lab
 
 HERE = Path(__file__).resolve().parent
 MEMORY_SLACK = 512 * 1024

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pycarp.linux.namespaces import Host, Lab
+from pycarp.lab.namespaces import Host, Lab
 from pycarp.linux.sockets import receive_socket
 
 _SO_TIMESTAMPNS = 35

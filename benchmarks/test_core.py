@@ -21,8 +21,8 @@ from conftest import FIGURES, Measure
 
 from pycarp import VirtualHost, _impl
 from pycarp._python.auth import bsd_key
-from pycarp.abc import Judge, Machine
 from pycarp.protocol import State
+from pycarp.protocol.abc import Input, Machine
 
 TURNS = 20_000
 COUNT = 256
@@ -232,22 +232,22 @@ def master(impl: _impl.Implementation) -> Machine:
 
 
 @pytest.mark.benchmark(group="receive path: from a frame to a verdict")
-class TestJudge:
+class TestInput:
     @pytest.mark.parametrize(("kind", "sent"), [("valid", VALID), ("forged", FORGED)])
     def test_native_loop(self, measure: Measure, loops: Any, kind: str, sent: list[bytes]) -> None:
-        seated = frames.judge(_impl.load("native"))
-        measure(f"judge native {kind}", loops.judge, seated, b"".join(sent), len(sent[0]), turns=TURNS)
+        seated = frames.receive(_impl.load("native"))
+        measure(f"input native {kind}", loops.receive, seated, b"".join(sent), len(sent[0]), turns=TURNS)
         assert counted(seated, kind)
 
     @pytest.mark.parametrize(("kind", "sent"), [("valid", VALID), ("forged", FORGED)])
     def test_called(self, measure: Measure, impl: _impl.Implementation, kind: str, sent: list[bytes]) -> None:
-        seated = frames.judge(impl)
-        verdict = measure(f"judge {impl.name} {kind} called", over(seated.judge, cycle((frame,) for frame in sent)))
+        seated = frames.receive(impl)
+        verdict = measure(f"input {impl.name} {kind} called", over(seated.receive, cycle((frame,) for frame in sent)))
         assert verdict.counter == ("" if kind == "valid" else "badauth")
         assert counted(seated, kind)
 
 
-def counted(seated: Judge, kind: str) -> bool:
+def counted(seated: Input, kind: str) -> bool:
     stats = seated.stats(frames.VHID)
     return stats.ipackets > 0 and stats.badauth == (stats.ipackets if kind == "forged" else 0)
 

@@ -34,9 +34,9 @@ import peers
 import stage
 from peers import Pycarp, Running, Subject
 
-from pycarp.linux import namespaces
-from pycarp.linux.namespaces import Lab
-from pycarp.measure import Distribution, Trend, quantiles
+from pycarp.lab import namespaces
+from pycarp.lab.namespaces import Lab
+from pycarp.monitor.timing import Distribution, Trend, quantiles
 from pycarp.protocol import NS_PER_SECOND
 
 KEPT_SAMPLES = 4096

@@ -186,7 +186,7 @@ cdef int machine_retire(
 # Before machine_timeout, where frames may have been lost: whether it would take over because nobody was heard, and the
 # word that this has to wait for one more interval.
 cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil
-cdef void machine_hold(machine_t *machine, int64_t now) noexcept nogil
+cdef void machine_delay(machine_t *machine, int64_t now) noexcept nogil
 
 
 cdef class Machine:

@@ -790,7 +790,7 @@ cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil:
     )
 
 
-cdef void machine_hold(machine_t *machine, int64_t now) noexcept nogil:
+cdef void machine_delay(machine_t *machine, int64_t now) noexcept nogil:
     cdef int64_t later = now + machine_interval(machine)
     cdef int family
     if not machine_overdue(machine, now):
@@ -1048,4 +1048,4 @@ cdef class Machine:
 
     def hold(self, now: int) -> None:
         """Frames were lost here, so silence proves nothing: what is overdue waits for one more interval."""
-        machine_hold(&self.machine, _moment(now))
+        machine_delay(&self.machine, _moment(now))

@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from ..abc import Datagram
+from ..protocol.abc import Datagram
 from ..protocol import Advert
 
 cdef extern from "Python.h":

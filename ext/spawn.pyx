@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=True, embedsignature=True
-"""Starting the guardian, and the pulse by which it sees that the engine lives: the compiled twin of
+"""Starting the guardian, and the lifeline by which it sees that the engine lives: the compiled twin of
 `pycarp._python.spawn`.
 """
 
@@ -97,24 +97,24 @@ cdef uint32_t _thread() noexcept nogil:
     return <uint32_t> syscall(SYS_gettid)
 
 
-cdef void pulse_hold(void *memory) noexcept nogil:
-    """The calling thread's life is the engine's, until `pulse_release` or its end."""
-    cdef pulse_t *pulse = <pulse_t *> memory
+cdef void lifeline_lock(void *memory) noexcept nogil:
+    """The calling thread's life is the engine's, until `lifeline_unlock` or its end."""
+    cdef pulse_t *lifeline = <pulse_t *> memory
     # A thread that held it before is gone, and so, perhaps, is a guardian that had just seen it free.
-    if pthread_mutex_lock(&pulse.mutex) == EOWNERDEAD:
-        pthread_mutex_consistent(&pulse.mutex)
-    atomic_store32(&pulse.holder, _thread())
+    if pthread_mutex_lock(&lifeline.mutex) == EOWNERDEAD:
+        pthread_mutex_consistent(&lifeline.mutex)
+    atomic_store32(&lifeline.holder, _thread())
 
 
-cdef void pulse_release(void *memory) noexcept nogil:
+cdef void lifeline_unlock(void *memory) noexcept nogil:
     """An orderly end, by the thread that holds it; for another it does nothing."""
-    cdef pulse_t *pulse = <pulse_t *> memory
-    if atomic_load32(&pulse.holder) == _thread():
-        atomic_store32(&pulse.holder, 0)
-        pthread_mutex_unlock(&pulse.mutex)
+    cdef pulse_t *lifeline = <pulse_t *> memory
+    if atomic_load32(&lifeline.holder) == _thread():
+        atomic_store32(&lifeline.holder, 0)
+        pthread_mutex_unlock(&lifeline.mutex)
 
 
-cdef class Pulse:
+cdef class Lifeline:
     """A page of shared memory with a robust mutex: while a thread of ours holds it, the guardian knows that it lives.
 
     The guardian maps what `fileno()` names. The kernel hands the mutex over when the holding thread ends, in whatever
@@ -129,8 +129,8 @@ cdef class Pulse:
         cdef pthread_mutexattr_t attributes
         cdef void *memory
         if self._descriptor >= 0:
-            raise ValueError("a pulse is made once")
-        self._descriptor = os.memfd_create("pycarp-pulse", os.MFD_CLOEXEC)
+            raise ValueError("a lifeline is made once")
+        self._descriptor = os.memfd_create("pycarp-lifeline", os.MFD_CLOEXEC)
         try:
             os.ftruncate(self._descriptor, PAGE)
             memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self._descriptor, 0)
@@ -157,12 +157,12 @@ cdef class Pulse:
         return self._descriptor
 
     def hold(self):
-        """The calling thread's life is the engine's from now on, until it ends or closes the pulse."""
+        """The calling thread's life is the engine's from now on, until it ends or closes the lifeline."""
         cdef void *memory = self.memory
         if memory == NULL:
-            raise ValueError("this pulse is closed")
+            raise ValueError("this lifeline is closed")
         with nogil:
-            pulse_hold(memory)
+            lifeline_lock(memory)
 
     def close(self):
         """Let go, if the calling thread holds it, and give the memory back. As often as you like.
@@ -176,7 +176,7 @@ cdef class Pulse:
         cdef uint32_t holder
         self.memory = NULL
         if memory != NULL:
-            pulse_release(memory)
+            lifeline_unlock(memory)
             holder = atomic_load32(&(<pulse_t *> memory).holder)
             if holder == 0 or syscall(SYS_tgkill, getpid(), holder, 0) < 0:
                 munmap(memory, PAGE)

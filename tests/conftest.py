@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", params=IMPLEMENTATIONS)
 def impl(request: pytest.FixtureRequest) -> _impl.Implementation:
-    """One implementation of packet, judge, auth and machine; each test that asks for it runs once with each."""
+    """One implementation of packet, input_, auth and machine; each test that asks for it runs once with each."""
     return _impl.load(request.param)
 
 

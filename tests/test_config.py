@@ -27,7 +27,7 @@ def test_defaults() -> None:
     assert (host.advbase, host.advskew, host.addresses, host.passphrase) == (1, 0, (), None)
     assert (host.name, host.carpdev, host.dialect, host.mac) == ("carp101", None, "auto", "virtual")
     assert (host.preempt, host.state, host.up, host.families) == (False, None, True, ())
-    assert (host.replay, host.siblings, host.announcements, host.strangers) == ("guard", "arbitrate", 3, "warn")
+    assert (host.replay, host.siblings, host.announcements, host.conflict) == ("guard", "arbitrate", 3, "warn")
 
 
 def test_blog() -> None:
@@ -53,7 +53,7 @@ def test_keywords_only() -> None:
         ("name", ""), ("name", "."), ("name", "carp:0"), ("name", "x" * 16), ("name", 5),
         ("dialect", "freebsd"), ("dialect", ""), ("dialect", None),
         ("mac", "vmac"), ("mac", b"virtual"),
-        ("replay", "on"), ("siblings", "off"), ("siblings", None), ("strangers", "allow"), ("strangers", True),
+        ("replay", "on"), ("siblings", "off"), ("siblings", None), ("conflict", "allow"), ("conflict", True),
         ("announcements", 0), ("announcements", 11), ("announcements", "3"), ("announcements", True),
         ("state", 3), ("state", "MASTER"), ("state", -1),
         ("passphrase", "a\0b"), ("passphrase", b"a\0b"), ("passphrase", 5), ("passphrase", ["x"]),

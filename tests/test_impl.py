@@ -48,17 +48,17 @@ def test_asked_for_is_what_one_gets(impl: _impl.Implementation) -> None:
 
 def test_modules_come_from_the_one_package(impl: _impl.Implementation) -> None:
     package = {"native": "pycarp._native", "python": "pycarp._python"}[impl.name]
-    for module in (impl.packet, impl.judge, impl.auth, impl.machine):
+    for module in (impl.packet, impl.input, impl.auth, impl.machine):
         assert module.__name__.startswith(package + ".")  # type: ignore[attr-defined]
     assert impl.machine.Machine.__module__.startswith(package)
     assert impl.auth.Authenticator.__module__.startswith(package)
-    assert impl.judge.Judge.__module__.startswith(package)
+    assert impl.input.Input.__module__.startswith(package)
 
 
 def test_unknown_name_is_an_error() -> None:
     with pytest.raises(errors.ImplementationError, match="'rust' is unknown.*native or python"):
         _impl.load("rust")
-    for used in ("__impl__", "Machine", "Judge", "Authenticator"):
+    for used in ("__impl__", "Machine", "Input", "Authenticator"):
         done = in_new_interpreter(f"import pycarp; pycarp.{used}", PYCARP_IMPL="rust")
         assert done.returncode != 0
         assert "ImplementationError" in done.stderr and "'rust'" in done.stderr
@@ -95,7 +95,7 @@ def test_implementation_error_is_an_import_error() -> None:
 def test_both_offer_the_same_names(impl: _impl.Implementation) -> None:
     """Every public name of the reference, and of its classes, is in this one too."""
     reference = _impl.load("python")
-    for module in ("packet", "judge", "auth", "machine"):
+    for module in ("packet", "input", "auth", "machine"):
         asked, has = getattr(reference, module), getattr(impl, module)
         own = [
             name

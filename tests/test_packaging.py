@@ -59,18 +59,18 @@ def tree(tmp_path: Path) -> Path:
 
 def broken(tree: Path) -> Path:
     """The same tree with a module that no compiler takes, as where there is none: the build stops at once."""
-    for source in (tree / "ext").glob("*.pyx"):
+    for source in (tree / "ext").rglob("*.pyx"):
         source.write_text("cdef extern from 'there-is-no-such-header.h':\n    pass\n")
-    for declarations in (tree / "ext").glob("*.pxd"):
+    for declarations in (tree / "ext").rglob("*.pxd"):
         declarations.unlink()
     return tree
 
 
 def hollow(tree: Path) -> Path:
     """The same tree with modules that have nothing in them, and are built in no time."""
-    for source in (tree / "ext").glob("*.pyx"):
+    for source in (tree / "ext").rglob("*.pyx"):
         source.write_text("nothing = 0\n")
-    for declarations in (tree / "ext").glob("*.pxd"):
+    for declarations in (tree / "ext").rglob("*.pxd"):
         declarations.unlink()
     return tree
 
@@ -153,7 +153,7 @@ def test_extension_modules_show_no_symbol_but_their_entry_point(impl: _impl.Impl
     from pycarp._native import packet
 
     modules = sorted(Path(packet.__file__).parent.glob("*.so"))
-    assert {path.name.split(".")[0] for path in modules} == {path.stem for path in (ROOT / "ext").glob("*.pyx")}
+    assert {path.name.split(".")[0] for path in modules} == {path.stem for path in (ROOT / "ext").rglob("*.pyx")}
     for path in modules:
         command = ["nm", "--dynamic", "--defined-only", "--format=just-symbols", str(path)]
         symbols = set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())

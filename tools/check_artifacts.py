@@ -44,7 +44,7 @@ def version() -> str:
 
 def extension_modules() -> set[str]:
     """The names of the extension modules: each .pyx in ext is one."""
-    return {path.stem for path in (ROOT / "ext").glob("*.pyx")}
+    return {path.stem for path in (ROOT / "ext").rglob("*.pyx")}
 
 
 def is_generated(path: PurePosixPath) -> bool:
@@ -133,9 +133,9 @@ def sdist_faults(path: Path) -> Iterator[str]:
     """What is wrong with an sdist."""
     prefix = f"{PACKAGE}-{version()}"
     with tarfile.open(path) as archive:
-        names = [member.name for member in archive.getmembers() if member.isfile()]
-        if strangers := [name for name in names if not name.startswith(f"{prefix}/")]:
-            yield f"outside of {prefix}/: {', '.join(strangers)}"
+        names = [instance.name for instance in archive.getmembers() if instance.isfile()]
+        if conflict := [name for name in names if not name.startswith(f"{prefix}/")]:
+            yield f"outside of {prefix}/: {', '.join(conflict)}"
             return
         information = archive.extractfile(f"{prefix}/PKG-INFO")
         assert information is not None

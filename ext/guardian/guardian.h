@@ -6,14 +6,14 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "host.h"
+#include "instance.h"
 #include "protocol.h"
 
 enum { REPLIES = 512 };
 
 struct guardian {
     pthread_mutex_t turn; /* the main thread sleeps without it; who sees the engine die takes it */
-    int engine, pulse, life; /* descriptors that we were started with: socket, memory, process (or -1) */
+    int engine, lifeline, life; /* descriptors that we were started with: socket, memory, process (or -1) */
     int route, timer;
     uid_t uid; /* that we started with */
     bool quiet; /* the engine has ended in order */
@@ -55,7 +55,7 @@ int64_t release_next(const struct guardian *guardian);
 /* What a drop may fail with: it is gone already, perhaps with its interface. */
 bool fine_to_drop(int error);
 
-/* pulse.c: a thread that calls `died` when the engine's thread is no more. */
-int pulse_start(struct guardian *guardian, const pthread_attr_t *attributes, void (*died)(struct guardian *));
+/* lifeline.c: a thread that calls `died` when the engine's thread is no more. */
+int lifeline_start(struct guardian *guardian, const pthread_attr_t *attributes, void (*died)(struct guardian *));
 
 #endif

@@ -3,7 +3,7 @@
  *
  *     pycarp-guardian 1|0       ask for the lowest real-time priority, or not
  *
- * Descriptors: 3, a SOCK_SEQPACKET socket to the engine; 4, the memory with its pulse; 5, its pidfd if there is one. */
+ * Descriptors: 3, a SOCK_SEQPACKET socket to the engine; 4, the memory with its lifeline; 5, its pidfd if there is one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -17,12 +17,12 @@
 
 #include "clocks.h"
 #include "confine.h"
-#include "farewell.h"
+#include "bowout.h"
 #include "guardian.h"
 
 enum {
     ENGINE = 3,
-    PULSE = 4,
+    LIFELINE = 4,
     LIFE = 5,
 #ifdef PYCARP_SANITIZED
     STACK = 512 << 10,
@@ -47,7 +47,7 @@ static _Noreturn void end(struct guardian *guardian)
     _exit(EXIT_SUCCESS);
 }
 
-/* In the pulse's thread, which so needs to wake nobody. */
+/* In the lifeline's thread, which so needs to wake nobody. */
 static void engine_died(struct guardian *guardian)
 {
     pthread_mutex_lock(&guardian->turn);
@@ -104,7 +104,7 @@ static int start(struct guardian *guardian)
     (void) pthread_attr_setstacksize(&attributes, STACK);
     (void) pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     if ((error = farewell_start(&attributes, guardian->route)) != 0
-        || (error = pulse_start(guardian, &attributes, engine_died)) != 0)
+        || (error = lifeline_start(guardian, &attributes, engine_died)) != 0)
         return error;
     confine_calls();
     return 0;
@@ -117,7 +117,7 @@ int main(int argc, char **argv)
     int kind = 0;
     socklen_t length = sizeof kind;
     guardian.engine = ENGINE;
-    guardian.pulse = PULSE;
+    guardian.lifeline = LIFELINE;
     guardian.life = fcntl(LIFE, F_GETFD) < 0 ? -1 : LIFE;
     guardian.uid = getuid();
     if (getsockopt(ENGINE, SOL_SOCKET, SO_TYPE, &kind, &length) < 0 || kind != SOCK_SEQPACKET

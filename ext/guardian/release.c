@@ -2,7 +2,7 @@
 #include <errno.h>
 
 #include "clocks.h"
-#include "farewell.h"
+#include "bowout.h"
 #include "guardian.h"
 
 enum {

@@ -1,8 +1,8 @@
 """A floating IP address for a group of hosts, wire-compatible with NetBSD's carp(4).
 
 `Engine` runs virtual hosts inside a program (`pycarp.aio.Engine` under asyncio); `VirtualHost` describes one. Below
-them, for those who build their own: `Machine`, `Authenticator`, `Judge`, and the simulated LAN of `pycarp.simulation`.
-`__impl__` tells which implementation of the core runs: "native" or "python".
+them, for those who build their own: `Machine`, `Authenticator`, `Input`, and the simulated LAN of
+`pycarp.lab.simulation`. `__impl__` tells which implementation of the core runs: "native" or "python".
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,9 @@ from .protocol import Advert, Reason, State
 
 if TYPE_CHECKING:
     from . import events
-    from .abc import Authenticator, Judge, Machine
-    from .engine import Engine
+    from .engine.engine import Engine
     from .events import Event
+    from .protocol.abc import Authenticator, Input, Machine
 
     __impl__: str
 
@@ -37,8 +37,8 @@ __all__ = [
     "EngineError",
     "Event",
     "ImplementationError",
+    "Input",
     "InterfaceError",
-    "Judge",
     "Machine",
     "Reason",
     "State",
@@ -64,8 +64,8 @@ def __getattr__(name: str) -> Any:
             return _implementation().name
         case "Authenticator":
             return _implementation().auth.Authenticator
-        case "Judge":
-            return _implementation().judge.Judge
+        case "Input":
+            return _implementation().input.Input
         case "Machine":
             return _implementation().machine.Machine
         case _:

@@ -1,4 +1,4 @@
-"""The only place that chooses between the two implementations of packet, judge, auth, machine and runtime.
+"""The only place that chooses between the two implementations of packet, input_, auth, machine and runtime.
 
 ``PYCARP_IMPL`` asks for one: ``native`` or ``python``. Without it, native where it was built, python otherwise. What
 was asked for and is missing is an error, never a silent fallback.
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from .errors import ImplementationError
 
 if TYPE_CHECKING:
-    from . import abc
+    from .protocol import abc
 
     current: Implementation
 
 _PACKAGES = {"native": "_native", "python": "_python"}
-_MODULES = ("packet", "judge", "auth", "machine")
+_MODULES = ("packet", "input", "auth", "machine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Implementation:
 
     name: str
     packet: abc.PacketModule
-    judge: abc.JudgeModule
+    input: abc.InputModule
     auth: abc.AuthModule
     machine: abc.MachineModule
 

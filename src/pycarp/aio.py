@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from . import engine as _engine
 from .config import VirtualHost
+from .engine import engine as _engine
 from .events import Event
 from .protocol import State
 from .stats import Measures

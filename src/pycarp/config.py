@@ -15,13 +15,13 @@ Address = IPv4Interface | IPv6Interface
 AddressLike = str | IPv4Address | IPv6Address | Address
 Dialect = Literal["auto", "bsd", "netbsd"]
 Siblings = Literal["arbitrate", "warn"]
-Strangers = Literal["warn", "refuse"]
+Conflicts = Literal["warn", "refuse"]
 
 _DIALECTS = ("auto", "bsd", "netbsd")
 _MACS = ("virtual", "interface")
 _REPLAYS = ("guard", "off")
 _SIBLINGS = ("arbitrate", "warn")
-_STRANGERS = ("warn", "refuse")
+_CONFLICTS = ("warn", "refuse")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -46,7 +46,7 @@ class VirtualHost:
                  "arbitrate": the higher vhid is the owner, and the lower one stands by; where the other side does not
                  do the same, nobody here holds them. "warn": it is said, and nothing else is done, as on any BSD.
     announcements 1-10: how often the addresses are announced after a takeover, at once and with the next adverts.
-    strangers    somebody answers for the addresses while no advert is heard. "warn": it is said, and the addresses are
+    conflict    somebody answers for the addresses while no advert is heard. "warn": it is said, and the addresses are
                  taken all the same; "refuse": they are not taken as long as that host answers.
     state        a state to force once, right after the start (ifconfig's ``state`` word), or None.
     up           False keeps the virtual host in INIT.
@@ -67,7 +67,7 @@ class VirtualHost:
     replay: Literal["guard", "off"] = "guard"
     siblings: Siblings = "arbitrate"
     announcements: int = 3
-    strangers: Strangers = "warn"
+    conflict: Conflicts = "warn"
     state: State | None = None
     up: bool = True
 
@@ -87,7 +87,7 @@ class VirtualHost:
         replay: Literal["guard", "off"] = "guard",
         siblings: Siblings = "arbitrate",
         announcements: int = 3,
-        strangers: Strangers = "warn",
+        conflict: Conflicts = "warn",
         state: State | None = None,
         up: bool = True,
     ) -> None:
@@ -105,7 +105,7 @@ class VirtualHost:
         put(self, "replay", _choice("replay", replay, _REPLAYS))
         put(self, "siblings", _choice("siblings", siblings, _SIBLINGS))
         put(self, "announcements", _number("announcements", announcements, 1, 10))
-        put(self, "strangers", _choice("strangers", strangers, _STRANGERS))
+        put(self, "conflict", _choice("conflict", conflict, _CONFLICTS))
         put(self, "state", None if state is None else _state(state))
         put(self, "up", bool(up))
         if advbase == 0 and advskew == 0:

@@ -172,7 +172,7 @@ class WatchdogFed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakeoverHeld(Event):
+class TakeoverDelayed(Event):
     """The master seems silent, but `losses` frames were lost on the way into this program since it was last heard.
 
     That is no silence: the takeover waits for one more interval, at most twice in a row.
@@ -207,7 +207,7 @@ class LeaseUnavailable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StrangerAnswers(Event):
+class AddressConflict(Event):
     """A host with this MAC answers for one of the addresses, while no advert of the group is heard."""
 
     address: str

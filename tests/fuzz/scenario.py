@@ -23,7 +23,7 @@ LENGTH = 512
 """No scenario is longer: what needs more steps is for the differential traces."""
 _OPERATIONS = (
     *["hear"] * 11, *["timeout"] * 6, "start", "start", "stop", "link", "demote", "sent", "sibling", "force",
-    "reconfigure", "receive", "spoil", "retire", "hold", "judge", "authenticator",
+    "reconfigure", "receive", "spoil", "retire", "hold", "input", "authenticator",
 )  # fmt: skip
 _FAR = (-1, 1 << 62, (1 << 62) - 1, 1 << 63, 1 << 64)
 _PASSPHRASES = ("motdepassehalakon", None, "abcdefg", "0x1122334455667788", "abcdefghijklmnopqrstu")
@@ -165,7 +165,7 @@ class Scenario:
             return name, which, (list(Reason)[value % len(Reason)], bool(value & 128), now)
         if name == "hold":
             return name, which, (now,)
-        if name == "judge":
+        if name == "input":
             value = read()
             return ("allow", "carpdev", "reseat", "reseat")[value >> 1 & 3], which, (bool(value & 1),)
         if name == "authenticator":

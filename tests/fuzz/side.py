@@ -1,4 +1,4 @@
-"""One implementation's carpdev: a judge, and on each of its seats a machine with what it needs to speak."""
+"""One implementation's carpdev: a input_, and on each of its seats a machine with what it needs to speak."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ class Side:
         self.impl = impl
         self.said: list[Any] = []
         self.sent: list[bytes] = []
-        self.judge: Any = impl.judge.Judge()
-        self.judge.set_carpdev(wire.CARPDEV_MAC, trace.CARPDEV_ADDRESSES)
+        self.input: Any = impl.input.Input()
+        self.input.set_carpdev(wire.CARPDEV_MAC, trace.CARPDEV_ADDRESSES)
         self.seats = [Seat(impl, config, seed + number) for number, config in enumerate(hosts)]
         for seat in self.seats:
             self.sit(seat)
-        self._judging = _judging(self.judge)
+        self._judging = _judging(self.input)
 
     def sit(self, seat: Seat) -> None:
         config = seat.machine.config
         packed = [address.packed for address in config.addresses]
-        self.judge.set_host(config.vhid, seat.authenticator, seat.mac, packed)
+        self.input.set_instance(config.vhid, seat.authenticator, seat.mac, packed)
 
     # Steps
 
@@ -126,7 +126,7 @@ class Side:
         elif isinstance(action, Take | Drop):
             seat.holds = isinstance(action, Take)
         elif isinstance(action, Transition):
-            self.judge.set_state(seat.machine.config.vhid, action.after)
+            self.input.set_state(seat.machine.config.vhid, action.after)
         elif isinstance(action, Suppress):
             for other in self.seats:
                 if other is not seat:
@@ -140,7 +140,7 @@ class Side:
                 digest = seat.authenticator.sign(counter, dialect)
                 self.sent.append(template.frame(action.advbase, action.advskew, counter, digest))
                 self.said.append(self.sent[-1])
-                self.judge.count_sent(seat.machine.config.vhid, family)
+                self.input.count_sent(seat.machine.config.vhid, family)
         del self.sent[:-KEPT]
 
     def do_hear(self, _seat: Seat, frame: bytes, now: int) -> None:
@@ -150,7 +150,7 @@ class Side:
         if datagram is not None:
             self.said += [packet.advert(datagram), packet.checksum_ok(datagram)]
         self.said.append(packet.checksum(frame))
-        verdict = self.judge.judge(frame, now) if self._judging == 2 else self.judge.judge(frame)
+        verdict = self.input.receive(frame, now) if self._judging == 2 else self.input.receive(frame)
         self.said.append(verdict)
         advert = verdict.advert
         if advert is None:
@@ -193,18 +193,18 @@ class Side:
         self.do(seat, name, *arguments)
 
     def do_allow(self, _seat: Seat, allow: bool) -> None:
-        self.judge.allow = allow
+        self.input.allow = allow
 
     def do_carpdev(self, _seat: Seat, usual: bool) -> None:
         """The carpdev loses its MAC and addresses, or gets them (back)."""
         addresses = trace.CARPDEV_ADDRESSES if usual else ()
-        self.judge.set_carpdev(wire.CARPDEV_MAC if usual else wire.VIRTUAL_MAC, addresses)
+        self.input.set_carpdev(wire.CARPDEV_MAC if usual else wire.VIRTUAL_MAC, addresses)
 
     def do_reseat(self, seat: Seat, _why: bool) -> None:
         """Taken off the carpdev and put there again: its counters begin anew."""
-        self.judge.remove_host(seat.machine.config.vhid)
+        self.input.remove_instance(seat.machine.config.vhid)
         self.sit(seat)
-        self.judge.set_state(seat.machine.config.vhid, seat.machine.state)
+        self.input.set_state(seat.machine.config.vhid, seat.machine.state)
 
     def do_authenticator(
         self, _seat: Seat, passphrase: bytes, vhid: int, addresses: list[str], dialect: str, counters: list[bytes]
@@ -223,13 +223,13 @@ class Side:
         return [seat.now() for seat in self.seats], self.said
 
     def counters(self) -> tuple[Any, ...]:
-        return self.judge.stats(), [self.judge.stats(seat.machine.config.vhid) for seat in self.seats]
+        return self.input.stats(), [self.input.stats(seat.machine.config.vhid) for seat in self.seats]
 
 
-def _judging(judge: Any) -> int:
-    """How many arguments `judge` takes: the time is of no use to an input path that limits nothing."""
+def _judging(input_: Any) -> int:
+    """How many arguments `receive` takes: the time is of no use to an input path that limits nothing."""
     try:
-        judge.judge(b"", 0)
+        input_.receive(b"", 0)
     except TypeError:
         return 1
     return 2

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from pycarp import State, VirtualHost
-from pycarp.linux.namespaces import Frame
+from pycarp.lab.namespaces import Frame
 
 if TYPE_CHECKING:
     from .lan import Node
@@ -87,16 +87,16 @@ def audit(frames: Iterable[Frame], nodes: Sequence[Node]) -> int:
         for host in node.ever:
             groups.setdefault((node.host.name, host.vhid), []).append((node, host))
     spans: dict[tuple[str, int], list[tuple[int, int]]] = {key: [] for key in groups}
-    for key, members in groups.items():
-        for node, host in {(node, host.name): (node, host) for node, host in members}.values():
+    for key, instances in groups.items():
+        for node, host in {(node, host.name): (node, host) for node, host in instances}.values():
             spans[key] += masterships(node, host)
     for frame in frames:
         if not frame.outgoing:
             spoken = speaker(frame.data)
-            for (name, vhid), members in groups.items():
+            for (name, vhid), instances in groups.items():
                 if name == frame.port:
-                    node, host = members[-1]
-                    floating = {str(one.ip) for _node, other in members for one in other.addresses}
+                    node, host = instances[-1]
+                    floating = {str(one.ip) for _node, other in instances for one in other.addresses}
                     judged += _judge(frame, spoken, host, floating, spans[name, vhid], node.host.mac)
     return judged
 

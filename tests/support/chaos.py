@@ -24,8 +24,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from pycarp import State
+from pycarp.lab.namespaces import Host, Lab
 from pycarp.linux import messages, netlink, watch
-from pycarp.linux.namespaces import Host, Lab
 from pycarp.linux.sockets import grow
 
 from .lan import EventLog, wait_until

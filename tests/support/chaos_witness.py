@@ -23,7 +23,7 @@ import sys
 import time
 from typing import Any
 
-from pycarp.linux.pinger import Pinger
+from pycarp.lab.pinger import Pinger
 
 _SOL_NETLINK, _LISTEN_ALL_NSID = 270, 8
 _LARGEST = 1 << 16

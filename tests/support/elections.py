@@ -11,8 +11,8 @@ from typing import Any
 
 from pycarp import VirtualHost
 from pycarp._impl import Implementation
-from pycarp.abc import Machine
 from pycarp.protocol import Advert, Drop, SendAdvert, State, Take, Transition
+from pycarp.protocol.abc import Machine
 
 NS = 1_000_000_000
 

@@ -1,4 +1,4 @@
-"""An engine as its guardian sees it: a thread with a pulse, orders, beats. In the test's process, or one to be killed.
+"""An engine as its guardian sees it: a thread with a lifeline, orders, beats. In this process, or one to be killed.
 
 As a program, `python guarded.py IMPLEMENTATION VHID ADDRESS...`, it takes the addresses at once and then does what it
 reads, a word a line, answering each by a line of JSON.
@@ -21,7 +21,7 @@ from typing import Any
 from pycarp import VirtualHost
 from pycarp.linux import netlink
 from pycarp.linux.device import Device
-from pycarp.linux.guardian import Guardian, Kind, Reply
+from pycarp.linux.guardian_client import Guardian, Kind, Reply
 from pycarp.linux.interfaces import read_interfaces
 from pycarp.linux.lock import VirtualHostLock
 from pycarp.linux.sockets import send_socket
@@ -49,8 +49,8 @@ class Engine:
         self.locks: list[VirtualHostLock] = []
         self.devices: dict[int, Device] = {}
         self._stack = contextlib.ExitStack()
-        self.pulse = spawn.Pulse()
-        self._stack.callback(self.pulse.close)
+        self.lifeline = spawn.Lifeline()
+        self._stack.callback(self.lifeline.close)
         self._rest = threading.Event()
         self._begun = threading.Event()
         self._heart = threading.Thread(target=self._beat)
@@ -60,7 +60,7 @@ class Engine:
         self._stack.callback(self._rest.set)
         with contextlib.ExitStack() as undo:
             undo.callback(self._stack.close)
-            self.guardian = Guardian(self.pulse, False, spawn)
+            self.guardian = Guardian(self.lifeline, False, spawn)
             self._stack.callback(self.guardian.close)
             self.carpdev = next(one for one in read_interfaces() if one.name == "eth0")
             self.send = self._stack.enter_context(send_socket(self.carpdev.index))
@@ -82,12 +82,12 @@ class Engine:
         self._stack.close()
 
     def _beat(self) -> None:
-        self.pulse.hold()
+        self.lifeline.hold()
         self._begun.set()
         self._rest.wait()
 
     def end_thread(self) -> None:
-        """The thread with the pulse ends, as after a fault in it."""
+        """The thread with the lifeline ends, as after a fault in it."""
         self._rest.set()
         self._heart.join()
 

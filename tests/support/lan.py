@@ -21,8 +21,8 @@ from typing import Any, Self
 
 import pycarp
 from pycarp import Event, State, VirtualHost, events
+from pycarp.lab.namespaces import Capture, Host, Lab, Pinger
 from pycarp.linux.interfaces import Interface, read_interfaces
-from pycarp.linux.namespaces import Capture, Host, Lab, Pinger
 from pycarp.stats import Stats
 
 from .wire import PASSPHRASE, VHID

@@ -8,11 +8,11 @@ import os
 import pytest
 
 from pycarp import VirtualHost
+from pycarp.lab.namespaces import Host, Lab, available
+from pycarp.lab.recorder import Frame
 from pycarp.linux import netlink
-from pycarp.linux.capture import Frame
 from pycarp.linux.device import Device
 from pycarp.linux.interfaces import Interface, read_interfaces
-from pycarp.linux.namespaces import Host, Lab, available
 
 VHID = 101
 VIRTUAL_MAC = bytes.fromhex("00005e000165")

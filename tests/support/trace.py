@@ -1,7 +1,7 @@
 """One program of random bytes, run by two implementations side by side and compared after every step.
 
 A program is a row of instructions of `WIDTH` bytes. Each drives a whole virtual host the way an engine does: frames
-through the judge, valid adverts into the machine, what the machine wants sent through authenticator and template
+through the input_, valid adverts into the machine, what the machine wants sent through authenticator and template
 into frames. Any bytes are a program, so hypothesis can shrink one, and a failing one of many thousand steps can be cut
 down.
 """
@@ -47,7 +47,7 @@ class Side:
         self.random = random.Random(seed)
         self.asked: list[int] = []
         self.machine = impl.machine.Machine(config, self.draw)
-        self.judge = impl.judge.Judge()
+        self.input = impl.input.Input()
         self.said: list[Any] = []
         self.seat(config)
 
@@ -63,8 +63,8 @@ class Side:
         )
         mac = wire.CARPDEV_MAC if config.mac == "interface" else packet.virtual_mac(config.vhid)
         self.mac = mac
-        self.judge.set_carpdev(wire.CARPDEV_MAC, CARPDEV_ADDRESSES)
-        self.judge.set_host(config.vhid, self.authenticator, mac, [address.packed for address in config.addresses])
+        self.input.set_carpdev(wire.CARPDEV_MAC, CARPDEV_ADDRESSES)
+        self.input.set_instance(config.vhid, self.authenticator, mac, [address.packed for address in config.addresses])
         self.templates = {
             family: packet.AdvertTemplate(config.vhid, mac, wire.CARPDEV if family == 4 else "fe80::b")
             for family in config.families
@@ -80,7 +80,7 @@ class Side:
             elif isinstance(action, Announce):
                 self.announce()
             elif isinstance(action, Transition):
-                self.judge.set_state(self.machine.config.vhid, action.after)
+                self.input.set_state(self.machine.config.vhid, action.after)
 
     def send(self, action: SendAdvert) -> None:
         for dialect in self.authenticator.dialects:
@@ -89,7 +89,7 @@ class Side:
                 counter = self.authenticator.counter(action.advbase, action.advskew, nonce, dialect)
                 digest = self.authenticator.sign(counter, dialect)
                 self.said.append(template.frame(action.advbase, action.advskew, counter, digest))
-                self.judge.count_sent(self.machine.config.vhid, family)
+                self.input.count_sent(self.machine.config.vhid, family)
 
     def announce(self) -> None:
         packet = self.impl.packet
@@ -98,7 +98,7 @@ class Side:
             self.said.append(build(self.mac, address.ip))
 
     def hear(self, frame: bytes, now: int) -> None:
-        verdict = self.judge.judge(frame, now)
+        verdict = self.input.receive(frame, now)
         self.said.append(verdict)
         if verdict.counter == "" and verdict.advert is not None:
             self.call("receive", verdict.advert, verdict.advert.source, now)
@@ -136,7 +136,7 @@ class Side:
 
     def counters(self) -> tuple[Any, ...]:
         vhid = self.machine.config.vhid
-        return self.judge.stats(vhid), self.judge.stats(), id(self.machine.config)
+        return self.input.stats(vhid), self.input.stats(), id(self.machine.config)
 
 
 @functools.cache

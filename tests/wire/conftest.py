@@ -25,7 +25,7 @@ else:
     from support.lan import Lan, lan
 
     from pycarp import _impl
-    from pycarp.linux import namespaces
+    from pycarp.lab import namespaces
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 

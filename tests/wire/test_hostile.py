@@ -118,10 +118,10 @@ def _valid(frame: bytes, whole: bytes) -> bool:
     """What a mutation can change and NetBSD accepts: anything that no check covers (TOS, identification ...)."""
     from pycarp._impl import current
 
-    judge = current.judge.Judge()
-    judge.set_host(101, current.auth.Authenticator(PASSPHRASE, 101, [VIP]), bytes(6), [])
-    judge.set_state(101, BACKUP)
-    return judge.judge(frame).counter == ""
+    input_ = current.input.Input()
+    input_.set_instance(101, current.auth.Authenticator(PASSPHRASE, 101, [VIP]), bytes(6), [])
+    input_.set_state(101, BACKUP)
+    return input_.receive(frame).counter == ""
 
 
 def test_big_frames(make_lan: Callable[..., Lan], with_impl: str) -> None:

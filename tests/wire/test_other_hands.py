@@ -9,7 +9,7 @@ from support.lan import VIP, VIP6, Lan, held, interface, stays, wait_until
 from support.wire import VIRTUAL_MAC
 
 from pycarp import State, events
-from pycarp.linux.namespaces import Lab
+from pycarp.lab.namespaces import Lab
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 
@@ -93,19 +93,19 @@ class TestStrangers:
     @pytest.mark.slow
     def test_it_is_told_and_taken_all_the_same(self, squatted: Lan) -> None:
         main = squatted.start("main", advbase=1, advskew=0)
-        told = main.wait(events.StrangerAnswers)
+        told = main.wait(events.AddressConflict)
         assert (told.address, told.mac) == (VIP, squatted["client"].mac.hex(":"))
         main.become(MASTER)
-        assert len(main.log.find(events.StrangerAnswers)) == 1
+        assert len(main.log.find(events.AddressConflict)) == 1
 
     @pytest.mark.slow
     def test_it_is_refused_as_long_as_the_stranger_answers(self, squatted: Lan) -> None:
-        main = squatted.start("main", advbase=1, advskew=0, strangers="refuse")
-        main.wait(events.StrangerAnswers)
+        main = squatted.start("main", advbase=1, advskew=0, conflict="refuse")
+        main.wait(events.AddressConflict)
         stays(lambda: main.state() is BACKUP, 3)
         squatted["client"].run(["ip", "address", "delete", f"{VIP}/32", "dev", "eth0"])
         main.become(MASTER)
-        assert len(main.log.find(events.StrangerAnswers)) == 1
+        assert len(main.log.find(events.AddressConflict)) == 1
 
     @pytest.mark.slow
     def test_a_master_that_is_heard_is_none(self, net: Lan) -> None:
@@ -114,7 +114,7 @@ class TestStrangers:
         second = net.start("second", advbase=1, advskew=100)
         second.wait(events.PeerHeard)
         stays(lambda: second.state() is BACKUP, 4)
-        assert second.log.find(events.StrangerAnswers) == []
+        assert second.log.find(events.AddressConflict) == []
         questions = [
             one
             for one in net.capture.frames
@@ -130,4 +130,4 @@ class TestStrangers:
         second.wait(events.PeerHeard)
         net.lab.unplug("main")
         second.become(MASTER)
-        assert second.log.find(events.StrangerAnswers) == []
+        assert second.log.find(events.AddressConflict) == []

@@ -19,7 +19,7 @@ SCRIPT = textwrap.dedent(
     f"""
     import pycarp
     from pycarp import State, events
-    from pycarp.linux.namespaces import Lab
+    from pycarp.lab.namespaces import Lab
 
     with Lab() as lab:
         engines = []
@@ -88,9 +88,9 @@ def test_an_ordinary_user_in_a_user_namespace() -> None:
 
 def test_the_labs_own_way_into_a_user_namespace() -> None:
     program = (
-        "import sys; from pycarp.linux.namespaces import available, enter_user_namespace; "
+        "import sys; from pycarp.lab.namespaces import available, enter_user_namespace; "
         "enter_user_namespace([sys.executable, '-c', "
-        "'from pycarp.linux.namespaces import available; print(available())'])"
+        "'from pycarp.lab.namespaces import available; print(available())'])"
     )
     command = [*_as_nobody(), sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=_environment(), check=False)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from support.lan import VIP, VIP6, Lan, wait_until
 
 from pycarp import State, events
-from pycarp.linux.namespaces import Host, Namespace
+from pycarp.lab.namespaces import Host, Namespace
 
 MASTER, BACKUP = State.MASTER, State.BACKUP
 IP_FREEBIND = 15
@@ -129,7 +129,7 @@ def test_a_client_beyond_a_gateway(net: Lan) -> None:
         main = net.start("main", advskew=10, addresses=addresses)
         second = net.start("second", advskew=25, addresses=addresses)
         main.become(MASTER)
-        from pycarp.linux.namespaces import Pinger
+        from pycarp.lab.namespaces import Pinger
 
         with far.enter():
             pingers = [Pinger(VIP), Pinger(VIP6)]
@@ -160,7 +160,7 @@ def test_a_default_route_that_comes_later(net: Lan) -> None:
         main = net.start("main")
         main.become(MASTER)
         net["main"].run(["ip", "route", "add", "default", "via", router.address])
-        from pycarp.linux.namespaces import Pinger
+        from pycarp.lab.namespaces import Pinger
 
         with far.enter():
             pinger = Pinger(VIP)

@@ -15,7 +15,7 @@ from support.lan import VIP, VIP6, Lan, held, stays, wait_until
 from support.probe import echo_request
 
 from pycarp import State, events
-from pycarp.linux.namespaces import Frame as Recorded
+from pycarp.lab.namespaces import Frame as Recorded
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 VIRTUAL_MAC = bytes.fromhex("00005e000165")

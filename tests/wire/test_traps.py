@@ -13,7 +13,7 @@ from support.lan import VIP, VIP6, Lan, held, interface, stays, wait_until
 from support.wire import PASSPHRASE, Frame
 
 from pycarp import Reason, State, events
-from pycarp.linux.namespaces import Frame as Recorded
+from pycarp.lab.namespaces import Frame as Recorded
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 VIRTUAL_MAC = bytes.fromhex("00005e000165")

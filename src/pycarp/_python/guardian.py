@@ -2,7 +2,7 @@
 
 It alone writes the addresses of an engine, on the engine's word, and when the engine dies or falls silent it lets go of
 them: first they are dropped, then the bow-out says so. It runs without the package and imports only what starts fast.
-Its twin is the compiled program; orders, replies and descriptors are those of `pycarp.linux.guardian`.
+Its twin is the compiled program; orders, replies and descriptors are those of `pycarp.linux.guardian_client`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # What it finds open: descriptors from here on are closed.
-ENGINE, PULSE, PIDFD, OTHERS = 3, 4, 5, 6
+ENGINE, LIFELINE, PIDFD, OTHERS = 3, 4, 5, 6
 
 TAKE, RENEW, DROP, BEAT, ADD, FORGET, QUIET, REMOVE, RESTORE = range(9)
 HELLO, RELEASED = 16, 17
@@ -48,7 +48,7 @@ PASSED = 8  # so many descriptors are looked for in a message, to be closed if t
 REPLIES_KEPT = 512
 AT_A_TIME = 1024  # messages, before something is carried out in between
 AT_THE_END = 4096  # orders that are still carried out
-FAREWELLS = 5  # attempts, where there is no room for a frame
+BOWOUT_TRIES = 5  # attempts, where there is no room for a frame
 
 ALREADY = frozenset({0, errno.EEXIST})
 NOT_THERE = frozenset({0, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH})
@@ -70,8 +70,8 @@ GRACE = 20 * MS
 """So long the engine gets then, once, to tell that it lives."""
 LONGEST = 3600 * 1000 * MS
 """ns of sleep: poll cannot count so many ms."""
-PULSE_PAUSE = 0.02
-"""Seconds between two looks at a pulse that nobody holds."""
+LIFELINE_PAUSE = 0.02
+"""Seconds between two looks at a lifeline that nobody holds."""
 
 
 # Netlink
@@ -353,7 +353,7 @@ class Order:
 class Guardian:
     """Reads orders, carries them out one at a time, and looks whether the engine lives."""
 
-    def __init__(self, engine: socket.socket, route: Route, timer: Timer, pulse: int, pidfd: int) -> None:
+    def __init__(self, engine: socket.socket, route: Route, timer: Timer, lifeline: int, pidfd: int) -> None:
         self._engine, self._route, self._timer = engine, route, timer
         self._uid = os.getuid()
         self._hosts: dict[int, Host] = {}
@@ -364,9 +364,9 @@ class Guardian:
         self._replies: list[bytes] = []
         self._quiet = self._dead = self._deaf = False
         self._dropped = False
-        self._pulse, self._pidfd = pulse, pidfd
+        self._lifeline, self._pidfd = lifeline, pidfd
         self._poll = select.poll()
-        for fd in (timer.fd, pulse, pidfd):
+        for fd in (timer.fd, lifeline, pidfd):
             if fd >= 0:
                 self._poll.register(fd, select.POLLIN)
 
@@ -415,9 +415,9 @@ class Guardian:
         left = self._time_left()
         self._timer.set(left)
         for fd, _events in self._poll.poll(None if left is None else -(-left // MS)):
-            if fd == self._pidfd or (fd == self._pulse and not self._quiet):
+            if fd == self._pidfd or (fd == self._lifeline and not self._quiet):
                 self._dead = True
-            elif fd == self._pulse:
+            elif fd == self._lifeline:
                 self._poll.unregister(fd)
 
     def _time_left(self) -> int | None:
@@ -690,21 +690,21 @@ class Guardian:
         """
         if not hosts:
             return
-        farewells: SimpleQueue[tuple[int, Host] | None] = SimpleQueue()
+        signed_bowouts: SimpleQueue[tuple[int, Host] | None] = SimpleQueue()
         done = _thread.allocate_lock()
         done.acquire()
-        apart = bowout and _start_thread(_say_farewell, farewells, done)
+        apart = bowout and _start_thread(_say_farewell, signed_bowouts, done)
         muted = self._mute(hosts) == 0
         now = time.monotonic_ns()
         for host in hosts:
             host.silent = muted and host.mute_is_all
             if host.silent:
-                farewells.put((now + DROP_LEAD, host))
+                signed_bowouts.put((now + DROP_LEAD, host))
         for host in hosts:
             started = time.monotonic_ns()
             if not host.silent:
                 # IPv6 addresses fall silent with the link, long before the kernel has finished with it.
-                farewells.put((started + DROP_LEAD, host))
+                signed_bowouts.put((started + DROP_LEAD, host))
             error = self._drop(host)
             host.silent = True
             host.mastered = host.muted = False
@@ -712,11 +712,11 @@ class Guardian:
             for index, one in self._hosts.items():
                 if one is host:
                     self._say(RELEASED, 0, index, error, 0, started, time.monotonic_ns(), max(0, host.silence()))
-        farewells.put(None)
+        signed_bowouts.put(None)
         if apart:
             done.acquire()
         elif bowout:
-            _say_farewell(farewells, done)
+            _say_farewell(signed_bowouts, done)
 
     def _mute(self, hosts: list[Host]) -> int:
         return self._route.execute(joined(host.mute for host in hosts), NOT_THERE)
@@ -761,9 +761,9 @@ def _passed(ancillary: list[tuple[int, int, bytes]]) -> tuple[list[int], int]:
     return fds, uid
 
 
-def _say_farewell(farewells: SimpleQueue[tuple[int, Host] | None], done: _thread.LockType) -> None:
+def _say_farewell(signed_bowouts: SimpleQueue[tuple[int, Host] | None], done: _thread.LockType) -> None:
     """Send the bow-outs of virtual hosts, each at its time, unless others have taken over long since."""
-    while (item := farewells.get()) is not None:
+    while (item := signed_bowouts.get()) is not None:
         due, host = item
         left = due - time.monotonic_ns()
         if left > 0:
@@ -779,7 +779,7 @@ def _say_farewell(farewells: SimpleQueue[tuple[int, Host] | None], done: _thread
 
 
 def _send_frame(packets: socket.socket, frame: bytes) -> None:
-    for _ in range(FAREWELLS):
+    for _ in range(BOWOUT_TRIES):
         try:
             packets.send(frame, socket.MSG_DONTWAIT)
         except OSError as error:
@@ -872,7 +872,7 @@ class Timer:
             self._libc.timerfd_settime(self.fd, 0, struct.pack("@4l", 0, 0, seconds, rest), None)
 
 
-def _watch_pulse(libc: Any, memory: Any, wake: int) -> None:
+def _watch_lifeline(libc: Any, memory: Any, wake: int) -> None:
     """Wait for the mutex that the engine's thread holds: we get it when that thread has died, and not before."""
     while True:
         code = libc.pthread_mutex_lock(memory)
@@ -883,7 +883,7 @@ def _watch_pulse(libc: Any, memory: Any, wake: int) -> None:
             return  # it is none; there are the pidfd and the socket
         # Nobody holds it yet.
         libc.pthread_mutex_unlock(memory)
-        time.sleep(PULSE_PAUSE)
+        time.sleep(LIFELINE_PAUSE)
 
 
 def _is_open(fd: int) -> bool:
@@ -902,14 +902,14 @@ def main(realtime: bool) -> None:
     engine = socket.socket(fileno=ENGINE)
     engine.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     try:
-        memory = (ctypes.c_char * mmap.PAGESIZE).from_buffer(mmap.mmap(PULSE, mmap.PAGESIZE))
+        memory = (ctypes.c_char * mmap.PAGESIZE).from_buffer(mmap.mmap(LIFELINE, mmap.PAGESIZE))
         route = Route()
     except OSError as error:
         engine.send(REPLY.pack(HELLO, 0, 0, 0, error.errno or errno.EIO, 0, 0, 0, os.getpid()))
         raise
     wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     allowed = _confine(libc)
-    _thread.start_new_thread(_watch_pulse, (libc, memory, wake))
+    _thread.start_new_thread(_watch_lifeline, (libc, memory, wake))
     guardian = Guardian(engine, route, Timer(libc), wake, pidfd)
     now = time.monotonic_ns()
     engine.send(REPLY.pack(HELLO, 0, 0, 0, 0 if allowed else errno.EPERM, 0, now, now, os.getpid()))
@@ -921,5 +921,5 @@ if __name__ == "__main__":
         main(sys.argv[1:] == ["1"])
     except BaseException:
         os._exit(1)
-    # The thread that waits for the pulse may wait for ever.
+    # The thread that waits for the lifeline may wait for ever.
     os._exit(0)

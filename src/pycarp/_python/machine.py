@@ -35,7 +35,6 @@ from __future__ import annotations
 import random as _random
 from dataclasses import dataclass
 
-from ..abc import Random
 from ..config import VirtualHost
 from ..protocol import (
     BOWOUT,
@@ -56,6 +55,7 @@ from ..protocol import (
     Take,
     Transition,
 )
+from ..protocol.abc import Random
 
 TIE_JITTER = 20_000_000
 """Up to this many ns are added to master-down where two equal hosts could otherwise move in lockstep."""

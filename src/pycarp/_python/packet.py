@@ -8,7 +8,6 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from ..abc import Datagram, IPAddress
 from ..protocol import (
     CARP_AUTHLEN,
     CARP_HEADER_LENGTH,
@@ -20,6 +19,7 @@ from ..protocol import (
     IPPROTO_CARP,
     Advert,
 )
+from ..protocol.abc import Datagram, IPAddress
 
 _ETHERTYPE_IPV4 = b"\x08\x00"
 _ETHERTYPE_ARP = b"\x08\x06"

@@ -22,15 +22,13 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .. import _impl, events
-from .._mailbox import Mailbox
-from ..abc import Judge, Machine
+from ..engine.mailbox import Mailbox
+from ..engine.plan import Plan
 from ..errors import CarpError, ConfigError, EngineError
-from ..lease import FOREVER, lease, no_lease, patience
 from ..linux import netlink
-from ..linux.guardian import NOBODY, SUPERSEDED, Guardian, GuardianGone, Kind, Reply
+from ..linux.guardian_client import NOBODY, SUPERSEDED, Guardian, GuardianGone, Kind, Reply
 from ..linux.lock import VirtualHostLock
 from ..linux.sockets import Sockets
-from ..plan import Plan
 from ..protocol import (
     BOWOUT,
     NS_PER_SECOND,
@@ -47,6 +45,8 @@ from ..protocol import (
     Take,
     Transition,
 )
+from ..protocol.abc import Input, Machine
+from ..protocol.timing import FOREVER, lease, no_lease, patience
 from ..stats import Histogram, Measures, Stats
 from . import spawn
 
@@ -81,7 +81,7 @@ _REPAY = 0.001
 """Seconds between two looks at whether there is room for an order that found none."""
 _PING_PATIENCE = 1_500_000_000
 """A guardian that has not answered for so many ns hangs: another one takes its place."""
-_MOST_HOLDS = 2
+_MOST_DELAYS = 2
 TELL_DELAY = 50_000_000
 """Demotions are told this many ns after the first of a flock: where hundreds demote each other, as when one cable is
 pulled, only what comes of it is news."""
@@ -94,11 +94,11 @@ _KNOWN_PEERS = 32
 
 
 @dataclass(slots=True)
-class _Segment:
+class Carpdev:
     """One carpdev. `behind`: its socket has frames that came before now."""
 
     sockets: Sockets
-    judge: Judge
+    input: Input
     seats: dict[int, _Seat] = field(default_factory=dict)
     rejected: set[tuple[str, str, int]] = field(default_factory=set)
     losses: int = 0
@@ -123,7 +123,7 @@ class _Seat:
     index: int
     plan: Plan
     machine: Machine
-    segment: _Segment
+    segment: Carpdev
     device: Device
     lock: VirtualHostLock
     least: int
@@ -174,7 +174,7 @@ class Runtime:
         self._starving = False
         self._slept = _suspended()
         self._wakeup, self._sending, self._takeover = Histogram(), Histogram(), Histogram()
-        self._segments: dict[int, _Segment] = {}
+        self._segments: dict[int, Carpdev] = {}
         self._seats: dict[int, _Seat] = {}
         self._demotion = 0
         self._suppressions: deque[tuple[int, _Seat | None]] = deque()
@@ -187,21 +187,21 @@ class Runtime:
             undo.callback(self._mailbox.close)
             self._selector = undo.enter_context(selectors.DefaultSelector())
             self._selector.register(self._mailbox, selectors.EVENT_READ, None)
-            self._pulse = undo.enter_context(contextlib.closing(spawn.Pulse()))
+            self._lifeline = undo.enter_context(contextlib.closing(spawn.Lifeline()))
             self._thread = threading.Thread(target=self._loop, name="pycarp-runtime", daemon=True)
             self._thread.start()
             undo.callback(self._thread.join)
             undo.callback(self._call, self._end_loop)
-            # The pulse is held by the loop: the guardian, which waits for its end, comes after that.
-            self._call(lambda now: self._pulse.hold())
-            self._guardian = guardian = Guardian(self._pulse, self._realtime, spawn)
+            # The lifeline is held by the loop: the guardian, which waits for its end, comes after that.
+            self._call(lambda now: self._lifeline.hold())
+            self._guardian = guardian = Guardian(self._lifeline, self._realtime, spawn)
             undo.callback(guardian.close)
             self._call(lambda now: self._attach(guardian))
             undo.pop_all()
 
     # From other threads
 
-    def add_segment(
+    def add_carpdev(
         self,
         segment: int,
         sockets: Sockets,
@@ -212,19 +212,19 @@ class Runtime:
         """Speak and hear on one more carpdev. The sockets are the runtime's from now on."""
 
         def add(now: int) -> None:
-            judge = _impl.current.judge.Judge()
-            judge.allow = allow
-            judge.set_carpdev(mac, addresses)
-            self._segments[segment] = _Segment(sockets, judge)
+            checks = _impl.current.input.Input()
+            checks.allow = allow
+            checks.set_carpdev(mac, addresses)
+            self._segments[segment] = Carpdev(sockets, checks)
             self._selector.register(sockets.receive, selectors.EVENT_READ, self._segments[segment])
 
         self._call(add)
 
-    def update_segment(self, segment: int, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
+    def update_carpdev(self, segment: int, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
         """The carpdev has another MAC or other addresses now."""
-        self._call(lambda now: self._segments[segment].judge.set_carpdev(mac, addresses))
+        self._call(lambda now: self._segments[segment].input.set_carpdev(mac, addresses))
 
-    def remove_segment(self, segment: int) -> None:
+    def remove_carpdev(self, segment: int) -> None:
         """Close the sockets of a carpdev; its virtual hosts must be gone or get another by `move`."""
 
         def remove(now: int) -> None:
@@ -235,7 +235,7 @@ class Runtime:
 
         self._call(remove)
 
-    def add_host(self, index: int, segment: int, plan: Plan, device: Device, lock: VirtualHostLock) -> None:
+    def add_instance(self, index: int, segment: int, plan: Plan, device: Device, lock: VirtualHostLock) -> None:
         """Seat a virtual host, in INIT. Its addresses come and go by the device's prepared requests, its lock is held
         by the guardian too."""
 
@@ -250,7 +250,7 @@ class Runtime:
 
         self._call(add)
 
-    def move_host(self, index: int, segment: int, plan: Plan, device: Device, lock: VirtualHostLock) -> None:
+    def move_instance(self, index: int, segment: int, plan: Plan, device: Device, lock: VirtualHostLock) -> None:
         """Seat a virtual host, whose link is down, on a carpdev that came back."""
 
         def move(now: int) -> None:
@@ -262,14 +262,14 @@ class Runtime:
 
         self._call(move)
 
-    def remove_host(self, index: int, restore: bool = False) -> None:
+    def remove_instance(self, index: int, restore: bool = False) -> None:
         """Stop a virtual host, see its addresses dropped and its device removed, and forget it.
 
         `restore` gives the carpdev its settings back. Raises `OSError` for what could not be removed, `EngineError`
         where there is no guardian to do it; forgotten it is all the same.
         """
         held = self.holds(index)
-        self.stop_host(index)
+        self.stop_instance(index)
         self._settle(index)
         time.sleep(_LINGER if held else 0)
         try:
@@ -290,7 +290,7 @@ class Runtime:
         self._settle(None)
         time.sleep(_LINGER if held else 0)
 
-    def start_host(self, index: int) -> None:
+    def start_instance(self, index: int) -> None:
         """INIT -> BACKUP, and whatever state its configuration forces."""
 
         def start(now: int) -> None:
@@ -303,7 +303,7 @@ class Runtime:
 
         self._call(start)
 
-    def stop_host(self, index: int) -> None:
+    def stop_instance(self, index: int) -> None:
         """Bow out, drop, INIT."""
 
         def stop(now: int) -> None:
@@ -417,7 +417,7 @@ class Runtime:
 
         def stats(now: int) -> Stats:
             seat = self._seats[index]
-            return seat.segment.judge.stats(seat.plan.host.vhid)
+            return seat.segment.input.stats(seat.plan.host.vhid)
 
         return self._call(stats)
 
@@ -444,7 +444,7 @@ class Runtime:
         self._thread.join()
         if self._guardian is not None:
             self._guardian.close()
-        self._pulse.close()
+        self._lifeline.close()
         self._close_descriptors()
         self._mailbox.close()
 
@@ -453,7 +453,7 @@ class Runtime:
         parent's."""
         if self._guardian is not None:
             self._guardian.abandon()
-        self._pulse.close()
+        self._lifeline.close()
         self._close_descriptors()
         self._mailbox.abandon()
 
@@ -513,7 +513,7 @@ class Runtime:
                 for one in ready:
                     if one is None:
                         self._mailbox.work()
-                    elif isinstance(one, _Segment):
+                    elif isinstance(one, Carpdev):
                         self._receive(one)
                 if self._orphaned and not self._closing:
                     self._replace_guardian()
@@ -524,7 +524,7 @@ class Runtime:
                 self._tell_demotions(time.monotonic_ns())
         finally:
             # Whoever asks from here on is told so. After a fault nobody speaks for the addresses: with the thread the
-            # pulse ends, and the guardian lets go of them.
+            # lifeline ends, and the guardian lets go of them.
             self._mailbox.close()
 
     def _patience(self) -> float | None:
@@ -587,7 +587,7 @@ class Runtime:
                 if advert:
                     self._sending.count(time.monotonic_ns() - timer[0])
 
-    def _receive(self, segment: _Segment) -> None:
+    def _receive(self, segment: Carpdev) -> None:
         view = memoryview(self._buffer)
         segment.behind = False
         for _ in range(_FRAMES_A_TURN):
@@ -599,7 +599,7 @@ class Runtime:
                 # The interface went down or away. The kernel reports that once; the watch tells the rest.
                 return
             now = time.monotonic_ns()
-            verdict = segment.judge.judge(bytes(view[:length]), now)
+            verdict = segment.input.receive(bytes(view[:length]), now)
             advert = verdict.advert
             if advert is None:
                 continue
@@ -670,7 +670,7 @@ class Runtime:
         seat.due = due
 
     def _transition(self, seat: _Seat, action: Transition) -> None:
-        seat.segment.judge.set_state(seat.plan.host.vhid, action.after)
+        seat.segment.input.set_state(seat.plan.host.vhid, action.after)
         seat.rivals.clear()
         if action.after is State.MASTER:
             seat.alive = _boottime()
@@ -700,7 +700,7 @@ class Runtime:
         for family, frame in frames:
             error = self._send(seat, frame)
             if error is None:
-                seat.segment.judge.count_sent(vhid, family)
+                seat.segment.input.count_sent(vhid, family)
             failure = failure or error
         if failure is not None and not seat.failing:
             self._tell(seat, events.Failed, now, what=f"an advert could not be sent: {failure.strerror}")
@@ -781,7 +781,7 @@ class Runtime:
             seat.rivals.add((advert.source, rule))
             self._tell(seat, events.RivalHeard, now, peer=advert.source, rule=rule)
 
-    def _note_rejected(self, segment: _Segment, counter: str, peer: str, vhid: int, now: int) -> None:
+    def _note_rejected(self, segment: Carpdev, counter: str, peer: str, vhid: int, now: int) -> None:
         if (counter, peer, vhid) in segment.rejected or len(segment.rejected) >= _KNOWN_PEERS:
             return
         seat = segment.seats.get(vhid)
@@ -800,13 +800,13 @@ class Runtime:
     def _sit(self, seat: _Seat) -> None:
         plan = seat.plan
         seat.segment.seats[plan.host.vhid] = seat
-        seat.segment.judge.set_host(plan.host.vhid, plan.authenticator, plan.mac, plan.packed)
-        seat.segment.judge.set_state(plan.host.vhid, seat.machine.state)
+        seat.segment.input.set_instance(plan.host.vhid, plan.authenticator, plan.mac, plan.packed)
+        seat.segment.input.set_state(plan.host.vhid, seat.machine.state)
 
     def _leave(self, seat: _Seat) -> None:
         vhid = seat.plan.host.vhid
         if seat.segment.seats.pop(vhid, None) is not None:
-            seat.segment.judge.remove_host(vhid)
+            seat.segment.input.remove_instance(vhid)
 
     def _stop_all(self, now: int) -> None:
         for seat in list(self._seats.values()):
@@ -977,7 +977,7 @@ class Runtime:
         """Start another one. Where that cannot be, no address may stay that nobody could drop: hand over."""
         self._orphaned = False
         try:
-            guardian = Guardian(self._pulse, self._realtime, spawn)
+            guardian = Guardian(self._lifeline, self._realtime, spawn)
             self._attach(guardian)
             for seat in list(self._seats.values()):
                 self._entrust(seat)
@@ -1045,13 +1045,13 @@ class Runtime:
             return False
         if now < seat.refused:
             return True
-        if seat.holds >= _MOST_HOLDS:
+        if seat.holds >= _MOST_DELAYS:
             return False
         lost = seat.segment.count_losses() - seat.losses
         if not lost and not seat.segment.behind:
             return False
         seat.holds += 1
-        self._tell(seat, events.TakeoverHeld, now, losses=lost)
+        self._tell(seat, events.TakeoverDelayed, now, losses=lost)
         return True
 
     def _look_at_watchdog(self, now: int) -> None:

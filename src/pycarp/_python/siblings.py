@@ -45,23 +45,23 @@ class Search:
 
         Returns the host's vhid, what verified the advert, and the dialect.
         """
-        strangers = []
+        conflict = []
         for vhid, authenticator in hosts.items():
             pair = (vhid, advert.vhid)
             origin, derived = self._known.get(pair, (None, authenticator))
             if origin is not authenticator:
-                strangers.append(vhid)
+                conflict.append(vhid)
             elif (dialect := derived.verify(advert.counter, advert.digest)) is not None:
                 self._known[pair] = self._known.pop(pair)
                 return vhid, derived, dialect
-        return self._try(hosts, strangers, advert, now)
+        return self._try(hosts, conflict, advert, now)
 
     def forget(self, vhid: int) -> None:
         """A host is gone, or has another secret."""
         self._known = {pair: known for pair, known in self._known.items() if pair[0] != vhid}
 
     def _try(
-        self, hosts: Mapping[int, Authenticator], strangers: list[int], advert: Advert, now: int
+        self, hosts: Mapping[int, Authenticator], conflict: list[int], advert: Advert, now: int
     ) -> tuple[int, Authenticator, str] | None:
         if now > self._since:
             self._spent = max(0, self._spent - (now - self._since))
@@ -70,7 +70,7 @@ class Search:
             return None
         # Where there are more hosts than trials, each has its turn.
         first = self._turn.get(advert.vhid, 0)
-        for vhid in sorted(strangers, key=lambda vhid: (vhid < first, vhid)):
+        for vhid in sorted(conflict, key=lambda vhid: (vhid < first, vhid)):
             if self._spent > SAVED - COST:
                 return None
             self._spent += COST

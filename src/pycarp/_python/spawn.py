@@ -21,7 +21,7 @@ import struct
 import time
 from typing import Any
 
-__all__ = ["Pulse", "spawn"]
+__all__ = ["Lifeline", "spawn"]
 
 _WCLONE = -0x80000000  # __WCLONE as an int of C: those children whose exit makes no SIGCHLD
 _PATIENCE = 5.0
@@ -155,7 +155,7 @@ def _check(code: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-class Pulse:
+class Lifeline:
     """A mutex in shared memory, held by the thread that must not die: `fileno()` is the memory's descriptor.
 
     It is robust: whoever waits for it elsewhere is woken, with EOWNERDEAD, when that thread ends, be it by the death of
@@ -164,7 +164,7 @@ class Pulse:
     """
 
     def __init__(self) -> None:
-        self._fd = os.memfd_create("pycarp-pulse", os.MFD_CLOEXEC)
+        self._fd = os.memfd_create("pycarp-lifeline", os.MFD_CLOEXEC)
         try:
             os.ftruncate(self._fd, mmap.PAGESIZE)
             self._map = mmap.mmap(self._fd, mmap.PAGESIZE)

@@ -102,7 +102,7 @@ def _how() -> str:
     """Where the story can be played: a key of `_WHERE`."""
     if sys.platform != "linux":
         return "elsewhere"
-    from ..linux.namespaces import available
+    from ..lab.namespaces import available
 
     found = available()
     if _INSIDE in os.environ:
@@ -112,7 +112,7 @@ def _how() -> str:
 
 def _enter(as_json: bool) -> None:
     """Begin anew inside a user namespace; returns only if that fails."""
-    from ..linux.namespaces import enter_user_namespace
+    from ..lab.namespaces import enter_user_namespace
 
     os.environ[_INSIDE] = "1"
     sys.stdout.flush()

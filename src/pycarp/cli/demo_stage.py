@@ -30,8 +30,8 @@ from .demo_story import (
 )
 
 if TYPE_CHECKING:
-    from ..linux.namespaces import Lab, Pinger
-    from ..simulation import Lan, Pings
+    from ..lab.namespaces import Lab, Pinger
+    from ..lab.simulation import Lan, Pings
 
 _LOOK = 0.05
 """Seconds between two looks at a condition, and two moments for the view to move."""
@@ -69,7 +69,7 @@ class LabStage:
     real = True
 
     def __init__(self, where: str, tell: Tell, idle: Callable[[], None]) -> None:
-        from ..linux.namespaces import Lab
+        from ..lab.namespaces import Lab
 
         self.where = where
         self._tell, self._idle = tell, idle
@@ -212,7 +212,7 @@ class SimulatedStage:
     real = False
 
     def __init__(self, where: str, tell: Tell, idle: Callable[[], None], seed: int) -> None:
-        from .. import simulation
+        from ..lab import simulation
 
         self.where = where
         self._tell, self._idle = tell, idle

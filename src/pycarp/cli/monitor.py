@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..captures import CaptureError, read, read_stream
 from ..errors import CarpError, InterfaceError
-from ..observer import Observer
+from ..monitor.observer import Observer
+from ..monitor.pcap import CaptureError, read, read_stream
 from .group import fail
 from .monitor_view import View, make_view
 from .output import complain
 
 if TYPE_CHECKING:
-    from ..linux.listener import Listener
+    from ..monitor.listener import Listener
 
 _HELP = """Show who speaks CARP: which group, which host, how regularly, and what is wrong.
 
@@ -125,7 +125,7 @@ def _from_interface(listener: Listener, observer: Observer, seconds: float | Non
 
 
 def _listener(ctx: click.Context, interface: str) -> Listener:
-    from ..linux.listener import Listener
+    from ..monitor.listener import Listener
 
     try:
         return Listener(interface)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from ..observer import Change, Observer
-from ..speakers import Condition, Speaker, mac_text, seconds
+from ..monitor.observer import Change, Observer
+from ..monitor.speakers import Condition, Speaker, mac_text, seconds
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

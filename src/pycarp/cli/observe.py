@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from ..captures import CaptureError
 from ..errors import InterfaceError
-from ..measure import Meter, Series, Takeover
-from ..observer import Change
+from ..monitor.observer import Change
+from ..monitor.pcap import CaptureError
+from ..monitor.timing import Meter, Series, Takeover
 from .group import fail
 from .monitor import Source, _from_file, _interfaces, _listener, _terminable
 from .monitor_view import clock, printable
 from .output import complain
 
 if TYPE_CHECKING:
-    from ..linux.listener import Listener
+    from ..monitor.listener import Listener
 
 _HELP = """Measure how punctual every CARP speaker is, from outside, by the kernel's receive timestamps.
 

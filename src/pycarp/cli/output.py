@@ -35,9 +35,9 @@ _WARNINGS = (
     | ev.RivalHeard
     | ev.Stalled
     | ev.WatchdogExpired
-    | ev.TakeoverHeld
+    | ev.TakeoverDelayed
     | ev.LeaseUnavailable
-    | ev.StrangerAnswers
+    | ev.AddressConflict
 )
 _PATIENCE = 0.2
 """Seconds that a line may wait for a slow reader while the engine is being stopped."""
@@ -87,7 +87,7 @@ def describe(event: ev.Event) -> str:
             return f"the program gave no sign of life for {_seconds(event.silence)}: adverts count as advskew 240"
         case ev.WatchdogFed():
             return "the program gives signs of life again"
-        case ev.TakeoverHeld():
+        case ev.TakeoverDelayed():
             return f"no master is heard, but frames were lost here ({event.losses}): waits for one more interval"
         case ev.GuardianLost():
             return f"the guardian is lost: {event.what}"
@@ -95,7 +95,7 @@ def describe(event: ev.Event) -> str:
             return "there is a guardian again"
         case ev.LeaseUnavailable():
             return f"holds addresses without a time limit: {event.why}"
-        case ev.StrangerAnswers():
+        case ev.AddressConflict():
             return f"{event.mac} answers for {event.address}, though no master is heard"
         case ev.FamilySilent():
             return f"the master is no longer heard in IPv{event.family}, though in the other family"

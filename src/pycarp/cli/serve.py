@@ -32,7 +32,7 @@ class EngineLike(Protocol):
 
 def make_engine(*hosts: VirtualHost) -> EngineLike:
     """The real engine; imported when it is needed."""
-    from ..engine import Engine
+    from ..engine.engine import Engine
 
     return Engine(*hosts)
 

@@ -42,7 +42,7 @@ Words:
   preempt, dialect, mac      as the options
   siblings arbitrate|warn    hosts with the same addresses under another vhid: the higher one holds them, or both do
   announcements N            1-10, how often the addresses are announced after a takeover (3)
-  strangers warn|refuse      somebody else answers for the addresses: take them all the same, or do not
+  conflict warn|refuse      somebody else answers for the addresses: take them all the same, or do not
   replay guard|off           drop our own adverts that come back, and those that were altered, or obey them
   create, up, down, alias    as in ifconfig
 

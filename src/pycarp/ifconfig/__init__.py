@@ -27,7 +27,7 @@ The words (each line of a file is the words of one ifconfig call; the lines add 
     siblings arbitrate|warn        ours: where hosts have these addresses under another vhid, the higher one holds them
                                    (the default), or both do, with a warning
     announcements N                ours: 1-10, how often the addresses are announced after a takeover; 3
-    strangers warn|refuse          ours: take the addresses though somebody answers for them (the default), or do not
+    conflict warn|refuse          ours: take the addresses though somebody answers for them (the default), or do not
     # ...                          a comment
 
 Nothing here runs, resolves or changes anything; files are read, and that is all. No message repeats a passphrase.

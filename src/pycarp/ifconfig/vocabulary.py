@@ -21,7 +21,7 @@ ARGUMENT = {
     "replay": "guard or off",
     "siblings": "arbitrate or warn",
     "announcements": "a number 1-10",
-    "strangers": "warn or refuse",
+    "conflict": "warn or refuse",
 }
 """Words that need another one after them, and what that has to be."""
 

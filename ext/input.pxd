@@ -1,0 +1,117 @@
+# cython: language_level=3
+"""The input path without Python objects: from the bytes of a frame to a verdict, counted on the way."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from .auth cimport auth_t
+from .packet cimport advert_t, datagram_t
+
+
+# The counters, in the order of stats.Stats.
+cdef enum:
+    COUNT_IPACKETS
+    COUNT_IPACKETS6
+    COUNT_BADIF
+    COUNT_BADTTL
+    COUNT_HDROPS
+    COUNT_BADSUM
+    COUNT_BADVER
+    COUNT_BADLEN
+    COUNT_BADAUTH
+    COUNT_BADVHID
+    COUNT_BADADDRS
+    COUNT_OPACKETS
+    COUNT_OPACKETS6
+    COUNT_ONOMEM
+    COUNT_OSTATES
+    COUNT_PREEMPT
+    COUNT_ALTERED
+    COUNT_ECHO
+    COUNTERS
+    # What a verdict may be besides one of the counters.
+    VERDICT_VALID = COUNTERS
+    VERDICT_IGNORED
+    VERDICT_ALLOW
+    VERDICT_UNVERIFIED  # all is well but for the digest, which the seat has no auth_t to look at
+    VERDICT_SIBLING  # of a vhid that nobody here has, but with the secret and the addresses of a host that is here
+
+
+cdef enum:
+    SIBLINGS = 8  # recognised for each carpdev
+
+cdef struct address_t:
+    uint8_t length  # 4 or 16
+    uint8_t octets[16]
+
+
+cdef struct addresses_t:
+    address_t *items
+    size_t count
+
+
+cdef struct input_instance_t:
+    # What the input path knows of one virtual host.
+    auth_t *auth  # NULL: the caller verifies
+    addresses_t addresses
+    uint8_t mac[6]
+    bint has_mac
+    uint8_t state
+    bint siblings  # whether adverts of other vhids are tried with `auth`
+    uint64_t counters[COUNTERS]
+
+
+cdef struct sibling_t:
+    # Another vhid that has the secret and the addresses of a host.
+    auth_t auth
+    uint64_t serial  # of the host's own auth_t, from which `auth` was derived
+    uint64_t heard  # when last, by search_t.clock
+    uint8_t host, vhid
+
+
+cdef struct search_t:
+    # See `pycarp._python.siblings.Search`. All zeros is a good beginning.
+    sibling_t known[SIBLINGS + 1]  # the one after `count` is for trying
+    int count
+    uint64_t clock
+    int64_t spent, since
+    int64_t again[256]  # by the other vhid
+    uint8_t turn[256]
+
+
+cdef struct input_t:
+    input_instance_t *seats[256]  # by vhid
+    uint8_t seated[256]  # the vhids that have one, in no order
+    int seat_count
+    addresses_t addresses  # of the carpdev
+    addresses_t broadcasts
+    uint8_t mac[6]
+    bint has_mac
+    bint allow
+    uint64_t unclaimed[COUNTERS]
+    search_t search
+
+
+cdef struct verdict_t:
+    # The pointers in here are into the frame.
+    int counter  # COUNT_..., or VERDICT_...
+    int dialect  # of a valid advert, and of a sibling's: AUTH_BSD or AUTH_NETBSD
+    int sibling_of  # with VERDICT_SIBLING: the vhid of the host that has the same secret and addresses
+    bint has_advert  # whether `datagram` and `advert` are filled in
+    datagram_t datagram
+    advert_t advert
+
+
+cdef void input_frame(
+    input_t *input_, const uint8_t *frame, size_t length, int64_t now, verdict_t *verdict
+) noexcept nogil
+cdef void input_forget(input_t *input_, uint8_t vhid) noexcept nogil
+cdef void input_forget_all(input_t *input_) noexcept nogil
+cdef void input_sent(input_t *input_, uint8_t vhid, uint8_t family) noexcept nogil
+
+
+cdef class Input:
+    cdef input_t input_
+    cdef list _authenticators  # by vhid; keeps alive what the seats point to
+    cdef input_instance_t *_seat(self, object vhid) except NULL
+    cdef void _count_unverified(self, verdict_t *verdict, object dialect, object wrong)

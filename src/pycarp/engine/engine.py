@@ -1,0 +1,309 @@
+"""`Engine`: virtual hosts inside a Python program, from `start` to `stop`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..config import VirtualHost
+from ..errors import ConfigError, EngineError
+from ..events import Event
+from ..protocol import NS_PER_SECOND, State
+from ..stats import Measures
+from .queue import EventQueue
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .supervisor import Instance, Supervisor
+
+
+class Engine:
+    """Runs one or more virtual hosts on this machine, in threads of its own.
+
+        with Engine(VirtualHost(vhid=101, passphrase="motdepassehalakon", addresses=["10.13.37.42/24"])) as engine:
+            for event in engine.events():
+                print(event)
+
+    `on_event` is called for every event, in a thread of its own; a slow one delays nothing but itself. `queue` is how
+    many events wait for a consumer, in `events()` and for `on_event`: past that the oldest go, and `EventsLost` says
+    how many. `allow=False` is net.inet.carp.allow=0: adverts are counted and not obeyed. `realtime` asks for
+    SCHED_FIFO for the native runtime's threads: "auto" takes it where it is permitted, True insists, False does
+    without. `watchdog` is how many seconds may pass between two calls of `alive`: past that, and until the next call,
+    the engine bows out and is BACKUP with demotion; None is no watchdog.
+
+    Everything happens in the network namespace of the thread that calls `start`. It needs CAP_NET_ADMIN and
+    CAP_NET_RAW. An engine runs once. One that was not stopped when the program ends stops then. In a forked child it
+    is dead.
+
+    The virtual host in a call is meant by vhid or by name ("carp0"). Raises `ConfigError` for hosts that contradict
+    each other.
+    """
+
+    def __init__(
+        self,
+        *hosts: VirtualHost,
+        on_event: Callable[[Event], object] | None = None,
+        queue: int = 1024,
+        allow: bool = True,
+        realtime: bool | Literal["auto"] = "auto",
+        watchdog: float | None = None,
+    ) -> None:
+        if realtime not in (True, False, "auto"):
+            raise ConfigError(f'realtime {realtime!r} is unknown: give True, False or "auto"', "realtime")
+        self._watchdog = _watchdog(watchdog)
+        self._realtime: bool | Literal["auto"] = realtime
+        self._hosts = _checked(hosts)
+        self._allow = allow
+        self._queue = EventQueue(queue)
+        self._callback = on_event
+        self._callback_queue = EventQueue(queue) if on_event is not None else None
+        self._event_thread: threading.Thread | None = None
+        self._supervisor: Supervisor | None = None
+        self._lock = threading.Lock()
+        self._settled = threading.Event()
+        self._settled.set()
+        self._used = False
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        names = ", ".join(host.name for host in self._hosts)
+        return f"<pycarp.Engine {names} {'running' if self._supervisor is not None else 'not running'}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def hosts(self) -> tuple[VirtualHost, ...]:
+        """The virtual hosts as configured now."""
+        return self._hosts
+
+    def start(self) -> None:
+        """Prepare devices and sockets, and enter the groups as BACKUP.
+
+        Raises `CapabilityError`, `InterfaceError`, `ConfigError`, `OSError`; then nothing is left behind.
+        """
+        # What writes to the machine is imported only by those who want that.
+        from .supervisor import Supervisor
+
+        with self._lock:
+            if self._used:
+                raise EngineError("an engine runs once: make a new one")
+            self._used = True
+            self._pid = os.getpid()
+            self._supervisor = Supervisor(self._hosts, self._emit, self._allow, self._realtime, self._watchdog)
+            _running.add(self)
+            if self._callback_queue is not None:
+                event_thread = threading.Thread(target=self._deliver, name="pycarp-callback", daemon=True)
+                try:
+                    event_thread.start()
+                except BaseException:
+                    supervisor, self._supervisor = self._supervisor, None
+                    _running.discard(self)
+                    supervisor.stop()
+                    raise
+                self._event_thread = event_thread
+
+    def stop(self) -> None:
+        """Bow out where MASTER, drop the addresses, remove the devices, end the threads. Doing it again is no mistake.
+
+        Iterators of `events()` deliver what is left and end. In a forked child only the copies of descriptors are
+        closed.
+        """
+        with self._lock:
+            supervisor = None if os.getpid() != self._pid else self._supervisor
+            if supervisor is not None:
+                self._supervisor = None
+                self._settled.clear()
+        if supervisor is None:
+            # Another thread may be at it: wait for it, unless it waits for this one.
+            if threading.current_thread() is not self._event_thread:
+                self._settled.wait()
+            return
+        try:
+            supervisor.stop()
+        finally:
+            self._queue.close()
+            if self._callback_queue is not None and self._event_thread is not None:
+                self._callback_queue.close()
+                if threading.current_thread() is not self._event_thread:
+                    self._event_thread.join()
+            # The queue's descriptor stays, readable, as long as the engine: loops that wait on it have to see the end.
+            _running.discard(self)
+            self._settled.set()
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """What happens, as it happens. Ends when the engine has stopped, or when `timeout` seconds bring nothing.
+
+        Each event goes to one iterator only; those from before the first call are kept (`queue`).
+        """
+        while (event := self._queue.get(timeout)) is not None:
+            yield event
+
+    def poll(self) -> Event | None:
+        """The next event that is there already, or None. For loops that wait on `fileno()`."""
+        return self._queue.get_nowait()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `poll` has something, and after the stop.
+
+        It is the engine's: do not read or close it.
+        """
+        return self._queue.fileno()
+
+    def state(self, which: int | str) -> State:
+        """The state of a virtual host now."""
+        supervisor, instance = self._find(which)
+        return supervisor.runtime.state(instance.index)
+
+    def stats(self, which: int | str) -> dict[str, Any]:
+        """Counters by their kernel names (`netstat -p carp`), and what the runtime measured of itself.
+
+        The counters are those of the virtual host, with what came to its carpdev for nobody in particular. The rest
+        are the fields of `stats.Measures`, the same for all virtual hosts of the engine.
+        """
+        supervisor, instance = self._find(which)
+        return {**supervisor.runtime.stats(instance.index).as_dict(), **supervisor.runtime.measures().as_dict()}
+
+    def measures(self) -> Measures:
+        """What the runtime measured of itself: how late it woke and sent, how long takeovers took, what was lost."""
+        return self._running().runtime.measures()
+
+    def demotion(self, which: int | str) -> int:
+        """The demotion counter: above 0 the advskew that is sent and compared is at least 240."""
+        supervisor, instance = self._find(which)
+        return supervisor.runtime.demotion(instance.index)
+
+    def demote(self, by: int = 1) -> int:
+        """Make all virtual hosts of this engine less eager (a failed health check, say). Returns the new demotion.
+
+        The first demotion is advertised at once: backups with preempt take over.
+        """
+        return self._running().runtime.demote(_positive(by))
+
+    def undemote(self, by: int = 1) -> int:
+        """Take back demotions. Returns the new demotion, which does not fall below 0."""
+        return self._running().runtime.demote(-_positive(by))
+
+    def alive(self) -> None:
+        """The program is well: what `watchdog` waits for. Cheap, from any thread; does nothing without a watchdog."""
+        if self._watchdog:
+            self._running().runtime.alive()
+
+    def force(self, which: int | str, state: State) -> None:
+        """Put a virtual host into BACKUP or MASTER, without a bow-out, as ``ifconfig carp0 state`` does."""
+        supervisor, instance = self._find(which)
+        supervisor.runtime.force(instance.index, State(state))
+
+    def announce(self, which: int | str) -> None:
+        """Send gratuitous ARP and neighbour advertisements once more, where it is MASTER."""
+        supervisor, instance = self._find(which)
+        supervisor.runtime.announce(instance.index)
+
+    def reconfigure(self, *hosts: VirtualHost) -> None:
+        """Run these virtual hosts from now on. Names tell which is which.
+
+        A changed advbase, advskew, passphrase, preempt or address leaves a MASTER what it is. Another vhid, carpdev
+        or kind of MAC stops the virtual host and starts it anew. Raises what `start` raises.
+        """
+        checked = _checked(hosts)
+        self._running().reconfigure(checked)
+        self._hosts = checked
+
+    def _emit(self, event: Event) -> None:
+        self._queue.put(event)
+        if self._callback_queue is not None:
+            self._callback_queue.put(event)
+
+    def _deliver(self) -> None:
+        assert self._callback is not None and self._callback_queue is not None
+        while (event := self._callback_queue.get()) is not None:
+            try:
+                self._callback(event)
+            except Exception:
+                # Imported here: nothing else needs it, and it costs every start a few ms.
+                import logging
+
+                logging.getLogger("pycarp").exception("on_event failed at %r", event)
+
+    def _running(self) -> Supervisor:
+        supervisor = self._supervisor
+        if os.getpid() != self._pid:
+            raise EngineError("this process was forked from the one that runs the engine: it has none")
+        if supervisor is None:
+            raise EngineError("the engine is not running: start it first, or make a new one")
+        return supervisor
+
+    def _find(self, which: int | str) -> tuple[Supervisor, Instance]:
+        supervisor = self._running()
+        found = [instance for instance in supervisor.instances if which in (instance.host.name, instance.host.vhid)]
+        if not found:
+            known = ", ".join(f"{instance.host.name} (vhid {instance.host.vhid})" for instance in supervisor.instances)
+            raise EngineError(f"no virtual host {which!r} here: there is {known}")
+        if len(found) > 1:
+            names = ", ".join(instance.host.name for instance in found)
+            raise EngineError(f"vhid {which} stands on several interfaces: say which, {names}")
+        return supervisor, found[0]
+
+    def _abandon(self) -> None:
+        """In a forked child: the copies of the descriptors go, so that no child keeps a lock or a membership alive."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            with contextlib.suppress(OSError):
+                supervisor.abandon()
+        # Whoever held these in the parent does not exist here.
+        self._lock = threading.Lock()
+        self._settled = threading.Event()
+        self._settled.set()
+        self._queue.abandon()
+        self._queue = EventQueue(1)
+        self._queue.close()
+
+
+def _checked(hosts: tuple[VirtualHost, ...]) -> tuple[VirtualHost, ...]:
+    if not hosts:
+        raise ConfigError("an engine without virtual hosts has nothing to do: give at least one")
+    for host in hosts:
+        if not host.addresses:
+            raise ConfigError(f"{host.name} has no address: give at least one", "addresses")
+    return hosts
+
+
+def _watchdog(seconds: float | None) -> int:
+    """In ns, 0 for none."""
+    if seconds is None:
+        return 0
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.01 <= seconds <= 86400:
+        raise ConfigError(f"watchdog {seconds!r} is out of range: give 0.01 to 86400 seconds, or None", "watchdog")
+    return int(seconds * NS_PER_SECOND)
+
+
+def _positive(by: int) -> int:
+    if isinstance(by, bool) or not isinstance(by, int) or by < 1:
+        raise ValueError(f"a demotion of {by!r} is none: give a whole number of 1 or more")
+    return by
+
+
+# A fork copies descriptors, and with them locks and group memberships: the child must let go of them. The only state of
+# this module, and weak.
+_running: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_running):
+        engine._abandon()
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,75 @@
+"""Calls from one thread into another's loop, with a descriptor that wakes it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from ..errors import EngineError
+
+T = TypeVar("T")
+
+
+class Mailbox:
+    """The loop selects on `fileno()` and calls `work()`; other threads `call` and wait, or `post` and go on."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._letters: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._open = True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Have the loop call it.
+
+        Returns what it returned, raises what it raised, `EngineError` when the loop has ended.
+        """
+        return self.post(function).result()
+
+    def post(self, function: Callable[[], T]) -> Future[T]:
+        """Have the loop call it, without waiting."""
+        future: Future[T] = Future()
+        with self._lock:
+            if not self._open:
+                raise EngineError("the engine is not running")
+            self._letters.append((function, future))
+            os.eventfd_write(self._fd, 1)
+        return future
+
+    def work(self) -> None:
+        """In the loop: carry out what has been asked so far."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._fd)
+        for _ in range(len(self._letters)):
+            if not self._letters:
+                return  # one of them has closed it
+            function, future = self._letters.popleft()
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+    def close(self) -> None:
+        """Take no more; what was asked and not done fails."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+            os.close(self._fd)
+        while self._letters:
+            _, future = self._letters.popleft()
+            future.set_exception(EngineError("the engine is not running"))
+
+    def abandon(self) -> None:
+        """In a forked child, where whoever holds the lock does not exist: close the descriptor, and that is all."""
+        if self._open:
+            self._open = False
+            os.close(self._fd)

@@ -1,0 +1,106 @@
+"""The way of events from the engine's threads to their consumer: bounded, and never in the way of the wire."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+
+from ..events import Event, EventsLost
+
+
+class EventQueue:
+    """A bounded queue of events. When it is full the oldest go, are counted, and are reported as `EventsLost`."""
+
+    def __init__(self, capacity: int) -> None:
+        self._fd: int | None = None
+        if capacity < 1:
+            raise ValueError(f"a queue of {capacity} events holds none: give 1 or more")
+        self._capacity = capacity
+        self._items: deque[Event] = deque()
+        self._lost = 0
+        self._closed = False
+        self._ready = threading.Condition(threading.Lock())
+
+    def put(self, event: Event) -> None:
+        """Append an event; after `close` it is discarded. Never blocks on a consumer."""
+        with self._ready:
+            if self._closed:
+                return
+            if len(self._items) == self._capacity:
+                self._items.popleft()
+                self._lost += 1
+            self._items.append(event)
+            self._signal()
+            self._ready.notify()
+
+    def get(self, timeout: float | None = None) -> Event | None:
+        """The next event; None when the queue is closed and empty, or when `timeout` seconds have passed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._ready:
+            while not self._items:
+                left = None if deadline is None else deadline - time.monotonic()
+                if self._closed or (left is not None and left <= 0):
+                    return None
+                self._ready.wait(left)
+            return self._pop()
+
+    def get_nowait(self) -> Event | None:
+        """The next event that is there, or None."""
+        with self._ready:
+            return self._pop() if self._items else None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed; what it holds can still be read."""
+        return self._closed
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while events wait or the queue is closed.
+
+        It is the queue's: do not read or close it.
+        """
+        with self._ready:
+            if self._fd is None:
+                self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                if self._items or self._closed:
+                    self._signal()
+            return self._fd
+
+    def close(self) -> None:
+        """No more events; consumers get what is left, then the end."""
+        with self._ready:
+            self._closed = True
+            self._signal()
+            self._ready.notify_all()
+
+    def release(self) -> None:
+        """Give the descriptor back. Call it when nobody waits on it any more."""
+        with self._ready:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+    def abandon(self) -> None:
+        """In a forked child, where the lock may be held by nobody: the copy of the descriptor goes, and that is all."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # Of an engine that was never started, or asked for its descriptor after the stop.
+        self.abandon()
+
+    def _signal(self) -> None:
+        if self._fd is not None:
+            os.eventfd_write(self._fd, 1)
+
+    def _pop(self) -> Event:
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            return EventsLost(vhid=0, name="", at=self._items[0].at, count=lost)
+        event = self._items.popleft()
+        if not self._items and not self._closed and self._fd is not None:
+            os.eventfd_read(self._fd)
+        return event

@@ -1,0 +1,390 @@
+"""The engine's side of its guardian: the process that alone writes addresses, and lets go of them when the engine dies.
+
+Orders go down a socket pair, replies come up; neither side ever waits for the other. The program is found beside the
+module that starts it: the compiled one in `pycarp._native`, the interpreted one in `pycarp._python`.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import enum
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import CapabilityError, CarpError, EngineError
+from . import netlink
+from .messages import FOREVER
+
+if TYPE_CHECKING:
+    from .device import Device
+
+__all__ = ["FOREVER", "NOBODY", "ORDER", "REPLY", "SUPERSEDED", "Guardian", "GuardianGone", "Kind", "Reply", "program"]
+
+
+class Kind(enum.IntEnum):
+    """What an order asks for, and what a reply answers; the last two are the guardian's own."""
+
+    TAKE = 0
+    RENEW = 1
+    DROP = 2
+    BEAT = 3
+    ADD = 4
+    FORGET = 5
+    QUIET = 6
+    REMOVE = 7
+    RESTORE = 8
+    HELLO = 16
+    RELEASED = 17
+
+
+ORDER = struct.Struct("=BBHIqIIIIq")
+"""kind, flags, 0, index, at (CLOCK_MONOTONIC ns), lease (s), hold (ms), patience (ms), number, boot (CLOCK_BOOTTIME of
+`at`, ns)."""
+REPLY = struct.Struct("=BBHIiIqqQ")
+"""kind, flags, 0, index, error, number, started, finished (CLOCK_MONOTONIC ns), extra."""
+NOBODY = 0xFFFFFFFF
+"""The index of no virtual host: an order for it is answered at once."""
+SUPERSEDED = 1
+"""Flag of a reply: a later order for the same virtual host came before this one was carried out."""
+
+_BLOB = struct.Struct("=4I7I")
+"""version, index, essential, number of frames; lengths of take, renew, drop, mute, remove, restore, frames."""
+_BLOB_VERSION = 1
+_FRAME = struct.Struct("=H")
+
+_START = 5.0
+"""Seconds that a guardian may take to say that it is ready."""
+_ROOM = 4 << 20
+"""Of the socket's buffers, where the system lets us: some thousand orders and replies."""
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_CAP_NET_ADMIN = 1 << 12
+
+
+class GuardianGone(CarpError):
+    """The guardian has ended: nobody carries out orders any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the guardian says. `error` is an errno or 0; times are CLOCK_MONOTONIC ns.
+
+    `extra` is the guardian's process number in HELLO, and the ns since the last beat in RELEASED.
+    """
+
+    kind: Kind
+    flags: int
+    index: int
+    error: int
+    number: int
+    started: int
+    finished: int
+    extra: int
+
+
+class Spawner(Protocol):
+    """A module that starts programs: `pycarp._native.spawn` or `pycarp._python.spawn`."""
+
+    __file__: str | None
+
+    def spawn(self, path: str, argv: list[bytes], fds: list[int]) -> int:
+        """Start a program that is no child of ours, `fds[i]` as its descriptor i; its process number."""
+
+
+class _HasDescriptor(Protocol):
+    def fileno(self) -> int: ...
+
+
+def program(spawner: Spawner) -> list[str]:
+    """The guardian that belongs to a spawner, as a command without its argument.
+
+    Raises `EngineError` where there is none.
+    """
+    here = Path(spawner.__file__ or "").resolve().parent
+    if here.name == "_native":
+        native = here / "guardian"
+        if not os.access(native, os.X_OK):
+            raise EngineError(f"{native} is not there, or not executable: reinstall pycarp, or set PYCARP_IMPL=python")
+        return [str(native)]
+    return [_interpreter(), "-I", "-S", str(here / "guardian.py")]
+
+
+def _interpreter() -> str:
+    """A Python to run the program with. Inside a frozen or embedding program `sys.executable` is that program."""
+    if os.path.basename(sys.executable or "").startswith(("python", "pypy")):
+        return sys.executable
+    usual = Path(sys.base_exec_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if os.access(usual, os.X_OK):
+        return str(usual)
+    raise EngineError(
+        f"the guardian needs a Python interpreter of its own, and {usual} is none: "
+        "use the native implementation, which does without"
+    )
+
+
+class Guardian:
+    """A running guardian, in the network namespace of the thread that constructs this.
+
+    `lifeline` is the engine's `Lifeline`, held by its runtime's thread: when that thread dies, in whatever way, the
+    guardian lets go of the addresses. `realtime` asks for SCHED_FIFO, quietly without where it is refused. `spawner`
+    is the implementation's module `spawn`.
+
+    Raises `EngineError` (it does not start), `CapabilityError` (it may not change addresses) or `OSError`; then
+    nothing is left behind. `order`, `add` and `replies` may be called from different threads.
+    """
+
+    def __init__(self, lifeline: _HasDescriptor, realtime: bool, spawner: Spawner) -> None:
+        self.pid = 0
+        self.pidfd = -1
+        command = program(spawner)
+        # The interpreter finds its library by its own name; the compiled program may show ours.
+        name = command[0] if len(command) > 1 else "pycarp-guardian"
+        argv = [os.fsencode(one) for one in (name, *command[1:], str(int(realtime)))]
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        self._socket = ours
+        engine = -1
+        try:
+            with theirs:
+                for end in (ours, theirs):
+                    _widen(end)
+                # From the first message on, whoever that is from.
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+                engine = _pidfd(os.getpid())
+                fds = [-1, -1, -1, theirs.fileno(), lifeline.fileno()]
+                self.pid = spawner.spawn(command[0], argv, fds if engine < 0 else [*fds, engine])
+                self.pidfd = _pidfd(self.pid)
+            self._await_hello()
+        except BaseException:
+            self._undo()
+            raise
+        finally:
+            if engine >= 0:
+                os.close(engine)
+
+    def fileno(self) -> int:
+        """Our end of the socket pair: orders of `ORDER` in, replies of `REPLY` out; readable when one is there."""
+        return self._socket.fileno()
+
+    def add(
+        self,
+        index: int,
+        device: Device,
+        bowouts: Iterable[bytes],
+        send: _HasDescriptor,
+        lock: _HasDescriptor | int,
+        number: int = 0,
+    ) -> None:
+        """Orders with this index are for this device, from the next one on. The answer comes among the replies.
+
+        `bowouts` are whole frames, sent by `send` (a packet socket bound to the carpdev) when the guardian lets go by
+        itself; `lock` is kept open as long as it lives. Copies of all are passed. Answered by EPERM after the program
+        gave up root. May wait for room, 5 s at most; raises `GuardianGone`, or `OSError` without descriptors or memory.
+        """
+        blob = os.memfd_create("pycarp-device", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            with open(blob, "wb", closefd=False) as file:
+                file.write(_encode(index, device, bowouts))
+            # The guardian may rely on what it read.
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(blob, fcntl.F_ADD_SEALS, seals)
+            fds = array.array("i", (blob, send.fileno(), lock if isinstance(lock, int) else lock.fileno()))
+            message = ORDER.pack(Kind.ADD, 0, 0, index, 0, FOREVER, 0, 0, number, 0)
+            give_up = time.monotonic() + _START
+            while not self._send(message, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]):
+                left = give_up - time.monotonic()
+                if left <= 0:
+                    raise GuardianGone("the guardian reads no orders any more")
+                _wait(self._socket.fileno(), select.POLLOUT, left)
+        finally:
+            os.close(blob)
+
+    def order(
+        self,
+        kind: Kind,
+        index: int,
+        *,
+        at: int = 0,
+        boot: int = 0,
+        lease: int = FOREVER,
+        hold: int = 0,
+        patience: int = 0,
+        number: int = 0,
+    ) -> bool:
+        """Send an order, without waiting; False where there is no room for it.
+
+        `at` and `boot` say when it was decided (CLOCK_MONOTONIC and CLOCK_BOOTTIME, ns). `lease` is the seconds after
+        which the kernel removes the addresses; within `hold` ms of `at` the next TAKE, RENEW or BEAT must come;
+        `patience` is the ms after `at` beyond which the guardian lets go without a bow-out. Raises `GuardianGone`.
+        """
+        return self._send(ORDER.pack(kind, 0, 0, index, at, lease, hold, patience, number, boot), [])
+
+    def replies(self) -> list[Reply]:
+        """All that the guardian has said, never waiting. Raises `GuardianGone` once it has ended and all is read."""
+        found: list[Reply] = []
+        while True:
+            try:
+                raw = self._socket.recv(REPLY.size, socket.MSG_DONTWAIT)
+            except (BlockingIOError, InterruptedError):
+                return found
+            except ConnectionResetError:
+                continue  # it ended with orders unread: told once, and then what it had said before
+            except OSError as error:
+                raise GuardianGone(f"the guardian cannot be heard any more: {error.strerror}") from error
+            if not raw:
+                if found:
+                    return found
+                raise GuardianGone("the guardian has ended")
+            if len(raw) == REPLY.size:
+                kind, flags, _zero, *rest = REPLY.unpack(raw)
+                with contextlib.suppress(ValueError):
+                    found.append(Reply(Kind(kind), flags, *rest))
+
+    def kill(self) -> None:
+        """It does not answer any more: end it, where this process may."""
+        with contextlib.suppress(OSError):
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def close(self, patience: float = 5.0) -> None:
+        """Close the socket, which ends the guardian, and wait so many seconds at most until it has ended."""
+        # A child that was forked past Python may have a copy, and the guardian is to see the end all the same.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        if self.pid:
+            self._await_end(patience)
+        self._close_pidfd()
+
+    def abandon(self) -> None:
+        """In a forked child: close the copies of the descriptors. The guardian is the parent's."""
+        self._socket.close()
+        self._close_pidfd()
+
+    def _send(self, message: bytes, ancillary: list[tuple[int, int, array.array[int]]]) -> bool:
+        try:
+            self._socket.sendmsg([message], ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+                return False
+            if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
+                raise GuardianGone("the guardian has ended") from None
+            raise
+        return True
+
+    def _await_hello(self) -> None:
+        give_up = time.monotonic() + _START
+        while True:
+            left = give_up - time.monotonic()
+            if left <= 0:
+                raise EngineError(f"the guardian (process {self.pid}) was not ready within {_START:.0f} s")
+            _wait(self._socket.fileno(), select.POLLIN, left)
+            try:
+                said = self.replies()
+            except GuardianGone:
+                raise EngineError(
+                    f"the guardian (process {self.pid}) ended before it was ready: is its program complete, and the "
+                    "system short of nothing?"
+                ) from None
+            hello = next((one for one in said if one.kind is Kind.HELLO), None)
+            if hello is not None:
+                break
+        if hello.error and hello.error not in (errno.EPERM, errno.EACCES):
+            raise OSError(hello.error, f"the guardian cannot work: {os.strerror(hello.error)}")
+        if hello.error or not _may_configure(self.pid):
+            # Capabilities pass to another program with root, or as ambient ones.
+            raise CapabilityError(
+                "the guardian may not change addresses: start the engine as root, or from a systemd unit with "
+                "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
+            )
+
+    def _await_end(self, patience: float) -> None:
+        if self.pidfd >= 0:
+            _wait(self.pidfd, select.POLLIN, patience)
+        else:
+            give_up = time.monotonic() + patience
+            while _exists(self.pid) and time.monotonic() < give_up:
+                time.sleep(0.001)
+        # Only a program that is process 1, or a reaper of orphans, finds it among its children.
+        with contextlib.suppress(OSError):
+            os.waitpid(self.pid, os.WNOHANG)
+
+    def _undo(self) -> None:
+        """Nothing has been taken yet: the start failed, and the process has no reason to live."""
+        self._socket.close()
+        if self.pid:
+            with contextlib.suppress(OSError):
+                if self.pidfd >= 0:
+                    signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                else:
+                    os.kill(self.pid, signal.SIGKILL)
+            self._await_end(_START)
+        self._close_pidfd()
+
+    def _close_pidfd(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def _encode(index: int, device: Device, bowouts: Iterable[bytes]) -> bytes:
+    frames = [_FRAME.pack(len(one)) + one for one in bowouts]
+    mute = netlink.batch(*device.mute)
+    parts = (device.take, device.renew, device.drop, mute, device.remove, device.restore, b"".join(frames))
+    header = _BLOB.pack(_BLOB_VERSION, index, device.essential, len(frames), *(len(one) for one in parts))
+    return header + b"".join(parts)
+
+
+def _widen(end: socket.socket) -> None:
+    """Room for the orders of many virtual hosts, beyond the system's limit where we may."""
+    for forced, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+        try:
+            end.setsockopt(socket.SOL_SOCKET, forced, _ROOM)
+        except PermissionError:
+            end.setsockopt(socket.SOL_SOCKET, plain, _ROOM)
+
+
+def _pidfd(pid: int) -> int:
+    """A descriptor of a process; -1 where the kernel has none (before 5.3, forbidden, or the process has gone)."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return -1
+
+
+def _wait(descriptor: int, events: int, seconds: float) -> None:
+    poll = select.poll()
+    poll.register(descriptor, events)
+    poll.poll(max(0.0, seconds) * 1000)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _may_configure(pid: int) -> bool:
+    """Whether a process has CAP_NET_ADMIN; yes where that cannot be read."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    found = next((line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), None)
+    return found is None or bool(int(found, 16) & _CAP_NET_ADMIN)

@@ -1,0 +1,1 @@
+"""What a bystander hears: who speaks CARP on a link, how regularly, and why two hosts do not understand each other."""

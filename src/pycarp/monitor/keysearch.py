@@ -1,0 +1,174 @@
+"""Why a digest does not fit: which form of the passphrase and which addresses an advert was really signed with.
+
+A kernel says "badauth" and no more. Whoever knows the secret can try the mistakes that people and systems make until
+one of them explains what was heard. Sources for the forms: docs/protocol.md, keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_interface
+from itertools import combinations
+
+from .._python.auth import KEY_LENGTH, bsd_key, netbsd_key
+from ..config import AddressLike
+from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, Advert
+from ..protocol.abc import IPAddress
+
+FORMS = {
+    "bsd": "the passphrase as OpenBSD, FreeBSD and UCarp read it",
+    "netbsd": "the passphrase as NetBSD's ifconfig reads it, its last character lost",
+    "twice-shortened": "the passphrase without its last two characters",
+    "twenty": "all of the passphrase's first 20 bytes, where every BSD takes 19",
+    "line-end": "the passphrase with a line end after it",
+    "stripped": "the passphrase without the blanks or quotes around it",
+    "latin-1": "the passphrase encoded in Latin-1, not in UTF-8",
+    "none": "no passphrase at all",
+}
+"""How a passphrase may have become a key, the likely ways first, each as it stands in a sentence."""
+
+_MOST_SUBSETS = 1024
+_FEW = 6
+"""Of so many addresses that may belong to the group all subsets are tried, of more only pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What an advert was signed with: a form of the passphrase (of `FORMS`), a vhid, and addresses in their order."""
+
+    form: str
+    vhid: int
+    addresses: tuple[IPAddress, ...]
+    key: bytes = field(repr=False, compare=False)
+
+    def fits(self, advert: Advert) -> bool:
+        """Whether the advert's digest is right under this signature."""
+        return hmac.compare_digest(_digest(self.key, self.vhid, self.addresses, advert.counter), advert.digest)
+
+    def vouches(self, advert: Advert) -> bool | None:
+        """Whether the header is the one that its sender's tagged counter promised; None without a tag, as a BSD's.
+
+        See docs/protocol.md, the counter: a tag that fits under a header that does not is an advert altered on its way.
+        """
+        vouched = advert.counter[3:]
+        tag = hmac.digest(self.key, b"pycarp\x01" + bytes((self.vhid,)) + vouched, "sha1")[:3]
+        if not hmac.compare_digest(tag, advert.counter[:3]):
+            return None
+        return vouched[3:] == bytes((advert.advbase, advert.advskew))
+
+
+class KeySearch:
+    """Knows a passphrase (None: only the missing one is tried) and addresses; finds what adverts were signed with."""
+
+    def __init__(self, passphrase: str | bytes | None, addresses: Iterable[AddressLike] = ()) -> None:
+        self.addresses: tuple[IPAddress, ...] = _ordered(ip_interface(value).ip for value in addresses)
+        self._keys = tuple(_keys(passphrase))
+
+    def __repr__(self) -> str:
+        return f"<KeySearch {', '.join(map(str, self.addresses))}>"
+
+    def forms(self, advert: Advert, addresses: tuple[IPAddress, ...]) -> Signature | None:
+        """The form of the passphrase that explains an advert over these addresses. Costs a few digests."""
+        for form, key in self._keys:
+            if _right(key, advert.vhid, addresses, advert):
+                return Signature(form, advert.vhid, addresses, key)
+        return None
+
+    def investigate(self, advert: Advert, also: Iterable[IPAddress] = ()) -> Signature | None:
+        """The signature that explains an advert, the likeliest first; `also` are addresses that may belong to it.
+
+        Tries up to some ten thousand digests, a few tens of milliseconds: remember the answer.
+        """
+        extra = _ordered(set(also) - set(self.addresses))
+        for addresses in _address_sets(self.addresses, extra):
+            found = self.forms(advert, addresses)
+            if found is not None:
+                return found
+        everything = self.addresses or extra
+        for vhid in range(1, 256):
+            for form, key in self._keys[:2]:
+                if vhid != advert.vhid and _right(key, vhid, everything, advert):
+                    return Signature(form, vhid, everything, key)
+        return None
+
+
+def without_link_local(addresses: Iterable[IPAddress]) -> tuple[IPAddress, ...]:
+    """The addresses that OpenBSD's digest covers."""
+    return tuple(address for address in addresses if address.version == 4 or not address.is_link_local)
+
+
+def _keys(passphrase: str | bytes | None) -> Iterator[tuple[str, bytes]]:
+    """Every form of the passphrase that makes another key, by name."""
+    seen: set[bytes] = set()
+    for form, key in _forms(passphrase):
+        if key is not None and key not in seen:
+            seen.add(key)
+            yield form, key
+
+
+def _forms(passphrase: str | bytes | None) -> Iterator[tuple[str, bytes | None]]:
+    if passphrase:
+        secret = passphrase.encode("utf-8", "surrogateescape") if isinstance(passphrase, str) else passphrase
+        yield "bsd", bsd_key(secret)
+        yield "netbsd", netbsd_key(secret)
+        yield "twice-shortened", bsd_key(secret[: max(0, min(len(secret), KEY_LENGTH) - 2)])
+        yield "twenty", secret[:KEY_LENGTH].ljust(KEY_LENGTH, b"\0")
+        yield "line-end", bsd_key(secret + b"\n")
+        yield "line-end", bsd_key(secret + b"\r\n")
+        yield "stripped", bsd_key(secret.strip(b" \t\r\n\"'"))
+        yield "stripped", netbsd_key(secret.strip(b" \t\r\n\"'"))
+        with contextlib.suppress(UnicodeError):
+            yield "latin-1", bsd_key(secret.decode().encode("latin-1"))
+    yield "none", bytes(KEY_LENGTH)
+
+
+def _address_sets(given: tuple[IPAddress, ...], extra: tuple[IPAddress, ...]) -> Iterator[tuple[IPAddress, ...]]:
+    """Sets of addresses in the order of the digest, the likeliest first, not endlessly many."""
+    seen: set[tuple[IPAddress, ...]] = set()
+    for candidate in _candidates(given, extra):
+        if candidate not in seen:
+            seen.add(candidate)
+            yield candidate
+            if len(seen) >= _MOST_SUBSETS:
+                return
+
+
+def _candidates(given: tuple[IPAddress, ...], extra: tuple[IPAddress, ...]) -> Iterator[tuple[IPAddress, ...]]:
+    yield given
+    yield without_link_local(given)
+    sizes = range(len(extra), 0, -1) if len(extra) <= _FEW else (len(extra), 2, 1)
+    for size in sizes:
+        for some in combinations(extra, size):
+            yield _ordered((*given, *some))
+            yield some
+    # Most likely one is missing, then two; or there is one alone, as with UCarp.
+    for address in given:
+        yield (address,)
+    for size in range(len(given) - 1, 0, -1):
+        yield from combinations(given, size)
+    yield ()
+
+
+def _ordered(addresses: Iterable[IPAddress]) -> tuple[IPAddress, ...]:
+    """IPv4 ascending, then IPv6 ascending, each once."""
+    return tuple(sorted(set(addresses), key=lambda address: (address.version, address.packed)))
+
+
+def _right(key: bytes, vhid: int, addresses: tuple[IPAddress, ...], advert: Advert) -> bool:
+    return hmac.compare_digest(_digest(key, vhid, addresses, advert.counter), advert.digest)
+
+
+def _digest(key: bytes, vhid: int, addresses: tuple[IPAddress, ...], counter: bytes) -> bytes:
+    body = b"".join(_hashed(address) for address in addresses)
+    return hmac.digest(key, bytes((CARP_VERSION, CARP_TYPE_ADVERTISEMENT, vhid)) + body + counter, "sha1")
+
+
+def _hashed(address: IPAddress) -> bytes:
+    packed = address.packed
+    if isinstance(address, IPv4Address) or not address.is_link_local:
+        return packed
+    # The kernel keeps a scope in bytes 2 and 3 and clears it before it hashes.
+    return packed[:2] + b"\0\0" + packed[4:]

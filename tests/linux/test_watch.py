@@ -1,0 +1,146 @@
+"""What the kernel tells about interfaces, addresses and gateways."""
+
+from __future__ import annotations
+
+import select
+import time
+from ipaddress import ip_interface
+from typing import TypeVar
+
+import pytest
+from support.linux import carpdev, needs_namespaces
+
+from pycarp.lab.namespaces import Lab
+from pycarp.linux import messages, netlink
+from pycarp.linux import watch as watch_module
+from pycarp.linux.interfaces import OWN_PROTOCOL
+from pycarp.linux.watch import AddressNotice, LinkNotice, Notice, Overrun, RouteNotice, Watch
+
+pytestmark = needs_namespaces()
+
+Kind = TypeVar("Kind", LinkNotice, AddressNotice, RouteNotice, Overrun)
+
+
+def _settled(watch: Watch, kind: type[Kind]) -> list[Kind]:
+    """All notices of a kind until none came for a while."""
+    notices: list[Notice] = []
+    while select.select([watch], [], [], 0.1)[0]:
+        notices += watch.read()
+    assert watch.read() == []
+    return [one for one in notices if isinstance(one, kind)]
+
+
+def test_links() -> None:
+    with Lab() as lab, lab["main"].enter(), Watch() as watch:
+        main, index = lab["main"], carpdev().index
+        main.run("ip link set eth0 down", shell=True)
+        last = _settled(watch, LinkNotice)[-1]
+        assert last == LinkNotice(index, "eth0", True, False, False, main.mac, 1500)
+        main.run("ip link set eth0 mtu 1400 up", shell=True)
+        last = _settled(watch, LinkNotice)[-1]
+        assert (last.up, last.running, last.mtu) == (True, True, 1400)
+        lab.unplug(main)
+        last = _settled(watch, LinkNotice)[-1]
+        assert (last.up, last.running) == (True, False)
+        lab.plug(main)
+        assert _settled(watch, LinkNotice)[-1].running
+        main.run("ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:77 name lan0", shell=True)
+        last = _settled(watch, LinkNotice)[-1]
+        assert (last.name, last.mac, last.index) == ("lan0", bytes.fromhex("020000000077"), index)
+        main.run("ip link del lan0", shell=True)
+        last = _settled(watch, LinkNotice)[-1]
+        assert (last.index, last.present, last.up, last.running) == (index, False, False, False)
+
+
+def test_leaving_a_bridge_is_not_going_away() -> None:
+    with Lab() as lab, lab["main"].enter(), Watch() as watch:
+        lab["main"].run(
+            "ip link add br0 type bridge; ip link set eth0 master br0; ip link set eth0 nomaster", shell=True
+        )
+        assert all(one.present for one in _settled(watch, LinkNotice))
+
+
+def test_addresses() -> None:
+    with Lab() as lab, lab["main"].enter(), Watch() as watch:
+        index = carpdev().index
+        lab["main"].run("ip addr add 10.13.37.50/24 dev eth0; ip addr del 10.13.37.50/24 dev eth0", shell=True)
+        lab["main"].run("ip -6 addr add 2001:db8::50/64 dev eth0 nodad proto 112", shell=True, check=False)
+        notices = [(one.index, one.address, one.present) for one in _settled(watch, AddressNotice)]
+        assert (index, ip_interface("10.13.37.50/24"), True) in notices
+        assert (index, ip_interface("10.13.37.50/24"), False) in notices
+
+
+def test_gateways_of_the_main_table() -> None:
+    with Lab() as lab, lab["main"].enter(), Watch() as watch:
+        main, index = lab["main"], carpdev().index
+        main.run("ip route add default via 10.13.37.1; ip -6 route add default via 2001:db8::1", shell=True)
+        main.run("ip route add 192.0.2.0/24 via 10.13.37.2", shell=True)
+        assert _settled(watch, RouteNotice) == [
+            RouteNotice(index, 4, True, True),
+            RouteNotice(index, 6, True, True),
+            RouteNotice(index, 4, True, False),
+        ]
+        main.run(
+            "ip route add 198.51.100.0/24 via 10.13.37.2 proto bgp; ip route add 203.0.113.0/24 dev eth0", shell=True
+        )
+        main.run("ip route add default via 10.13.37.1 table 99", shell=True)
+        assert _settled(watch, RouteNotice) == []
+        main.run("ip route del default", shell=True)
+        assert _settled(watch, RouteNotice) == [RouteNotice(index, 4, False, True)]
+
+
+def test_an_overrun_is_told_and_the_watch_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "_BUFFER", 4096)
+    with Lab() as lab, lab["main"].enter(), Watch() as watch:
+        many = "; ".join(f"ip addr add 10.13.37.{number}/24 dev eth0" for number in range(100, 140))
+        lab["main"].run(many, shell=True)
+        assert Overrun() in _settled(watch, Overrun)
+        lab["main"].run("ip link set eth0 down", shell=True)
+        assert not _settled(watch, LinkNotice)[-1].up
+
+
+def test_reading_is_cheap() -> None:
+    with Lab() as lab, lab["main"].enter(), Watch() as watch:
+        many = "; ".join(f"ip addr add 10.13.37.{number}/24 dev eth0" for number in range(100, 140))
+        lab["main"].run(many, shell=True)
+        start = time.perf_counter()
+        first = watch.read()
+        took = time.perf_counter() - start
+        # A bounded amount a call, at some ten microseconds each; a generous bound, for a slow machine that is busy.
+        assert 0 < len(first) <= 64 and took / len(first) < 0.001
+        assert len(first) + len(_settled(watch, AddressNotice)) >= 40
+
+
+def _add(index: int, protocol: int, lifetime: int | None = None, number: int = 42) -> None:
+    wanted = (ip_interface(f"10.13.37.{number}/32"), ip_interface(f"2001:db8::{number}/128"))
+    with netlink.RouteSocket() as route:
+        for one in wanted:
+            route.request(messages.add_address(index, one, protocol=protocol, lifetime=lifetime))
+
+
+def test_renewals_of_our_own_addresses_wake_nobody() -> None:
+    with Lab() as lab, lab["main"].enter(), Watch(own_additions=False) as watch:
+        index = carpdev().index
+        _add(index, OWN_PROTOCOL, 5)
+        # The routes to them are news of their own.
+        assert _settled(watch, AddressNotice) == []
+        _add(index, OWN_PROTOCOL, 9)
+        assert not select.select([watch], [], [], 0.2)[0]
+        lab["main"].run("ip addr del 10.13.37.42/32 dev eth0; ip addr del 2001:db8::42/128 dev eth0", shell=True)
+        gone = [(one.index, one.address.version, one.present) for one in _settled(watch, AddressNotice)]
+        assert gone == [(index, 4, False), (index, 6, False)]
+
+
+def test_the_additions_of_others_are_told_all_the_same() -> None:
+    with Lab() as lab, lab["main"].enter(), Watch(own_additions=False) as watch:
+        main = lab["main"]
+        main.run("ip addr add 10.13.37.50/24 dev eth0", shell=True)
+        _add(carpdev().index, OWN_PROTOCOL + 1, number=51)
+        main.run("ip addr add 2001:db8::50/64 dev eth0 nodad; ip link set eth0 mtu 1400", shell=True)
+        main.run("ip route add default via 10.13.37.1", shell=True)
+        notices: list[Notice] = []
+        while select.select([watch], [], [], 0.1)[0]:
+            notices += watch.read()
+        added = {str(one.address) for one in notices if isinstance(one, AddressNotice) and one.present}
+        assert {"10.13.37.50/24", "10.13.37.51/32", "2001:db8::50/64", "2001:db8::51/128"} <= added
+        assert {LinkNotice, RouteNotice} <= {type(one) for one in notices}

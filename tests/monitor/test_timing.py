@@ -1,0 +1,404 @@
+"""`pycarp observe`: the figures it gives are those that were put into it, and nobody's noise gets into another's."""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.wire import PEER, VHID, Frame
+
+from pycarp.cli import main
+from pycarp.monitor import pcap as captures
+from pycarp.monitor import timing as measure
+from pycarp.monitor.observer import Change
+from pycarp.monitor.timing import Distribution, Key, Meter, Trend, quantiles
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "netbsd-frames.json"
+SECOND = 1_000_000_000
+MAIN, SECONDARY = "10.13.37.11", "10.13.37.12"
+ADVERT = Frame(source=MAIN)
+BOWOUT = ADVERT.but(advbase=255, advskew=255)
+BACKUP = Frame(source=SECONDARY, advskew=100)
+AT = 1_795_000_000 * SECOND
+
+values = st.integers(-(10**12), 10**12)
+
+
+def feed(meter: Meter, *sent: tuple[Frame, int]) -> list[Change]:
+    return [change for frame, at in sent for change in meter.frame(bytes(frame), AT + at)]
+
+
+def regularly(frame: Frame, times: Iterable[int]) -> list[tuple[Frame, int]]:
+    return [(frame, at) for at in times]
+
+
+def only(meter: Meter) -> measure.Series:
+    (series,) = meter.series.values()
+    return series
+
+
+# Figures
+
+
+@given(st.lists(values, min_size=2, max_size=200))
+def test_a_distribution_is_that_of_its_values(numbers: list[int]) -> None:
+    distribution = Distribution()
+    for number in numbers:
+        distribution.add(number)
+    assert distribution.count == len(numbers)
+    assert (distribution.low, distribution.high) == (min(numbers), max(numbers))
+    assert distribution.mean == pytest.approx(statistics.fmean(numbers), rel=1e-9, abs=1e-3)
+    assert distribution.deviation == pytest.approx(statistics.stdev(numbers), rel=1e-6, abs=1e-3)
+    median, worst = distribution.magnitude(0.5, 1)
+    assert worst == max(map(abs, numbers))
+    assert sum(abs(number) <= median for number in numbers) * 2 >= len(numbers)
+
+
+@given(st.lists(values, min_size=1), st.floats(0, 1))
+def test_a_quantile_is_one_of_the_values(numbers: list[int], part: float) -> None:
+    (found,) = quantiles(numbers, part)
+    assert found in numbers
+    assert sum(number <= found for number in numbers) >= part * len(numbers)
+
+
+def test_quantiles_by_nearest_rank() -> None:
+    assert quantiles(range(1, 101), 0.5, 0.9, 0.99, 1, 0) == [50, 90, 99, 100, 1]
+    assert quantiles([], 0.5) == [0]
+
+
+def test_an_empty_distribution_tells_nothing() -> None:
+    assert Distribution().as_dict() is None
+    assert Distribution().deviation == 0
+
+
+def test_a_long_distribution_stays_small_and_exact_at_its_ends() -> None:
+    distribution = Distribution()
+    count = 3 * measure.KEPT_SAMPLES
+    for number in range(count):
+        distribution.add(number)
+    distribution.add(-(10**9))
+    assert len(distribution.samples) == measure.KEPT_SAMPLES
+    assert distribution.low == -(10**9)
+    (median,) = distribution.magnitude(0.5)
+    assert abs(median - count / 2) < count / 20
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(-1000, 1000)), max_size=30))
+def test_a_trend_is_least_squares(points: list[tuple[int, int]]) -> None:
+    trend = Trend()
+    for x, y in points:
+        trend.add(x, y)
+    if len({x for x, _ in points}) < 2:
+        assert trend.slope is None
+    else:
+        xs, ys = zip(*points, strict=True)
+        assert trend.slope == pytest.approx(statistics.linear_regression(xs, ys).slope, rel=1e-6, abs=1e-6)
+
+
+def test_a_trend_over_two_runs_ignores_the_step_between_them() -> None:
+    trend = Trend()
+    for start in (0, 5000):
+        trend.restart()
+        for x in range(10):
+            trend.add(x, start + 3 * x)
+    assert trend.slope == pytest.approx(3)
+
+
+# Speakers
+
+
+def test_a_perfect_speaker_has_no_error() -> None:
+    meter = Meter()
+    feed(meter, *regularly(ADVERT, range(0, 10 * SECOND, SECOND)))
+    series = only(meter)
+    assert series.key == Key(VHID, MAIN, 4)
+    assert (series.adverts, series.gaps, series.errors.count) == (10, 0, 9)
+    assert series.errors.as_dict() == {"count": 9, "p50": 0, "p90": 0, "p99": 0, "max": 0, "mean": 0, "sd": 0}
+    assert series.trend.slope == 0
+    assert series.mean_interval == SECOND
+
+
+def test_a_slow_clock_is_drift_and_an_uneven_one_is_not() -> None:
+    slow, uneven = Meter(), Meter()
+    feed(slow, *regularly(ADVERT, range(0, 50 * 1_010_000_000, 1_010_000_000)))
+    assert only(slow).trend.slope == pytest.approx(10_000_000)
+    assert only(slow).errors.deviation == pytest.approx(0)
+    noise = random.Random(1)
+    feed(uneven, *regularly(ADVERT, [n * SECOND + noise.randrange(-50_000, 50_000) for n in range(1, 500)]))
+    slope = only(uneven).trend.slope
+    assert slope is not None and abs(slope) < 50
+    assert only(uneven).errors.magnitude(0.5)[0] > 10_000
+
+
+def test_a_recorded_netbsd_host_keeps_a_tick_more_than_it_promises() -> None:
+    measured = 0
+    for group in json.loads(VECTORS.read_text()):
+        meter = Meter()
+        for frame in group["frames"]:
+            meter.frame(bytes.fromhex(frame["hex"]), round(frame["at_s"] * 1e9))
+        for series in meter.series.values():
+            if series.errors.count:
+                # 10 ms and one tick of 10 ms rounded up, measured from outside in a virtual machine.
+                assert 4_000_000 < series.errors.mean < 21_000_000, group["name"]
+                assert series.gaps == 0
+                measured += 1
+    assert measured > 5
+
+
+def test_the_same_advert_under_another_key_is_no_advert_of_its_own() -> None:
+    meter = Meter()
+    twin = ADVERT.but(dialect="netbsd")
+    for turn in range(5):
+        feed(meter, (ADVERT, turn * SECOND), (twin, turn * SECOND + 40_000))
+    series = only(meter)
+    assert (series.adverts, series.twins, meter.adverts) == (5, 5, 5)
+    assert series.errors.high == 0
+
+
+def test_a_bow_out_under_both_keys_is_one() -> None:
+    meter = Meter()
+    changes = feed(meter, (ADVERT, 0), (BOWOUT, SECOND), (BOWOUT.but(dialect="netbsd"), SECOND + 50_000))
+    assert [change.kind for change in changes] == ["bowed out"]
+    assert (only(meter).bowouts, only(meter).twins) == (1, 1)
+
+
+def test_an_advert_right_after_ones_own_bow_out_is_none_of_its_twins() -> None:
+    meter = Meter()
+    feed(meter, (ADVERT, 0), (BOWOUT, SECOND), (ADVERT, SECOND + 500_000))
+    assert (only(meter).adverts, only(meter).twins) == (3, 0)
+
+
+def test_families_are_measured_apart() -> None:
+    meter = Meter()
+    six = ADVERT.but(source="2001:db8::11")
+    for turn in range(3):
+        feed(meter, (ADVERT, turn * SECOND), (six, turn * SECOND + 20_000 * turn))
+    assert {key.family: series.errors.high for key, series in meter.series.items()} == {4: 0, 6: 20_000}
+
+
+def test_a_demotion_goes_out_of_turn_and_is_no_error() -> None:
+    meter = Meter()
+    demoted = ADVERT.but(advskew=240)
+    feed(meter, (ADVERT, 0), (ADVERT, SECOND), (demoted, SECOND + SECOND // 3), (demoted, 3 * SECOND + SECOND // 3))
+    series = only(meter)
+    assert series.advskew == 240
+    assert (series.errors.count, series.gaps) == (2, 0)
+    assert series.errors.high == 2 * SECOND - series.interval
+
+
+def test_missed_adverts_are_counted_and_do_not_blur_the_rest() -> None:
+    meter = Meter()
+    changes = feed(meter, *regularly(ADVERT, [n * SECOND for n in (0, 1, 2, 6, 7)]))
+    series = only(meter)
+    assert (series.gaps, series.missed, series.longest_gap) == (1, 3, 4 * SECOND)
+    assert (series.errors.count, series.errors.high) == (3, 0)
+    assert [change.kind for change in changes] == ["gap"]
+    assert "3 adverts missed" in changes[0].text
+    assert changes[0].as_dict()["missed"] == 3
+
+
+def test_a_clock_that_is_set_back_tells_nothing() -> None:
+    meter = Meter()
+    feed(meter, *regularly(ADVERT, [0, SECOND, -SECOND, 0, SECOND]))
+    series = only(meter)
+    assert (series.errors.count, series.errors.low, series.errors.high) == (3, 0, 0)
+
+
+# Takeovers
+
+
+def test_a_takeover_by_silence_is_measured_against_the_new_ones_own_timer() -> None:
+    meter = Meter()
+    changes = feed(meter, (ADVERT, 0), (ADVERT, SECOND), (BACKUP, SECOND + 3_390_725_000))
+    (takeover,) = meter.takeovers
+    assert (takeover.before, takeover.after, takeover.cause) == (MAIN, SECONDARY, "silence")
+    assert takeover.due == 3_390_625_000
+    assert takeover.error == 100_000
+    assert changes[-1].kind == "takeover"
+    assert changes[-1].text == (
+        f"{SECONDARY} takes over, 3.390725 s after the last advert of {MAIN} (due after 3.390625 s)"
+    )
+
+
+def test_a_takeover_after_a_bow_out_has_no_timer() -> None:
+    meter = Meter()
+    feed(meter, (ADVERT, 0), (BOWOUT, SECOND), (BACKUP, SECOND + 2_300_000))
+    (takeover,) = meter.takeovers
+    assert (takeover.cause, takeover.gap, takeover.error) == ("bow-out", 2_300_000, None)
+
+
+def test_a_preempted_master_that_speaks_once_more_takes_nothing_over() -> None:
+    meter = Meter()
+    feed(
+        meter, (BACKUP, 0), (BACKUP, 1_390_625_000), (ADVERT, 2 * SECOND), (BACKUP, 2_781_250_000), (ADVERT, 3 * SECOND)
+    )
+    assert [(one.after, one.cause) for one in meter.takeovers] == [(MAIN, "preemption")]
+    assert meter.rivals == 1
+
+
+def test_two_masters_are_one_takeover_and_many_rivals() -> None:
+    meter = Meter()
+    feed(meter, (ADVERT, 0))
+    for turn in range(1, 10):
+        feed(meter, (ADVERT, turn * SECOND), (ADVERT.but(source=PEER), turn * SECOND + SECOND // 2))
+    assert meter.takeover_count == 1
+    assert meter.rivals == 8
+
+
+def test_who_stays_alone_of_two_masters_is_the_master() -> None:
+    meter = Meter()
+    other = ADVERT.but(source=PEER)
+    for turn in range(4):
+        feed(meter, (ADVERT, turn * SECOND), (other, turn * SECOND + SECOND // 2))
+    feed(meter, *regularly(ADVERT, range(4 * SECOND, 8 * SECOND, SECOND)), (other, 11 * SECOND))
+    assert [one.after for one in meter.takeovers] == [PEER, PEER]
+
+
+# What is not measured
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (ADVERT.but(ttl=64), "badttl"),
+        (ADVERT.but(cut=8), "badlen"),
+        (ADVERT.but(checksum_flip=1), "badsum"),
+        (ADVERT.but(first=0x31), "badver"),
+    ],
+)
+def test_what_a_kernel_refuses_is_counted_and_not_measured(frame: Frame, reason: str) -> None:
+    meter = Meter()
+    feed(meter, (frame, 0))
+    assert (meter.adverts, dict(meter.refused), meter.series) == (0, {reason: 1}, {})
+
+
+def test_what_is_no_advert_is_not_even_counted() -> None:
+    meter = Meter()
+    feed(meter, (ADVERT.but(protocol=17), 0))
+    assert meter.frame(b"", AT) == []
+    assert not meter.refused
+
+
+def test_liars_with_many_addresses_cost_bounded_memory() -> None:
+    meter = Meter()
+    for number in range(measure.MOST_SERIES + 5):
+        feed(meter, (ADVERT.but(source=f"10.13.{number >> 8}.{number & 255}"), number))
+    assert len(meter.series) == measure.MOST_SERIES
+    assert sum(meter.refused.values()) == 5
+    assert len(meter.takeovers) <= measure.KEPT_TAKEOVERS
+
+
+@given(st.binary(max_size=120), st.integers(0, 10**15))
+def test_hostile_bytes_change_nothing(frame: bytes, at: int) -> None:
+    meter = Meter()
+    meter.frame(frame, at)
+    assert meter.adverts <= 1
+
+
+# The command
+
+
+@pytest.fixture
+def failover(tmp_path: Path) -> str:
+    """Twenty seconds of main, signed twice, then second by silence."""
+    twin = ADVERT.but(dialect="netbsd")
+    sent: list[tuple[int, bytes]] = []
+    for turn in range(20):
+        at = AT + turn * SECOND + (turn % 2) * 30_000
+        sent += [(at, bytes(ADVERT)), (at + 20_000, bytes(twin))]
+    start = sent[-2][0] + 3_390_700_000
+    sent += [(start + turn * 1_390_625_000, bytes(BACKUP)) for turn in range(5)]
+    captures.write(tmp_path / "failover.pcap", sent)
+    return str(tmp_path / "failover.pcap")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str], str]:
+    code = main(["observe", *arguments])
+    out, err = capsys.readouterr()
+    return code, out.splitlines(), err
+
+
+def summary(lines: Sequence[str]) -> Any:
+    last = json.loads(lines[-1])
+    assert last["event"] == "summary"
+    return last
+
+
+def test_a_capture_as_a_table(capsys: pytest.CaptureFixture[str], failover: str) -> None:
+    code, lines, err = run(capsys, "-r", failover)
+    assert (code, err) == (0, "")
+    assert f"vhid {VHID}: {SECONDARY} takes over, 3.390700 s after the last advert of {MAIN}" in lines[0]
+    assert lines[1] == f"{failover}: 25 adverts in 28.0 s, 20 twins (the same under another key)"
+    assert lines[2].split() == [
+        *("vhid", "host", "adverts", "promised", "mean", "sd", "p50", "p90", "p99", "worst", "drift", "missed")
+    ]
+    assert lines[3].split()[:5] == [str(VHID), MAIN, "20", "1.000000", "s"]
+    assert "30.0 us" in lines[3]
+    assert lines[4].split()[:5] == [str(VHID), SECONDARY, "5", "1.390625", "s"]
+    assert lines[5] == f"vhid {VHID}: 1 takeover by silence, 3.390700 s after the last advert (due 3.390625 s)"
+
+
+def test_a_capture_as_json(capsys: pytest.CaptureFixture[str], failover: str) -> None:
+    code, lines, _err = run(capsys, "-r", failover, "--json")
+    assert code == 0
+    (change,) = [json.loads(line) for line in lines[:-1]]
+    assert (change["event"], change["vhid"], change["source"], change["error_ns"]) == (
+        "takeover",
+        VHID,
+        SECONDARY,
+        75_000,
+    )
+    assert change["time"].startswith("2026-")
+    figures = summary(lines)
+    assert figures["adverts"] == 25
+    assert [one["source"] for one in figures["series"]] == [MAIN, SECONDARY]
+    first = figures["series"][0]
+    assert first["interval_ns"] == {"advertised": SECOND, "mean": SECOND + round(30_000 / 19)}
+    assert (first["error_ns"]["p50"], first["error_ns"]["count"], first["twins"]) == (30_000, 19, 20)
+    assert first["gaps"] == {"count": 0, "missed": 0, "longest_ns": 0}
+    assert figures["takeovers"][0]["gap_ns"] == 3_390_700_000
+
+
+def test_it_ends_after_so_many_adverts_or_seconds(capsys: pytest.CaptureFixture[str], failover: str) -> None:
+    assert summary(run(capsys, "-r", failover, "--json", "--count", "7")[1])["adverts"] == 7
+    assert summary(run(capsys, "-r", failover, "--json", "--seconds", "4.5")[1])["adverts"] == 5
+
+
+def test_nobody_spoke(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    captures.write(tmp_path / "empty.pcap", [])
+    code, lines, _err = run(capsys, "-r", str(tmp_path / "empty.pcap"))
+    assert (code, lines) == (1, [f"{tmp_path}/empty.pcap: 0 adverts in 0.0 s"])
+
+
+def test_a_capture_cut_short_still_gives_figures(capsys: pytest.CaptureFixture[str], failover: str) -> None:
+    whole = Path(failover).read_bytes()
+    Path(failover).write_bytes(whole[: len(whole) - 5])
+    code, lines, err = run(capsys, "-r", failover)
+    assert code == 1
+    assert "24 adverts" in lines[1]
+    assert err.startswith("pycarp observe: ") and "cut short" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "give either -i INTERFACE or -r FILE"),
+        (["-i", "lo", "-r", "x"], "give either -i INTERFACE or -r FILE"),
+        (["-r", "/nowhere.pcap"], "/nowhere.pcap cannot be read"),
+        (["-r", "x", "--seconds", "0"], "--seconds"),
+        (["-r", "x", "--count", "0"], "--count"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    code, _lines, err = run(capsys, *arguments)
+    assert code == 2
+    assert complaint in err and err.count("\n") == 1

@@ -1,0 +1,252 @@
+"""Where threads meet and resources end: no deadlock, no thread that dies, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import selectors
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from ipaddress import ip_interface
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support.lan import PATIENCE, SWIFT, Lan, belongings, interface, virtual_host, wait_until
+
+from pycarp import Engine, EngineError, State, VirtualHost, _impl, events
+from pycarp.engine.plan import make_plan
+from pycarp.linux import messages, netlink
+from pycarp.linux.device import Device
+from pycarp.linux.sockets import Sockets, receive_socket
+
+MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
+
+
+@pytest.fixture
+def lone(make_lan: Callable[..., Lan]) -> Lan:
+    """One host and a client; whoever starts becomes master."""
+    return make_lan(("main", "client"))
+
+
+def test_calls_that_meet_a_stop(lone: Lan, with_impl: str) -> None:
+    """A call that comes while the engine ends is answered or refused; none waits for ever, nor does the stop."""
+
+    def ask() -> None:
+        with contextlib.suppress(EngineError):
+            while True:
+                engine.stats(101)
+
+    for _turn in range(8):
+        engine = Engine(virtual_host())
+        with lone["main"].enter():
+            engine.start()
+        asking = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+        for thread in asking:
+            thread.start()
+        time.sleep(0.005)
+        stopping = threading.Thread(target=engine.stop, daemon=True)
+        stopping.start()
+        for thread in (stopping, *asking):
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+def test_loops_that_wait_on_the_descriptor_see_the_end(lone: Lan) -> None:
+    for _turn in range(4):
+        engine = Engine(virtual_host())
+        with lone["main"].enter():
+            engine.start()
+        while engine.poll() is not None:
+            pass
+        ends: list[events.Event] = []
+
+        def wait(engine: Engine = engine, ends: list[events.Event] = ends) -> None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(engine.fileno(), selectors.EVENT_READ)
+                while selector.select():
+                    if (event := engine.poll()) is None and ends:
+                        return
+                    if isinstance(event, events.StateChanged) and event.after is INIT:
+                        ends.append(event)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        time.sleep(0.01)
+        engine.stop()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("name", ["events", "runtime", "supervisor", "callback"])
+def test_a_thread_that_cannot_be_had(lone: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The start fails and leaves nothing: neither device nor thread nor descriptor."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == f"pycarp-{name}":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    before = belongings(lone["main"])
+    engine = Engine(virtual_host(), on_event=lambda event: None)
+    with monkeypatch.context() as patch, lone["main"].enter():
+        patch.setattr(threading.Thread, "start", refuse)
+        try:
+            engine.start()
+        except RuntimeError:
+            assert belongings(lone["main"]) == before
+        else:
+            # The other implementation has no such thread, or one that Python does not start.
+            assert name in (("events",) if with_impl == "python" else ("runtime",))
+    engine.stop()
+
+
+def test_running_out_of_descriptors(lone: Lan, with_impl: str) -> None:
+    """It says so and goes on; what changed meanwhile is seen later, and the stop leaves nothing."""
+    main = lone.start("main", **SWIFT)
+    main.become(MASTER)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    with contextlib.ExitStack() as undo:
+        command = lone["main"].popen(
+            ["sh", "-c", "read line; ip addr add 10.13.37.99/24 dev eth0"], stdin=subprocess.PIPE
+        )
+        undo.callback(command.communicate)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 2, hard))
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+            command.stdin.write(b"\n")
+            command.stdin.flush()
+            failed = main.wait(events.Failed)
+        finally:
+            for one in held:
+                os.close(one)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "the interfaces could not be read" in failed.what
+    assert main.state() is MASTER
+    supervisor = main.engine._supervisor
+    assert supervisor is not None
+    wait_until(lambda: any(str(one.interface.ip) == "10.13.37.99" for one in supervisor.instances[0].carpdev.addresses))
+    lone["main"].run(["ip", "addr", "del", "10.13.37.99/24", "dev", "eth0"])
+
+
+def test_a_fault_in_the_stewards_thread_ends_the_engine(
+    lone: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather no virtual host than one that nobody looks after."""
+    faults: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", faults.append)
+    main = lone.start("main", **SWIFT)
+    main.become(MASTER)
+    supervisor = main.engine._supervisor
+    assert supervisor is not None
+    monkeypatch.setattr(supervisor, "_survey", lambda: 1 / 0)
+    lone["main"].run(["ip", "addr", "add", "10.13.37.99/24", "dev", "eth0"])
+    wait_until(lambda: interface(lone["main"], main.hosts[0].name) is None)
+    main.stop()
+    assert [fault.exc_type for fault in faults] == [ZeroDivisionError]
+    lone["main"].run(["ip", "addr", "del", "10.13.37.99/24", "dev", "eth0"])
+
+
+@pytest.mark.slow
+def test_who_cannot_take_the_addresses_rests(net: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A better host with preempt whose takes fail (a program that gave up root) must not depose the other for ever."""
+    second = net.start("second", advskew=100, advbase=1)
+    second.become(MASTER)
+    refresh = Device.refresh
+
+    def spoil(device: Device, carpdev: Any) -> None:
+        refresh(device, carpdev)
+        device.take, device.essential = netlink.batch(messages.link_state(999_999, True)), 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Device, "refresh", spoil)
+        main = net.start("main", preempt=True)
+        failed = main.wait(events.Failed)
+        assert "could not be taken" in failed.what
+        time.sleep(2.5)
+    assert len([one for one in main.transitions() if one.after is MASTER]) <= 3
+    second.become(MASTER)
+    main.stop()
+
+
+def test_more_addresses_than_acknowledgements_fit_a_socket(lone: Lan, with_impl: str) -> None:
+    main = lone.start("main", addresses=tuple(f"10.13.37.{20 + number}/24" for number in range(160)), **SWIFT)
+    main.become(MASTER)
+    assert not main.log.find(events.Failed)
+    main.engine.force(101, BACKUP)
+    main.become(BACKUP)
+
+
+@pytest.mark.slow
+def test_sends_that_fail_for_hundreds_at_once(lone: Lan, with_impl: str) -> None:
+    """Each demotes all others, which advertise, and fail, and demote: no recursion, and no more events than hosts."""
+    told: list[events.Event] = []
+    nothing: Any = SimpleNamespace(take=b"", renew=b"", drop=b"", mute=(), remove=b"", restore=b"", essential=0)
+    count = 255
+    with lone["main"].enter():
+        runtime = _impl.current.runtime(told.append, "auto")
+        index = socket.if_nametoindex("eth0")
+        # Bound to no interface: every send fails.
+        send = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        runtime.add_carpdev(index, Sockets(receive_socket(index), send), bytes(6), (), True)
+    try:
+        for vhid in range(1, count + 1):
+            host = VirtualHost(
+                vhid=vhid, passphrase="motdepassehalakon", addresses=["192.0.2.1/32"], advbase=1, state=MASTER
+            )
+            plan = make_plan(host, bytes(6), {4: ip_interface("192.0.2.2").ip})
+            # In the place of a lock, any descriptor.
+            runtime.add_instance(vhid, index, plan, nothing, send)
+        for vhid in range(1, count + 1):
+            runtime.start_instance(vhid)
+        wait_until(lambda: runtime.demotion(1) == count)
+        wait_until(lambda: sum(isinstance(event, events.Demoted) for event in told) >= count)
+        assert runtime.demote(-1) == count - 1
+    finally:
+        runtime.close()
+    demoted = [event for event in told if isinstance(event, events.Demoted)]
+    assert count <= len(demoted) <= 8 * count
+    assert not any(isinstance(event, events.EventsLost) for event in told)
+
+
+def test_the_carpdev_goes_to_another_namespace_and_comes_back(lone: Lan) -> None:
+    """With its number: the lock of before must not be in the way."""
+    main = lone.start("main", carpdev="eth0", **SWIFT)
+    main.become(MASTER)
+    lone.audited = lone.tidy = False
+    away = subprocess.Popen(["unshare", "--net", "sleep", "30"])
+    try:
+        wait_until(lambda: os.readlink(f"/proc/{away.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
+        lone["main"].run(["ip", "link", "set", "eth0", "netns", str(away.pid)])
+        main.wait(events.CarpdevChanged, present=False)
+        back = f"nsenter -t {away.pid} --net ip link set eth0 netns $$"
+        lone["main"].run(["sh", "-c", f"{back}; ip addr add 10.13.37.11/24 dev eth0; ip link set eth0 up"])
+        main.become(MASTER)
+        assert not main.log.find(events.Failed)
+    finally:
+        away.kill()
+        away.wait()
+
+
+def test_a_masters_gateway_changes(lone: Lan, with_impl: str) -> None:
+    """Answers to clients off the link take the new way at once, not after the next takeover."""
+
+    def ways() -> str:
+        shown = lone["main"].run(["ip", "route", "show", "table", "all"], capture_output=True, text=True).stdout
+        return "".join(line for line in shown.splitlines() if line.startswith("default") and "carp101" in line)
+
+    lone.tidy = False  # the gateway is the test's own doing
+    lone["main"].run(["ip", "route", "add", "default", "via", "10.13.37.1"])
+    main = lone.start("main", **SWIFT)
+    main.become(MASTER)
+    wait_until(lambda: "via 10.13.37.1 " in ways())
+    lone["main"].run(["ip", "route", "replace", "default", "via", "10.13.37.2"])
+    wait_until(lambda: "via 10.13.37.2 " in ways())
