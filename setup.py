@@ -117,7 +117,7 @@ class BuildExtensions(build_ext):
         package = stage.joinpath("include", *PACKAGE.split("."))
         package.mkdir(parents=True, exist_ok=True)
         for declarations in ROOT.glob("ext/**/*.pxd"):
-            if declarations.stem in {*MODULES, "guardian", "system"}:
+            if declarations.stem in {*MODULES, "guardian", "system", "timing"}:
                 shutil.copy2(declarations, package)
         translated = cythonize(
             # Fresh objects: cythonize wants to see .pyx, and build_ext keeps its own attributes on ours.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycarp.protocol import NS_PER_SECOND, NS_PER_SKEW
-from pycarp.protocol.timing import lease, no_lease, patience
+from pycarp.protocol.timing import lease, no_lease, takeover_after
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_it_lasts_and_it_ends(advbase: int, advskew: int, least: int) -> None:
 
 
 def test_others_wait_for_three_intervals() -> None:
-    assert patience(1, 200) == 3 * NS_PER_SECOND
-    assert patience(0, 64) == 3 * NS_PER_SECOND // 4
+    assert takeover_after(1, 200) == 3 * NS_PER_SECOND
+    assert takeover_after(0, 64) == 3 * NS_PER_SECOND // 4
 
 
 def test_why_there_is_none() -> None:

@@ -46,7 +46,7 @@ from ..protocol import (
     Transition,
 )
 from ..protocol.abc import Input, Machine
-from ..protocol.timing import FOREVER, lease, no_lease, patience
+from ..protocol.timing import FOREVER, lease, no_lease, takeover_after
 from ..stats import Histogram, Measures, Stats
 from . import spawn
 
@@ -1073,7 +1073,7 @@ class Runtime:
 def _patience(seat: _Seat) -> int:
     """After so many ns of our silence another host of the group may have taken over."""
     host = seat.plan.host
-    return patience(min(seat.least, host.advbase), host.advskew)
+    return takeover_after(min(seat.least, host.advbase), host.advskew)
 
 
 def _deposes(action: Action) -> bool:

@@ -1,37 +1,110 @@
-"""How long an address lives without a new word from its owner, and how long an owner may be silent.
+"""Every time limit of the engine, in one table, and the sums that follow from advbase and advskew.
 
-Times of a host's own are integer nanoseconds. The native runtime does the same sums.
+All values are integer nanoseconds. `ext/timing.h` has the same figures for C and Cython, under the same names; a test
+compares the two. A limit is named for what ends with it.
 """
 
 from __future__ import annotations
 
 from . import NS_PER_SECOND, NS_PER_SKEW
 
+_MS = 1_000_000
+
+# The state machine
+
+TIE_JITTER = 20 * _MS
+"""Up to this is added to master-down where two equal hosts could otherwise move in lockstep."""
+TIE_COPIES_END = 2 * _MS
+"""Within this time after a tie, equal adverts are further copies of the rival's."""
+TAKEOVER_STEP = 20_000
+"""Several backups hear one bow-out: each waits this long for each unit of advskew, so that the best acts first ..."""
+TAKEOVER_JITTER = 500_000
+"""... and up to this longer, so that equals do not act together."""
+SEND_ERRORS_FORGOTTEN = 30 * NS_PER_SECOND
+"""A BACKUP sends nothing that could succeed: its demotion for send errors ends after this time."""
+
+# Sibling search
+
+SIBLING_TRIAL = 100 * _MS
+"""In this time one more trial of a key is earned ..."""
+SIBLING_TRIALS_KEPT = 20 * SIBLING_TRIAL
+"""... and no more than these are saved up."""
+SIBLING_TURN = 10 * NS_PER_SECOND
+"""While fewer than half of the trials are left, a vhid has one turn in this time."""
+
+# Takeover
+
+BOWOUT_AFTER_DROP = 300_000
+"""The runtime sends a bow-out this long after it ordered the drop: answers stop within 0.1 ms."""
+ANNOUNCE_AFTER_RIVAL = 2 * _MS
+"""A MASTER that heard a worse MASTER announces again this long after, when that one has yielded."""
+TAKE_AFTER_DEPOSING = 3 * _MS
+"""Who deposes a MASTER that lives takes the addresses this long after its first advert: by then the other has heard
+that advert and dropped them."""
+LINK_DOWN_AFTER_DROP = 50 * _MS
+"""The guardian takes the link of a dropped address down this long after the drop: that keeps RTNL, for which others
+wait, the next owner among them."""
+DEVICE_REMOVED_AFTER_DROP = 60 * _MS
+"""The device of a former MASTER is removed this long after the drop: its link is down by then."""
+RETRY_FIRST = NS_PER_SECOND
+"""An instance that cannot take its addresses bows out and tries again after this time, doubled each time ..."""
+RETRY_LAST = 64 * NS_PER_SECOND
+"""... up to this: its better advskew would else depose at once who takes them in its stead."""
+DEMOTION_REPORTED_AFTER = 50 * _MS
+"""Demotions are reported this long after the first of many: where hundreds demote each other, only the outcome is
+news."""
+
+# Leases
+
+RENEWAL_LATE_ALLOWANCE = 100 * _MS
+"""A renewal comes with the next advert, at most this late."""
+LEASE_ENDS_LATE = 980 * _MS
+"""The kernel's timer for lifetimes is deferrable: a busy machine ends a lease this late, an idle one later yet."""
+LEASE_MAY_BE_OVER = 900 * _MS
+"""A renewal that is carried out this long after the lease's end could bring back an address that had gone."""
+
+# The guardian and the doubts about oneself
+
+LATE_ALLOWANCE_REALTIME = 40 * _MS
+"""The guardian lets go when an advert of a native runtime under SCHED_FIFO is this late ..."""
+LATE_ALLOWANCE_ORDINARY = 100 * _MS
+"""... of one that shares a busy machine as an ordinary thread ..."""
+LATE_ALLOWANCE_PYTHON = 70 * _MS
+"""... and, at least, of one in Python, where half an advbase is allowed."""
+GUARDIAN_WOKEN_LATE = 5 * _MS
+"""A guardian that wakes later than this for a deadline was stopped itself ..."""
+GUARDIAN_WOKEN_LATE_ALLOWANCE = 20 * _MS
+"""... and then gives the engine this long, once, to show that it lives."""
+GUARDIAN_ANSWERS_WITHIN = 1500 * _MS
+"""A guardian that has not answered for this long hangs: another one takes its place."""
+GUARDIAN_REPLACED_WITHIN = NS_PER_SECOND
+"""A native runtime that has had no guardian for this long hands over."""
+PAUSE_NOTICED = 50 * _MS
+"""A loop that is this late was stopped, or its machine was suspended: then every MASTER is looked at."""
+ORDERS_DONE_WITHIN = 10 * NS_PER_SECOND
+"""Who waits for orders to be carried out gives up after this time."""
+
 FOREVER = 0xFFFFFFFF
-"""The lifetime of an address that the kernel never removes by itself."""
-_SLACK = 100_000_000
-"""A renewal comes with the next advert, at most so late."""
-_LATENESS = 980_000_000
-"""The kernel's timer for lifetimes is deferrable: a busy machine ends a lease so late, an idle one later yet."""
+"""The lifetime of an address that the kernel never removes by itself (seconds, the netlink value)."""
 
 
 def lease(interval: int, advbase: int) -> int | None:
     """The fewest whole seconds (the kernel counts no others) that last until the next renewal.
 
     None where they would not end before other hosts take over: after three times the smallest `advbase` of the group,
-    in seconds.
+    in seconds. `interval` is ns.
     """
-    seconds = -(-(interval + _SLACK) // NS_PER_SECOND)
-    return seconds if seconds * NS_PER_SECOND + _LATENESS < 3 * advbase * NS_PER_SECOND else None
+    seconds = -(-(interval + RENEWAL_LATE_ALLOWANCE) // NS_PER_SECOND)
+    return seconds if seconds * NS_PER_SECOND + LEASE_ENDS_LATE < 3 * advbase * NS_PER_SECOND else None
 
 
-def patience(advbase: int, advskew: int) -> int:
-    """After so many ns of our silence another host of the group may have taken over."""
+def takeover_after(advbase: int, advskew: int) -> int:
+    """After this many ns of our silence another host of the group may have taken over."""
     return 3 * advbase * NS_PER_SECOND if advbase else 3 * advskew * NS_PER_SKEW
 
 
 def no_lease(interval: int, advbase: int) -> str:
-    """One sentence for those whose intervals leave no room for a lease."""
+    """One sentence for those whose intervals (ns) leave no room for a lease."""
     return (
         f"adverts every {interval / NS_PER_SECOND:.3g} s and a smallest advbase of {advbase} leave no whole second "
         "that lasts from one advert to the next and ends before others take over: the guardian alone lets go of the "

@@ -1,0 +1,15 @@
+# cython: language_level=3
+"""The figures of `pycarp.protocol.timing`, which says what each is for, for Cython."""
+
+from libc.stdint cimport int64_t
+
+
+cdef extern from "timing.h":
+    const int64_t NS_PER_SECOND, NS_PER_SKEW
+    const int64_t TIE_JITTER, TIE_COPIES_END, TAKEOVER_STEP, TAKEOVER_JITTER, SEND_ERRORS_FORGOTTEN
+    const int64_t SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
+    const int64_t BOWOUT_AFTER_DROP, ANNOUNCE_AFTER_RIVAL, TAKE_AFTER_DEPOSING
+    const int64_t DEVICE_REMOVED_AFTER_DROP, RETRY_FIRST, RETRY_LAST, DEMOTION_REPORTED_AFTER
+    const int64_t RENEWAL_LATE_ALLOWANCE, LEASE_ENDS_LATE
+    const int64_t LATE_ALLOWANCE_REALTIME, LATE_ALLOWANCE_ORDINARY
+    const int64_t GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN, PAUSE_NOTICED, ORDERS_DONE_WITHIN
