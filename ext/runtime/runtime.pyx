@@ -1356,7 +1356,7 @@ cdef class Runtime:
         `restore` gives the carpdev its settings back. Raises `OSError` for what could not be removed, `EngineError`
         where there is no guardian to do it; forgotten it is all the same.
         """
-        held = self.holds(index)
+        held = self.owns(index)
         self.stop_instance(index)
         self._settle(index)
         time.sleep(_LINGER if held else 0)
@@ -1378,7 +1378,7 @@ cdef class Runtime:
         """Stop every virtual host, and see all addresses dropped."""
         cdef command_t command
         memset(&command, 0, sizeof(command_t))
-        held = any([self.holds(index) for index in list(self._seats)])
+        held = any([self.owns(index) for index in list(self._seats)])
         self._call(&command, COMMAND_STOP_ALL)
         self._settle(-1)
         time.sleep(_LINGER if held else 0)
@@ -1451,7 +1451,7 @@ cdef class Runtime:
         """The state now; does not wait for the thread."""
         return _STATES[(<_Seat> self._seats[index]).host.machine.state]
 
-    def holds(self, int index):
+    def owns(self, int index):
         """Whether its addresses are to be here now: a MASTER may have to wait for them."""
         return bool((<_Seat> self._seats[index]).host.taken)
 

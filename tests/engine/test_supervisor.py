@@ -84,7 +84,7 @@ class Runtime:
     def state(self, index: int) -> State:
         return self.states[index]
 
-    def holds(self, index: int) -> bool:
+    def owns(self, index: int) -> bool:
         return self.states[index] is State.MASTER
 
     def heard(self, _index: int) -> int:

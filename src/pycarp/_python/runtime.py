@@ -268,7 +268,7 @@ class Runtime:
         `restore` gives the carpdev its settings back. Raises `OSError` for what could not be removed, `EngineError`
         where there is no guardian to do it; forgotten it is all the same.
         """
-        held = self.holds(index)
+        held = self.owns(index)
         self.stop_instance(index)
         self._settle(index)
         time.sleep(_LINGER if held else 0)
@@ -404,7 +404,7 @@ class Runtime:
         """The state now; does not wait for the loop."""
         return self._seats[index].machine.state
 
-    def holds(self, index: int) -> bool:
+    def owns(self, index: int) -> bool:
         """Whether its addresses are to be here now: a MASTER may have to wait for them."""
         return self._seats[index].taken
 

@@ -330,7 +330,7 @@ class Supervisor:
         return (
             notice.index == instance.device.index
             and any(notice.address.ip == one.ip for one in instance.host.addresses)
-            and self._runtime.holds(instance.index)
+            and self._runtime.owns(instance.index)
         )
 
     def _notice_link(self, notice: LinkNotice) -> None:
@@ -355,12 +355,12 @@ class Supervisor:
     def _as_left(self, instance: Instance, notice: LinkNotice) -> bool:
         """Whether a macvlan is as we made it, and not up where nobody wants it up."""
         kept = (notice.name, notice.mac) == (instance.device.name, instance.device.mac)
-        return kept and not (notice.up and not self._runtime.holds(instance.index))
+        return kept and not (notice.up and not self._runtime.owns(instance.index))
 
     def _notice_loss(self, index: int) -> None:
         """A device went down or lost an address: ours to look at unless our own drop did that."""
         for instance in self._instances.values():
-            if instance.device.index == index and self._runtime.holds(instance.index):
+            if instance.device.index == index and self._runtime.owns(instance.index):
                 instance.robbed = True
                 self._mark_dirty()
 
@@ -506,7 +506,7 @@ class Supervisor:
 
         Only what is so at two looks is: the first may have fallen between the decision and its doing.
         """
-        master = self._runtime.holds(instance.index)
+        master = self._runtime.owns(instance.index)
         wanted = {one.ip for one in instance.host.addresses}
         there = {one.interface.ip for one in holder.addresses} & wanted if holder.up else set()
         mistaken = there != wanted if master else bool(there) or (instance.host.mac == "virtual" and holder.up)
