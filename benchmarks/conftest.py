@@ -4,63 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import building
+import machine
 import pytest
+from targets import FIGURES, RATIOS, Measure
 
 import pycarp
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="few rounds: shows that the benchmarks run, not how fast")
-    parser.addoption(
-        "--figures", type=Path, metavar="FILE", help="write the fastest rounds and the ratios there, as JSON"
-    )
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A row of the table: `what` took `over` times as long as `than`; `target` is "at most" or "at least" so much."""
-
-    what: str
-    over: str
-    than: str
-    target: str
-    limit: float
-
-    def row(self, figures: dict[str, float]) -> dict[str, Any]:
-        """Plain values; "measured" is None if a figure is lacking."""
-        measured = holds = None
-        if self.over in figures and (not self.than or self.than in figures):
-            measured = figures[self.over] / (figures[self.than] if self.than else 1e-9)
-            holds = measured <= self.limit if self.target == "at most" else measured >= self.limit
-        unit = "x" if self.than else "ns"
-        return {
-            "what": self.what,
-            "measured": measured,
-            "unit": unit,
-            "target": f"{self.target} {self.limit:g} {unit}",
-            "holds": holds,
-        }
-
-
-RATIOS = [
-    Ratio("verify one advert, native / one SHA-1 block", "verify native one", "sha1 block", "at most", 2.6),
-    Ratio("verify one of many, native / one SHA-1 block", "verify native many", "sha1 block", "at most", 1.5),
-    Ratio("model of the kernel's way / native", "verify model", "verify native one", "at least", 5),
-    Ratio("hmac.digest / native", "verify hmac.digest", "verify native one", "at least", 15),
-    Ratio("scapy building the same / native", "verify scapy", "verify native one", "at least", 100),
-    Ratio("forged advert, frame to verdict, native", "input native forged", "", "at most", 250),
-]
-"""The targets of the core. A limit without a second figure is in nanoseconds."""
-
-FIGURES: dict[str, float] = {}
-"""Seconds for one of each, the fastest round of this run: the least disturbed one."""
-
-Measure = Callable[..., Any]
+    parser.addoption("--figures", type=Path, metavar="FILE", help="write the fastest rounds there, as JSON")
 
 
 @pytest.fixture
@@ -119,12 +77,16 @@ def pytest_report_header() -> str:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if not FIGURES:
         return
-    rows = [ratio.row(FIGURES) for ratio in RATIOS]
     if (path := config.getoption("--figures")) is not None:
-        nanoseconds = {name: round(seconds * 1e9, 2) for name, seconds in FIGURES.items()}
-        path.write_text(json.dumps({"nanoseconds": nanoseconds, "ratios": rows}, indent=1) + "\n")
+        figures = {
+            "command": " ".join(["python -m pytest", *config.invocation_params.args]),
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine.describe(),
+            "nanoseconds": {name: round(seconds * 1e9, 2) for name, seconds in FIGURES.items()},
+        }
+        path.write_text(json.dumps(figures, indent=1) + "\n")
     terminalreporter.section("ratios within this run, of the fastest rounds")
-    for row in rows:
-        measured = "not measured" if row["measured"] is None else f"{row['measured']:9.2f} {row['unit']:<3}"
-        verdict = "" if row["holds"] in (None, True) else "  MISSED"
-        terminalreporter.write_line(f"{row['what']:<50}{measured} ({row['target']}){verdict}")
+    for ratio in RATIOS:
+        what, target, measured, verdict = ratio.compare(FIGURES).row()
+        missed = "  MISSED" if "missed" in verdict else ""
+        terminalreporter.write_line(f"{what:<50}{measured:>15} ({target}){missed}")

@@ -8,7 +8,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from pycarp._native.auth cimport AUTH_BSD, AUTH_NONE, Authenticator, auth_sign, auth_t, auth_verify, auth_verify_many
+from pycarp._native.auth cimport AUTH_BSD, AUTH_NONE, Authenticator, auth_sign, auth_verify
 from pycarp._native.input cimport Input, input_frame, verdict_t
 from pycarp._native.machine cimport Machine, actions_t, machine_deadline, machine_receive, machine_timeout, peer_t
 from pycarp._native.packet cimport advert_t, datagram_t, packet_advert, packet_checksum_ok, packet_dissect
@@ -20,7 +20,6 @@ cdef extern from "sha1.h" nogil:
 
 cdef enum:
     RECORD = 28  # counter and digest
-    BATCH = 50  # as many as a flood of 100,000/s leaves in half a millisecond
 
 
 def select(variant):
@@ -55,29 +54,6 @@ def verify_one(Authenticator authenticator, const uint8_t[::1] records, size_t t
     return right
 
 
-def verify_many(Authenticator authenticator, const uint8_t[::1] records, size_t turns):
-    """As `verify_one`, of adverts that are there already, BATCH at a time. Returns how many were right."""
-    cdef size_t count = records.shape[0] // RECORD, at = 0, turn, place, right = 0
-    cdef auth_t *auths[BATCH]
-    cdef const uint8_t *counters[BATCH]
-    cdef const uint8_t *digests[BATCH]
-    cdef int dialects[BATCH]
-    for place in range(BATCH):
-        auths[place] = &authenticator.auth
-    with nogil:
-        for turn in range(turns // BATCH):
-            for place in range(BATCH):
-                counters[place] = &records[at * RECORD]
-                digests[place] = &records[at * RECORD + 8]
-                at += 1
-                if at == count:
-                    at = 0
-            auth_verify_many(auths, counters, digests, dialects, BATCH)
-            for place in range(BATCH):
-                right += dialects[place] != AUTH_NONE
-    return right
-
-
 def sign(Authenticator authenticator, size_t turns):
     """Signatures, each over a counter that the one before gave."""
     cdef uint8_t counter[8]
@@ -109,7 +85,7 @@ def parse(const uint8_t[::1] frame, size_t turns):
     return good
 
 
-def receive(Input input_, const uint8_t[::1] frames, size_t length, size_t turns):
+def input_frames(Input input_, const uint8_t[::1] frames, size_t length, size_t turns):
     """Verdicts on frames of one length, which lie one after the other, in turn. Returns the last one's number."""
     cdef verdict_t verdict
     cdef size_t turn, at = 0, count = frames.shape[0] // length

@@ -14,7 +14,7 @@ from pycarp.lab.namespaces import Host, Lab
 
 _FLAP = 0.2
 """Seconds from one better advert to the next; the bow-out comes half way."""
-STRANGER = 100
+OTHER_VHID = 100
 """Added to a vhid of the subject's: a group that it does not carry."""
 _NOISE = 20
 """Frames beside the flapping, each time."""
@@ -35,7 +35,7 @@ class Flapper:
         self._signers = {
             (group.vhid, vhid): _python.auth.Authenticator(group.passphrase, vhid, group.addresses, "bsd", "off")
             for group in groups
-            for vhid in (group.vhid, group.vhid + STRANGER)
+            for vhid in (group.vhid, group.vhid + OTHER_VHID)
         }
         self.sent = 0
         with host.enter():
@@ -54,22 +54,22 @@ class Flapper:
             time.sleep(_FLAP / 2)
 
     def _all(self, advbase: int, advskew: int) -> None:
-        source = self._own if self._random.random() < 0.8 else self._stranger()
+        source = self._own if self._random.random() < 0.8 else self._any_address()
         for group in self._groups:
             for family in group.families:
                 self._send(self._advert(group, advbase, advskew, source if family == 4 else self._source6))
         for _ in range(_NOISE):
             self._send(self._noise())
 
-    def _stranger(self) -> str:
+    def _any_address(self) -> str:
         return str(IPv4Address("10.13.0.0") + self._random.randrange(1, 1 << 16))
 
     def sibling(self, seconds: float) -> None:
-        """The same addresses under other vhids, by somebody with the key."""
+        """The same addresses under other vhids, by a host that has the key."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for group in self._groups:
-                self._send(self._advert(group, 1, 0, self._own, group.vhid + STRANGER))
+                self._send(self._advert(group, 1, 0, self._own, group.vhid + OTHER_VHID))
             time.sleep(_FLAP)
 
     def _advert(
@@ -91,13 +91,13 @@ class Flapper:
     def _noise(self) -> bytes:
         """A frame that must change nothing: altered, forged, of a group that nobody here has, damaged, or no advert."""
         draw = self._random
-        group, source = draw.choice(self._groups), self._stranger()
+        group, source = draw.choice(self._groups), self._any_address()
         kind = draw.randrange(6)
         if kind == 0:
             tagged = self._signers[group.vhid, group.vhid].counter(1, 200, draw.getrandbits(24))
             return self._advert(group, 0, 1, source, counter=tagged)
         if kind in (1, 2):
-            return self._advert(group, 0, 1, source, group.vhid + STRANGER * (kind - 1), forged=True)
+            return self._advert(group, 0, 1, source, group.vhid + OTHER_VHID * (kind - 1), forged=True)
         frame = bytearray(self._advert(group, 0, 1, source))
         if kind == 3:
             return bytes(frame[: draw.randrange(14, len(frame))])

@@ -1,8 +1,9 @@
-"""Turns what `wire.py` and `test_core.py` have measured into tables and plots.
+"""Turns what `wire.py` and `test_core.py` have measured into tables: one run, all targets in one table.
 
-python benchmarks/report.py wire.json --core core.json                            # tables on stdout
-python benchmarks/report.py wire.json --core core.json --write docs/benchmarks.md # into the page, between its marks
-python benchmarks/report.py wire.json --plots docs/plots                          # needs pip install 'pycarp[plot]'
+    python benchmarks/report.py wire.json --core core.json                               on stdout
+    python benchmarks/report.py wire.json --core core.json --write docs/benchmarks.md    between the marks of a page
+
+Both files must be of one machine and one version, and made within a day.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pycarp.monitor.timing import quantiles
+from targets import core_targets, us, wire_targets
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 _Row = dict[str, Any]
-NATIVE = "pycarp native"
+ONE_RUN = timedelta(days=1)
+"""What was measured within this time may be called one run."""
 
 
 def tables(wire: _Row, core: _Row | None) -> str:
     """All figures as Markdown."""
-    parts = [about(wire), targets(wire, core)]
+    targets = wire_targets(wire) if core is None else core_targets(core) + wire_targets(wire)
+    parts = [about(wire, core)]
+    parts.append("### Targets\n\n" + markdown(("what", "target", "measured", ""), [one.row() for one in targets]))
     if core is not None:
         parts.append(core_table(core))
     makers: dict[str, Callable[[_Row], str]] = {
@@ -36,138 +41,33 @@ def tables(wire: _Row, core: _Row | None) -> str:
     return "\n\n".join(parts)
 
 
-def about(wire: _Row) -> str:
+def about(wire: _Row, core: _Row | None) -> str:
     machine = wire["machine"]
     subjects = ", ".join(f"{name} {version}".strip() for name, version in wire["subjects"].items())
+    commands = [wire["command"]] if core is None else [core["command"], wire["command"]]
     return (
         f"Measured {wire['when'][:10]} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']},"
-        f" {machine['system']}, Python {machine['python']}: {subjects}.\n\n    {wire['command']}"
+        f" {machine['system']}, Python {machine['python']}: {subjects}.\n\n"
+        + "\n".join(f"    {command}" for command in commands)
     )
+
+
+def differences(wire: _Row, core: _Row) -> list[str]:
+    """Why these two are not one run; empty if they are."""
+    found = [
+        f"{name} is {wire['machine'][name]} in one file and {core['machine'][name]} in the other"
+        for name in ("cpu", "cores", "kernel", "python", "pycarp")
+        if wire["machine"][name] != core["machine"][name]
+    ]
+    if abs(datetime.fromisoformat(wire["when"]) - datetime.fromisoformat(core["when"])) > ONE_RUN:
+        found.append(f"one was measured {wire['when']}, the other {core['when']}")
+    return found
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; all columns but the first two to the right."""
     rule = ["---" if place < 2 else "--:" for place in range(len(headings))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *rows))
-
-
-def us(nanoseconds: float | None) -> str:
-    """Microseconds or, beyond ten thousand of them, milliseconds."""
-    if nanoseconds is None:
-        return ""
-    size = abs(nanoseconds)
-    if size >= 1e7:
-        return f"{nanoseconds / 1e6:.1f} ms"
-    return f"{nanoseconds / 1e3:.1f} us" if size < 1e5 else f"{nanoseconds / 1e3:.0f} us"
-
-
-# Targets
-
-
-def targets(wire: _Row, core: _Row | None) -> str:
-    """What was to be reached, beside what was."""
-    rows = [
-        [row["what"], row["target"], _figure(row["measured"], row["unit"]), _verdict(row["holds"])]
-        for row in (core or {}).get("ratios", ())
-    ]
-    for what, target, value, limit, shown in wire_targets(wire):
-        rows.append([what, target, "not measured" if value is None else shown(value), _verdict(_within(value, limit))])
-    return "### Targets\n\n" + markdown(("what", "target", "measured", ""), rows)
-
-
-def _within(value: float | None, limit: float) -> bool | None:
-    return None if value is None else value <= limit
-
-
-def _figure(value: float | None, unit: str) -> str:
-    return "not measured" if value is None else f"{value:.2f} {unit}"
-
-
-def _verdict(holds: bool | None) -> str:
-    return "" if holds is None else "holds" if holds else "**missed**"
-
-
-Target = tuple[str, str, float | None, float, Callable[[float], str]]
-
-
-def wire_targets(wire: _Row) -> list[Target]:
-    """The targets on the wire: what, in words, measured, limit, and how to show it. They are the native runtime's."""
-    many = f"{wire['many']} virtual hosts"
-    timing = wire.get("timing", {}).get(NATIVE, {})
-    found: list[Target] = []
-    for condition, limit in (("idle", 10), ("every core busy", 10), ("GIL held", 10), (many, 100)):
-        row = timing.get(condition, {})
-        found.append((f"interval error p50, {condition}", "at most 2 us", row.get("p50"), 2e3, us))
-        found.append((f"interval error p99, {condition}", f"at most {limit} us", row.get("p99"), limit * 1e3, us))
-    drift = timing.get("idle", {}).get("drift")
-    found.append(("drift an interval, idle", "under 1 us", None if drift is None else abs(drift), 1e3, us))
-    without = timing.get("idle, no SCHED_FIFO", {}).get("p99")
-    others = [
-        rows["idle"]["p99"]
-        for name, rows in wire.get("timing", {}).items()
-        if not name.startswith("pycarp") and rows["idle"]["count"]
-    ]
-    if others:
-        found.append(
-            ("the same without SCHED_FIFO, p99, idle", f"the best peer's {us(min(others))}", without, min(others), us)
-        )
-    found += takeover_targets(wire.get("takeover", {}).get(NATIVE, {}))
-    flood = wire.get("flood", {}).get(NATIVE)
-    if flood:
-        rate = f"{flood['rate']:.0f} forged adverts/s"
-        spoke = flood["adverts of the backup"] + flood["timing"]["missed"]
-        found += [
-            (f"{rate}: transitions, adverts missed", "none", spoke, 0, lambda value: f"{value:.0f}"),
-            (f"{rate}: interval error p99", "at most 50 us", flood["timing"].get("p99"), 50e3, us),
-            (f"{rate}: CPU as MASTER", "under 3 %", flood["master"]["cpu_percent"], 3, percent),
-            (f"{rate}: CPU a frame", "at most 250 ns", flood["master"]["ns_per_frame"], 250, nanoseconds),
-        ]
-    costs = wire.get("load", {}).get(NATIVE, {})
-    most, one = costs.get(str(wire["many"])), costs.get("1")
-    if most:
-        found += [
-            (f"{many}, idle: CPU as MASTER", "at most 2 %", most["master"]["cpu_percent"], 2, percent),
-            (f"{many}, idle: CPU as BACKUP", "at most 0.2 %", most["backup"]["cpu_percent"], 0.2, percent),
-        ]
-    if most and one:
-        each = (most["backup"]["private"] - one["backup"]["private"]) / (wire["many"] - 1)
-        found.append(("memory of each virtual host", "at most 8 KiB", each, 8192, kibibytes))
-    if wire.get("import"):
-        more = wire["import"]["difference"]["p50"]
-        found.append(("import pycarp, beyond bare Python", "at most 60 ms", more, 60e6, us))
-    return found
-
-
-def takeover_targets(rows: _Row) -> list[Target]:
-    late = [value for kind in ("cut", "SIGKILL") for value in rows.get(kind, {}).get("late", {}).get("samples", ())]
-    # Not after SIGTERM: in a lab the two hosts share the kernel's lock, and the master's link going down holds it.
-    answers = [
-        value for kind in ("cut", "SIGKILL") for value in rows.get(kind, {}).get("answer", {}).get("samples", ())
-    ]
-    gap = rows.get("SIGTERM", {}).get("gap", {}).get("max")
-    # 100 x 20 us, and up to 500 us of chance, are PROTOCOL's own wait for an advskew of 100.
-    beyond = None if gap is None else gap - 2_500_000
-    return [
-        ("deadline to first advert, p99", "at most 100 us", _p99(late), 100e3, us),
-        ("deadline to an answered ping, worst", "at most 1 ms", max(answers, default=None), 1e6, us),
-        ("bow-out to advert, beyond the longest wait ordered", "at most 200 us", beyond, 200e3, us),
-    ]
-
-
-def _p99(values: list[int]) -> float | None:
-    return quantiles(values, 0.99)[0] if values else None
-
-
-def percent(value: float) -> str:
-    return f"{value:.3f} %"
-
-
-def nanoseconds(value: float) -> str:
-    return f"{value:.0f} ns"
-
-
-def kibibytes(value: float) -> str:
-    return f"{value / 1024:.1f} KiB"
 
 
 # Tables
@@ -244,60 +144,6 @@ def load_table(wire: _Row) -> str:
     return "### What it costs while nothing happens\n\n" + markdown(headings, rows)
 
 
-# Plots
-
-
-def plots(wire: _Row, directory: Path) -> list[Path]:
-    """A plot of interval errors for each condition, and one of takeovers, as SVG; returns their paths."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    directory.mkdir(parents=True, exist_ok=True)
-    written = []
-    timing = wire.get("timing", {})
-    for condition in dict.fromkeys(condition for rows in timing.values() for condition in rows):
-        curves = {
-            name: sorted(max(abs(value), 100) / 1e3 for value in rows[condition]["samples"])
-            for name, rows in timing.items()
-            if rows.get(condition, {}).get("samples")
-        }
-        if not curves:
-            continue
-        figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-        for name, values in curves.items():
-            axes.step(values, [(place + 1) / len(values) for place in range(len(values))], where="post", label=name)
-        axes.set(xscale="log", ylim=(0, 1), xlabel="interval off by, us", ylabel="part of all intervals")
-        axes.set_title(f"1 s adverts, {condition}")
-        axes.grid(alpha=0.3)
-        axes.legend()
-        written.append(_save(figure, directory / f"intervals-{_slug(condition)}.svg"))
-        pyplot.close(figure)
-    if wire.get("takeover"):
-        figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-        labels, values = [], []
-        for name, kinds in wire["takeover"].items():
-            for kind, row in kinds.items():
-                labels.append(f"{name}, {kind}")
-                values.append([gap / 1e9 for gap in row["gap"]["samples"]])
-        axes.boxplot(values, orientation="horizontal", tick_labels=labels)
-        axes.set(xlabel="last advert of the old master to first of the new one, s", xlim=(0, None))
-        axes.grid(alpha=0.3)
-        written.append(_save(figure, directory / "takeovers.svg"))
-        pyplot.close(figure)
-    return written
-
-
-def _save(figure: Any, path: Path) -> Path:
-    figure.savefig(path, metadata={"Date": None})
-    return path
-
-
-def _slug(text: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
-
-
 def write(page: Path, text: str) -> None:
     """Put the text between the marks of a page."""
     before, mark, rest = page.read_text().partition(BEGIN)
@@ -312,22 +158,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("wire", type=Path, help="what wire.py --json has written")
     parser.add_argument("--core", type=Path, help="what pytest benchmarks --figures has written")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the marks of this page")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw there")
     options = parser.parse_args(arguments)
     wire = json.loads(options.wire.read_text())
     core = None if options.core is None else json.loads(options.core.read_text())
+    if core is not None and (wrong := differences(wire, core)):
+        print(f"report: these are two runs: {'; '.join(wrong)}", file=sys.stderr)
+        return 2
     text = tables(wire, core)
     if options.write is None:
         print(text)
     else:
         write(options.write, text)
-    if options.plots is not None:
-        try:
-            written = plots(wire, options.plots)
-        except ModuleNotFoundError as error:
-            print(f"report: plots need {error.name}: pip install 'pycarp[plot]'", file=sys.stderr)
-            return 2
-        print(*written, sep="\n", file=sys.stderr)
     return 0
 
 

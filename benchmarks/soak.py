@@ -5,7 +5,7 @@
 
 In each turn the peers flap for half of the time, then one thing happens (a cut cable, a killed peer, ...), then all is
 quiet. At its end the subject has to have all addresses, and a sample is taken: memory, descriptors and threads of all
-its processes, and how late it was. What is judged is the last quarter against the second.
+its processes, and how late it was. The last quarter is compared with the second.
 Needs root, or user namespaces (then without SCHED_FIFO). Touches no interface of the machine itself.
 """
 
@@ -39,7 +39,8 @@ MEMORY_SLACK = 512 * 1024
 """Bytes: an allocator takes from the kernel in pieces, and gives back when it likes."""
 LATENESS_SLACK = {0.5: 1, 0.99: 3}
 """Powers of two by which these parts of the lateness may rise: the second is the machine's doing more than ours."""
-PATIENCE = 20.0
+SETTLED_WITHIN = 20.0
+"""Seconds after which an address that is not back counts as lost."""
 _Row = dict[str, Any]
 
 
@@ -132,7 +133,7 @@ def soak(implementation: str, seconds: float, turn: float) -> list[_Row]:
 
 def settle(settled: Callable[[], bool]) -> bool:
     """Whether it was waited for in vain."""
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + SETTLED_WITHIN
     while not settled():
         if time.monotonic() > give_up:
             return True
@@ -162,10 +163,10 @@ def _held(host: Host) -> set[str]:
     return {one for one in found if one not in (host.address, host.address6, "127.0.0.1", "::1") and one[:4] != "fe80"}
 
 
-# Judgement
+# The second quarter and the last
 
 
-def judge(samples: Sequence[_Row]) -> tuple[_Row, list[str]]:
+def compare_quarters(samples: Sequence[_Row]) -> tuple[_Row, list[str]]:
     """Figures of the second and the last quarter, and what is wrong with them."""
     quarter = max(1, len(samples) // 4)
     early, late = samples[quarter : 2 * quarter], samples[-quarter:]
@@ -225,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     if namespaces.available() == "user":
         namespaces.enter_user_namespace([sys.executable, *sys.argv])
     samples = soak(options.implementation, options.minutes * 60, options.turn)
-    figures, wrong = judge(samples)
+    figures, wrong = compare_quarters(samples)
     for name, value in figures.items():
         say(f"{name}: {value}")
     for complaint in wrong:

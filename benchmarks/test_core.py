@@ -17,7 +17,7 @@ from typing import Any
 
 import frames
 import pytest
-from conftest import FIGURES, Measure
+from targets import FIGURES, Measure
 
 from pycarp import VirtualHost, _impl
 from pycarp._python.auth import bsd_key
@@ -41,7 +41,7 @@ def impl(request: pytest.FixtureRequest) -> _impl.Implementation:
 
 
 def over(function: Callable[..., Any], arguments: Iterator[tuple[Any, ...]]) -> Callable[[], Any]:
-    """The function on one after the other, so that no call is on what the last one had in its hands."""
+    """The function on one after the other, so that no call repeats the arguments of the one before."""
     return lambda: function(*next(arguments))
 
 
@@ -85,13 +85,9 @@ class TestVerify:
         """Once more, close to what it is compared with: the clock of a processor is not the same all day."""
         assert measure("sha1 block", loops.block, turns=TURNS)
 
-    def test_native_loop_one_by_one(self, measure: Measure, loops: Any) -> None:
+    def test_native_loop(self, measure: Measure, loops: Any) -> None:
         native = _impl.load("native")
         assert measure("verify native one", loops.verify_one, frames.authenticator(native), PACKED, turns=TURNS) > 0
-
-    def test_native_loop_many_at_once(self, measure: Measure, loops: Any) -> None:
-        native = _impl.load("native")
-        assert measure("verify native many", loops.verify_many, frames.authenticator(native), PACKED, turns=TURNS) > 0
 
     def test_called(self, measure: Measure, impl: _impl.Implementation) -> None:
         verify = frames.authenticator(impl).verify
@@ -235,13 +231,13 @@ def master(impl: _impl.Implementation) -> Machine:
 class TestInput:
     @pytest.mark.parametrize(("kind", "sent"), [("valid", VALID), ("forged", FORGED)])
     def test_native_loop(self, measure: Measure, loops: Any, kind: str, sent: list[bytes]) -> None:
-        seated = frames.receive(_impl.load("native"))
-        measure(f"input native {kind}", loops.receive, seated, b"".join(sent), len(sent[0]), turns=TURNS)
+        seated = frames.seated_input(_impl.load("native"))
+        measure(f"input native {kind}", loops.input_frames, seated, b"".join(sent), len(sent[0]), turns=TURNS)
         assert counted(seated, kind)
 
     @pytest.mark.parametrize(("kind", "sent"), [("valid", VALID), ("forged", FORGED)])
     def test_called(self, measure: Measure, impl: _impl.Implementation, kind: str, sent: list[bytes]) -> None:
-        seated = frames.receive(impl)
+        seated = frames.seated_input(impl)
         verdict = measure(f"input {impl.name} {kind} called", over(seated.receive, cycle((frame,) for frame in sent)))
         assert verdict.counter == ("" if kind == "valid" else "badauth")
         assert counted(seated, kind)

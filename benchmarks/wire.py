@@ -2,7 +2,7 @@
 
     python benchmarks/wire.py --json wire.json          # an hour and a half; nothing else should run
     python benchmarks/wire.py --quick                   # under a minute: shows that it runs, not how fast
-    python benchmarks/report.py wire.json --plots docs/plots
+    python benchmarks/report.py wire.json
 
 Needs root, or user namespaces (then without SCHED_FIFO). Touches no interface of the machine itself.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ from typing import Any
 
 import building
 import frames
+import machine
 import peers
 import stage
 from peers import Pycarp, Running, Subject
@@ -41,7 +41,8 @@ from pycarp.protocol import NS_PER_SECOND
 
 KEPT_SAMPLES = 4096
 PING_RATE = 10_000
-_PATIENCE = 60.0
+_WITHIN = 60.0
+"""Seconds in which a pair of hosts must have settled."""
 _Row = dict[str, Any]
 
 
@@ -281,7 +282,7 @@ class Rounds:
         """The last advert that the backup heard of the master, which may have been a bow-out."""
         first = ears.first_after("second", gone)
         assert first is not None
-        # Who is cut off speaks on; he who is told to end may need a moment for his last word.
+        # A host that is cut off goes on sending; one that is told to end may bow out a moment later.
         end = gone if self._kind == "cut" else first.at
         return [beat for beat in ears.beats if beat.port == "main" and beat.at < end][-1]
 
@@ -316,7 +317,7 @@ def describe_takeover(row: _Row) -> str:
 
 
 def load(lab: Lab, subject: Subject, count: int, settings: Settings) -> _Row:
-    """What a master and a backup of so many virtual hosts cost while nothing happens."""
+    """What a master and a backup of `count` virtual hosts cost while nothing happens."""
     with stage.Ears(lab, ["main", "second"]) as ears, ExitStack() as stack:
         running = pair(lab, subject, ears, stack, count)
         time.sleep(min(5.0, settings.load_seconds))
@@ -377,7 +378,7 @@ def await_masters(ears: stage.Ears, port: str, count: int) -> None:
     """Until all virtual hosts of a host speak."""
     ears.until(
         lambda: len({beat.vhid for beat in ears.beats if beat.port == port}) >= count,
-        _PATIENCE,
+        _WITHIN,
         f"{count} masters on {port}",
     )
 
@@ -391,7 +392,7 @@ def await_quiet(ears: stage.Ears, count: int = 1) -> None:
         return {beat.port for beat in recent} == {"main"} and len({beat.vhid for beat in recent}) >= count
 
     time.sleep(1.5)
-    ears.until(settled, _PATIENCE, "one master and a quiet backup")
+    ears.until(settled, _WITHIN, "one master and a quiet backup")
     ears.forget()
 
 
@@ -430,26 +431,6 @@ def measure(settings: Settings, chosen: list[Subject], scratch: Path) -> _Row:
     return result
 
 
-def machine() -> _Row:
-    """What the figures were measured on."""
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "system": platform.freedesktop_os_release().get("PRETTY_NAME", ""),
-        "python": platform.python_version(),
-        "load": os.getloadavg()[0],
-    }
-
-
 def parse(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -481,7 +462,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = {
             "command": " ".join(["python benchmarks/wire.py", *(sys.argv[1:] if arguments is None else arguments)]),
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
+            "machine": machine.describe(),
             "subjects": {subject.name: subject.version for subject in chosen},
             "many": settings.many,
             **measure(settings, chosen, Path(scratch)),

@@ -127,10 +127,10 @@ def test_the_tool_sees_what_is_missing_and_what_is_too_much(tree: Path, tmp_path
 
 
 def test_importing_the_package_needs_no_extra() -> None:
-    """click, rich, matplotlib, prometheus_client are extras: `import pycarp` must not reach for them."""
+    """click and rich are extras, the rest is for tests: `import pycarp` imports none of them."""
     code = (
         "import sys, pycarp, pycarp.aio\n"
-        "extras = {'click', 'rich', 'matplotlib', 'prometheus_client', 'scapy', 'pytest', 'hypothesis'}\n"
+        "extras = {'click', 'rich', 'scapy', 'pytest', 'hypothesis', 'Cython'}\n"
         "print(*sorted(extras & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

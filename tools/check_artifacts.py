@@ -29,7 +29,7 @@ PROGRAM = f"{NATIVE}/guardian"
 TOP_LEVEL = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "SECURITY.md")
 BUILD = ("pyproject.toml", "setup.py")
 """Files of the source tree's top that an sdist holds."""
-TREES = ("benchmarks", "docs", "ext", "examples", "packaging", "src", "tests", "tools")
+TREES = ("benchmarks", "docs", "ext", "src", "tests", "tools")
 """Directories of the source tree that an sdist holds, but for what is generated there."""
 GENERATED = {".so", ".pyc", ".pyo", ".pyd", ".o", ".html"}
 
@@ -133,9 +133,9 @@ def sdist_faults(path: Path) -> Iterator[str]:
     """What is wrong with an sdist."""
     prefix = f"{PACKAGE}-{version()}"
     with tarfile.open(path) as archive:
-        names = [instance.name for instance in archive.getmembers() if instance.isfile()]
-        if conflict := [name for name in names if not name.startswith(f"{prefix}/")]:
-            yield f"outside of {prefix}/: {', '.join(conflict)}"
+        names = [entry.name for entry in archive.getmembers() if entry.isfile()]
+        if outside := [name for name in names if not name.startswith(f"{prefix}/")]:
+            yield f"outside of {prefix}/: {', '.join(outside)}"
             return
         information = archive.extractfile(f"{prefix}/PKG-INFO")
         assert information is not None

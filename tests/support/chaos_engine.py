@@ -40,8 +40,8 @@ class Program:
             time.sleep(max(0.0, (at - time.monotonic_ns()) / 1e9))
         self.engine.start()
         say({"event": "Ready", "pid": os.getpid(), "impl": pycarp.__impl__})
-        patience = self.told.get("options", {}).get("watchdog")
-        while not self.stopping.wait(patience / 5 if patience else None):
+        watchdog = self.told.get("options", {}).get("watchdog")
+        while not self.stopping.wait(watchdog / 5 if watchdog else None):
             if not self.starving.is_set():
                 self.engine.alive()
         self.engine.stop()
