@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from .protocol import Reason, State
 
@@ -33,11 +33,21 @@ SIBLINGS = {
     "if this is no ARP balancing, use one vhid. Nothing is done about it here",
 }
 """What a `SiblingHeard` advises, by the standing of this host; see `sibling_advice`."""
+_RULES = {
+    "better": "it is the better one, this host yields",
+    "tie": "it is as good, this host yields",
+    "worse": "this host is the better one and stays",
+}
 
 
 def sibling_advice(standing: str, sibling: int, peer: str) -> str:
     """The sentence for a sibling's vhid, and for the address that its advert claimed."""
     return SIBLINGS[standing].format(sibling=sibling, peer=peer)
+
+
+Severity = Literal["news", "warning", "alarm"]
+_UNITS = {"took": (1e6, "ms"), "pause": (1e9, "s"), "silence": (1e9, "s")}
+"""Fields that are ns, and the unit in which a sentence has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +56,22 @@ class Event:
     ns.
 
     What concerns the engine as a whole has vhid 0 and an empty name. Every `peer` is the source address that an advert
-    claimed; nothing proves it.
+    claimed; nothing proves it. A view needs only `severity`, `text` and `as_dict`: none knows the kinds of events.
     """
 
+    severity: ClassVar[Severity] = "news"
+    says: ClassVar[str]
+    """The sentence of `text`, with the event's fields in braces."""
     vhid: int
     name: str
     at: int
+
+    @property
+    def text(self) -> str:
+        """What happened, in one sentence without the name of the virtual host."""
+        return self.says.format_map(
+            {field.name: _shown(field.name, getattr(self, field.name)) for field in fields(self)}
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the event's name first."""
@@ -77,11 +97,17 @@ class StateChanged(Event):
     reason: Reason
     peer: str | None = None
 
+    @property
+    def text(self) -> str:
+        peer = f" ({self.peer})" if self.peer is not None else ""
+        return f"{self.before.name} -> {self.after.name}: {self.reason}{peer}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressesTaken(Event):
     """The kernel confirmed that the addresses are on this host; `took` is ns from the decision to the confirmation."""
 
+    says: ClassVar[str] = "holds {addresses} ({took})"
     addresses: tuple[str, ...]
     took: int
 
@@ -90,6 +116,7 @@ class AddressesTaken(Event):
 class AddressesDropped(Event):
     """The kernel confirmed that the addresses are no longer on this host; `took` as in `AddressesTaken`."""
 
+    says: ClassVar[str] = "gave up {addresses} ({took})"
     addresses: tuple[str, ...]
     took: int
 
@@ -98,6 +125,7 @@ class AddressesDropped(Event):
 class PeerHeard(Event):
     """A valid advert came from an address, or under a dialect, that had not been heard before."""
 
+    says: ClassVar[str] = "heard {peer}: advbase {advbase}, advskew {advskew}, key as {dialect}"
     peer: str
     dialect: str
     advbase: int
@@ -111,6 +139,8 @@ class AdvertRejected(Event):
     Reported when first seen from a peer, not for every frame.
     """
 
+    severity: ClassVar[Severity] = "warning"
+    says: ClassVar[str] = "refuses adverts of {peer}: {counter}, {hint}"
     counter: str
     peer: str
     hint: str
@@ -126,6 +156,8 @@ class SiblingHeard(Event):
     the remedy. Reported when a sibling is found and when the standing changes, not for every advert.
     """
 
+    severity: ClassVar[Severity] = "warning"
+    says: ClassVar[str] = "{advice}"
     sibling: int
     peer: str
     standing: str
@@ -141,8 +173,13 @@ class RivalHeard(Event):
     yields), "worse" (the other is, and has to yield).
     """
 
+    severity: ClassVar[Severity] = "warning"
     peer: str
     rule: Literal["better", "worse", "tie"]
+
+    @property
+    def text(self) -> str:
+        return f"another master is heard, {self.peer}: {_RULES[self.rule]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +189,14 @@ class Stalled(Event):
     `released` says whether the guardian let go of the addresses meanwhile, so that another host could take over.
     """
 
+    severity: ClassVar[Severity] = "warning"
     pause: int
     released: bool
+
+    @property
+    def text(self) -> str:
+        outcome = "the guardian let go of the addresses" if self.released else "it stands by"
+        return f"did not run for {self.pause / 1e9:.1f} s; {outcome}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +206,16 @@ class WatchdogExpired(Event):
     It concerns every virtual host: `vhid` is 0 and `name` empty.
     """
 
+    severity: ClassVar[Severity] = "warning"
+    says: ClassVar[str] = "the program gave no sign of life for {silence}: adverts count as advskew 240"
     silence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchdogFed(Event):
     """The program called `Engine.alive()` again: its adverts have their own advskew. `vhid` is 0 and `name` empty."""
+
+    says: ClassVar[str] = "the program gives signs of life again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +225,8 @@ class TakeoverDelayed(Event):
     That is no silence: the takeover waits for one more interval, at most twice in a row.
     """
 
+    severity: ClassVar[Severity] = "warning"
+    says: ClassVar[str] = "no master is heard, but frames were lost here ({losses}): waits for one more interval"
     losses: int
 
 
@@ -188,12 +237,16 @@ class GuardianLost(Event):
     Until `GuardianReplaced` only the addresses' lease protects against two owners. `vhid` is 0 and `name` empty.
     """
 
+    severity: ClassVar[Severity] = "alarm"
+    says: ClassVar[str] = "the guardian is lost: {what}"
     what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardianReplaced(Event):
     """A new guardian has taken over from the one that was lost. `vhid` is 0 and `name` empty."""
+
+    says: ClassVar[str] = "there is a guardian again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +256,8 @@ class LeaseUnavailable(Event):
     The guardian alone lets go of them if this process dies. Reported once.
     """
 
+    severity: ClassVar[Severity] = "warning"
+    says: ClassVar[str] = "holds addresses without a time limit: {why}"
     why: str
 
 
@@ -210,6 +265,8 @@ class LeaseUnavailable(Event):
 class AddressConflict(Event):
     """A host with this MAC answers for one of the addresses, while no advert of the group is heard."""
 
+    severity: ClassVar[Severity] = "warning"
+    says: ClassVar[str] = "{mac} answers for {address}, though no master is heard"
     address: str
     mac: str
 
@@ -218,6 +275,8 @@ class AddressConflict(Event):
 class FamilySilent(Event):
     """The master is heard in one address family only; `family` (4 or 6) is the one that fell silent."""
 
+    severity: ClassVar[Severity] = "warning"
+    says: ClassVar[str] = "the master is no longer heard in IPv{family}, though in the other family"
     family: int
 
 
@@ -226,6 +285,10 @@ class Demoted(Event):
     """The demotion counter changed: above 0 the advskew sent and compared is at least 240."""
 
     demotion: int
+
+    @property
+    def text(self) -> str:
+        return f"demoted, {self.demotion}: advskew counts as 240 or more" if self.demotion else "no longer demoted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,11 +299,17 @@ class CarpdevChanged(Event):
     present: bool
     up: bool
 
+    @property
+    def text(self) -> str:
+        return f"{self.carpdev} is {'gone' if not self.present else 'up' if self.up else 'down'}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Event):
     """Something the engine tried on the machine did not work; `what` is one sentence, and the engine goes on."""
 
+    severity: ClassVar[Severity] = "alarm"
+    says: ClassVar[str] = "failed: {what}"
     what: str
 
 
@@ -248,4 +317,13 @@ class Failed(Event):
 class EventsLost(Event):
     """The consumer was too slow: `count` events were dropped here. `vhid` is 0 and `name` empty."""
 
+    severity: ClassVar[Severity] = "warning"
+    says: ClassVar[str] = "{count} events are not shown: what reads them is too slow"
     count: int
+
+
+def _shown(name: str, value: object) -> object:
+    if name in _UNITS:
+        divisor, unit = _UNITS[name]
+        return f"{cast(int, value) / divisor:.1f} {unit}"
+    return (", ".join(value) or "no address") if isinstance(value, tuple) else value

@@ -11,34 +11,17 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from .. import events as ev
-from ..protocol import State
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..config import VirtualHost
 
-_STYLES = {State.MASTER: "bold green", State.BACKUP: "cyan", State.INIT: "yellow"}
-_RULES = {
-    "better": "it is the better one, this host yields",
-    "tie": "it is as good, this host yields",
-    "worse": "this host is the better one and stays",
-}
-_ALARMS = ev.Failed | ev.GuardianLost
-_WARNINGS = (
-    ev.AdvertRejected
-    | ev.FamilySilent
-    | ev.SiblingHeard
-    | ev.RivalHeard
-    | ev.Stalled
-    | ev.WatchdogExpired
-    | ev.TakeoverDelayed
-    | ev.LeaseUnavailable
-    | ev.AddressConflict
-)
+_STATE_STYLES = {"MASTER": "bold green", "BACKUP": "cyan", "INIT": "yellow"}
+_STYLES: dict[ev.Severity, str] = {"news": "", "warning": "yellow", "alarm": "bold red"}
 _PATIENCE = 0.2
 """Seconds that a line may wait for a slow reader while the engine is being stopped."""
 
@@ -61,81 +44,19 @@ def as_json(event: ev.Event) -> str:
     return json.dumps({"time": wall_clock(event.at).isoformat(timespec="microseconds"), **event.as_dict()})
 
 
-def describe(event: ev.Event) -> str:
-    """What happened, in one sentence without the name of the virtual host."""
-    match event:
-        case ev.StateChanged():
-            peer = f" ({event.peer})" if event.peer is not None else ""
-            return f"{event.before.name} -> {event.after.name}: {event.reason}{peer}"
-        case ev.AddressesTaken():
-            return f"holds {_list(event.addresses)} ({_milliseconds(event.took)})"
-        case ev.AddressesDropped():
-            return f"gave up {_list(event.addresses)} ({_milliseconds(event.took)})"
-        case ev.PeerHeard():
-            return f"heard {event.peer}: advbase {event.advbase}, advskew {event.advskew}, key as {event.dialect}"
-        case ev.AdvertRejected():
-            return f"refuses adverts of {event.peer}: {event.counter}, {event.hint}"
-        case ev.SiblingHeard():
-            return event.advice
-        case ev.RivalHeard():
-            return f"another master is heard, {event.peer}: {_RULES[event.rule]}"
-        case ev.Stalled():
-            return f"did not run for {_seconds(event.pause)}" + (
-                "; the guardian let go of the addresses" if event.released else "; it stands by"
-            )
-        case ev.WatchdogExpired():
-            return f"the program gave no sign of life for {_seconds(event.silence)}: adverts count as advskew 240"
-        case ev.WatchdogFed():
-            return "the program gives signs of life again"
-        case ev.TakeoverDelayed():
-            return f"no master is heard, but frames were lost here ({event.losses}): waits for one more interval"
-        case ev.GuardianLost():
-            return f"the guardian is lost: {event.what}"
-        case ev.GuardianReplaced():
-            return "there is a guardian again"
-        case ev.LeaseUnavailable():
-            return f"holds addresses without a time limit: {event.why}"
-        case ev.AddressConflict():
-            return f"{event.mac} answers for {event.address}, though no master is heard"
-        case ev.FamilySilent():
-            return f"the master is no longer heard in IPv{event.family}, though in the other family"
-        case ev.Demoted():
-            return (
-                "no longer demoted"
-                if event.demotion == 0
-                else f"demoted, {event.demotion}: advskew counts as 240 or more"
-            )
-        case ev.CarpdevChanged():
-            return f"{event.carpdev} is {'gone' if not event.present else 'up' if event.up else 'down'}"
-        case ev.Failed():
-            return f"failed: {event.what}"
-        case ev.EventsLost():
-            return f"{event.count} events are not shown: what reads them is too slow"
-    values = {key: value for key, value in event.as_dict().items() if key not in ("event", "vhid", "name", "at")}
-    return " ".join([type(event).__name__, *(f"{key}={value}" for key, value in values.items())])
-
-
 def human(event: ev.Event) -> str:
     """One line with the time of day, the virtual host and what happened."""
     who = f"{event.name} " if event.name else ""
-    return f"{wall_clock(event.at):%H:%M:%S.%f}"[:-3] + f" {who}{describe(event)}"
+    return f"{_clock(event)} {who}{event.text}"
+
+
+def _clock(event: ev.Event) -> str:
+    return f"{wall_clock(event.at):%H:%M:%S.%f}"[:-3]
 
 
 def addresses_of(host: VirtualHost) -> str:
     """The addresses as they were given: without a length where none was."""
     return ", ".join(str(a.ip) if a.network.prefixlen == a.max_prefixlen else str(a) for a in host.addresses)
-
-
-def _list(addresses: tuple[str, ...]) -> str:
-    return ", ".join(addresses) if addresses else "no address"
-
-
-def _milliseconds(nanoseconds: int) -> str:
-    return f"{nanoseconds / 1e6:.1f} ms"
-
-
-def _seconds(nanoseconds: int) -> str:
-    return f"{nanoseconds / 1e9:.1f} s"
 
 
 class Printer:
@@ -160,7 +81,7 @@ class Printer:
     def event(self, event: ev.Event) -> None:
         if not self._quiet:
             self._write(self._line(event) + "\n")
-        elif isinstance(event, _ALARMS):
+        elif event.severity == "alarm":
             complain(human(event))
 
     def remark(self, text: str) -> None:
@@ -206,21 +127,12 @@ def _rich_line() -> Callable[[ev.Event], str] | None:
 def _render(console: Console, event: ev.Event) -> str:
     from rich.text import Text
 
-    line = Text(f"{wall_clock(event.at):%H:%M:%S.%f}"[:-3] + " ", style="dim")
+    line = Text(f"{_clock(event)} ", style="dim")
     if event.name:
         line.append(f"{event.name} ", style="not dim bold")
-    style: Any = "not dim"
-    if isinstance(event, _ALARMS | ev.EventsLost):
-        style = "not dim bold red"
-    elif isinstance(event, _WARNINGS):
-        style = "not dim yellow"
-    if isinstance(event, ev.StateChanged):
-        line.append(event.before.name, style="not dim")
-        line.append(" -> ", style="dim")
-        line.append(event.after.name, style=f"not dim {_STYLES[event.after]}")
-        line.append(describe(event).removeprefix(f"{event.before.name} -> {event.after.name}"), style="not dim")
-    else:
-        line.append(describe(event), style=style)
+    line.append(event.text, style=f"not dim {_STYLES[event.severity]}".strip())
+    for state, style in _STATE_STYLES.items():
+        line.highlight_regex(rf"(?<=-> ){state}\b", style)
     with console.capture() as captured:
         console.print(line, end="")
     return captured.get()
