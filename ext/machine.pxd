@@ -183,10 +183,10 @@ cdef int machine_retire(
     machine_t *machine, uint8_t reason, bint bowout, int64_t now, actions_t *actions
 ) noexcept nogil
 
-# Before machine_timeout, where frames may have been lost: whether it would take over because nobody was heard, and the
-# word that this has to wait for one more interval.
+# Before machine_timeout, where frames may have been lost: whether it would take over because nobody was heard; and that
+# takeover waits for one more interval.
 cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil
-cdef void machine_delay(machine_t *machine, int64_t now) noexcept nogil
+cdef void machine_delay_takeover(machine_t *machine, int64_t now) noexcept nogil
 
 
 cdef class Machine:

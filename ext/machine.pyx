@@ -790,7 +790,7 @@ cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil:
     )
 
 
-cdef void machine_delay(machine_t *machine, int64_t now) noexcept nogil:
+cdef void machine_delay_takeover(machine_t *machine, int64_t now) noexcept nogil:
     cdef int64_t later = now + machine_interval(machine)
     cdef int family
     if not machine_overdue(machine, now):
@@ -1046,6 +1046,6 @@ cdef class Machine:
         """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""
         return bool(machine_overdue(&self.machine, _moment(now)))
 
-    def hold(self, now: int) -> None:
-        """Frames were lost here, so silence proves nothing: what is overdue waits for one more interval."""
-        machine_delay(&self.machine, _moment(now))
+    def delay_takeover(self, now: int) -> None:
+        """Frames were lost here, so silence proves nothing: a takeover that is overdue waits one more interval."""
+        machine_delay_takeover(&self.machine, _moment(now))

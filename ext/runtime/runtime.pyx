@@ -59,7 +59,7 @@ from .machine cimport (
     machine_deadline,
     machine_demote,
     machine_force,
-    machine_delay,
+    machine_delay_takeover,
     machine_init,
     machine_interval,
     machine_link,
@@ -579,7 +579,7 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
         due = host.due
         _measure(runtime.measures.wakeup, now - due)
         if _must_wait(runtime, host, now):
-            machine_delay(&host.machine, now)
+            machine_delay_takeover(&host.machine, now)
         advert = host.machine.state == STATE_MASTER and host.machine.advert_due == due
         machine_timeout(&host.machine, now, &actions)
         _carry_out(runtime, host, &actions, now)

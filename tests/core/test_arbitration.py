@@ -154,13 +154,13 @@ def test_silence_of_a_sibling_is_overdue_too(impl: Implementation) -> None:
     machine = machine_in(impl, BACKUP)
     sibling(machine, HIGHER, NS)
     assert not machine.overdue(NS + MD - 1) and machine.overdue(NS + MD)
-    machine.hold(NS + MD)
+    machine.delay_takeover(NS + MD)
     assert machine.deadline == NS + MD + NS
     machine = machine_in(impl, BACKUP)
     sibling(machine, LOWER, MD - 1)
     machine.timeout(MD)
     assert machine.withheld and not machine.overdue(2 * MD - 2) and machine.overdue(2 * MD - 1)
-    machine.hold(2 * MD - 1)
+    machine.delay_takeover(2 * MD - 1)
     assert NS in {(machine.deadline or 0) - 2 * MD + 1, NS}
     assert Take() not in machine.timeout(2 * MD + NS - 2)
     assert machine.timeout(2 * MD + NS - 1)[-2:] == TAKEN

@@ -555,12 +555,12 @@ def test_retiring_in_trouble_waits_for_better_times(impl: Implementation) -> Non
 # Silence that may be one's own deafness
 
 
-def test_silence_is_overdue_and_can_be_held(impl: Implementation) -> None:
+def test_a_takeover_for_silence_is_delayed(impl: Implementation) -> None:
     machine = machine_in(impl, BACKUP)
     assert not machine.overdue(MD - 1) and machine.overdue(MD)
-    machine.hold(MD - 1)
+    machine.delay_takeover(MD - 1)
     assert machine.deadline == MD  # nothing was overdue
-    machine.hold(MD + 5)
+    machine.delay_takeover(MD + 5)
     assert machine.deadline == MD + 5 + INTERVAL
     assert machine.timeout(MD + 5) == [] and not machine.overdue(MD + 5)
     # Not for ever: how often is the caller's to know.
@@ -568,12 +568,12 @@ def test_silence_is_overdue_and_can_be_held(impl: Implementation) -> None:
     assert not machine.overdue(10 * MD)
 
 
-def test_families_are_held_together(impl: Implementation) -> None:
+def test_families_are_delayed_together(impl: Implementation) -> None:
     machine = machine_in(impl, BACKUP)
     machine.receive(heard(1, 0, family=6), "fe80::12", 0)
     machine.receive(heard(1, 0, family=4), PEER, 5000)
     assert not machine.overdue(MD + 4999) and machine.overdue(MD + 5000)
-    machine.hold(MD + 5000)
+    machine.delay_takeover(MD + 5000)
     assert machine.deadline == MD + 5000 + INTERVAL
     # Heard after all: no family is missed, and nobody takes over.
     assert machine.receive(heard(1, 0, family=4), PEER, MD + 6000) == []
@@ -585,7 +585,7 @@ def test_a_bowout_is_no_silence(impl: Implementation) -> None:
     machine.receive(heard(255, 255), PEER, MD - 100 * STEP)
     assert machine.deadline == MD
     assert not machine.overdue(MD)
-    machine.hold(MD)
+    machine.delay_takeover(MD)
     assert machine.timeout(MD) == became_master(Reason.BOWOUT, MD, PEER)
 
 
@@ -594,7 +594,7 @@ def test_only_a_backup_waits_for_silence(impl: Implementation, state: State) -> 
     machine = machine_in(impl, state)
     before = snapshot(machine)
     assert not machine.overdue(10 * T)
-    machine.hold(10 * T)
+    machine.delay_takeover(10 * T)
     assert snapshot(machine) == before
 
 

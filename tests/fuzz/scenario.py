@@ -23,7 +23,7 @@ LENGTH = 512
 """No scenario is longer: what needs more steps is for the differential traces."""
 _OPERATIONS = (
     *["hear"] * 11, *["timeout"] * 6, "start", "start", "stop", "link", "demote", "sent", "sibling", "force",
-    "reconfigure", "receive", "spoil", "retire", "hold", "input", "authenticator",
+    "reconfigure", "receive", "spoil", "retire", "delay_takeover", "input", "authenticator",
 )  # fmt: skip
 _FAR = (-1, 1 << 62, (1 << 62) - 1, 1 << 63, 1 << 64)
 _PASSPHRASES = ("motdepassehalakon", None, "abcdefg", "0x1122334455667788", "abcdefghijklmnopqrstu")
@@ -163,7 +163,7 @@ class Scenario:
         if name == "retire":
             value = read()
             return name, which, (list(Reason)[value % len(Reason)], bool(value & 128), now)
-        if name == "hold":
+        if name == "delay_takeover":
             return name, which, (now,)
         if name == "input":
             value = read()

@@ -172,12 +172,12 @@ class Side:
         if deadline is not None and deadline <= now:
             raise Broken(f"after timeout({now}) the deadline is {deadline}: a runtime would never rest")
 
-    def do_hold(self, seat: Seat, now: int) -> None:
-        if hasattr(seat.machine, "hold"):
+    def do_delay_takeover(self, seat: Seat, now: int) -> None:
+        if hasattr(seat.machine, "delay_takeover"):
             self.said.append(seat.machine.overdue(now))
-            self.call(seat, "hold", now)
+            self.call(seat, "delay_takeover", now)
             if seat.machine.overdue(now):
-                raise Broken(f"at {now} it was held, and is overdue")
+                raise Broken(f"at {now} its takeover was delayed, and it is overdue")
 
     def do_reconfigure(self, seat: Seat, config: VirtualHost, now: int) -> None:
         former = seat.machine.config

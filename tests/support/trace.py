@@ -248,7 +248,7 @@ class Pair:
         if op < 173:
             return "retire", (RETIRED[a % len(RETIRED)], bool(b & 1), self.now)
         if op < 175:
-            return "hold", (self.now,)
+            return "delay_takeover", (self.now,)
         if op < 190:
             return "sent", (a < 100, self.now)
         if op < 205:

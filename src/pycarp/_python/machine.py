@@ -361,8 +361,8 @@ class Machine:
             return False
         return self._silent(now) and self._blocked(now) is None
 
-    def hold(self, now: int) -> None:
-        """Frames were lost here, so silence proves nothing: what is overdue waits for one more interval."""
+    def delay_takeover(self, now: int) -> None:
+        """Frames were lost here, so silence proves nothing: a takeover that is overdue waits one more interval."""
         if not self.overdue(now):
             return
         later = now + self.interval

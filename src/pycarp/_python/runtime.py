@@ -567,7 +567,7 @@ class Runtime:
                 seat.due = None
                 self._wakeup.count(now - timer[0])
                 if self._must_wait(seat, now):
-                    seat.machine.hold(now)
+                    seat.machine.delay_takeover(now)
                 advert = seat.machine.state is State.MASTER
                 actions = seat.machine.timeout(now)
                 advert = advert and bool(actions)
