@@ -1,71 +1,65 @@
 # cython: language_level=3
-"""Orders to the guardian of the addresses and its replies, as they stand on the socket: see docs/architecture.md."""
+"""Orders to the guardian and its replies: guardian/protocol.h says what they mean.
 
-from libc.errno cimport EAGAIN, ECONNRESET, EINTR, ENOBUFS, errno
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+Thread: runtime, no GIL.
+"""
+
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, ENOBUFS, ENOMEM, errno
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from .system cimport MSG_DONTWAIT, MSG_NOSIGNAL, recv, send
 
 
-cdef enum:
-    ORDER_TAKE
-    ORDER_RENEW
-    ORDER_DROP
-    ORDER_BEAT
-    ORDER_ADD
-    ORDER_FORGET
-    ORDER_QUIET
-    ORDER_REMOVE
-    ORDER_RESTORE
-    REPLY_HELLO = 16
-    REPLY_RELEASED
-
-
-cdef extern from *:
-    """
-    #define LEASE_FOREVER UINT32_MAX
-    #define ORDER_NOBODY UINT32_MAX
-    """
+cdef extern from "guardian/protocol.h" nogil:
+    enum:
+        ORDER_TAKE
+        ORDER_RENEW
+        ORDER_DROP
+        ORDER_BEAT
+        ORDER_FORGET
+        ORDER_QUIET
+        ORDER_REMOVE
+        ORDER_RESTORE
+        REPLY_RELEASED
+        REPLY_SUPERSEDED
     const uint32_t LEASE_FOREVER
-    const uint32_t ORDER_NOBODY  # the index of no virtual host: an order for it is answered at once
+    const uint32_t ORDER_NOBODY
 
+    ctypedef struct order_t "struct order":
+        uint8_t kind
+        uint32_t index
+        int64_t at
+        uint32_t lease
+        uint32_t next_beat_ms
+        uint32_t takeover_after_ms
+        uint32_t number
+        int64_t boot
 
-cdef struct order_t:
-    uint8_t kind, flags
-    uint16_t zero
-    uint32_t index
-    int64_t at  # CLOCK_MONOTONIC, ns
-    uint32_t lease  # seconds
-    uint32_t hold, patience  # ms
-    uint32_t number
-    int64_t boot  # `at` by CLOCK_BOOTTIME, ns
-
-
-cdef struct reply_t:
-    uint8_t kind
-    uint8_t superseded
-    uint16_t zero
-    uint32_t index
-    int32_t error
-    uint32_t number
-    int64_t started, finished  # CLOCK_MONOTONIC, ns
-    uint64_t extra
+    ctypedef struct reply_t "struct reply":
+        uint8_t kind
+        uint8_t flags
+        uint32_t index
+        int32_t error
+        uint32_t number
+        int64_t started
+        int64_t finished
+        uint64_t extra
 
 
 # What became of a message.
 cdef enum:
-    LETTER_DONE
-    LETTER_LATER  # there is no room, or nothing has come
-    LETTER_GONE  # there is no guardian
+    MESSAGE_DONE
+    MESSAGE_LATER  # there is no room, or no reply
+    GUARDIAN_GONE
 
 
 cdef inline int guardian_order(int fd, const order_t *order) noexcept nogil:
     while send(fd, order, sizeof(order_t), MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
-        if errno == EAGAIN or errno == ENOBUFS:
-            return LETTER_LATER
+        if errno == EAGAIN or errno == ENOBUFS or errno == ENOMEM:
+            return MESSAGE_LATER
         if errno != EINTR:
-            return LETTER_GONE
-    return LETTER_DONE
+            return GUARDIAN_GONE
+    return MESSAGE_DONE
 
 
 cdef inline int guardian_reply(int fd, reply_t *reply) noexcept nogil:
@@ -73,9 +67,9 @@ cdef inline int guardian_reply(int fd, reply_t *reply) noexcept nogil:
     while True:
         got = recv(fd, reply, sizeof(reply_t), MSG_DONTWAIT)
         if got == <ssize_t> sizeof(reply_t):
-            return LETTER_DONE
+            return MESSAGE_DONE
         if got < 0 and errno == EAGAIN:
-            return LETTER_LATER
+            return MESSAGE_LATER
         # It ended with orders unread: told once, and then comes what it had said before.
         if got == 0 or (got < 0 and errno != EINTR and errno != ECONNRESET):
-            return LETTER_GONE
+            return GUARDIAN_GONE

@@ -156,7 +156,7 @@ cdef class Lifeline:
         """The memory's descriptor."""
         return self._descriptor
 
-    def hold(self):
+    def lock(self):
         """The calling thread's life is the engine's from now on, until it ends or closes the lifeline."""
         cdef void *memory = self.memory
         if memory == NULL:

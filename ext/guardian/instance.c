@@ -9,22 +9,14 @@
 
 #include "clocks.h"
 
-enum { VERSION = 1, BLOB_LIMIT = 4 << 20 };
-
-/* The head of the memory that comes with ADD; batches and frames follow in this order. */
-struct head {
-    uint32_t version, index, essential, frame_count;
-    uint32_t lengths[BATCHES + 1];
-};
-
-static_assert(sizeof(struct head) == 44, "the other side counts on 44 octets");
+enum { BLOB_LIMIT = 4 << 20 };
 
 static int copy_whole(int blob, uint8_t **memory, uint32_t *length)
 {
     off_t end = lseek(blob, 0, SEEK_END);
     if (end < 0)
         return errno;
-    if (end < (off_t) sizeof(struct head) || end > BLOB_LIMIT)
+    if (end < (off_t) sizeof(struct description) || end > BLOB_LIMIT)
         return EINVAL;
     if ((*memory = malloc((size_t) end)) == NULL)
         return ENOMEM;
@@ -56,7 +48,7 @@ static bool frames_are_whole(const uint8_t *frames, uint32_t length, uint32_t co
     return length == 0 && count == 0;
 }
 
-static bool cut(struct host *host, const struct head *head, uint32_t length)
+static bool cut(struct host *host, const struct description *head, uint32_t length)
 {
     uint32_t at = sizeof *head;
     for (int which = 0; which < BATCHES; which++) {
@@ -76,13 +68,13 @@ static bool cut(struct host *host, const struct head *head, uint32_t length)
 
 int host_read(struct host *host, int blob)
 {
-    struct head head;
+    struct description head;
     uint32_t length = 0;
     int error = copy_whole(blob, &host->blob, &length);
     if (error != 0)
         return error;
     memcpy(&head, host->blob, sizeof head);
-    if (head.version != VERSION || head.index != host->index || !cut(host, &head, length)) {
+    if (head.version != DESCRIPTION_VERSION || head.index != host->index || !cut(host, &head, length)) {
         free(host->blob);
         return EINVAL;
     }

@@ -9,8 +9,6 @@
 #include "protocol.h"
 #include "route.h"
 
-enum { BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCHES };
-
 /* The engine's last sign of life for a host. */
 struct life {
     int64_t at, boot;       /* CLOCK_MONOTONIC and CLOCK_BOOTTIME, ns */
@@ -45,8 +43,8 @@ struct host {
     bool muted;   /* the quick part of a waiting drop has been done */
     struct order order;
     /* REMOVE, RESTORE and FORGET wait until nothing else does: those that were asked for, and the numbers to tell. */
-    bool asked[RESTORE + 1];
-    uint32_t numbers[RESTORE + 1];
+    bool asked[ORDER_RESTORE + 1];
+    uint32_t numbers[ORDER_RESTORE + 1];
 
     struct host *farewell_next;
     int64_t farewell_at;

@@ -1,5 +1,5 @@
 /* The guardian: a process that alone writes addresses, on the word of one engine, and lets go of them when that engine
- * dies or falls silent. It holds no key. src/pycarp/_python/guardian.py is the same in Python.
+ * dies or falls silent. It holds no key. src/pycarp/_python/guardian/ is the same in Python.
  *
  *     pycarp-guardian 1|0       ask for the lowest real-time priority, or not
  *

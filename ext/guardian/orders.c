@@ -27,8 +27,8 @@ static void note_life(struct host *host, const struct order *order)
         /* No sign of life comes from the future, or from before the machine was. */
         .at = order->at > now ? now : order->at < 0 ? 0 : order->at,
         .boot = order->boot > passed ? passed : order->boot < 0 ? 0 : order->boot,
-        .hold = order->hold * MS,
-        .patience = order->patience * MS,
+        .hold = order->next_beat_ms * MS,
+        .patience = order->takeover_after_ms * MS,
     };
     host->life = life;
     host->stale = life_age(&life) > life.hold;
@@ -37,32 +37,32 @@ static void note_life(struct host *host, const struct order *order)
 
 static void supersede(struct guardian *guardian, struct host *host)
 {
-    if (host->waiting && host->order.kind != RENEW)
+    if (host->waiting && host->order.kind != ORDER_RENEW)
         reply_superseded(guardian, &host->order);
 }
 
 static void place(struct guardian *guardian, const struct order *order)
 {
     struct host *host = host_find(guardian->hosts, order->index);
-    bool sign = order->kind == RENEW || order->kind == BEAT;
-    if (host == NULL || host->asked[FORGET]) {
+    bool sign = order->kind == ORDER_RENEW || order->kind == ORDER_BEAT;
+    if (host == NULL || host->asked[ORDER_FORGET]) {
         if (!sign)
             reply_order(guardian, order, ENOENT, 0, 0);
         return;
     }
     if (sign) {
-        bool taking = host->waiting && host->order.kind == TAKE;
+        bool taking = host->waiting && host->order.kind == ORDER_TAKE;
         if (!host->mastered && !taking)
             return;
         note_life(host, order);
-        if (order->kind == BEAT || taking || (host->waiting && host->order.kind == DROP))
+        if (order->kind == ORDER_BEAT || taking || (host->waiting && host->order.kind == ORDER_DROP))
             return;
     } else {
         supersede(guardian, host);
-        if (order->kind == TAKE)
+        if (order->kind == ORDER_TAKE)
             note_life(host, order);
     }
-    host->muted = host->muted && order->kind == DROP;
+    host->muted = host->muted && order->kind == ORDER_DROP;
     host->order = *order;
     host->waiting = true;
 }
@@ -73,7 +73,7 @@ static void add(struct guardian *guardian, const struct order *order, int *hande
     struct host *former = host_find(guardian->hosts, order->index);
     int error = EINVAL;
     /* What is asked of the one that is to be forgotten comes first. */
-    while (former != NULL && former->asked[FORGET] && orders_carry_out(guardian))
+    while (former != NULL && former->asked[ORDER_FORGET] && orders_carry_out(guardian))
         former = host_find(guardian->hosts, order->index);
     if (count >= HANDED && (error = host_read(&fresh, handed[0])) == 0) {
         fresh.packet = handed[1];
@@ -89,7 +89,7 @@ static void add(struct guardian *guardian, const struct order *order, int *hande
 static void ask_after(struct guardian *guardian, const struct order *order)
 {
     struct host *host = host_find(guardian->hosts, order->index);
-    if (host == NULL || host->asked[FORGET]) {
+    if (host == NULL || host->asked[ORDER_FORGET]) {
         reply_order(guardian, order, ENOENT, 0, 0);
         return;
     }
@@ -101,25 +101,25 @@ static void handle(
     struct guardian *guardian, const struct order *order, const struct ucred *who, int *handed, int count)
 {
     switch (order->kind) {
-    case TAKE:
-    case RENEW:
-    case DROP:
-    case BEAT:
+    case ORDER_TAKE:
+    case ORDER_RENEW:
+    case ORDER_DROP:
+    case ORDER_BEAT:
         place(guardian, order);
         break;
-    case ADD:
+    case ORDER_ADD:
         /* A program that gave up root keeps its hosts, and gets no other requests sent. */
         if (who != NULL && (who->uid == 0 || who->uid == guardian->uid))
             add(guardian, order, handed, count);
         else
             reply_order(guardian, order, EPERM, 0, 0);
         break;
-    case FORGET:
-    case REMOVE:
-    case RESTORE:
+    case ORDER_FORGET:
+    case ORDER_REMOVE:
+    case ORDER_RESTORE:
         ask_after(guardian, order);
         break;
-    case QUIET:
+    case ORDER_QUIET:
         guardian->quiet = true;
         reply_order(guardian, order, 0, 0, 0);
         break;
@@ -199,7 +199,7 @@ bool orders_read(struct guardian *guardian)
 /* Addresses that were to live so long may have gone while nobody ran: to renew them would bring them back. */
 static bool lease_is_over(const struct host *host, uint32_t lease)
 {
-    return lease != FOREVER && life_age(&host->life) > lease * SECOND + SECOND * 9 / 10;
+    return lease != LEASE_FOREVER && life_age(&host->life) > lease * SECOND + SECOND * 9 / 10;
 }
 
 static void give_lease(struct host *host, uint32_t lease)
@@ -213,7 +213,7 @@ static void give_lease(struct host *host, uint32_t lease)
 
 static void have(struct guardian *guardian, struct host *host, const struct order *order)
 {
-    bool take = order->kind == TAKE;
+    bool take = order->kind == ORDER_TAKE;
     const struct batch *batch = &host->batches[take ? BATCH_TAKE : BATCH_RENEW];
     int64_t started = 0, finished = 0;
     int error = ETIMEDOUT;
@@ -252,9 +252,9 @@ static void mute_waiting(struct guardian *guardian)
 {
     int drops = 0;
     for (struct host *host = guardian->hosts; host != NULL; host = host->next)
-        drops += host->waiting && host->order.kind == DROP;
+        drops += host->waiting && host->order.kind == ORDER_DROP;
     for (struct host *host = guardian->hosts; drops > 1 && host != NULL; host = host->next)
-        if (host->waiting && host->order.kind == DROP && !host->muted) {
+        if (host->waiting && host->order.kind == ORDER_DROP && !host->muted) {
             /* What fails here is tried again, and told, by the drop itself. */
             (void) batch_execute(guardian->route, &host->batches[BATCH_MUTE], UINT32_MAX, fine_to_drop);
             host->muted = true;
@@ -266,7 +266,7 @@ static bool carry_out_after(struct guardian *guardian, struct host *host)
     static const struct {
         enum kind kind;
         int batch;
-    } steps[] = { { REMOVE, BATCH_REMOVE }, { RESTORE, BATCH_RESTORE } };
+    } steps[] = { { ORDER_REMOVE, BATCH_REMOVE }, { ORDER_RESTORE, BATCH_RESTORE } };
     struct order order = { .index = host->index };
     for (size_t at = 0; at < sizeof steps / sizeof *steps; at++) {
         if (!host->asked[steps[at].kind])
@@ -280,12 +280,12 @@ static bool carry_out_after(struct guardian *guardian, struct host *host)
         reply_order(guardian, &order, error, started, monotonic());
         return true;
     }
-    if (!host->asked[FORGET])
+    if (!host->asked[ORDER_FORGET])
         return false;
     if (host->link_due != 0)
         (void) batch_execute(guardian->route, &host->batches[BATCH_DROP], UINT32_MAX, fine_to_drop);
-    order.kind = FORGET;
-    order.number = host->numbers[FORGET];
+    order.kind = ORDER_FORGET;
+    order.number = host->numbers[ORDER_FORGET];
     host_remove(&guardian->hosts, host);
     reply_order(guardian, &order, 0, 0, 0);
     return true;
@@ -298,21 +298,21 @@ bool orders_carry_out(struct guardian *guardian)
     mute_waiting(guardian);
     /* Links go down slowly: between two of them the others' leases must not run out. */
     for (host = guardian->hosts; host != NULL && guardian->dropped; host = host->next)
-        if (host->waiting && host->order.kind == RENEW) {
+        if (host->waiting && host->order.kind == ORDER_RENEW) {
             struct order order = host->order;
             guardian->dropped = host->waiting = false;
             have(guardian, host, &order);
             return true;
         }
     /* A drop goes first: an address on two hosts harms more than one that comes a little later. */
-    for (host = guardian->hosts; host != NULL && (found == NULL || found->order.kind != DROP); host = host->next)
-        if (host->waiting && (found == NULL || host->order.kind == DROP))
+    for (host = guardian->hosts; host != NULL && (found == NULL || found->order.kind != ORDER_DROP); host = host->next)
+        if (host->waiting && (found == NULL || host->order.kind == ORDER_DROP))
             found = host;
     if (found != NULL) {
         struct order order = found->order;
         found->waiting = false;
-        guardian->dropped = order.kind == DROP;
-        if (order.kind == DROP)
+        guardian->dropped = order.kind == ORDER_DROP;
+        if (order.kind == ORDER_DROP)
             drop(guardian, found, &order);
         else
             have(guardian, found, &order);
@@ -327,10 +327,10 @@ bool orders_carry_out(struct guardian *guardian)
 void orders_bequeath(struct guardian *guardian)
 {
     for (struct host *host = guardian->hosts; host != NULL; host = host->next) {
-        if (host->waiting && host->order.kind != DROP) {
+        if (host->waiting && host->order.kind != ORDER_DROP) {
             supersede(guardian, host);
             /* It has told the LAN that it is the master: there is something to take back. */
-            host->mastered |= host->order.kind == TAKE;
+            host->mastered |= host->order.kind == ORDER_TAKE;
             host->waiting = false;
         }
         /* A drop that waits is the engine's own, with its own bow-out. */

@@ -1,4 +1,5 @@
-/* What engine and guardian say to each other: packets of one size each way, in this machine's byte order. */
+/* The socket between engine and guardian: packets of one size each way, in this machine's byte order, and the memory
+ * that comes with ORDER_ADD. src/pycarp/_python/guardian/protocol.py says the same for Python; a test compares them. */
 #ifndef PYCARP_PROTOCOL_H
 #define PYCARP_PROTOCOL_H
 
@@ -6,32 +7,36 @@
 #include <stdint.h>
 
 enum kind {
-    TAKE,
-    RENEW,
-    DROP,
-    BEAT,
-    ADD,
-    FORGET,
-    QUIET,
-    REMOVE,
-    RESTORE,
-    HELLO = 16,
-    RELEASED,
+    ORDER_TAKE,
+    ORDER_RENEW,
+    ORDER_DROP,
+    ORDER_BEAT,
+    ORDER_ADD,
+    ORDER_FORGET,
+    ORDER_QUIET,
+    ORDER_REMOVE,
+    ORDER_RESTORE,
+    REPLY_HELLO = 16,
+    REPLY_RELEASED,
 };
 
-#define FOREVER UINT32_MAX
+/* A lease that does not end. */
+#define LEASE_FOREVER UINT32_MAX
+/* The index of no instance: an order for it is answered at once. */
+#define ORDER_NOBODY UINT32_MAX
 /* A reply's flag: another order came before this one could be carried out. */
-#define SUPERSEDED 1
+#define REPLY_SUPERSEDED 1
 
 struct order {
     uint8_t kind, flags;
     uint16_t zero;
     uint32_t index;
-    int64_t at;     /* CLOCK_MONOTONIC, ns: when the engine decided, or sent the advert that this goes with */
-    uint32_t lease; /* seconds that addresses live without another renewal, or FOREVER */
-    uint32_t hold, patience; /* ms after `at`: the next sign of life, and how long a bow-out is of use */
-    uint32_t number;         /* the engine's own, for the reply */
-    int64_t boot;            /* CLOCK_BOOTTIME, ns: the same moment as `at` */
+    int64_t at;                 /* CLOCK_MONOTONIC, ns: when the engine decided, or sent the advert that goes with it */
+    uint32_t lease;             /* seconds that addresses live without another renewal, or LEASE_FOREVER */
+    uint32_t next_beat_ms;      /* the next TAKE, RENEW or BEAT comes within this time of `at` */
+    uint32_t takeover_after_ms; /* from this time after `at` on others may have taken over: no bow-out then */
+    uint32_t number;            /* the engine's own, for the reply */
+    int64_t boot;               /* CLOCK_BOOTTIME, ns: the same moment as `at` */
 };
 
 struct reply {
@@ -44,6 +49,19 @@ struct reply {
     uint64_t extra;            /* HELLO: the guardian's pid; RELEASED: ns since the last sign of life */
 };
 
-static_assert(sizeof(struct order) == 40 && sizeof(struct reply) == 40, "the other side counts on 40 octets");
+enum { BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCHES };
+
+#define DESCRIPTION_VERSION 1
+
+/* The head of the memory that comes with ORDER_ADD; batches and frames follow in this order. */
+struct description {
+    uint32_t version, index;
+    uint32_t essential; /* this many of the last requests of `take` decide whether it succeeded; 0: all */
+    uint32_t frame_count;
+    uint32_t lengths[BATCHES + 1]; /* octets of each batch, and of all frames: each has 16 bits of length before it */
+};
+
+static_assert(sizeof(struct order) == 40 && sizeof(struct reply) == 40, "no padding");
+static_assert(sizeof(struct description) == 44, "no padding");
 
 #endif

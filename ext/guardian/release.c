@@ -81,9 +81,9 @@ void release_overdue(struct guardian *guardian)
 {
     bool any = false;
     for (struct host *host = guardian->hosts; host != NULL; host = host->next) {
-        if (host->stale && host->waiting && host->order.kind != DROP) {
+        if (host->stale && host->waiting && host->order.kind != ORDER_DROP) {
             host->waiting = false;
-            if (host->order.kind == TAKE)
+            if (host->order.kind == ORDER_TAKE)
                 reply_order(guardian, &host->order, ETIMEDOUT, 0, 0);
         }
         if (host->mastered && !guardian->quiet && (host->stale || is_overdue(host)))

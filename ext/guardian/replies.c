@@ -39,18 +39,18 @@ void reply_order(struct guardian *guardian, const struct order *order, int error
 
 void reply_superseded(struct guardian *guardian, const struct order *order)
 {
-    reply(guardian, &(struct reply) { .kind = order->kind, .flags = SUPERSEDED, .index = order->index,
+    reply(guardian, &(struct reply) { .kind = order->kind, .flags = REPLY_SUPERSEDED, .index = order->index,
         .number = order->number });
 }
 
 void reply_hello(struct guardian *guardian, int error)
 {
-    reply(guardian, &(struct reply) { .kind = HELLO, .error = error, .extra = (uint64_t) getpid() });
+    reply(guardian, &(struct reply) { .kind = REPLY_HELLO, .error = error, .extra = (uint64_t) getpid() });
 }
 
 void reply_released(struct guardian *guardian, uint32_t index, int error, int64_t started, int64_t finished,
     int64_t silence)
 {
-    reply(guardian, &(struct reply) { .kind = RELEASED, .index = index, .error = error,
+    reply(guardian, &(struct reply) { .kind = REPLY_RELEASED, .index = index, .error = error,
         .started = started, .finished = finished, .extra = silence > 0 ? (uint64_t) silence : 0 });
 }

@@ -16,9 +16,9 @@ cdef bint _send_order(runtime_t *runtime, const order_t *order) noexcept nogil:
     if runtime.guardian < 0:
         return False
     outcome = guardian_order(runtime.guardian, order)
-    if outcome == LETTER_GONE:
+    if outcome == GUARDIAN_GONE:
         _lose_guardian(runtime)
-    return outcome == LETTER_DONE
+    return outcome == MESSAGE_DONE
 
 
 cdef void _order(runtime_t *runtime, host_t *host, int kind, int64_t now, bint again) noexcept nogil:
@@ -32,8 +32,8 @@ cdef void _order(runtime_t *runtime, host_t *host, int kind, int64_t now, bint a
     order.at = now
     order.boot = boottime()
     order.lease = host.lease
-    order.hold = <uint32_t> ((machine_interval(&host.machine) + runtime.grace + 999999) // 1000000)
-    order.patience = <uint32_t> (_patience(host) // 1000000)
+    order.next_beat_ms = <uint32_t> ((machine_interval(&host.machine) + runtime.grace + 999999) // 1000000)
+    order.takeover_after_ms = <uint32_t> (_patience(host) // 1000000)
     order.number = again
     sent = _send_order(runtime, &order)
     if sent and (kind == ORDER_TAKE or kind == ORDER_RENEW):
@@ -186,11 +186,11 @@ cdef void _collect(runtime_t *runtime) noexcept nogil:
     """What the guardian has done, or not."""
     cdef reply_t reply
     cdef host_t *host
-    cdef int outcome = LETTER_DONE, at
+    cdef int outcome = MESSAGE_DONE, at
     runtime.guardian_ready = False
     while runtime.guardian >= 0:
         outcome = guardian_reply(runtime.guardian, &reply)
-        if outcome != LETTER_DONE:
+        if outcome != MESSAGE_DONE:
             break
         if reply.number == ORDER_NOBODY:
             runtime.pinged = 0
@@ -200,7 +200,7 @@ cdef void _collect(runtime_t *runtime) noexcept nogil:
             if host != NULL:
                 if host.pending:
                     host.pending -= 1
-                if not reply.superseded:
+                if not reply.flags & REPLY_SUPERSEDED:
                     _carried_out(runtime, host, &reply)
         elif reply.kind == REPLY_RELEASED:
             if host != NULL:
@@ -211,7 +211,7 @@ cdef void _collect(runtime_t *runtime) noexcept nogil:
             runtime.answer_errors[at] = reply.error
         elif reply.error and host != NULL:
             _tell_not_done(runtime, host, &reply)
-    if outcome == LETTER_GONE:
+    if outcome == GUARDIAN_GONE:
         _lose_guardian(runtime)
 
 

@@ -74,9 +74,9 @@ from .machine cimport (
     machine_timeout,
 )
 from .guardian cimport (
+    GUARDIAN_GONE,
     LEASE_FOREVER,
-    LETTER_DONE,
-    LETTER_GONE,
+    MESSAGE_DONE,
     ORDER_BEAT,
     ORDER_DROP,
     ORDER_FORGET,
@@ -87,6 +87,7 @@ from .guardian cimport (
     ORDER_RESTORE,
     ORDER_TAKE,
     REPLY_RELEASED,
+    REPLY_SUPERSEDED,
     guardian_order,
     guardian_reply,
     order_t,

@@ -24,22 +24,23 @@ from typing import Any
 import pytest
 from support import IMPLEMENTATIONS
 from support import guarded as guarded_module
-from support.guarded import BOWOUT, HOLD, Engine, bowout, floating
+from support.guarded import BOWOUT, NEXT_BEAT_MS, Engine, bowout, floating
 from support.linux import carpdev, needs_namespaces
 
+from pycarp._python.guardian import protocol
 from pycarp.errors import CapabilityError, EngineError, InterfaceError
 from pycarp.lab.namespaces import Host, Lab
 from pycarp.lab.recorder import Capture, Frame
 from pycarp.linux import guardian_client as client
 from pycarp.linux import netlink
-from pycarp.linux.guardian_client import ORDER, Guardian, GuardianGone, Kind, Reply
+from pycarp.linux.guardian_client import Guardian, GuardianGone, Kind, Reply
 from pycarp.linux.lock import VirtualHostLock, held
 
 pytestmark = needs_namespaces()
 
 VIP, VIP6 = "10.13.37.42", "2001:db8::42"
 ADDRESSES = (f"{VIP}/24", f"{VIP6}/64")
-SUPERSEDED = client.SUPERSEDED
+SUPERSEDED = protocol.REPLY_SUPERSEDED
 
 
 def _users() -> int:
@@ -176,7 +177,7 @@ def _stopped(pid: int) -> Iterator[None]:
 def test_take_renew_and_drop(program: str) -> None:
     with Lab() as lab, _engine(lab, program) as engine:
         with lab["client"].ping(VIP) as ipv4, lab["client"].ping(VIP6) as ipv6:
-            reply = engine.ask(Kind.TAKE, 101, lease=7, hold=30_000)
+            reply = engine.ask(Kind.TAKE, 101, lease=7, next_beat_ms=30_000)
             assert reply.error == reply.flags == 0 and reply.started < reply.finished
             assert ipv4.wait() and ipv6.wait()
         assert set(_addresses(lab["main"])) == {VIP, VIP6}
@@ -185,8 +186,8 @@ def test_take_renew_and_drop(program: str) -> None:
         engine.order(Kind.RENEW, 101, lease=30)
         _until(lambda: all(left > 28 for left in _addresses(lab["main"]).values()))
         assert not list(engine.take_replies())
-        engine.order(Kind.RENEW, 101, lease=client.FOREVER)
-        _until(lambda: set(_addresses(lab["main"]).values()) == {client.FOREVER})
+        engine.order(Kind.RENEW, 101, lease=protocol.LEASE_FOREVER)
+        _until(lambda: set(_addresses(lab["main"]).values()) == {protocol.LEASE_FOREVER})
         assert engine.ask(Kind.TAKE, 101, lease=9).error == 0  # again
         for _turn in range(2):
             assert engine.ask(Kind.DROP, 101).error == 0
@@ -273,10 +274,10 @@ def test_a_failure_is_told_and_what_is_gone_is_dropped(program: str) -> None:
 
 def test_a_virtual_host_described_anew_is_the_same(program: str) -> None:
     with Lab() as lab, _engine(lab, program) as engine:
-        assert engine.ask(Kind.TAKE, 101, hold=300).error == 0
+        assert engine.ask(Kind.TAKE, 101, next_beat_ms=300).error == 0
         engine.devices[101].change(floating(101, f"{VIP}/24", "10.13.37.43/24"))
         engine.add(101)
-        engine.order(Kind.RENEW, 101, hold=300, lease=50)  # mastered as before
+        engine.order(Kind.RENEW, 101, next_beat_ms=300, lease=50)  # mastered as before
         _until(lambda: set(_addresses(lab["main"])) == {VIP, "10.13.37.43"})
         assert engine.await_reply(Kind.RELEASED, 101).error == 0
         assert not _addresses(lab["main"])
@@ -348,7 +349,7 @@ def test_orders_that_are_older_than_they_may_be(program: str) -> None:
 def test_a_guardian_that_slept_takes_nothing_and_renews_nothing(program: str) -> None:
     with Lab() as lab, _engine(lab, program) as engine, Notices(lab["main"]) as notices:
         with _stopped(engine.guardian.pid):
-            engine.order(Kind.TAKE, 101, hold=200)
+            engine.order(Kind.TAKE, 101, next_beat_ms=200)
             time.sleep(0.3)
         assert engine.await_reply(Kind.TAKE, 101).error == errno.ETIMEDOUT
         assert not notices.read()
@@ -364,11 +365,11 @@ def test_a_beat_that_is_overdue(program: str) -> None:
     with Lab() as lab, _engine(lab, program) as engine, lab.capture() as capture:
         for patience, expected in ((2000, 1), (100, 0)):
             before = len(_bowouts(capture))
-            assert engine.ask(Kind.TAKE, 101, hold=250, patience=patience).error == 0
+            assert engine.ask(Kind.TAKE, 101, next_beat_ms=250, takeover_after_ms=patience).error == 0
             for _beat in range(10):
                 time.sleep(0.05)
                 beaten = time.monotonic_ns()
-                engine.order(Kind.BEAT, 101, hold=250, patience=patience)
+                engine.order(Kind.BEAT, 101, next_beat_ms=250, takeover_after_ms=patience)
             assert len(_addresses(lab["main"])) == 2
             released = engine.await_reply(Kind.RELEASED, 101)
             assert not _addresses(lab["main"])
@@ -390,7 +391,7 @@ def test_a_bowout_comes_after_the_drop(program: str) -> None:
     with Lab() as lab, _engine(lab, program, f"{VIP}/24") as engine:
         for _turn in range(5):
             with lab.capture() as capture:
-                assert engine.ask(Kind.TAKE, 101, hold=30).error == 0
+                assert engine.ask(Kind.TAKE, 101, next_beat_ms=30).error == 0
                 released = engine.await_reply(Kind.RELEASED, 101)
                 frame = capture.wait(_is_bowout)
             assert frame is not None
@@ -403,9 +404,9 @@ def test_a_bowout_waits_until_ipv6_is_silent(program: str) -> None:
     with Lab() as lab, _engine(lab, program, f"{VIP6}/64") as engine:
         with lab["client"].ping(VIP6, 0.001) as pinger, lab.capture() as capture:
             # Nobody has to look for the neighbour first.
-            assert engine.ask(Kind.TAKE, 101, hold=30_000).error == 0
+            assert engine.ask(Kind.TAKE, 101, next_beat_ms=30_000).error == 0
             assert pinger.wait(20)
-            engine.order(Kind.BEAT, 101, hold=100)
+            engine.order(Kind.BEAT, 101, next_beat_ms=100)
             frame = capture.wait(_is_bowout)
             assert frame is not None
             time.sleep(0.05)
@@ -446,7 +447,7 @@ def test_every_address_is_gone_before_the_first_link_is_down(program: str) -> No
         _several(lab, program) as engine,
     ):
         for vhid in range(1, 9):
-            assert engine.ask(Kind.TAKE, vhid, hold=10_000).error == 0
+            assert engine.ask(Kind.TAKE, vhid, next_beat_ms=10_000).error == 0
         notices.read()
         engine.end_thread()
         _until(lambda: not _lives(engine.guardian.pid))
@@ -516,7 +517,7 @@ def test_a_stopped_engine_and_a_stopped_pair(program: str) -> None:
         stopped = time.time_ns()
         with _stopped(child.pid):
             frame = capture.wait(_is_bowout)
-            assert frame is not None and frame.at_ns - stopped < (HOLD + 100) * 1e6
+            assert frame is not None and frame.at_ns - stopped < (NEXT_BEAT_MS + 100) * 1e6
             _until(lambda: not _addresses(lab["main"]))
             assert _lives(child.guardian)
         # It goes on, and what it does not know yet changes nothing.
@@ -540,7 +541,7 @@ def test_a_guardian_that_was_paused_gives_the_engine_a_moment(program: str) -> N
     with Lab() as lab:
         child = Child(lab["main"], program)
         with _stopped(child.guardian):
-            time.sleep(HOLD / 1000 + 0.2)
+            time.sleep(NEXT_BEAT_MS / 1000 + 0.2)
         time.sleep(0.1)
         # The beats of meanwhile were waiting.
         assert len(_addresses(lab["main"])) == 2
@@ -549,7 +550,7 @@ def test_a_guardian_that_was_paused_gives_the_engine_a_moment(program: str) -> N
 
 def test_signals_of_an_orderly_stop_are_the_engines_affair(program: str) -> None:
     with Lab() as lab, _engine(lab, program) as engine:
-        assert engine.ask(Kind.TAKE, 101, hold=20_000).error == 0
+        assert engine.ask(Kind.TAKE, 101, next_beat_ms=20_000).error == 0
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT, signal.SIGUSR1):
             os.kill(engine.guardian.pid, number)
         os.kill(engine.guardian.pid, signal.SIGUSR2)
@@ -576,7 +577,7 @@ def test_a_socket_that_is_closed(program: str, unread: bool) -> None:
 
 def test_an_orderly_end(program: str) -> None:
     with Lab() as lab, _engine(lab, program) as engine, lab.capture() as capture:
-        assert engine.ask(Kind.TAKE, 101, hold=50).error == 0
+        assert engine.ask(Kind.TAKE, 101, next_beat_ms=50).error == 0
         assert engine.ask(Kind.QUIET).error == 0
         engine.end_thread()
         time.sleep(0.15)
@@ -647,7 +648,7 @@ def test_it_starts_fast(program: str) -> None:
 
 def test_it_never_waits_for_an_engine_that_does_not_read(program: str) -> None:
     with Lab() as lab, _engine(lab, program) as engine, lab.capture() as capture:
-        assert engine.ask(Kind.TAKE, 101, hold=30_000).error == 0
+        assert engine.ask(Kind.TAKE, 101, next_beat_ms=30_000).error == 0
         room = 0
         for _order in range(100_000):
             if engine.guardian.order(Kind.DROP, 7):
@@ -657,21 +658,21 @@ def test_it_never_waits_for_an_engine_that_does_not_read(program: str) -> None:
             else:
                 time.sleep(0.001)
         assert room <= 200  # all were read, long after there was no more room for a reply
-        engine.order(Kind.BEAT, 101, hold=100, patience=60_000)
+        engine.order(Kind.BEAT, 101, next_beat_ms=100, takeover_after_ms=60_000)
         assert capture.wait(_is_bowout) is not None
         _until(lambda: not _addresses(lab["main"]))
 
 
 def _message(kind: int, index: int = 101) -> bytes:
     now, boot = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    return ORDER.pack(kind, 0, 0, index, now, 5, HOLD, 0, 99, boot)
+    return protocol.ORDER.pack(kind, 0, 0, index, now, 5, NEXT_BEAT_MS, 0, 99, boot)
 
 
 @pytest.mark.slow
 def test_malformed_messages(program: str) -> None:
     rng = random.Random(112)
     with Lab() as lab, _engine(lab, program) as engine:
-        assert engine.ask(Kind.TAKE, 101, hold=60_000).error == 0
+        assert engine.ask(Kind.TAKE, 101, next_beat_ms=60_000).error == 0
         folder = f"/proc/{engine.guardian.pid}/fd"
         before = len(os.listdir(folder))
         with socket.socket(fileno=os.dup(engine.guardian.fileno())) as ours:
@@ -716,7 +717,11 @@ def test_malformed_messages(program: str) -> None:
             # Numbers out of this world.
             for at in (0, 2**63 - 1, -(2**63)):
                 for kind in (Kind.BEAT, Kind.RENEW, Kind.TAKE):
-                    ours.send(ORDER.pack(kind, 255, 65535, 101, at, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, at))
+                    ours.send(
+                        protocol.ORDER.pack(
+                            kind, 255, 65535, 101, at, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, at
+                        )
+                    )
         time.sleep(0.05)
         list(engine.take_replies())
         assert engine.ask(Kind.DROP, 101).error == 0
@@ -802,7 +807,7 @@ def test_a_pulse_passes_on_when_its_thread_ends(program: str) -> None:
     lifeline = spawn.Lifeline()
     assert os.fstat(lifeline.fileno()).st_size >= 40
     for _turn in range(3):
-        holder = threading.Thread(target=lifeline.hold)
+        holder = threading.Thread(target=lifeline.lock)
         holder.start()
         holder.join(5)
         assert not holder.is_alive()
@@ -868,7 +873,7 @@ def test_one_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(FileNotFoundError, match="/nonexistent cannot be started"):
             Guardian(lifeline, False, Spawner(str(native), "/nonexistent"))
         for error, expected in ((errno.EPERM, CapabilityError), (errno.EMFILE, OSError)):
-            hello = client.REPLY.pack(Kind.HELLO, 0, 0, 0, error, 0, 0, 0, 0)
+            hello = protocol.REPLY.pack(Kind.HELLO, 0, 0, 0, error, 0, 0, 0, 0)
             script = f"import os, time; os.write(3, {hello!r}); time.sleep(60)"
             with pytest.raises(expected, match="may not change addresses" if error == errno.EPERM else "cannot work"):
                 Guardian(lifeline, False, Spawner(str(native), sys.executable, "-c", script))
@@ -884,6 +889,7 @@ def test_one_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_without_capabilities(program: str) -> None:
     script = f"""
 import ctypes, importlib
+from pycarp._python.guardian import protocol
 from pycarp.errors import CapabilityError
 from pycarp.linux.guardian_client import Guardian
 spawn = importlib.import_module("pycarp._{program}.spawn")
@@ -915,7 +921,7 @@ def test_close_and_abandon_may_be_repeated(program: str) -> None:
 
 
 def test_replies_are_plain() -> None:
-    assert ORDER.size == client.REPLY.size == 40
+    assert protocol.ORDER.size == protocol.REPLY.size == 40
     assert Reply(Kind.TAKE, 0, 1, 0, 0, 0, 0, 0) == Reply(Kind.TAKE, 0, 1, 0, 0, 0, 0, 0)
     assert BOWOUT.endswith(b"%d")
     device = SimpleNamespace(take=b"ab", renew=b"", drop=b"", mute=(), remove=b"", restore=b"", essential=1)

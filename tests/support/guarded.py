@@ -28,7 +28,7 @@ from pycarp.linux.sockets import send_socket
 
 BOWOUT = bytes.fromhex("01005e000012") + bytes.fromhex("00005e0001") + b"%c\x88\xb5bow-out %d"
 """Of an ethertype that is nobody else's; the LAN's switch forwards it to all."""
-HOLD, PATIENCE = 600, 2000
+NEXT_BEAT_MS, TAKEOVER_AFTER_MS = 600, 2000
 
 
 def floating(vhid: int, *addresses: str) -> VirtualHost:
@@ -82,7 +82,7 @@ class Engine:
         self._stack.close()
 
     def _beat(self) -> None:
-        self.lifeline.hold()
+        self.lifeline.lock()
         self._begun.set()
         self._rest.wait()
 
@@ -103,8 +103,8 @@ class Engine:
     def order(self, kind: Kind, vhid: int = 0, ago: float = 0, **options: int) -> int:
         """Give an order as of `ago` seconds before now; its number."""
         number = next(self._numbers)
-        options.setdefault("hold", HOLD)
-        options.setdefault("patience", PATIENCE)
+        options.setdefault("next_beat_ms", NEXT_BEAT_MS)
+        options.setdefault("takeover_after_ms", TAKEOVER_AFTER_MS)
         options.setdefault("at", time.monotonic_ns() - round(ago * 1e9))
         options.setdefault("boot", time.clock_gettime_ns(time.CLOCK_BOOTTIME) - round(ago * 1e9))
         assert self.guardian.order(kind, vhid, number=number, **options)

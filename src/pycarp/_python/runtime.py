@@ -26,7 +26,7 @@ from ..engine.mailbox import Mailbox
 from ..engine.plan import Plan
 from ..errors import CarpError, ConfigError, EngineError
 from ..linux import netlink
-from ..linux.guardian_client import NOBODY, SUPERSEDED, Guardian, GuardianGone, Kind, Reply
+from ..linux.guardian_client import Guardian, GuardianGone, Kind, Reply
 from ..linux.lock import VirtualHostLock
 from ..linux.sockets import Sockets
 from ..protocol import (
@@ -49,6 +49,7 @@ from ..protocol.abc import Input, Machine
 from ..protocol.timing import FOREVER, lease, no_lease, takeover_after
 from ..stats import Histogram, Measures, Stats
 from . import spawn
+from .guardian.protocol import ORDER_NOBODY, REPLY_SUPERSEDED
 
 if TYPE_CHECKING:
     from ..linux.device import Device
@@ -193,7 +194,7 @@ class Runtime:
             undo.callback(self._thread.join)
             undo.callback(self._call, self._end_loop)
             # The lifeline is held by the loop: the guardian, which waits for its end, comes after that.
-            self._call(lambda now: self._lifeline.hold())
+            self._call(lambda now: self._lifeline.lock())
             self._guardian = guardian = Guardian(self._lifeline, self._realtime, spawn)
             undo.callback(guardian.close)
             self._call(lambda now: self._attach(guardian))
@@ -852,8 +853,8 @@ class Runtime:
             at=now,
             boot=_boottime(),
             lease=FOREVER if seat.lease is None else seat.lease,
-            hold=-(-(seat.machine.interval + grace) // 1_000_000),
-            patience=_patience(seat) // 1_000_000,
+            next_beat_ms=-(-(seat.machine.interval + grace) // 1_000_000),
+            takeover_after_ms=_patience(seat) // 1_000_000,
             number=int(again),
         )
         if sent and kind in (Kind.TAKE, Kind.RENEW):
@@ -881,7 +882,7 @@ class Runtime:
         if self._pinged and now - self._pinged > _PING_PATIENCE and self._guardian is not None:
             self._guardian.kill()
             self._lose_guardian()
-        elif not self._pinged and self._send_order(Kind.FORGET, NOBODY, number=NOBODY):
+        elif not self._pinged and self._send_order(Kind.FORGET, ORDER_NOBODY, number=ORDER_NOBODY):
             self._pinged = now
 
     def _beat(self, seat: _Seat, now: int) -> None:
@@ -916,14 +917,14 @@ class Runtime:
             self._lose_guardian()
             return
         for reply in replies:
-            if reply.number == NOBODY:
+            if reply.number == ORDER_NOBODY:
                 self._pinged = 0
                 continue
             seat = self._seats.get(reply.index)
             if reply.kind in (Kind.TAKE, Kind.DROP):
                 if seat is not None:
                     seat.pending = max(0, seat.pending - 1)
-                    if not reply.flags & SUPERSEDED:
+                    if not reply.flags & REPLY_SUPERSEDED:
                         self._carried_out(seat, reply)
             elif reply.kind is Kind.RELEASED:
                 if seat is not None:

@@ -159,7 +159,7 @@ class Lifeline:
     """A mutex in shared memory, held by the thread that must not die: `fileno()` is the memory's descriptor.
 
     It is robust: whoever waits for it elsewhere is woken, with EOWNERDEAD, when that thread ends, be it by the death of
-    its process, before the memory of that is taken apart. The runtime's thread calls `hold` before it does anything
+    its process, before the memory of that is taken apart. The runtime's thread calls `lock` before it does anything
     else. Close it only after that thread has ended.
     """
 
@@ -182,7 +182,7 @@ class Lifeline:
     def fileno(self) -> int:
         return self._fd
 
-    def hold(self) -> None:
+    def lock(self) -> None:
         """The calling thread holds it from now on, to its end."""
         code = _unlocked.pthread_mutex_lock(self._memory)
         if code == errno.EOWNERDEAD:  # a guardian died that had looked at it before

@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Iterable
@@ -23,46 +22,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from .._python.guardian import protocol
 from ..errors import CapabilityError, CarpError, EngineError
 from . import netlink
-from .messages import FOREVER
 
 if TYPE_CHECKING:
     from .device import Device
 
-__all__ = ["FOREVER", "NOBODY", "ORDER", "REPLY", "SUPERSEDED", "Guardian", "GuardianGone", "Kind", "Reply", "program"]
+__all__ = ["Guardian", "GuardianGone", "Kind", "Reply", "program"]
 
 
 class Kind(enum.IntEnum):
     """What an order asks for, and what a reply answers; the last two are the guardian's own."""
 
-    TAKE = 0
-    RENEW = 1
-    DROP = 2
-    BEAT = 3
-    ADD = 4
-    FORGET = 5
-    QUIET = 6
-    REMOVE = 7
-    RESTORE = 8
-    HELLO = 16
-    RELEASED = 17
+    TAKE = protocol.ORDER_TAKE
+    RENEW = protocol.ORDER_RENEW
+    DROP = protocol.ORDER_DROP
+    BEAT = protocol.ORDER_BEAT
+    ADD = protocol.ORDER_ADD
+    FORGET = protocol.ORDER_FORGET
+    QUIET = protocol.ORDER_QUIET
+    REMOVE = protocol.ORDER_REMOVE
+    RESTORE = protocol.ORDER_RESTORE
+    HELLO = protocol.REPLY_HELLO
+    RELEASED = protocol.REPLY_RELEASED
 
-
-ORDER = struct.Struct("=BBHIqIIIIq")
-"""kind, flags, 0, index, at (CLOCK_MONOTONIC ns), lease (s), hold (ms), patience (ms), number, boot (CLOCK_BOOTTIME of
-`at`, ns)."""
-REPLY = struct.Struct("=BBHIiIqqQ")
-"""kind, flags, 0, index, error, number, started, finished (CLOCK_MONOTONIC ns), extra."""
-NOBODY = 0xFFFFFFFF
-"""The index of no virtual host: an order for it is answered at once."""
-SUPERSEDED = 1
-"""Flag of a reply: a later order for the same virtual host came before this one was carried out."""
-
-_BLOB = struct.Struct("=4I7I")
-"""version, index, essential, number of frames; lengths of take, renew, drop, mute, remove, restore, frames."""
-_BLOB_VERSION = 1
-_FRAME = struct.Struct("=H")
 
 _START = 5.0
 """Seconds that a guardian may take to say that it is ready."""
@@ -117,7 +101,7 @@ def program(spawner: Spawner) -> list[str]:
         if not os.access(native, os.X_OK):
             raise EngineError(f"{native} is not there, or not executable: reinstall pycarp, or set PYCARP_IMPL=python")
         return [str(native)]
-    return [_interpreter(), "-I", "-S", str(here / "guardian.py")]
+    return [_interpreter(), "-I", "-S", str(here / "guardian" / "__main__.py")]
 
 
 def _interpreter() -> str:
@@ -173,7 +157,7 @@ class Guardian:
                 os.close(engine)
 
     def fileno(self) -> int:
-        """Our end of the socket pair: orders of `ORDER` in, replies of `REPLY` out; readable when one is there."""
+        """Our end of the socket pair, readable when a reply is there."""
         return self._socket.fileno()
 
     def add(
@@ -199,7 +183,7 @@ class Guardian:
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
             fcntl.fcntl(blob, fcntl.F_ADD_SEALS, seals)
             fds = array.array("i", (blob, send.fileno(), lock if isinstance(lock, int) else lock.fileno()))
-            message = ORDER.pack(Kind.ADD, 0, 0, index, 0, FOREVER, 0, 0, number, 0)
+            message = protocol.ORDER.pack(Kind.ADD, 0, 0, index, 0, protocol.LEASE_FOREVER, 0, 0, number, 0)
             give_up = time.monotonic() + _START
             while not self._send(message, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]):
                 left = give_up - time.monotonic()
@@ -216,25 +200,27 @@ class Guardian:
         *,
         at: int = 0,
         boot: int = 0,
-        lease: int = FOREVER,
-        hold: int = 0,
-        patience: int = 0,
+        lease: int = protocol.LEASE_FOREVER,
+        next_beat_ms: int = 0,
+        takeover_after_ms: int = 0,
         number: int = 0,
     ) -> bool:
         """Send an order, without waiting; False where there is no room for it.
 
         `at` and `boot` say when it was decided (CLOCK_MONOTONIC and CLOCK_BOOTTIME, ns). `lease` is the seconds after
-        which the kernel removes the addresses; within `hold` ms of `at` the next TAKE, RENEW or BEAT must come;
-        `patience` is the ms after `at` beyond which the guardian lets go without a bow-out. Raises `GuardianGone`.
+        which the kernel removes the addresses. The next TAKE, RENEW or BEAT comes within `next_beat_ms` of `at`. From
+        `takeover_after_ms` after `at` on, the guardian lets go without a bow-out. Raises `GuardianGone`.
         """
-        return self._send(ORDER.pack(kind, 0, 0, index, at, lease, hold, patience, number, boot), [])
+        return self._send(
+            protocol.ORDER.pack(kind, 0, 0, index, at, lease, next_beat_ms, takeover_after_ms, number, boot), []
+        )
 
     def replies(self) -> list[Reply]:
         """All that the guardian has said, never waiting. Raises `GuardianGone` once it has ended and all is read."""
         found: list[Reply] = []
         while True:
             try:
-                raw = self._socket.recv(REPLY.size, socket.MSG_DONTWAIT)
+                raw = self._socket.recv(protocol.REPLY.size, socket.MSG_DONTWAIT)
             except (BlockingIOError, InterruptedError):
                 return found
             except ConnectionResetError:
@@ -245,8 +231,8 @@ class Guardian:
                 if found:
                     return found
                 raise GuardianGone("the guardian has ended")
-            if len(raw) == REPLY.size:
-                kind, flags, _zero, *rest = REPLY.unpack(raw)
+            if len(raw) == protocol.REPLY.size:
+                kind, flags, _zero, *rest = protocol.REPLY.unpack(raw)
                 with contextlib.suppress(ValueError):
                     found.append(Reply(Kind(kind), flags, *rest))
 
@@ -340,10 +326,12 @@ class Guardian:
 
 
 def _encode(index: int, device: Device, bowouts: Iterable[bytes]) -> bytes:
-    frames = [_FRAME.pack(len(one)) + one for one in bowouts]
+    frames = [protocol.FRAME_LENGTH.pack(len(one)) + one for one in bowouts]
     mute = netlink.batch(*device.mute)
     parts = (device.take, device.renew, device.drop, mute, device.remove, device.restore, b"".join(frames))
-    header = _BLOB.pack(_BLOB_VERSION, index, device.essential, len(frames), *(len(one) for one in parts))
+    header = protocol.DESCRIPTION.pack(
+        protocol.DESCRIPTION_VERSION, index, device.essential, len(frames), *(len(one) for one in parts)
+    )
     return header + b"".join(parts)
 
 

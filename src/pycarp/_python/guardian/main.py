@@ -1,4 +1,4 @@
-"""The guardian as a program of plain Python: `python -I -S guardian.py 1`, or 0 for no real-time priority.
+"""The guardian as a program of plain Python.
 
 It alone writes the addresses of an engine, on the engine's word, and when the engine dies or falls silent it lets go of
 them: first they are dropped, then the bow-out says so. It runs without the package and imports only what starts fast.
@@ -24,6 +24,27 @@ import sys
 import time
 from _queue import SimpleQueue
 
+from .protocol import (
+    DESCRIPTION,
+    DESCRIPTION_VERSION,
+    FRAME_LENGTH,
+    LEASE_FOREVER,
+    ORDER,
+    ORDER_ADD,
+    ORDER_BEAT,
+    ORDER_DROP,
+    ORDER_FORGET,
+    ORDER_QUIET,
+    ORDER_REMOVE,
+    ORDER_RENEW,
+    ORDER_RESTORE,
+    ORDER_TAKE,
+    REPLY,
+    REPLY_HELLO,
+    REPLY_RELEASED,
+    REPLY_SUPERSEDED,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,17 +53,7 @@ if TYPE_CHECKING:
 # What it finds open: descriptors from here on are closed.
 ENGINE, LIFELINE, PIDFD, OTHERS = 3, 4, 5, 6
 
-TAKE, RENEW, DROP, BEAT, ADD, FORGET, QUIET, REMOVE, RESTORE = range(9)
-HELLO, RELEASED = 16, 17
-ORDER = struct.Struct("=BBHIqIIIIq")
-REPLY = struct.Struct("=BBHIiIqqQ")
-SUPERSEDED = 1
-FOREVER = 0xFFFFFFFF
-
-BLOB = struct.Struct("=4I7I")
-BLOB_VERSION = 1
 BLOB_LIMIT = 4 << 20
-LENGTH = struct.Struct("=H")
 CREDENTIALS = struct.Struct("=iII")
 PASSED = 8  # so many descriptors are looked for in a message, to be closed if they are not the three of an ADD
 REPLIES_KEPT = 512
@@ -53,7 +64,13 @@ BOWOUT_TRIES = 5  # attempts, where there is no room for a frame
 ALREADY = frozenset({0, errno.EEXIST})
 NOT_THERE = frozenset({0, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH})
 GONE = NOT_THERE | {errno.ENOENT}
-FINE = {TAKE: ALREADY, RENEW: frozenset({0}), DROP: NOT_THERE, REMOVE: GONE, RESTORE: GONE}
+FINE = {
+    ORDER_TAKE: ALREADY,
+    ORDER_RENEW: frozenset({0}),
+    ORDER_DROP: NOT_THERE,
+    ORDER_REMOVE: GONE,
+    ORDER_RESTORE: GONE,
+}
 
 MS = 1_000_000
 LOOK = 0.0001
@@ -257,18 +274,24 @@ class Host:
 
     def __init__(self, blob: bytes, index: int, send: socket.socket, lock: int) -> None:
         """Raises `ValueError` for what is no description of this virtual host."""
-        if len(blob) < BLOB.size:
+        if len(blob) < DESCRIPTION.size:
             raise ValueError("the description is cut off")
-        version, number, self.essential, frames, *lengths = BLOB.unpack_from(blob)
-        if version != BLOB_VERSION or number != index or len(blob) != BLOB.size + sum(lengths):
+        version, number, self.essential, frames, *lengths = DESCRIPTION.unpack_from(blob)
+        if version != DESCRIPTION_VERSION or number != index or len(blob) != DESCRIPTION.size + sum(lengths):
             raise ValueError("the description is malformed")
-        at = BLOB.size
+        at = DESCRIPTION.size
         parts = []
         for length in lengths:
             parts.append(blob[at : at + length])
             at += length
         take, renew, drop, mute, remove, restore = (Batch(part) for part in parts[:6])
-        self.batches = {TAKE: take, RENEW: renew, DROP: drop, REMOVE: remove, RESTORE: restore}
+        self.batches = {
+            ORDER_TAKE: take,
+            ORDER_RENEW: renew,
+            ORDER_DROP: drop,
+            ORDER_REMOVE: remove,
+            ORDER_RESTORE: restore,
+        }
         self.mute = mute
         self.frames = _frames(parts[6], frames)
         self.send, self.lock = send, lock
@@ -282,7 +305,7 @@ class Host:
     @property
     def mute_is_all(self) -> bool:
         """Whether nothing answers any more once the quick part is done."""
-        return self.mute.count == self.batches[DROP].removals
+        return self.mute.count == self.batches[ORDER_DROP].removals
 
     def lived(self, at: int, boot: int, hold: int, patience: int) -> None:
         """The engine gave a sign of life, good for `hold` ms."""
@@ -310,7 +333,7 @@ def _frames(data: bytes, count: int) -> list[bytes]:
     for _ in range(count):
         if at + 2 > len(data):
             raise ValueError("the frames are cut off")
-        (length,) = LENGTH.unpack_from(data, at)
+        (length,) = FRAME_LENGTH.unpack_from(data, at)
         found.append(data[at + 2 : at + 2 + length])
         at += 2 + length
     if at != len(data):
@@ -333,21 +356,30 @@ def boottime() -> int:
 class Order:
     """One order as it came, with the descriptors and the user it came with."""
 
-    __slots__ = ("at", "boot", "fds", "hold", "index", "kind", "lease", "number", "patience", "uid")
+    __slots__ = ("at", "boot", "fds", "index", "kind", "lease", "next_beat_ms", "number", "takeover_after_ms", "uid")
 
     def __init__(self, raw: bytes, fds: list[int], uid: int) -> None:
-        self.kind, _flags, _zero, self.index, self.at, self.lease, self.hold, self.patience, self.number, self.boot = (
-            ORDER.unpack(raw)
-        )
+        (
+            self.kind,
+            _flags,
+            _zero,
+            self.index,
+            self.at,
+            self.lease,
+            self.next_beat_ms,
+            self.takeover_after_ms,
+            self.number,
+            self.boot,
+        ) = ORDER.unpack(raw)
         self.fds, self.uid = fds, uid
 
     def stale(self) -> bool:
         """Whether a pause lies between its decision and now."""
-        return bool(elapsed(self.at, self.boot) > self.hold * MS)
+        return bool(elapsed(self.at, self.boot) > self.next_beat_ms * MS)
 
     def outlived(self) -> bool:
         """Whether its lease may have ended already: an address renewed after that would come back."""
-        return bool(self.lease != FOREVER and elapsed(self.at, self.boot) > self.lease * 1000 * MS + LEASE_SLACK)
+        return bool(self.lease != LEASE_FOREVER and elapsed(self.at, self.boot) > self.lease * 1000 * MS + LEASE_SLACK)
 
 
 class Guardian:
@@ -398,9 +430,9 @@ class Guardian:
 
     def _bequeath(self) -> None:
         """The engine is no more: what it wanted to have is not had, what it wanted to be rid of goes."""
-        for index in [index for index, order in self._waiting.items() if order.kind != DROP]:
+        for index in [index for index, order in self._waiting.items() if order.kind != ORDER_DROP]:
             # It has told the LAN that it is the master: there is something to take back.
-            self._hosts[index].mastered |= self._waiting.pop(index).kind == TAKE
+            self._hosts[index].mastered |= self._waiting.pop(index).kind == ORDER_TAKE
         leaving = [
             host for index, host in self._hosts.items() if host.mastered and (self._quiet or index not in self._waiting)
         ]
@@ -474,19 +506,19 @@ class Guardian:
 
     def _accept(self, order: Order) -> None:
         kind, index = order.kind, order.index
-        if kind == QUIET:
+        if kind == ORDER_QUIET:
             self._quiet = True
             self._reply(order)
-        elif kind == ADD:
+        elif kind == ORDER_ADD:
             self._reply(order, self._add(order))
-        elif kind > RESTORE:
+        elif kind > ORDER_RESTORE:
             return
         elif index not in self._hosts:
-            if kind not in (RENEW, BEAT):
+            if kind not in (ORDER_RENEW, ORDER_BEAT):
                 self._reply(order, errno.ENOENT)
-        elif kind in (FORGET, REMOVE, RESTORE):
+        elif kind in (ORDER_FORGET, ORDER_REMOVE, ORDER_RESTORE):
             self._held = order
-        elif kind in (RENEW, BEAT):
+        elif kind in (ORDER_RENEW, ORDER_BEAT):
             self._hear(order, self._hosts[index])
         else:
             self._queue(order, self._hosts[index])
@@ -494,20 +526,20 @@ class Guardian:
     def _hear(self, order: Order, host: Host) -> None:
         """A sign of life, unless it is as old as a pause is long."""
         waiting = self._waiting.get(order.index)
-        if not host.mastered and (waiting is None or waiting.kind != TAKE):
+        if not host.mastered and (waiting is None or waiting.kind != ORDER_TAKE):
             return
-        host.lived(order.at, order.boot, order.hold, order.patience)
+        host.lived(order.at, order.boot, order.next_beat_ms, order.takeover_after_ms)
         if order.stale():
             if host.mastered:
                 self._doom(order.index, host)
             return
         self._doomed.pop(order.index, None)  # by an older one that waited before it
-        if order.kind == RENEW and (waiting is None or waiting.kind == RENEW):
+        if order.kind == ORDER_RENEW and (waiting is None or waiting.kind == ORDER_RENEW):
             self._waiting[order.index] = order
 
     def _queue(self, order: Order, host: Host) -> None:
-        if order.kind == TAKE:
-            host.lived(order.at, order.boot, order.hold, order.patience)
+        if order.kind == ORDER_TAKE:
+            host.lived(order.at, order.boot, order.next_beat_ms, order.takeover_after_ms)
             if order.stale():
                 self._reply(order, errno.ETIMEDOUT)
                 if host.mastered:
@@ -515,15 +547,15 @@ class Guardian:
                 return
             self._doomed.pop(order.index, None)
         former = self._waiting.get(order.index)
-        if former is not None and former.kind != RENEW:
-            self._reply(former, flags=SUPERSEDED)
-        host.muted = host.muted and order.kind == DROP
+        if former is not None and former.kind != ORDER_RENEW:
+            self._reply(former, flags=REPLY_SUPERSEDED)
+        host.muted = host.muted and order.kind == ORDER_DROP
         self._waiting[order.index] = order
 
     def _doom(self, index: int, host: Host) -> None:
         """Let go as soon as all is read."""
         self._doomed[index] = host
-        if index in self._waiting and self._waiting[index].kind == RENEW:
+        if index in self._waiting and self._waiting[index].kind == ORDER_RENEW:
             del self._waiting[index]
 
     def _add(self, order: Order) -> int:
@@ -563,13 +595,13 @@ class Guardian:
 
     def _blocked(self, order: Order) -> bool:
         """A drop of any virtual host goes before the removal of one."""
-        return order.index in self._waiting or any(one.kind == DROP for one in self._waiting.values())
+        return order.index in self._waiting or any(one.kind == ORDER_DROP for one in self._waiting.values())
 
     def _settle(self, order: Order) -> None:
         host = self._hosts[order.index]
-        if order.kind == FORGET:
+        if order.kind == ORDER_FORGET:
             if host.link_due:
-                self._route.execute(host.batches[DROP], FINE[DROP])
+                self._route.execute(host.batches[ORDER_DROP], FINE[ORDER_DROP])
             self._doomed.pop(order.index, None)
             del self._hosts[order.index]
             host.close()
@@ -584,7 +616,7 @@ class Guardian:
         """One order. A drop goes first: an address on two hosts harms more than one that comes a little later."""
         if not self._waiting:
             return
-        drops = [index for index, order in self._waiting.items() if order.kind == DROP]
+        drops = [index for index, order in self._waiting.items() if order.kind == ORDER_DROP]
         if len(drops) > 1:
             # The quick part of each goes before the links of any. What fails here is tried again, and reported, by each
             # one's own drop.
@@ -593,31 +625,31 @@ class Guardian:
             for host in loud:
                 host.muted = True
         index = drops[0] if drops else next(iter(self._waiting))
-        renewals = [one for one, order in self._waiting.items() if order.kind == RENEW]
+        renewals = [one for one, order in self._waiting.items() if order.kind == ORDER_RENEW]
         if drops and renewals and self._dropped:
             # Links go down slowly: between two of them the others' leases must not run out.
             index = renewals[0]
         order = self._waiting.pop(index)
-        self._dropped = order.kind == DROP
+        self._dropped = order.kind == ORDER_DROP
         host = self._hosts[index]
-        if order.kind == DROP:
+        if order.kind == ORDER_DROP:
             host.muted = False
             started = time.monotonic_ns()
             error = self._drop(host)
             host.mastered = False
             self._doomed.pop(index, None)
             self._reply(order, error, started)
-        elif order.kind == TAKE:
+        elif order.kind == ORDER_TAKE:
             self._lend(order, host)
         elif host.mastered:
             self._lend(order, host)
 
     def _drop(self, host: Host) -> int:
         """Take its addresses away, at once where that is all that needs to be done at once."""
-        if not (host.mute_is_all and host.batches[DROP].link):
-            return self._route.execute(host.batches[DROP], FINE[DROP])
-        if self._route.execute(host.mute, FINE[DROP]):
-            return self._route.execute(host.batches[DROP], FINE[DROP])
+        if not (host.mute_is_all and host.batches[ORDER_DROP].link):
+            return self._route.execute(host.batches[ORDER_DROP], FINE[ORDER_DROP])
+        if self._route.execute(host.mute, FINE[ORDER_DROP]):
+            return self._route.execute(host.batches[ORDER_DROP], FINE[ORDER_DROP])
         host.link_due = time.monotonic_ns() + LINGER
         return 0
 
@@ -633,12 +665,12 @@ class Guardian:
                 return False
             time.sleep(left / 1e9)
         first.link_due = 0
-        self._route.execute(first.batches[DROP], FINE[DROP])
+        self._route.execute(first.batches[ORDER_DROP], FINE[ORDER_DROP])
         return True
 
     def _lend(self, order: Order, host: Host) -> None:
         """Take or renew."""
-        if order.kind == TAKE:
+        if order.kind == ORDER_TAKE:
             host.link_due = 0
         if order.outlived():
             self._refuse(order, host)
@@ -648,15 +680,15 @@ class Guardian:
         batch = host.batches[order.kind]
         batch.lend(order.lease)
         started = time.monotonic_ns()
-        error = self._route.execute(batch, FINE[order.kind], (order.kind == TAKE and host.essential) or None)
+        error = self._route.execute(batch, FINE[order.kind], (order.kind == ORDER_TAKE and host.essential) or None)
         if order.outlived():
             # We slept between reading the order and its end, and what the kernel had removed is back.
             self._refuse(order, host)
-        elif order.kind == TAKE or error:
+        elif order.kind == ORDER_TAKE or error:
             self._reply(order, error, started)
 
     def _refuse(self, order: Order, host: Host) -> None:
-        if order.kind == TAKE:
+        if order.kind == ORDER_TAKE:
             self._reply(order, errno.ETIMEDOUT)
         self._doom(order.index, host)
 
@@ -711,7 +743,7 @@ class Guardian:
             host.grace = 0
             for index, one in self._hosts.items():
                 if one is host:
-                    self._say(RELEASED, 0, index, error, 0, started, time.monotonic_ns(), max(0, host.silence()))
+                    self._say(REPLY_RELEASED, 0, index, error, 0, started, time.monotonic_ns(), max(0, host.silence()))
         signed_bowouts.put(None)
         if apart:
             done.acquire()
@@ -769,7 +801,7 @@ def _say_farewell(signed_bowouts: SimpleQueue[tuple[int, Host] | None], done: _t
         if left > 0:
             time.sleep(left / 1e9)
         # Who takes the link down may first have to wait for others who change this machine's interfaces.
-        link = host.batches[DROP].link
+        link = host.batches[ORDER_DROP].link
         while not host.silent and (link == 0 or link_sends(host.send, link)):
             time.sleep(LOOK)
         if host.silence() < host.patience * MS:
@@ -905,18 +937,18 @@ def main(realtime: bool) -> None:
         memory = (ctypes.c_char * mmap.PAGESIZE).from_buffer(mmap.mmap(LIFELINE, mmap.PAGESIZE))
         route = Route()
     except OSError as error:
-        engine.send(REPLY.pack(HELLO, 0, 0, 0, error.errno or errno.EIO, 0, 0, 0, os.getpid()))
+        engine.send(REPLY.pack(REPLY_HELLO, 0, 0, 0, error.errno or errno.EIO, 0, 0, 0, os.getpid()))
         raise
     wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     allowed = _confine(libc)
     _thread.start_new_thread(_watch_lifeline, (libc, memory, wake))
     guardian = Guardian(engine, route, Timer(libc), wake, pidfd)
     now = time.monotonic_ns()
-    engine.send(REPLY.pack(HELLO, 0, 0, 0, 0 if allowed else errno.EPERM, 0, now, now, os.getpid()))
+    engine.send(REPLY.pack(REPLY_HELLO, 0, 0, 0, 0 if allowed else errno.EPERM, 0, now, now, os.getpid()))
     guardian.run()
 
 
-if __name__ == "__main__":
+def run_program() -> None:
     try:
         main(sys.argv[1:] == ["1"])
     except BaseException:

@@ -1,0 +1,33 @@
+"""The socket between engine and guardian: the twin of `ext/guardian/protocol.h`, with which a test compares it.
+
+Thread: any caller.
+"""
+
+from struct import Struct
+
+ORDER_TAKE, ORDER_RENEW, ORDER_DROP, ORDER_BEAT, ORDER_ADD, ORDER_FORGET, ORDER_QUIET, ORDER_REMOVE, ORDER_RESTORE = (
+    range(9)
+)
+REPLY_HELLO, REPLY_RELEASED = 16, 17
+
+LEASE_FOREVER = 0xFFFFFFFF
+"""A lease that does not end."""
+ORDER_NOBODY = 0xFFFFFFFF
+"""The index of no instance: an order for it is answered at once."""
+REPLY_SUPERSEDED = 1
+"""A reply's flag: another order came before this one could be carried out."""
+
+ORDER = Struct("=BBHIqIIIIq")
+"""kind, flags, 0, index, at (CLOCK_MONOTONIC, ns), lease (s), next_beat_ms, takeover_after_ms, number, boot
+(CLOCK_BOOTTIME of `at`, ns)."""
+REPLY = Struct("=BBHIiIqqQ")
+"""kind, flags, 0, index, error, number, started, finished (CLOCK_MONOTONIC, ns), extra."""
+
+BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCHES = range(7)
+
+DESCRIPTION = Struct("=4I7I")
+"""The head of the memory that comes with ORDER_ADD: version, index, essential, number of frames; lengths of the batches
+and of all frames, which follow in this order."""
+DESCRIPTION_VERSION = 1
+FRAME_LENGTH = Struct("=H")
+"""Stands before each frame."""
