@@ -1,4 +1,4 @@
-"""When a BACKUP asks who answers for its addresses, what it tells, and when it refuses to take over."""
+"""When a BACKUP asks who answers for its addresses, what it reports, and when it refuses to take over."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ MAC = bytes.fromhex("020000000099")
 
 
 @dataclass
-class Kept:
+class Instance:
     index: int
     host: VirtualHost
     carpdev: Interface = CARPDEV
     present: bool = True
 
 
-class Prober:
-    """One that is told who answers."""
+class Probe:
+    """Answers as the test says."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.asked: list[tuple[Address, ...]] = []
         self.waiting: list[Answer] = []
-        self.resting = self.closed = False
+        self.stopped = self.closed = False
         self.broken = False
 
     def ask(self, _carpdev: Interface, addresses: Any) -> None:
         if self.broken:
             raise OSError("no such device")
-        self.resting = False
+        self.stopped = False
         self.asked.append(tuple(addresses))
 
     def read(self) -> list[Answer]:
         found, self.waiting = self.waiting, []
         return found
 
-    def rest(self) -> None:
-        self.resting = True
+    def stop(self) -> None:
+        self.stopped = True
 
     def close(self) -> None:
         self.closed = True
@@ -65,17 +65,17 @@ class Scene:
     looks: int = 0
 
     def __post_init__(self) -> None:
-        self.instances: list[Kept] = []
-        self.conflict = Conflicts(self, self.told.append, lambda: START + self.now, self._make)  # type: ignore[arg-type]
-        self.conflict.attach(CARPDEV.index)
+        self.instances: list[Any] = []
+        self.conflicts = Conflicts(self, self.told.append, lambda: START + self.now, self._make)  # type: ignore[arg-type]
+        self.conflicts.attach(CARPDEV.index)
 
     def _make(self, index: int) -> Any:
-        self.prober = Prober(index)
-        return self.prober
+        self.probe = Probe(index)
+        return self.probe
 
-    def add(self, **changes: Any) -> Kept:
+    def add(self, **changes: Any) -> Instance:
         values = {"vhid": 101, "addresses": ["10.13.37.42/24"], **changes}
-        instance = Kept(len(self.instances) + 1, VirtualHost(**values))
+        instance = Instance(len(self.instances) + 1, VirtualHost(**values))
         self.instances.append(instance)
         self.states[instance.index] = State.BACKUP
         return instance
@@ -102,14 +102,14 @@ class Scene:
         """Look as the supervisor does until that moment; returns when questions were asked, in seconds."""
         asked = []
         while self.now < seconds * SECOND:
-            before = len(self.prober.asked)
-            wait = self.conflict.look(self.instances)
+            before = len(self.probe.asked)
+            wait = self.conflicts.look(self.instances)
             self.looks += 1
             assert wait > 0
-            if len(self.prober.asked) > before:
+            if len(self.probe.asked) > before:
                 asked.append(self.now / SECOND)
                 if answering:
-                    self.prober.waiting += [(one, MAC) for one in self.prober.asked[-1]]
+                    self.probe.waiting += [(one, MAC) for one in self.probe.asked[-1]]
             self.now += int(min(wait, 0.5) * SECOND)
         return asked
 
@@ -124,7 +124,7 @@ def test_nobody_is_asked_for_while_adverts_are_heard(scene: Scene) -> None:
     for moment in range(1, 20):
         assert scene.until(moment) == []
         scene.hear()
-    assert scene.prober.resting
+    assert scene.probe.stopped
 
 
 @pytest.mark.parametrize("advskew", [0, 100, 254])
@@ -158,10 +158,10 @@ def test_one_prober_asks_for_all_on_a_carpdev(scene: Scene) -> None:
     scene.add()
     scene.add(vhid=102, addresses=["10.13.37.43/24", "2001:db8::43/64"])
     scene.until(2)
-    assert [sorted(map(str, one)) for one in scene.prober.asked] == [["10.13.37.42", "10.13.37.43", "2001:db8::43"]]
+    assert [sorted(map(str, one)) for one in scene.probe.asked] == [["10.13.37.42", "10.13.37.43", "2001:db8::43"]]
 
 
-def test_a_stranger_is_told_once_after_a_whole_master_down(scene: Scene) -> None:
+def test_a_conflict_is_reported_once_after_a_whole_master_down(scene: Scene) -> None:
     scene.add()
     scene.until(2.9, answering=True)
     assert scene.told == []
@@ -172,7 +172,7 @@ def test_a_stranger_is_told_once_after_a_whole_master_down(scene: Scene) -> None
     assert scene.refused == []
 
 
-def test_a_stranger_is_told_again_after_an_advert(scene: Scene) -> None:
+def test_a_conflict_is_reported_again_after_an_advert(scene: Scene) -> None:
     scene.add()
     scene.until(4, answering=True)
     scene.hear()
@@ -180,13 +180,13 @@ def test_a_stranger_is_told_again_after_an_advert(scene: Scene) -> None:
     assert len(scene.told) == 2
 
 
-def test_a_slow_master_is_no_stranger(scene: Scene) -> None:
+def test_a_slow_master_is_no_conflict(scene: Scene) -> None:
     """Demoted it speaks every 1.94 s, and answers as ever."""
     scene.add()
     for turn in range(1, 10):
         scene.until(turn * 1.94, answering=True)
         scene.hear()
-    assert scene.prober.asked
+    assert scene.probe.asked
     assert scene.told == []
 
 
@@ -196,7 +196,7 @@ def test_a_new_master_still_tells_who_answered_before(scene: Scene) -> None:
     scene.states[1] = State.MASTER
     assert scene.until(6, answering=True) == []
     assert len(scene.told) == 1
-    assert scene.prober.resting
+    assert scene.probe.stopped
 
 
 def test_a_new_master_tells_nothing_where_another_master_is_heard(scene: Scene) -> None:
@@ -208,7 +208,7 @@ def test_a_new_master_tells_nothing_where_another_master_is_heard(scene: Scene) 
     assert scene.told == []
 
 
-def test_refusal_lasts_as_long_as_the_stranger_answers(scene: Scene) -> None:
+def test_refusal_lasts_as_long_as_somebody_answers(scene: Scene) -> None:
     scene.add(conflict="refuse")
     asked = scene.until(10, answering=True)
     assert len(asked) >= 6
@@ -221,11 +221,11 @@ def test_refusal_lasts_as_long_as_the_stranger_answers(scene: Scene) -> None:
     assert last < 14 * SECOND
 
 
-def test_a_flood_of_strangers_is_bounded(scene: Scene) -> None:
+def test_a_flood_of_conflicts_is_bounded(scene: Scene) -> None:
     instance = scene.add()
     scene.until(2)
     address = instance.host.addresses[0].ip
-    scene.prober.waiting = [(address, number.to_bytes(6, "big")) for number in range(10_000)]
+    scene.probe.waiting = [(address, number.to_bytes(6, "big")) for number in range(10_000)]
     scene.until(10)
     assert len(scene.told) == 64
 
@@ -234,14 +234,14 @@ def test_answers_for_other_addresses_are_not_ours(scene: Scene) -> None:
     scene.add()
     scene.until(2)
     other = VirtualHost(vhid=1, addresses=["10.13.37.1/24"]).addresses[0].ip
-    scene.prober.waiting = [(other, MAC)]
+    scene.probe.waiting = [(other, MAC)]
     scene.until(10)
     assert scene.told == []
 
 
 def test_a_carpdev_that_cannot_be_asked_on(scene: Scene) -> None:
     scene.add()
-    scene.prober.broken = True
+    scene.probe.broken = True
     scene.until(5)
     assert scene.looks < 40
 
@@ -252,6 +252,6 @@ def test_those_that_leave_are_forgotten_and_all_is_closed(scene: Scene) -> None:
     scene.instances.clear()
     scene.until(5)
     assert scene.told == []
-    scene.conflict.detach(99)
-    scene.conflict.close()
-    assert scene.prober.closed
+    scene.conflicts.detach(99)
+    scene.conflicts.close()
+    assert scene.probe.closed

@@ -13,19 +13,19 @@ import pytest
 from support.linux import VIP, VIP6, VIRTUAL_MAC, carpdev, needs_namespaces
 
 from pycarp.lab.namespaces import Lab
-from pycarp.linux.arp_probe import Prober, answer, question
+from pycarp.linux.arp_probe import ArpProbe, answer, question
 from pycarp.linux.interfaces import Address, Interface, InterfaceAddress
 
 BOTH: tuple[Address, ...] = (ip_address(VIP), ip_address(VIP6))
 MAC = bytes.fromhex("020000000001")
 
 
-def _answers(prober: Prober, enough: int = 99, patience: float = 0.3) -> list[tuple[Address, bytes]]:
+def _answers(probe: ArpProbe, enough: int = 99, timeout: float = 0.3) -> list[tuple[Address, bytes]]:
     found: list[tuple[Address, bytes]] = []
-    give_up = time.monotonic() + (3 if enough < 99 else patience)
+    give_up = time.monotonic() + (3 if enough < 99 else timeout)
     while len(found) < enough and time.monotonic() < give_up:
-        select.select([prober], [], [], 0.05)
-        found += prober.read()
+        select.select([probe], [], [], 0.05)
+        found += probe.read()
     return found
 
 
@@ -44,32 +44,32 @@ class TestOnTheWire:
         with lab["main"].enter():
             if not own:
                 lab["main"].run(["ip", "address", "flush", "dev", "eth0"])
-            with Prober(carpdev().index) as prober:
-                prober.ask(carpdev(), BOTH)
-                assert set(_answers(prober, 2)) == {(one, lab["second"].mac) for one in BOTH}
+            with ArpProbe(carpdev().index) as probe:
+                probe.ask(carpdev(), BOTH)
+                assert set(_answers(probe, 2)) == {(one, lab["second"].mac) for one in BOTH}
 
     def test_the_virtual_mac_of_a_silent_master_is_told_as_well(self, lab: Lab) -> None:
         make = f"ip link add v0 link eth0 address {VIRTUAL_MAC.hex(':')} type macvlan mode bridge; ip link set v0 up"
         lab["second"].run(
             f"{make}; ip addr add {VIP}/32 dev v0; sysctl -qw net.ipv4.conf.eth0.arp_ignore=1", shell=True
         )
-        with lab["main"].enter(), Prober(carpdev().index) as prober:
-            prober.ask(carpdev(), BOTH)
-            assert _answers(prober, 1) == [(BOTH[0], VIRTUAL_MAC)]
+        with lab["main"].enter(), ArpProbe(carpdev().index) as probe:
+            probe.ask(carpdev(), BOTH)
+            assert _answers(probe, 1) == [(BOTH[0], VIRTUAL_MAC)]
 
     def test_nobody_answers_for_what_nobody_has(self, lab: Lab) -> None:
-        with lab["main"].enter(), Prober(carpdev().index) as prober:
-            prober.ask(carpdev(), BOTH)
-            assert _answers(prober) == []
+        with lab["main"].enter(), ArpProbe(carpdev().index) as probe:
+            probe.ask(carpdev(), BOTH)
+            assert _answers(probe) == []
 
-    def test_it_hears_only_what_it_asked_for_and_nothing_at_rest(self, lab: Lab) -> None:
+    def test_it_hears_only_what_it_asked_for_and_nothing_after_a_stop(self, lab: Lab) -> None:
         frames = [
             _reply(lab["second"].mac, MAC, VIP),
             _reply(lab["second"].mac, MAC, "10.13.37.99"),
             _advertisement(lab["second"].mac, VIP6),
             _advertisement(lab["second"].mac, "2001:db8::99"),
         ]
-        with lab["main"].enter(), Prober(carpdev().index) as prober:
+        with lab["main"].enter(), ArpProbe(carpdev().index) as probe:
             here = carpdev()
             with lab["second"].enter(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
                 sending.bind(("eth0", 0))
@@ -79,24 +79,24 @@ class TestOnTheWire:
                         sending.send(frame)
 
                 say()
-                assert not select.select([prober], [], [], 0.1)[0]
-                prober.ask(here, BOTH)
+                assert not select.select([probe], [], [], 0.1)[0]
+                probe.ask(here, BOTH)
                 say()
-                assert set(_answers(prober, 2)) == {(one, lab["second"].mac) for one in BOTH}
-                prober.rest()
+                assert set(_answers(probe, 2)) == {(one, lab["second"].mac) for one in BOTH}
+                probe.stop()
                 say()
-                assert not select.select([prober], [], [], 0.1)[0]
-                prober.ask(here, BOTH[:1])
+                assert not select.select([probe], [], [], 0.1)[0]
+                probe.ask(here, BOTH[:1])
                 say()
-                assert _answers(prober, 1) == [(BOTH[0], lab["second"].mac)]
-                assert _answers(prober) == []
+                assert _answers(probe, 1) == [(BOTH[0], lab["second"].mac)]
+                assert _answers(probe) == []
 
     def test_more_addresses_than_a_filter_holds(self, lab: Lab) -> None:
         lab["second"].run(f"ip addr add {VIP}/32 dev eth0", shell=True)
         many = [ip_address(f"10.13.38.{number}") for number in range(256)] + [BOTH[0]]
-        with lab["main"].enter(), Prober(carpdev().index) as prober:
-            prober.ask(carpdev(), many)
-            assert _answers(prober, 1) == [(BOTH[0], lab["second"].mac)]
+        with lab["main"].enter(), ArpProbe(carpdev().index) as probe:
+            probe.ask(carpdev(), many)
+            assert _answers(probe, 1) == [(BOTH[0], lab["second"].mac)]
 
     def test_a_program_that_gave_up_root_asks_on(self, lab: Lab) -> None:
         lab["second"].run(f"ip addr add {VIP}/32 dev eth0", shell=True)
@@ -104,41 +104,41 @@ class TestOnTheWire:
 import os, select
 from ipaddress import ip_address
 from pycarp.linux.interfaces import read_interfaces
-from pycarp.linux.arp_probe import Prober
+from pycarp.linux.arp_probe import ArpProbe
 carpdev = next(one for one in read_interfaces() if one.name == "eth0")
-with Prober(carpdev.index) as prober:
+with ArpProbe(carpdev.index) as probe:
     os.setuid(65534)
     for turn in range(2):
-        prober.ask(carpdev, [ip_address("{VIP}")])
-        assert select.select([prober], [], [], 5)[0]
-        print(*(mac.hex(":") for _, mac in prober.read()))
-        prober.rest()
+        probe.ask(carpdev, [ip_address("{VIP}")])
+        assert select.select([probe], [], [], 5)[0]
+        print(*(mac.hex(":") for _, mac in probe.read()))
+        probe.stop()
 """
         said = lab["main"].run([sys.executable, "-c", program]).stdout
         assert said.split() == [lab["second"].mac.hex(":")] * 2
 
-    def test_our_own_mac_is_no_stranger(self, lab: Lab) -> None:
-        with lab["main"].enter(), Prober(carpdev().index) as prober:
-            prober.ask(carpdev(), BOTH)
+    def test_our_own_mac_is_no_conflict(self, lab: Lab) -> None:
+        with lab["main"].enter(), ArpProbe(carpdev().index) as probe:
+            probe.ask(carpdev(), BOTH)
             with lab["second"].enter(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
                 sending.bind(("eth0", 0))
                 sending.send(_reply(lab["main"].mac, lab["main"].mac, VIP))
                 sending.send(_reply(lab["second"].mac, lab["main"].mac, VIP, says=lab["main"].mac))
-            assert _answers(prober) == []
+            assert _answers(probe) == []
 
     def test_a_carpdev_that_goes_down_or_away(self, lab: Lab) -> None:
-        with lab["main"].enter(), Prober(carpdev().index) as prober:
+        with lab["main"].enter(), ArpProbe(carpdev().index) as probe:
             interface = carpdev()
-            prober.ask(interface, BOTH)
+            probe.ask(interface, BOTH)
             lab["main"].run(["ip", "link", "set", "eth0", "down"])
-            prober.ask(interface, BOTH)
-            assert prober.read() == []
+            probe.ask(interface, BOTH)
+            assert probe.read() == []
             lab["main"].run(["ip", "link", "delete", "eth0"])
-            prober.ask(interface, BOTH)
-            assert prober.read() == []
-            prober.rest()
+            probe.ask(interface, BOTH)
+            assert probe.read() == []
+            probe.stop()
             with pytest.raises(OSError):
-                prober.ask(interface, BOTH)
+                probe.ask(interface, BOTH)
 
 
 def _reply(source: bytes, to: bytes, address: str, says: bytes | None = None) -> bytes:

@@ -70,7 +70,7 @@ def test_somebody_who_does_not_give_up(net: Lan, words: str) -> None:
     try:
         told = main.wait(events.Failed)
         assert told.what.startswith("somebody keeps removing")
-        assert told.what.endswith("standing back for 10 s")
+        assert told.what.endswith("backing off for 10 s")
         second.become(MASTER)
         assert main.state() is INIT
         assert net.ping().wait(10)
@@ -99,7 +99,7 @@ class TestStrangers:
         assert len(main.log.find(events.AddressConflict)) == 1
 
     @pytest.mark.slow
-    def test_it_is_refused_as_long_as_the_stranger_answers(self, squatted: Lan) -> None:
+    def test_it_is_refused_as_long_as_somebody_answers(self, squatted: Lan) -> None:
         main = squatted.start("main", advbase=1, advskew=0, conflict="refuse")
         main.wait(events.AddressConflict)
         stays(lambda: main.state() is BACKUP, 3)

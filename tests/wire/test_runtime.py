@@ -133,7 +133,9 @@ def test_running_out_of_descriptors(lone: Lan, with_impl: str) -> None:
     assert main.state() is MASTER
     supervisor = main.engine._supervisor
     assert supervisor is not None
-    wait_until(lambda: any(str(one.interface.ip) == "10.13.37.99" for one in supervisor.instances[0].carpdev.addresses))
+    wait_until(
+        lambda: any(str(one.interface.ip) == "10.13.37.99" for one in supervisor.instances.find(101).carpdev.addresses)
+    )
     lone["main"].run(["ip", "addr", "del", "10.13.37.99/24", "dev", "eth0"])
 
 
@@ -147,7 +149,7 @@ def test_a_fault_in_the_stewards_thread_ends_the_engine(
     main.become(MASTER)
     supervisor = main.engine._supervisor
     assert supervisor is not None
-    monkeypatch.setattr(supervisor, "_survey", lambda: 1 / 0)
+    monkeypatch.setattr(supervisor._reconciler, "survey", lambda: 1 / 0)
     lone["main"].run(["ip", "addr", "add", "10.13.37.99/24", "dev", "eth0"])
     wait_until(lambda: interface(lone["main"], main.hosts[0].name) is None)
     main.stop()

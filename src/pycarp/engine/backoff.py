@@ -1,35 +1,38 @@
-"""Putting back what others take away, and knowing when to stop."""
+"""How often an instance is repaired before it backs off, and for how long.
+
+Thread: supervisor
+"""
 
 from __future__ import annotations
 
 from collections import deque
 
-OFTEN = 5
-"""So many times within `_WHILE` seconds something may be put back; once more, and somebody means it."""
-_WHILE = 10.0
-_FIRST, _LAST = 10.0, 300.0
-"""The first time we stand back for so many seconds, then twice as long each time, up to the last."""
-_CALM = 2
-"""After so many times the last pause without a relapse, the next one is a first one."""
+_REPAIRS = 5
+_REPAIRS_WITHIN = 10.0
+"""This many repairs are made within this many seconds. One more, and somebody undoes them on purpose."""
+_PAUSE_FIRST, _PAUSE_LAST = 10.0, 300.0
+"""Seconds of the first pause, doubled each time, and of the longest."""
+_PAUSES_FORGOTTEN = 2
+"""After this many times the last pause without a new one, the next pause is a first one."""
 
 
 class Backoff:
-    """Those of one virtual host. Times are seconds of a clock that never goes back."""
+    """That of one instance. Times are seconds of a clock that never goes back."""
 
     def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=OFTEN + 1)
+        self._repairs: deque[float] = deque(maxlen=_REPAIRS + 1)
         self._pause = 0.0
-        self._back = 0.0
+        self._pause_ends = 0.0
 
     def count(self, now: float) -> bool:
-        """Something had to be put back; returns whether that was once too often."""
-        self._times.append(now)
-        return len(self._times) > OFTEN and now - self._times[0] <= _WHILE
+        """A repair is due; returns whether it is one too many."""
+        self._repairs.append(now)
+        return len(self._repairs) > _REPAIRS and now - self._repairs[0] <= _REPAIRS_WITHIN
 
     def pause(self, now: float) -> float:
-        """Stand back from now on: returns for how many seconds."""
-        calm = now - self._back > max(_CALM * self._pause, _WHILE)
-        self._pause = _FIRST if calm else min(max(2 * self._pause, _FIRST), _LAST)
-        self._back = now + self._pause
-        self._times.clear()
+        """Begin a pause; returns its seconds."""
+        forgotten = now - self._pause_ends > max(_PAUSES_FORGOTTEN * self._pause, _REPAIRS_WITHIN)
+        self._pause = _PAUSE_FIRST if forgotten else min(max(2 * self._pause, _PAUSE_FIRST), _PAUSE_LAST)
+        self._pause_ends = now + self._pause
+        self._repairs.clear()
         return self._pause

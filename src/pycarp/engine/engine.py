@@ -20,7 +20,8 @@ from .queue import EventQueue
 if TYPE_CHECKING:
     from typing import Self
 
-    from .supervisor import Instance, Supervisor
+    from ..protocol.abc import Runtime
+    from .supervisor import Supervisor
 
 
 class Engine:
@@ -164,8 +165,8 @@ class Engine:
 
     def state(self, which: int | str) -> State:
         """The state of a virtual host now."""
-        supervisor, instance = self._find(which)
-        return supervisor.runtime.state(instance.index)
+        runtime, index = self._find(which)
+        return runtime.state(index)
 
     def stats(self, which: int | str) -> dict[str, Any]:
         """Counters by their kernel names (`netstat -p carp`), and what the runtime measured of itself.
@@ -173,8 +174,8 @@ class Engine:
         The counters are those of the virtual host, with what came to its carpdev for nobody in particular. The rest
         are the fields of `stats.Measures`, the same for all virtual hosts of the engine.
         """
-        supervisor, instance = self._find(which)
-        return {**supervisor.runtime.stats(instance.index).as_dict(), **supervisor.runtime.measures().as_dict()}
+        runtime, index = self._find(which)
+        return {**runtime.stats(index).as_dict(), **runtime.measures().as_dict()}
 
     def measures(self) -> Measures:
         """What the runtime measured of itself: how late it woke and sent, how long takeovers took, what was lost."""
@@ -182,8 +183,8 @@ class Engine:
 
     def demotion(self, which: int | str) -> int:
         """The demotion counter: above 0 the advskew that is sent and compared is at least 240."""
-        supervisor, instance = self._find(which)
-        return supervisor.runtime.demotion(instance.index)
+        runtime, index = self._find(which)
+        return runtime.demotion(index)
 
     def demote(self, by: int = 1) -> int:
         """Make all virtual hosts of this engine less eager (a failed health check, say). Returns the new demotion.
@@ -203,13 +204,13 @@ class Engine:
 
     def force(self, which: int | str, state: State) -> None:
         """Put a virtual host into BACKUP or MASTER, without a bow-out, as ``ifconfig carp0 state`` does."""
-        supervisor, instance = self._find(which)
-        supervisor.runtime.force(instance.index, State(state))
+        runtime, index = self._find(which)
+        runtime.force(index, State(state))
 
     def announce(self, which: int | str) -> None:
         """Send gratuitous ARP and neighbour advertisements once more, where it is MASTER."""
-        supervisor, instance = self._find(which)
-        supervisor.runtime.announce(instance.index)
+        runtime, index = self._find(which)
+        runtime.announce(index)
 
     def reconfigure(self, *hosts: VirtualHost) -> None:
         """Run these virtual hosts from now on. Names tell which is which.
@@ -245,16 +246,10 @@ class Engine:
             raise EngineError("the engine is not running: start it first, or make a new one")
         return supervisor
 
-    def _find(self, which: int | str) -> tuple[Supervisor, Instance]:
+    def _find(self, which: int | str) -> tuple[Runtime, int]:
+        """The runtime, and the number that a virtual host has in it."""
         supervisor = self._running()
-        found = [instance for instance in supervisor.instances if which in (instance.host.name, instance.host.vhid)]
-        if not found:
-            known = ", ".join(f"{instance.host.name} (vhid {instance.host.vhid})" for instance in supervisor.instances)
-            raise EngineError(f"no virtual host {which!r} here: there is {known}")
-        if len(found) > 1:
-            names = ", ".join(instance.host.name for instance in found)
-            raise EngineError(f"vhid {which} stands on several interfaces: say which, {names}")
-        return supervisor, found[0]
+        return supervisor.runtime, supervisor.instances.find(which).index
 
     def _abandon(self) -> None:
         """In a forked child: the copies of the descriptors go, so that no child keeps a lock or a membership alive."""

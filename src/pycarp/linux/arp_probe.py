@@ -45,10 +45,10 @@ _FILTERED = 256
 _NOTHING: tuple[Instruction, ...] = ((RETURN, 0, 0, 0),)
 
 
-class Prober:
+class ArpProbe:
     """Asks on one carpdev for addresses that nobody may have. Not for several threads at once.
 
-    Between `rest` and the next `ask` the kernel hands nothing to it: it costs a descriptor, which is kept because
+    Between `stop` and the next `ask` the kernel hands nothing to it: it costs a descriptor, which is kept because
     opening one needs CAP_NET_RAW, while a program may have given that up. `fileno` is for a selector.
     """
 
@@ -113,7 +113,7 @@ class Prober:
                 found[told] = None
         return list(found)
 
-    def rest(self) -> None:
+    def stop(self) -> None:
         """Hear nothing until the next `ask`."""
         if not self._asked:
             return

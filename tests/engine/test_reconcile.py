@@ -1,4 +1,4 @@
-"""What the supervisor does about others' hands: real interfaces, and a runtime that only does as it is told."""
+"""What is repaired after others changed it, on real interfaces; the runtime is one that does as it is told."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from support.linux import VIP, VIRTUAL_MAC, carpdev, floating, needs_namespaces
 
 from pycarp import State, VirtualHost, _impl, events
-from pycarp.engine import backoff as _relapse
-from pycarp.engine import supervisor as _supervisor
+from pycarp.engine import backoff, supervisor
+from pycarp.engine.instances import Instances
+from pycarp.engine.reconcile import Reconciler
 from pycarp.errors import EngineError
 from pycarp.lab.namespaces import Host, Lab
 from pycarp.linux import netlink
@@ -37,19 +38,19 @@ class Runtime:
         with netlink.RouteSocket() as route:
             route.execute(requests)
 
-    def add_carpdev(self, segment: int, sockets: Any, *_rest: object) -> None:
-        self.sockets[segment] = sockets
+    def add_carpdev(self, carpdev: int, sockets: Any, *_rest: object) -> None:
+        self.sockets[carpdev] = sockets
 
-    def update_carpdev(self, segment: int, *_rest: object) -> None:
-        self.calls.append(("update_carpdev", segment))
+    def update_carpdev(self, carpdev: int, *_rest: object) -> None:
+        self.calls.append(("update_carpdev", carpdev))
 
-    def remove_carpdev(self, segment: int) -> None:
-        self.sockets.pop(segment).close()
+    def remove_carpdev(self, carpdev: int) -> None:
+        self.sockets.pop(carpdev).close()
 
-    def add_instance(self, index: int, _segment: int, _plan: object, device: Any, _lock: object) -> None:
+    def add_instance(self, index: int, _carpdev: int, _plan: object, device: Any, _lock: object) -> None:
         self.devices[index], self.states[index] = device, State.INIT
 
-    def move_instance(self, index: int, segment: int, plan: object, device: Any, lock: object) -> None:
+    def move_instance(self, index: int, carpdev: int, plan: object, device: Any, lock: object) -> None:
         self.devices[index] = device
         self.calls.append(("move", index))
 
@@ -95,8 +96,8 @@ class Runtime:
             self.become(index, State.INIT)
 
     def close(self) -> None:
-        for segment in tuple(self.sockets):
-            self.remove_carpdev(segment)
+        for index in tuple(self.sockets):
+            self.remove_carpdev(index)
 
     def done(self, what: str) -> int:
         return sum(call[0] == what for call in self.calls)
@@ -108,14 +109,12 @@ class Scene:
     def __init__(self, main: Host) -> None:
         self.main = main
         self.told: list[events.Event] = []
-        self.supervisor: _supervisor.Supervisor | None = None
+        self.supervisor: supervisor.Supervisor | None = None
         self.surveys = 0
 
     def start(self, *hosts: VirtualHost) -> None:
         with self.main.enter():
-            self.supervisor = _supervisor.Supervisor(
-                hosts or (floating(f"{VIP}/24"),), self.told.append, True, False, 0
-            )
+            self.supervisor = supervisor.Supervisor(hosts or (floating(f"{VIP}/24"),), self.told.append, True, False, 0)
         self.runtime = Runtime.latest
 
     def become(self, state: State, index: int = 1) -> None:
@@ -150,16 +149,16 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         packet, auth, runtime = _impl.current.packet, _impl.current.auth, Runtime
 
     monkeypatch.setattr(_impl, "current", Implementation)
-    survey = _supervisor.Supervisor._survey
+    survey = Reconciler.survey
     # Without IPv6: the link-local addresses would make news of their own, when their duplicate detection ends.
     with Lab(["main", "client"], subnet6=None) as lab:
         made = Scene(lab["main"])
 
-        def counted(self: _supervisor.Supervisor) -> None:
+        def counted(self: Reconciler) -> None:
             made.surveys += 1
             survey(self)
 
-        monkeypatch.setattr(_supervisor.Supervisor, "_survey", counted)
+        monkeypatch.setattr(Reconciler, "survey", counted)
         try:
             yield made
         finally:
@@ -182,7 +181,7 @@ def quiet(scene: Scene, seconds: float = 0.4) -> int:
     return scene.surveys - before
 
 
-class TestPuttingBack:
+class TestRepair:
     @pytest.mark.parametrize(
         "words",
         [
@@ -272,8 +271,8 @@ class TestWithoutNeed:
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch, mac: str, filtered: bool
     ) -> None:
         if not filtered:
-            plain = _supervisor.Watch
-            monkeypatch.setattr(_supervisor, "Watch", lambda own_additions: plain())
+            plain = supervisor.Watch
+            monkeypatch.setattr(supervisor, "Watch", lambda own_additions: plain())
         scene.start(floating(f"{VIP}/24", mac=mac))
         until(lambda: quiet(scene) == 0)
         before = scene.surveys
@@ -298,7 +297,7 @@ class TestWithoutNeed:
         assert scene.runtime.done("retake") == 0
         assert scene.failures() == []
 
-    def test_a_flood_of_foreign_changes_does_not_stand_back(self, scene: Scene) -> None:
+    def test_a_flood_of_foreign_changes_causes_no_backoff(self, scene: Scene) -> None:
         scene.start()
         scene.become(State.MASTER)
         for number in range(100, 120):
@@ -308,10 +307,10 @@ class TestWithoutNeed:
         assert scene.held()
 
 
-class TestStandingBack:
+class TestBackingOff:
     @pytest.fixture(autouse=True)
     def swift(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_relapse, "_FIRST", 1.0)
+        monkeypatch.setattr(backoff, "_PAUSE_FIRST", 1.0)
 
     @pytest.mark.parametrize(
         ("words", "what"),
@@ -335,7 +334,7 @@ class TestStandingBack:
         fighter.start()
         try:
             until(lambda: scene.failures() != [])
-            assert scene.failures() == [f"somebody keeps {what}: standing back for 1 s"]
+            assert scene.failures() == [f"somebody keeps {what}: backing off for 1 s"]
             assert scene.runtime.state(1) is State.INIT
             assert 5 <= scene.runtime.done("retake") <= 6
             calls = len(scene.runtime.calls)
@@ -357,17 +356,17 @@ class TestStandingBack:
         scene.steal_the_name()
         until(lambda: scene.failures() != [])
         assert "there is an interface carp0 already" in scene.failures()[0]
-        assert scene.failures()[0].endswith("standing back for 1 s")
+        assert scene.failures()[0].endswith("backing off for 1 s")
         assert scene.runtime.done("stop") == 1
         until(lambda: len(scene.failures()) == 2)
-        assert scene.failures()[1].endswith("standing back for 2 s")
+        assert scene.failures()[1].endswith("backing off for 2 s")
         assert quiet(scene) == 0
         scene.by_hand("link delete carp0")
         until(lambda: scene.runtime.done("start") == 2)
         scene.become(State.MASTER)
         assert scene.held()
 
-    def test_a_host_that_stands_back_follows_its_carpdev(self, scene: Scene) -> None:
+    def test_an_instance_that_backs_off_follows_its_carpdev(self, scene: Scene) -> None:
         scene.start()
         scene.steal_the_name()
         until(lambda: scene.failures() != [])
@@ -379,7 +378,7 @@ class TestStandingBack:
         assert "10.13.37.77" in {str(one.interface.ip) for one in device.carpdev.addresses}
 
     def test_a_reconfiguration_ends_it(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_relapse, "_FIRST", 60.0)
+        monkeypatch.setattr(backoff, "_PAUSE_FIRST", 60.0)
         scene.start()
         scene.steal_the_name()
         until(lambda: scene.failures() != [])
@@ -412,8 +411,8 @@ class TestStandingBack:
             tried.append(carpdev.name)
             raise OSError("no descriptors left")
 
-        possible = _supervisor.Supervisor._open_segment
-        monkeypatch.setattr(_supervisor.Supervisor, "_open_segment", refuse)
+        possible = Instances.open_carpdev
+        monkeypatch.setattr(Instances, "open_carpdev", refuse)
         scene.by_hand("link delete eth0")
         until(lambda: scene.interface() is None)
         scene.main.run(
@@ -422,8 +421,8 @@ class TestStandingBack:
             shell=True,
         )
         until(lambda: len(scene.failures()) == 1)
-        assert scene.failures() == ["no descriptors left: standing back for 1 s"]
+        assert scene.failures() == ["no descriptors left: backing off for 1 s"]
         assert quiet(scene, 0.5) <= 3
         assert len(tried) == 1
-        monkeypatch.setattr(_supervisor.Supervisor, "_open_segment", possible)
+        monkeypatch.setattr(Instances, "open_carpdev", possible)
         until(lambda: scene.runtime.done("move") == 1)

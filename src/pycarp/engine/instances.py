@@ -1,0 +1,135 @@
+"""The instances of an engine and the carpdevs that are open for them: what `supervisor` and `reconcile` share.
+
+Thread: supervisor; `find` and iteration: any caller
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ..config import Address, VirtualHost
+from ..errors import EngineError
+from ..events import CarpdevChanged, Event, Failed
+from ..linux.device import Device
+from ..linux.interfaces import Interface, source_address
+from ..linux.lock import VirtualHostLock
+from ..linux.sockets import Sockets, join_groups, receive_socket, send_socket
+from ..protocol.abc import IPAddress, Runtime
+from .backoff import Backoff
+from .conflict import Conflicts
+from .plan import Plan, make_plan
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """One virtual host at run time. `index` is its number in the runtime. Times are seconds of time.monotonic().
+
+    `present` says whether its carpdev is there: without one, the device does not exist and the plan is of no use.
+    `misplaced` says since when its addresses are not where its state wants them, and whether that state was MASTER.
+    `loss_noticed`: the kernel told of a lost address, or of the link going down, since all was well. `outdated`: the
+    last change of its carpdev could not be taken up. `stopped_until`: its back-off ends then.
+    """
+
+    index: int
+    host: VirtualHost
+    carpdev: Interface
+    lock: VirtualHostLock
+    device: Device
+    plan: Plan
+    present: bool = True
+    misplaced: tuple[float, bool] | None = None
+    loss_noticed: bool = False
+    outdated: bool = False
+    stopped_until: float | None = None
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class Instances:
+    """All instances of one engine, in the order in which they were added."""
+
+    def __init__(
+        self, runtime: Runtime, conflicts: Conflicts, emit: Callable[[Event], None], obey_adverts: bool
+    ) -> None:
+        self.runtime = runtime
+        self._conflicts = conflicts
+        self._emit = emit
+        self._obey_adverts = obey_adverts
+        self._instances: dict[int, Instance] = {}
+        self._carpdevs: set[int] = set()
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(tuple(self._instances.values()))
+
+    def find(self, which: int | str) -> Instance:
+        """The one with this vhid or name. Raises `EngineError` where none or several have it."""
+        instances = tuple(self)
+        found = [instance for instance in instances if which in (instance.host.name, instance.host.vhid)]
+        if not found:
+            known = ", ".join(f"{instance.host.name} (vhid {instance.host.vhid})" for instance in instances)
+            raise EngineError(f"no virtual host {which!r} here: there is {known}")
+        if len(found) > 1:
+            names = ", ".join(instance.host.name for instance in found)
+            raise EngineError(f"vhid {which} stands on several interfaces: say which, {names}")
+        return found[0]
+
+    def add(self, instance: Instance) -> None:
+        self._instances[instance.index] = instance
+
+    def remove(self, instance: Instance) -> None:
+        del self._instances[instance.index]
+
+    def open_carpdev(self, carpdev: Interface) -> None:
+        """Open its sockets and hand them to the runtime, unless that is done already."""
+        if carpdev.index in self._carpdevs:
+            return
+        with contextlib.ExitStack() as undo:
+            receive = undo.enter_context(receive_socket(carpdev.index))
+            send = undo.enter_context(send_socket(carpdev.index))
+            memberships = tuple(undo.enter_context(one) for one in join_groups(carpdev.index, (4, 6)))
+            sockets = Sockets(receive, send, memberships)
+            self.runtime.add_carpdev(carpdev.index, sockets, carpdev.mac, addresses_of(carpdev), self._obey_adverts)
+            undo.callback(self.runtime.remove_carpdev, carpdev.index)
+            self._conflicts.attach(carpdev.index)
+            undo.pop_all()
+        self._carpdevs.add(carpdev.index)
+
+    def close_carpdev_if_unused(self, index: int) -> None:
+        used = any(instance.carpdev.index == index and instance.present for instance in self)
+        if index in self._carpdevs and not used:
+            self._carpdevs.discard(index)
+            self._conflicts.detach(index)
+            self.runtime.remove_carpdev(index)
+
+    def report_carpdev(self, instance: Instance) -> None:
+        carpdev = instance.carpdev
+        self._emit(
+            CarpdevChanged(
+                vhid=instance.host.vhid,
+                name=instance.host.name,
+                at=time.monotonic_ns(),
+                carpdev=carpdev.name,
+                present=instance.present,
+                up=carpdev.up and carpdev.running,
+            )
+        )
+
+    def report_failure(self, instance: Instance, what: str) -> None:
+        self._emit(Failed(vhid=instance.host.vhid, name=instance.host.name, at=time.monotonic_ns(), what=what))
+
+
+def addresses_of(interface: Interface) -> tuple[Address, ...]:
+    return tuple(address.interface for address in interface.addresses)
+
+
+def plan_on(carpdev: Interface, host: VirtualHost, former: Plan | None = None) -> Plan:
+    """The plan of a virtual host on this carpdev; `former` is the one that it replaces."""
+    floating = frozenset(address.ip for address in host.addresses)
+    sources: dict[int, IPAddress] = {}
+    for family in host.families:
+        address = source_address(carpdev, family, floating)
+        if address is not None:
+            sources[family] = address
+    return make_plan(host, carpdev.mac, sources, former)

@@ -1,0 +1,328 @@
+"""Compares the instances with what the kernel has, and repairs what differs: carpdevs that came or went, devices and
+addresses that others changed.
+
+Thread: supervisor
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+
+from ..errors import CarpError
+from ..linux.device import Device
+from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
+from ..linux.lock import VirtualHostLock
+from ..linux.netlink import RouteSocket
+from ..linux.watch import AddressNotice, LinkNotice, Watch
+from .instances import Instance, Instances, addresses_of, plan_on
+
+_CHANGES_GATHERED = 0.02
+"""Changes come in groups: the interfaces are read once, this many seconds after the first notice."""
+_RETRIED_AFTER = 0.5
+"""The interfaces are read again after this many seconds when that failed: a program may be out of descriptors."""
+_DROP_DONE_WITHIN = 0.2
+"""Seconds that a drop may take, with room to spare. An address that a BACKUP has after that was not left from it."""
+
+
+class Reconciler:
+    """Reads the notices of `watch`, and surveys the interfaces after a notice that needs it."""
+
+    def __init__(self, instances: Instances, watch: Watch) -> None:
+        self._instances = instances
+        self._runtime = instances.runtime
+        self._watch = watch
+        self._survey_at: float | None = None
+        self._gateways_changed = False
+        self._reading_failed = False
+
+    def due_in(self) -> float:
+        """Seconds until the next survey; infinity where none is due."""
+        return math.inf if self._survey_at is None else self._survey_at - time.monotonic()
+
+    def run(self) -> None:
+        """Do what is due: the survey, and the ends of back-offs."""
+        now = time.monotonic()
+        if self._survey_at is not None and now >= self._survey_at:
+            self._survey_at = None
+            self.survey()
+        for instance in self._instances:
+            if instance.stopped_until is not None and now >= instance.stopped_until:
+                self._end_backoff(instance)
+
+    # Notices
+
+    def read_notices(self) -> None:
+        try:
+            notices = self._watch.read()
+        except OSError:
+            # The notices are lost; a survey finds what they told.
+            self._gateways_changed = True
+            self._survey_soon()
+            return
+        for notice in notices:
+            if isinstance(notice, LinkNotice):
+                self._notice_link(notice)
+            elif isinstance(notice, AddressNotice):
+                self._notice_address(notice)
+            else:
+                # A gateway came or went, or notices were lost.
+                self._gateways_changed = True
+                self._survey_soon()
+
+    def _notice_address(self, notice: AddressNotice) -> None:
+        instances = tuple(self._instances)
+        if notice.present and any(self._is_own_renewal(instance, notice) for instance in instances):
+            return
+        if any(notice.index == instance.carpdev.index or not instance.present for instance in instances):
+            self._survey_soon()
+        if not notice.present:
+            self._notice_loss(notice.index)
+        elif any(notice.index == instance.device.index for instance in instances):
+            # An address on the device of a BACKUP, or one that is not its own.
+            self._survey_soon()
+
+    def _is_own_renewal(self, instance: Instance, notice: AddressNotice) -> bool:
+        """Whether the runtime did that. It does every second, and old kernels cannot tell whose an address is."""
+        return (
+            notice.index == instance.device.index
+            and any(notice.address.ip == one.ip for one in instance.host.addresses)
+            and self._runtime.owns(instance.index)
+        )
+
+    def _notice_link(self, notice: LinkNotice) -> None:
+        for instance in self._instances:
+            if notice.index == instance.carpdev.index and notice.present and instance.present:
+                # The machine hears of the link's state at once; a survey reads what else may have changed.
+                renamed = notice.name != instance.carpdev.name
+                instance.carpdev = instance.carpdev.replace(name=notice.name)
+                if not self._set_link(instance, notice.up, notice.running) and renamed:
+                    self._instances.report_carpdev(instance)
+                if renamed or notice.mac != instance.carpdev.mac:
+                    self._survey_soon()
+            elif (
+                not instance.present
+                or (notice.index in (instance.carpdev.index, instance.device.index) and not notice.present)
+                or (notice.index == instance.device.index and not self._is_as_made(instance, notice))
+            ):
+                self._survey_soon()
+        if not notice.up:
+            self._notice_loss(notice.index)
+
+    def _is_as_made(self, instance: Instance, notice: LinkNotice) -> bool:
+        """Whether a macvlan has its name and MAC, and is not up while it is not MASTER."""
+        device = instance.device
+        return (notice.name, notice.mac) == (device.name, device.mac) and not (
+            notice.up and not self._runtime.owns(instance.index)
+        )
+
+    def _notice_loss(self, index: int) -> None:
+        """A device went down or lost an address. Where the runtime wants it there, somebody else did that."""
+        for instance in self._instances:
+            if instance.device.index == index and self._runtime.owns(instance.index):
+                instance.loss_noticed = True
+                self._survey_soon()
+
+    def _survey_soon(self, delay: float = _CHANGES_GATHERED) -> None:
+        due = time.monotonic() + delay
+        self._survey_at = due if self._survey_at is None else min(self._survey_at, due)
+
+    def _set_link(self, instance: Instance, up: bool, running: bool) -> bool:
+        """Tell the machine if the link came or went; returns whether it did."""
+        was = instance.carpdev.up and instance.carpdev.running
+        instance.carpdev = instance.carpdev.replace(up=up, running=running)
+        if was == (up and running):
+            return False
+        self._runtime.link(instance.index, up and running)
+        self._instances.report_carpdev(instance)
+        return True
+
+    # The survey
+
+    def survey(self) -> None:
+        """Compare every instance with what is there now, and repair what differs."""
+        try:
+            interfaces = read_interfaces()
+        except OSError as error:
+            self._survey_soon(_RETRIED_AFTER)
+            for instance in () if self._reading_failed else self._instances:
+                self._instances.report_failure(instance, f"the interfaces could not be read: {error.strerror}")
+            self._reading_failed = True
+            return
+        self._reading_failed = False
+        gateways, self._gateways_changed = self._gateways_changed, False
+        by_index = {interface.index: interface for interface in interfaces}
+        for instance in self._instances:
+            try:
+                now = by_index.get(instance.carpdev.index)
+                if instance.present and now is None:
+                    self._lose_carpdev(instance)
+                if not instance.present:
+                    self._seek_carpdev(instance, interfaces)
+                elif now is not None:
+                    self._refresh(instance, now, by_index, gateways)
+            except (CarpError, OSError) as error:
+                if not instance.outdated:
+                    self._instances.report_failure(instance, str(error))
+                # The next survey would see no difference any more.
+                instance.outdated = instance.present
+                self._survey_soon(_RETRIED_AFTER)
+
+    def _lose_carpdev(self, instance: Instance) -> None:
+        """The carpdev is gone, and the device with it."""
+        self._runtime.link(instance.index, False)
+        instance.present = False
+        instance.carpdev = instance.carpdev.replace(up=False, running=False)
+        self._instances.report_carpdev(instance)
+        self._instances.close_carpdev_if_unused(instance.carpdev.index)
+        instance.device.teardown()
+
+    def _seek_carpdev(self, instance: Instance, interfaces: tuple[Interface, ...]) -> None:
+        """Move to a carpdev if there is one again. Where there is none, nothing is reported."""
+        if instance.stopped_until is not None:
+            return
+        try:
+            carpdev = choose_carpdev(instance.host, interfaces)
+        except CarpError:
+            return
+        try:
+            self._move(instance, carpdev)
+        except (CarpError, OSError) as error:
+            # The attempt makes and removes a device: without a pause, the notices of that cause the next attempt.
+            self._back_off(instance, str(error))
+            return
+        self._instances.report_carpdev(instance)
+        if carpdev.up and carpdev.running:
+            self._runtime.link(instance.index, True)
+
+    def _move(self, instance: Instance, carpdev: Interface) -> None:
+        """Move an instance that had lost its carpdev to this one."""
+        with contextlib.ExitStack() as undo:
+            lock = instance.lock
+            if carpdev.index != instance.carpdev.index:
+                lock = undo.enter_context(VirtualHostLock(instance.host.name, carpdev, instance.host.vhid))
+            device = Device(instance.host, carpdev)
+            undo.callback(device.teardown)
+            device.setup()
+            self._instances.open_carpdev(carpdev)
+            undo.callback(self._instances.close_carpdev_if_unused, carpdev.index)
+            plan = plan_on(carpdev, instance.host, instance.plan)
+            self._runtime.move_instance(instance.index, carpdev.index, plan, device, lock)
+            undo.pop_all()
+        if lock is not instance.lock:
+            instance.lock.close()
+        instance.lock, instance.device, instance.carpdev, instance.plan = lock, device, carpdev, plan
+        instance.present, instance.outdated, instance.misplaced = True, False, None
+
+    def _refresh(self, instance: Instance, now: Interface, by_index: dict[int, Interface], gateways: bool) -> None:
+        """Take up what changed on the carpdev, and repair the device and its addresses."""
+        self._set_link(instance, now.up, now.running)
+        before, instance.carpdev = instance.carpdev, now
+        intact = _is_intact(instance, by_index)
+        changed = instance.outdated or gateways or self._own_part(before) != self._own_part(now)
+        rebuilt = not intact and instance.stopped_until is None and self._rebuild(instance)
+        if changed:
+            if intact:
+                instance.device.refresh(now)
+            self._runtime.update_carpdev(now.index, now.mac, addresses_of(now))
+            instance.plan = plan_on(now, instance.host, instance.plan)
+        if rebuilt or (changed and intact):
+            self._runtime.replan(instance.index, instance.plan, instance.device)
+            # Also for the routes to changed gateways: they come with the addresses.
+            self._runtime.retake(instance.index)
+        instance.outdated = False
+        if intact and instance.stopped_until is None:
+            self._check_addresses(instance, by_index[instance.device.index])
+
+    def _own_part(self, carpdev: Interface) -> tuple[object, ...]:
+        """The carpdev's MAC and own addresses, without floating ones that takes and drops put there."""
+        floating = {one.ip for instance in self._instances for one in instance.host.addresses}
+        own = (one for one in carpdev.addresses if not one.ours and one.interface.ip not in floating)
+        return carpdev.mac, *own
+
+    # Repairs
+
+    def _rebuild(self, instance: Instance) -> bool:
+        """Somebody removed, renamed or changed the macvlan: make it anew. Returns whether it is there again."""
+        if instance.backoff.count(time.monotonic()):
+            self._back_off(instance, f"somebody keeps removing or changing the interface {instance.device.name}")
+            return False
+        try:
+            self._make_device(instance)
+        except (CarpError, OSError) as error:
+            self._back_off(instance, str(error))
+            return False
+        return True
+
+    def _make_device(self, instance: Instance) -> None:
+        instance.device.teardown()
+        instance.device.carpdev = instance.carpdev
+        instance.device.setup()
+        instance.misplaced, instance.loss_noticed = None, False
+
+    def _check_addresses(self, instance: Instance, device: Interface) -> None:
+        """A MASTER that lacks an address, or whose device is down, takes again. Another that has one drops it.
+
+        Two surveys in a row have to find it so: the first may fall between the decision and what the kernel does.
+        """
+        master = self._runtime.owns(instance.index)
+        wanted = {one.ip for one in instance.host.addresses}
+        there = {one.interface.ip for one in device.addresses} & wanted if device.up else set()
+        wrong = there != wanted if master else bool(there) or (instance.host.mac == "virtual" and device.up)
+        now = time.monotonic()
+        if not wrong:
+            instance.misplaced, instance.loss_noticed = None, False
+        elif instance.misplaced is None or instance.misplaced[1] is not master:
+            instance.misplaced = (now, master)
+            self._survey_soon(_CHANGES_GATHERED if master else _DROP_DONE_WITHIN)
+        elif not master and now - instance.misplaced[0] < _DROP_DONE_WITHIN:
+            self._survey_soon(_DROP_DONE_WITHIN)
+        else:
+            self._place_addresses(instance, master)
+
+    def _place_addresses(self, instance: Instance, master: bool) -> None:
+        # Only a loss that was noticed counts for the back-off: a take may still be under way, among many others. And
+        # what a BACKUP has may be left from when it was MASTER, where masters change all the time.
+        counts = instance.loss_noticed and master
+        instance.misplaced, instance.loss_noticed = None, False
+        if counts and instance.backoff.count(time.monotonic()):
+            self._back_off(instance, f"somebody keeps removing the addresses of {instance.device.name}")
+        elif master:
+            self._runtime.retake(instance.index)
+        else:
+            with RouteSocket() as route:
+                route.execute(instance.device.drop)
+            # It may have become MASTER meanwhile.
+            self._survey_soon()
+
+    def _back_off(self, instance: Instance, why: str) -> None:
+        """Hand over and try again later: two programs that undo each other's work serve nobody."""
+        now = time.monotonic()
+        pause = instance.backoff.pause(now)
+        self._instances.report_failure(instance, f"{why}: backing off for {pause:.0f} s")
+        instance.stopped_until = now + pause
+        instance.misplaced, instance.loss_noticed = None, False
+        self._runtime.stop_instance(instance.index)
+
+    def _end_backoff(self, instance: Instance) -> None:
+        instance.stopped_until = None
+        if instance.present:
+            try:
+                by_index = {interface.index: interface for interface in read_interfaces()}
+                if instance.carpdev.index in by_index and not _is_intact(instance, by_index):
+                    self._make_device(instance)
+                    self._runtime.replan(instance.index, instance.plan, instance.device)
+            except (CarpError, OSError) as error:
+                self._back_off(instance, str(error))
+                return
+        self._runtime.start_instance(instance.index)
+        self._survey_soon()
+
+
+def _is_intact(instance: Instance, by_index: dict[int, Interface]) -> bool:
+    """Whether the device is there with its name and MAC. Those of a carpdev may change."""
+    found = by_index.get(instance.device.index)
+    if found is None or instance.host.mac == "interface":
+        return found is not None
+    return (found.name, found.mac) == (instance.device.name, instance.device.mac)
