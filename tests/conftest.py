@@ -7,6 +7,7 @@ without a compiler says so itself: ``PYCARP_TEST_IMPLS=python``.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -48,6 +49,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def impl(request: pytest.FixtureRequest) -> _impl.Implementation:
     """One implementation of packet, input_, auth and machine; each test that asks for it runs once with each."""
     return _impl.load(request.param)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts this process and those that the test starts, also under ``nohup pytest &``, which ignores it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 _SELF = Path("/proc/self")

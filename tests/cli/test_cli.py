@@ -290,6 +290,7 @@ def test_quiet(engine: type[FakeEngine], capfd: pytest.CaptureFixture[str]) -> N
     assert "failed: the address was not taken" in err
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_in_order(engine: type[FakeEngine], passfile: str, capfd: pytest.CaptureFixture[str]) -> None:
     # The double raises SIGINT a second time while it stops.
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]

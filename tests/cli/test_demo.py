@@ -219,7 +219,7 @@ def marked(mark: str) -> dict[int, str]:
 
 
 @pytest.fixture
-def process(mark: str) -> Iterator[subprocess.Popen[str]]:
+def process(mark: str, interruptible: None) -> Iterator[subprocess.Popen[str]]:
     """A demonstration on real sockets, killed at the end if it still runs."""
     name, _, value = mark.partition("=")
     path = os.pathsep.join(path for path in sys.path if path)
@@ -229,8 +229,6 @@ def process(mark: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, name: value, "PYTHONPATH": path},
-        # Whatever runs the tests may ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         try:
             yield process

@@ -79,6 +79,7 @@ def machine(host: Host) -> str:
     return "\n".join([*names, *(host.run(["ip", *what]).stdout for what in show), host.run(["cat", *sysctls]).stdout])
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_up_until_a_signal(lab: Lab, passfile: str, number: int) -> None:
     host = lab["main"]

@@ -32,6 +32,7 @@ def up(net: Lan, name: str, secret: str, *words: str, advskew: int = 10) -> Comm
     return net.command(name, "up", "carp101", *common, *words)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_bows_out(net: Lan, secret: str, number: int) -> None:
     main = up(net, "main", secret)

@@ -383,6 +383,7 @@ def test_a_program_that_ends_without_a_stop(lone: Lan, end: str, code: int) -> N
     assert VIP not in held(lone["main"])
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_keyboard_interrupt(lone: Lan) -> None:
     process = _script(lone, "print('ready', flush=True)\nfor event in engine.events():\n    pass")
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
