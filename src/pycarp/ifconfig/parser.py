@@ -211,10 +211,9 @@ class _Parser:
             return
         self.begin(line.words)
         if line.words and line.words[0].text in NOT_RUN:
-            name = line.words[0].text
             self.say(
                 line.words[0],
-                f"'{name}' is not run: a virtual host has the addresses that its words give; remove the line",
+                f"{self.shown(line.words[0])} is not run: a virtual host has the addresses that its words give; remove the line",
                 "warning",
             )
             return
@@ -281,11 +280,11 @@ class _Parser:
             self.address(word, None)
         elif text in IGNORED:
             self.at = min(self.at + IGNORED[text], len(self.words))
-            self.say(word, f"'{text}' changes nothing here and is left out: remove it", "warning")
+            self.say(word, f"{self.shown(word)} changes nothing here and is left out: remove it", "warning")
         elif text in REFUSED:
             arguments, remedy = REFUSED[text]
             self.at = min(self.at + arguments, len(self.words))
-            self.say(word, f"'{text}' cannot be done here: {remedy}")
+            self.say(word, f"{self.shown(word)} cannot be done here: {remedy}")
         else:
             self.unknown(word, previous)
 
