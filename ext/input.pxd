@@ -33,12 +33,12 @@ cdef enum:
     VERDICT_VALID = COUNTERS
     VERDICT_IGNORED
     VERDICT_ALLOW
-    VERDICT_UNVERIFIED  # all is well but for the digest, which the seat has no auth_t to look at
-    VERDICT_SIBLING  # of a vhid that nobody here has, but with the secret and the addresses of a host that is here
+    VERDICT_UNVERIFIED  # all is well but for the digest, for which the instance has no auth_t
+    VERDICT_SIBLING  # of a vhid that nobody here has, but with the secret and the addresses of an instance
 
 
 cdef enum:
-    SIBLINGS = 8  # recognised for each carpdev
+    SIBLINGS_KNOWN = 8  # on each carpdev
 
 cdef struct address_t:
     uint8_t length  # 4 or 16
@@ -51,7 +51,7 @@ cdef struct addresses_t:
 
 
 cdef struct input_instance_t:
-    # What the input path knows of one virtual host.
+    # What the input path knows of an instance. Whoever sets it owns the memory.
     auth_t *auth  # NULL: the caller verifies
     addresses_t addresses
     uint8_t mac[6]
@@ -62,16 +62,16 @@ cdef struct input_instance_t:
 
 
 cdef struct sibling_t:
-    # Another vhid that has the secret and the addresses of a host.
+    # Another vhid that has the secret and the addresses of an instance.
     auth_t auth
-    uint64_t serial  # of the host's own auth_t, from which `auth` was derived
+    uint64_t serial  # of the instance's own auth_t, from which `auth` was derived
     uint64_t heard  # when last, by search_t.clock
-    uint8_t host, vhid
+    uint8_t of, vhid  # the instance's, and its own
 
 
 cdef struct search_t:
     # See `pycarp._python.siblings.Search`. All zeros is a good beginning.
-    sibling_t known[SIBLINGS + 1]  # the one after `count` is for trying
+    sibling_t known[SIBLINGS_KNOWN + 1]  # the one after `count` is for trying
     int count
     uint64_t clock
     int64_t spent, since
@@ -80,9 +80,9 @@ cdef struct search_t:
 
 
 cdef struct input_t:
-    input_instance_t *seats[256]  # by vhid
-    uint8_t seated[256]  # the vhids that have one, in no order
-    int seat_count
+    input_instance_t *instances[256]  # by vhid
+    uint8_t vhids[256]  # of the instances, in no order
+    int instance_count
     addresses_t addresses  # of the carpdev
     addresses_t broadcasts
     uint8_t mac[6]
@@ -96,22 +96,28 @@ cdef struct verdict_t:
     # The pointers in here are into the frame.
     int counter  # COUNT_..., or VERDICT_...
     int dialect  # of a valid advert, and of a sibling's: AUTH_BSD or AUTH_NETBSD
-    int sibling_of  # with VERDICT_SIBLING: the vhid of the host that has the same secret and addresses
+    int sibling_of  # with VERDICT_SIBLING: the vhid of the instance that has the same secret and addresses
     bint has_advert  # whether `datagram` and `advert` are filled in
     datagram_t datagram
     advert_t advert
 
 
+cdef void input_set_instance(input_t *input_, uint8_t vhid, input_instance_t *instance) noexcept nogil
+cdef void input_remove_instance(input_t *input_, uint8_t vhid) noexcept nogil
+cdef void input_forget_all(input_t *input_) noexcept nogil
 cdef void input_frame(
     input_t *input_, const uint8_t *frame, size_t length, int64_t now, verdict_t *verdict
 ) noexcept nogil
-cdef void input_forget(input_t *input_, uint8_t vhid) noexcept nogil
-cdef void input_forget_all(input_t *input_) noexcept nogil
 cdef void input_sent(input_t *input_, uint8_t vhid, uint8_t family) noexcept nogil
+
+# At the border, under the GIL
+
+cdef int input_store_addresses(addresses_t *addresses, object packed) except -1
+cdef int input_store_carpdev(addresses_t *addresses, addresses_t *broadcasts, object given) except -1
 
 
 cdef class Input:
     cdef input_t input_
-    cdef list _authenticators  # by vhid; keeps alive what the seats point to
-    cdef input_instance_t *_seat(self, object vhid) except NULL
+    cdef list _authenticators  # by vhid; keeps alive what the instances point to
+    cdef input_instance_t *_instance(self, object vhid) except NULL
     cdef void _count_unverified(self, verdict_t *verdict, object dialect, object wrong)

@@ -31,6 +31,7 @@ from .packet cimport (
     packet_checksum_ok,
     packet_dissect,
 )
+from .timing cimport SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
 
 from ..protocol.abc import Verdict
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, State
@@ -73,17 +74,17 @@ cdef void _delivery_by_mac(
 ) noexcept nogil:
     """For a frame to one MAC only."""
     cdef const uint8_t *destination = datagram.destination
-    cdef const input_instance_t *seat
+    cdef const input_instance_t *instance
     cdef int index
     # The carpdev's own MAC may also be the virtual host's (mac="interface"): then what comes for its address is its.
-    for index in range(input_.seat_count):
-        seat = input_.seats[input_.seated[index]]
+    for index in range(input_.instance_count):
+        instance = input_.instances[input_.vhids[index]]
         if (
-            seat.state == STATE_MASTER
-            and seat.has_mac
-            and memcmp(datagram.destination_mac, seat.mac, MAC_LENGTH) == 0
+            instance.state == STATE_MASTER
+            and instance.has_mac
+            and memcmp(datagram.destination_mac, instance.mac, MAC_LENGTH) == 0
             and (
-                _among(&seat.addresses, destination, length)
+                _among(&instance.addresses, destination, length)
                 or _to_group(destination, length)
                 or _to_everybody(destination, length)
             )
@@ -93,10 +94,10 @@ cdef void _delivery_by_mac(
     if not input_.has_mac or memcmp(datagram.destination_mac, input_.mac, MAC_LENGTH) != 0:
         return
     for_carpdev[0] = _among(&input_.addresses, destination, length)
-    for index in range(input_.seat_count):
+    for index in range(input_.instance_count):
         if for_carpdev[0]:
             return
-        for_carpdev[0] = _among(&input_.seats[input_.seated[index]].addresses, destination, length)
+        for_carpdev[0] = _among(&input_.instances[input_.vhids[index]].addresses, destination, length)
 
 
 cdef inline void _delivery(
@@ -115,7 +116,7 @@ cdef inline void _delivery(
 
 # The checks
 
-cdef inline int _check(input_t *input_, input_instance_t *seat, verdict_t *verdict, int64_t now) noexcept nogil:
+cdef inline int _check(input_t *input_, input_instance_t *instance, verdict_t *verdict, int64_t now) noexcept nogil:
     """What the carp interface makes of it."""
     cdef const datagram_t *datagram = &verdict.datagram
     if not input_.allow:
@@ -128,18 +129,18 @@ cdef inline int _check(input_t *input_, input_instance_t *seat, verdict_t *verdi
         datagram.family, datagram.source, datagram.destination, datagram.payload, datagram.length
     ):
         return COUNT_BADSUM
-    if seat == NULL:
+    if instance == NULL:
         return _seek(input_, verdict, now)
-    if seat.state == STATE_INIT:
+    if instance.state == STATE_INIT:
         return COUNT_BADVHID
     if verdict.advert.version != VERSION:
         return COUNT_BADVER
-    if seat.auth == NULL:
+    if instance.auth == NULL:
         return VERDICT_UNVERIFIED
-    verdict.dialect = auth_verify(seat.auth, verdict.advert.counter, verdict.advert.digest)
+    verdict.dialect = auth_verify(instance.auth, verdict.advert.counter, verdict.advert.digest)
     if verdict.dialect == AUTH_NONE:
         return COUNT_BADAUTH
-    return _guard(seat.auth, verdict, VERDICT_VALID)
+    return _guard(instance.auth, verdict, VERDICT_VALID)
 
 
 cdef inline int _guard(const auth_t *auth, const verdict_t *verdict, int fine) noexcept nogil:
@@ -160,7 +161,7 @@ cdef void input_frame(
 ) noexcept nogil:
     """Takes one Ethernet frame, which came at `now` (ns), through all checks, counts it, and says what came of it."""
     cdef bint for_carp, for_carpdev
-    cdef input_instance_t *seat = NULL
+    cdef input_instance_t *instance = NULL
     cdef uint64_t *counters = input_.unclaimed
     cdef int packets
     verdict.counter = VERDICT_IGNORED
@@ -172,9 +173,9 @@ cdef void input_frame(
     if not for_carp and not for_carpdev:
         return
     if verdict.datagram.length > 1:
-        seat = input_.seats[verdict.datagram.payload[1]]
-        if seat != NULL:
-            counters = seat.counters
+        instance = input_.instances[verdict.datagram.payload[1]]
+        if instance != NULL:
+            counters = instance.counters
     packets = COUNT_IPACKETS if verdict.datagram.family == 4 else COUNT_IPACKETS6
     verdict.has_advert = packet_advert(verdict.datagram.payload, verdict.datagram.length, &verdict.advert)
     if for_carpdev:
@@ -186,22 +187,44 @@ cdef void input_frame(
             counters[COUNT_BADIF] += 1
     if for_carp:
         counters[packets] += 1
-        verdict.counter = _check(input_, seat, verdict, now)
+        verdict.counter = _check(input_, instance, verdict, now)
         if verdict.counter < COUNTERS:
             counters[verdict.counter] += 1
 
 
 cdef void input_sent(input_t *input_, uint8_t vhid, uint8_t family) noexcept nogil:
-    """One advert of a virtual host, which must have its seat, went out in a family."""
-    input_.seats[vhid].counters[COUNT_OPACKETS if family == 4 else COUNT_OPACKETS6] += 1
+    """One advert of an instance that is here went out in a family."""
+    input_.instances[vhid].counters[COUNT_OPACKETS if family == 4 else COUNT_OPACKETS6] += 1
+
+
+# Instances
+
+cdef void input_set_instance(input_t *input_, uint8_t vhid, input_instance_t *instance) noexcept nogil:
+    """Puts an instance in its place, or another one in place of the former; `instance` may be changed before this."""
+    if input_.instances[vhid] == NULL:
+        input_.vhids[input_.instance_count] = vhid
+        input_.instance_count += 1
+    input_.instances[vhid] = instance
+    _forget(input_, vhid, instance.auth)
+
+
+cdef void input_remove_instance(input_t *input_, uint8_t vhid) noexcept nogil:
+    """Takes an instance that is here out of its place and wipes what was derived from its keys."""
+    cdef int at
+    input_.instances[vhid] = NULL
+    input_.instance_count -= 1
+    for at in range(input_.instance_count):
+        if input_.vhids[at] == vhid:
+            input_.vhids[at] = input_.vhids[input_.instance_count]
+            break
+    _forget(input_, vhid, NULL)
 
 
 # The border
 
-cdef int _store_addresses(addresses_t *addresses, object packed) except -1:
-    """Replaces the addresses by others, packed in any iterable; lengths that no address has cannot match, and are
-    left out."""
-    cdef list kept = [address for address in packed if len(address) in (4, 16)]
+cdef int input_store_addresses(addresses_t *addresses, object packed) except -1:
+    """Replaces the addresses by others, packed in any iterable. Lengths that no address has match no frame."""
+    cdef set kept = {octets(address) for address in packed if len(address) in (4, 16)}
     cdef address_t *items = NULL
     cdef bytes address
     cdef size_t index = 0
@@ -209,14 +232,28 @@ cdef int _store_addresses(addresses_t *addresses, object packed) except -1:
         items = <address_t *> calloc(len(kept), sizeof(address_t))
         if items == NULL:
             raise MemoryError
-        for value in kept:
-            address = octets(value)
-            items[index].length = <uint8_t> PyBytes_GET_SIZE(address)
-            memcpy(items[index].octets, PyBytes_AS_STRING(address), PyBytes_GET_SIZE(address))
-            index += 1
+    for address in kept:
+        items[index].length = <uint8_t> PyBytes_GET_SIZE(address)
+        memcpy(items[index].octets, PyBytes_AS_STRING(address), PyBytes_GET_SIZE(address))
+        index += 1
     free(addresses.items)
     addresses.items = items
     addresses.count = index
+    return 0
+
+
+cdef int input_store_carpdev(addresses_t *addresses, addresses_t *broadcasts, object given) except -1:
+    """The carpdev's addresses and the broadcast addresses of their subnets."""
+    cdef tuple whole = tuple(given)
+    input_store_addresses(addresses, [address.packed for address in whole])
+    input_store_addresses(
+        broadcasts,
+        [
+            address.network.broadcast_address.packed
+            for address in whole
+            if address.version == 4 and address.network.prefixlen < 31
+        ],
+    )
     return 0
 
 
@@ -229,16 +266,22 @@ cdef bint _store_mac(uint8_t *place, object mac) except? -1:
     return True
 
 
-cdef void _free_seat(input_instance_t *seat) noexcept:
-    free(seat.addresses.items)
-    free(seat)
+cdef void _add(uint64_t *total, const uint64_t *counters) noexcept nogil:
+    cdef int counter
+    for counter in range(COUNTERS):
+        total[counter] += counters[counter]
+
+
+cdef void _free_instance(input_instance_t *instance) noexcept:
+    free(instance.addresses.items)
+    free(instance)
 
 
 cdef class Input:
     """Input()
 --
 
-    The input path of one carpdev and the virtual hosts on it.
+    The input path of one carpdev and the instances on it.
 
     `allow` is net.inet.carp.allow: while False every advert is counted and dropped.
     """
@@ -249,16 +292,16 @@ cdef class Input:
 
     def __dealloc__(self):
         cdef int index
-        for index in range(self.input_.seat_count):
-            _free_seat(self.input_.seats[self.input_.seated[index]])
+        for index in range(self.input_.instance_count):
+            _free_instance(self.input_.instances[self.input_.vhids[index]])
         input_forget_all(&self.input_)
         free(self.input_.addresses.items)
         free(self.input_.broadcasts.items)
 
-    cdef input_instance_t *_seat(self, object vhid) except NULL:
-        if vhid not in range(256) or self.input_.seats[<int> vhid] == NULL:
+    cdef input_instance_t *_instance(self, object vhid) except NULL:
+        if vhid not in range(256) or self.input_.instances[<int> vhid] == NULL:
             raise KeyError(vhid)
-        return self.input_.seats[<int> vhid]
+        return self.input_.instances[<int> vhid]
 
     @property
     def allow(self) -> bool:
@@ -270,16 +313,8 @@ cdef class Input:
 
     def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
         """The carpdev's MAC and addresses, which tell what came for the host itself and not for its group."""
-        cdef tuple given = tuple(addresses)
-        cdef set packed = {address.packed for address in given}
-        cdef set broadcasts = {
-            address.network.broadcast_address.packed
-            for address in given
-            if address.version == 4 and address.network.prefixlen < 31
-        }
+        input_store_carpdev(&self.input_.addresses, &self.input_.broadcasts, addresses)
         self.input_.has_mac = _store_mac(self.input_.mac, mac)
-        _store_addresses(&self.input_.addresses, packed)
-        _store_addresses(&self.input_.broadcasts, broadcasts)
 
     def set_instance(
         self,
@@ -289,84 +324,63 @@ cdef class Input:
         addresses: Iterable[bytes],
         siblings: bool = True,
     ) -> None:
-        """Seat a virtual host, or change what is known of it; `addresses` are packed. Its counters and state stay.
+        """Add an instance, or change what is known of it; `addresses` are packed. Its counters and state stay.
 
         The digest is verified in C if `authenticator` is this package's own, through its `verify` otherwise. With
         `siblings`, and with this package's own, adverts of vhids that nobody here has are tried as well.
         """
-        cdef uint8_t place[MAC_LENGTH]
-        cdef bint has_mac = _store_mac(place, mac)
-        cdef set packed = set(addresses)
-        cdef input_instance_t *seat
-        cdef int number
+        cdef input_instance_t *former
+        cdef input_instance_t *instance
         if vhid not in range(256):
             raise ValueError(f"vhid {vhid!r} is not a number of 0-255")
-        number = vhid
-        seat = self.input_.seats[number]
-        if seat == NULL:
-            seat = <input_instance_t *> calloc(1, sizeof(input_instance_t))
-            if seat == NULL:
-                raise MemoryError
-            try:
-                _store_addresses(&seat.addresses, packed)
-            except BaseException:
-                _free_seat(seat)
-                raise
-            seat.state = STATE_INIT
-            self.input_.seated[self.input_.seat_count] = <uint8_t> number
-            self.input_.seat_count += 1
-            self.input_.seats[number] = seat
+        instance = <input_instance_t *> calloc(1, sizeof(input_instance_t))
+        if instance == NULL:
+            raise MemoryError
+        try:
+            instance.has_mac = _store_mac(instance.mac, mac)
+            input_store_addresses(&instance.addresses, addresses)
+        except BaseException:
+            _free_instance(instance)
+            raise
+        former = self.input_.instances[<int> vhid]
+        if former == NULL:
+            instance.state = STATE_INIT
         else:
-            _store_addresses(&seat.addresses, packed)
+            instance.state = former.state
+            memcpy(instance.counters, former.counters, sizeof(instance.counters))
+            _free_instance(former)
         # Not for subclasses: one may verify in its own way.
-        seat.auth = &(<Authenticator> authenticator).auth if type(authenticator) is Authenticator else NULL
-        seat.siblings = siblings
-        input_forget(&self.input_, <uint8_t> number)
-        self._authenticators[number] = authenticator
-        seat.has_mac = has_mac
-        if has_mac:
-            memcpy(seat.mac, place, MAC_LENGTH)
+        instance.auth = &(<Authenticator> authenticator).auth if type(authenticator) is Authenticator else NULL
+        instance.siblings = siblings
+        input_set_instance(&self.input_, vhid, instance)
+        self._authenticators[vhid] = authenticator
 
     def set_state(self, vhid: int, state: State) -> None:
-        """In INIT a virtual host hears nothing (badvhid); as MASTER it also hears what comes for its own MAC."""
-        self._seat(vhid).state = State(state)
+        """In INIT an instance hears nothing (badvhid); as MASTER it also hears what comes for its own MAC."""
+        self._instance(vhid).state = State(state)
 
     def remove_instance(self, vhid: int) -> None:
-        """Forget a virtual host and its counters."""
-        cdef input_instance_t *seat = self._seat(vhid)
-        cdef int number = vhid, index
-        self.input_.seats[number] = NULL
-        self.input_.seat_count -= 1
-        for index in range(self.input_.seat_count):
-            if self.input_.seated[index] == number:
-                self.input_.seated[index] = self.input_.seated[self.input_.seat_count]
-        _free_seat(seat)
-        input_forget(&self.input_, <uint8_t> number)
-        self._authenticators[number] = None
+        """Forget an instance and its counters."""
+        cdef input_instance_t *instance = self._instance(vhid)
+        input_remove_instance(&self.input_, vhid)
+        _free_instance(instance)
+        self._authenticators[vhid] = None
 
     def stats(self, vhid: int | None = None) -> Stats:
-        """The counters of one virtual host, including what came to its carpdev for no virtual host at all.
-
-        Without `vhid`, those of the carpdev. A copy: it does not change later.
-        """
+        """The counters of one instance, including what came to its carpdev for none; without `vhid`, the carpdev's."""
         cdef uint64_t total[COUNTERS]
-        cdef const uint64_t *part
-        cdef int index, counter
+        cdef int index
         memcpy(total, self.input_.unclaimed, sizeof(total))
         if vhid is not None:
-            part = self._seat(vhid).counters
-            for counter in range(COUNTERS):
-                total[counter] += part[counter]
+            _add(total, self._instance(vhid).counters)
         else:
-            for index in range(self.input_.seat_count):
-                part = self.input_.seats[self.input_.seated[index]].counters
-                for counter in range(COUNTERS):
-                    total[counter] += part[counter]
-        return Stats(*[total[counter] for counter in range(COUNTERS)])
+            for index in range(self.input_.instance_count):
+                _add(total, self.input_.instances[self.input_.vhids[index]].counters)
+        return Stats(*[total[index] for index in range(COUNTERS)])
 
     def count_sent(self, vhid: int, family: int) -> None:
-        """One advert of a virtual host went out in a family (4 or 6)."""
-        self._seat(vhid).counters[COUNT_OPACKETS if family == 4 else COUNT_OPACKETS6] += 1
+        """One advert of an instance went out in a family (4 or 6)."""
+        self._instance(vhid).counters[COUNT_OPACKETS if family == 4 else COUNT_OPACKETS6] += 1
 
     def receive(self, frame: bytes, now: int = 0) -> Verdict:
         """Take one Ethernet frame, which came at `now` (ns), through all checks, count it, and say what came of it.
@@ -401,13 +415,13 @@ cdef class Input:
 
     cdef void _count_unverified(self, verdict_t *verdict, object dialect, object wrong):
         """Completes a verdict with what an authenticator in Python said."""
-        cdef input_instance_t *seat = self.input_.seats[verdict.advert.vhid]
+        cdef input_instance_t *instance = self.input_.instances[verdict.advert.vhid]
         if dialect is None:
             verdict.counter = COUNT_BADAUTH
         elif wrong:
             verdict.counter = COUNT_ECHO if wrong == "echo" else COUNT_ALTERED
         else:
             verdict.counter = VERDICT_VALID
-        # It may have unseated the virtual host meanwhile.
-        if verdict.counter < COUNTERS and seat != NULL:
-            seat.counters[verdict.counter] += 1
+        # It may have removed the instance meanwhile.
+        if verdict.counter < COUNTERS and instance != NULL:
+            instance.counters[verdict.counter] += 1

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EHOSTDOWN, ENODEV, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -29,10 +29,13 @@ from .input cimport (
     COUNTERS,
     VERDICT_SIBLING,
     VERDICT_VALID,
-    address_t,
     input_forget_all,
     input_frame,
+    input_remove_instance,
     input_sent,
+    input_set_instance,
+    input_store_addresses,
+    input_store_carpdev,
     verdict_t,
 )
 from .machine cimport (
@@ -736,26 +739,17 @@ cdef void _sit(host_t *host) noexcept nogil:
     host.seat.state = host.machine.state
     if segment == NULL:
         return
-    if segment.input.seats[host.vhid] == NULL:
-        segment.input.seated[segment.input.seat_count] = host.vhid
-        segment.input.seat_count += 1
-    segment.input.seats[host.vhid] = &host.seat
+    input_set_instance(&segment.input, host.vhid, &host.seat)
     segment.hosts[host.vhid] = host
 
 
 cdef void _leave(host_t *host) noexcept nogil:
     cdef carpdev_t *segment = host.segment
-    cdef int at
     host.segment = NULL
     if segment == NULL or segment.hosts[host.vhid] != host:
         return
     segment.hosts[host.vhid] = NULL
-    segment.input.seats[host.vhid] = NULL
-    segment.input.seat_count -= 1
-    for at in range(segment.input.seat_count):
-        if segment.input.seated[at] == host.vhid:
-            segment.input.seated[at] = segment.input.seated[segment.input.seat_count]
-            break
+    input_remove_instance(&segment.input, host.vhid)
 
 
 cdef void _stop(runtime_t *runtime, host_t *host, int64_t now) noexcept nogil:
@@ -1095,26 +1089,6 @@ cdef void *_run(void *argument) noexcept nogil:
 
 # The border
 
-cdef int _store(addresses_t *place, object packed) except -1:
-    """Addresses, packed, in memory of their own."""
-    cdef list kept = list(packed)
-    cdef bytes one
-    cdef size_t at = 0
-    place.items = NULL
-    place.count = 0
-    if not kept:
-        return 0
-    place.items = <address_t *> calloc(len(kept), sizeof(address_t))
-    if place.items == NULL:
-        raise MemoryError
-    for one in kept:
-        place.items[at].length = <uint8_t> PyBytes_GET_SIZE(one)
-        memcpy(place.items[at].octets, PyBytes_AS_STRING(one), PyBytes_GET_SIZE(one))
-        at += 1
-    place.count = at
-    return 0
-
-
 cdef void _free_plan(plan_t *plan) noexcept:
     free(plan.announcements)
     free(plan.announcement_lengths)
@@ -1140,7 +1114,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         memcpy(place.announcements, PyBytes_AS_STRING(whole), len(whole))
         for at in range(place.announcement_count):
             place.announcement_lengths[at] = <uint16_t> len(plan.announcements[at])
-        _store(&place.addresses, plan.packed)
+        input_store_addresses(&place.addresses, plan.packed)
         memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
         place.auth = &(<Authenticator?> plan.authenticator).auth
         place.config.advbase = plan.host.advbase
@@ -1157,17 +1131,8 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
 
 
 cdef void _fill_carpdev(command_t *command, object mac, object addresses) except *:
-    cdef tuple given = tuple(addresses)
     cdef bytes octets = bytes(mac)
-    _store(&command.addresses, {address.packed for address in given})
-    _store(
-        &command.broadcasts,
-        {
-            address.network.broadcast_address.packed
-            for address in given
-            if address.version == 4 and address.network.prefixlen < 31
-        },
-    )
+    input_store_carpdev(&command.addresses, &command.broadcasts, addresses)
     command.has_mac = len(octets) == 6
     if command.has_mac:
         memcpy(command.mac, PyBytes_AS_STRING(octets), 6)

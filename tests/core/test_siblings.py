@@ -18,12 +18,14 @@ from pycarp.protocol.abc import Authenticator, Input
 
 SECOND = 1_000_000_000
 TRIAL = SECOND // 10
-REST = 10 * SECOND
+TURN = 10 * SECOND
 OURS = Frame(advbase=1, advskew=0, vhid=100)
 ALIEN = Frame(advbase=1, advskew=0, vhid=77, passphrase="another secret")
 
 
-def seat(input_: Input, impl: Implementation, vhid: int, state: State = State.BACKUP, **changes: Any) -> Authenticator:
+def add_instance(
+    input_: Input, impl: Implementation, vhid: int, state: State = State.BACKUP, **changes: Any
+) -> Authenticator:
     given: dict[str, Any] = {"passphrase": wire.PASSPHRASE, "addresses": [wire.VIP]} | changes
     siblings = given.pop("siblings", True)
     authenticator = impl.auth.Authenticator(given.pop("passphrase"), vhid, given["addresses"], **_rest(given))
@@ -40,7 +42,7 @@ def _rest(given: dict[str, Any]) -> dict[str, Any]:
 def input_of(impl: Implementation, state: State = State.BACKUP, **changes: Any) -> Input:
     input_ = impl.input.Input()
     input_.set_carpdev(wire.CARPDEV_MAC, [ip_interface(wire.CARPDEV + "/24"), ip_interface("2001:db8::b/64")])
-    seat(input_, impl, 101, state, **changes)
+    add_instance(input_, impl, 101, state, **changes)
     return input_
 
 
@@ -101,21 +103,21 @@ def test_what_is_none(impl: Implementation, counter: str, changes: dict[str, Any
 def test_whoever_does_not_want_to_know(impl: Implementation) -> None:
     input_ = input_of(impl, siblings=False)
     assert input_.receive(bytes(OURS)).counter == "badvhid"
-    seat(input_, impl, 101)
+    add_instance(input_, impl, 101)
     assert input_.receive(bytes(OURS)).counter == "sibling"
     input_.set_state(101, State.INIT)
     assert input_.receive(bytes(OURS)).counter == "badvhid"
     assert input_.receive(bytes(OURS.but(vhid=99))).counter == "badvhid"
     input_.set_state(101, State.BACKUP)
     assert input_.receive(bytes(OURS)).counter == "sibling"
-    seat(input_, impl, 101, siblings=False)
+    add_instance(input_, impl, 101, siblings=False)
     assert input_.receive(bytes(OURS)).counter == "badvhid"
 
 
 def test_a_host_of_ours_is_nobody_elses_sibling(impl: Implementation) -> None:
     """Its vhid is ours, in INIT, too."""
     input_ = input_of(impl)
-    seat(input_, impl, 100)
+    add_instance(input_, impl, 100)
     assert input_.receive(bytes(OURS)).counter == ""
     input_.set_state(100, State.INIT)
     assert input_.receive(bytes(OURS)).counter == "badvhid"
@@ -133,7 +135,7 @@ def test_altered_on_the_way(impl: Implementation) -> None:
         assert (verdict.counter, verdict.dialect, verdict.sibling_of) == ("altered", None, None)
     assert input_.receive(template.frame(1, 100, counter, peer.sign(counter))).counter == "sibling"
     assert counted(input_) == {"ipackets": 3, "badvhid": 3, "altered": 2}
-    seat(input_, impl, 101, replay="off")
+    add_instance(input_, impl, 101, replay="off")
     assert input_.receive(template.frame(1, 0, counter, peer.sign(counter))).counter == "sibling"
 
 
@@ -195,7 +197,7 @@ def test_many_hosts_all_have_their_turn(impl: Implementation) -> None:
         input_ = input_of(impl, State.INIT)
         for number in range(1, 41):
             secret = wire.PASSPHRASE if number == at else f"secret {number}"
-            seat(input_, impl, 110 + number, passphrase=secret)
+            add_instance(input_, impl, 110 + number, passphrase=secret)
         found = next((second for second in range(8) if trials(input_, second * SECOND)), None)
         assert found is not None
         assert input_.receive(bytes(OURS), found * SECOND).sibling_of == 110 + at
@@ -207,14 +209,30 @@ def test_many_hosts_all_have_their_turn(impl: Implementation) -> None:
 def test_another_secret_ends_it(impl: Implementation) -> None:
     input_ = input_of(impl)
     assert trials(input_, 0)
-    seat(input_, impl, 101, passphrase="another secret")
+    add_instance(input_, impl, 101, passphrase="another secret")
     assert not trials(input_, SECOND)
     assert trials(input_, SECOND, OURS.but(passphrase="another secret"))
-    seat(input_, impl, 101)
+    add_instance(input_, impl, 101)
     assert trials(input_, 2 * SECOND)
     assert not trials(input_, 2 * SECOND, OURS.but(passphrase="another secret"))
     input_.remove_instance(101)
     assert not trials(input_, 3 * SECOND)
+
+
+def test_the_same_keys_keep_it_known(impl: Implementation) -> None:
+    input_ = input_of(impl, State.INIT)
+    authenticator = impl.auth.Authenticator(wire.PASSPHRASE, 101, [wire.VIP])
+    for number in range(3):
+        input_.set_instance(101, authenticator, bytes(6), [])
+        input_.set_state(101, State.BACKUP)
+        assert trials(input_, 0)
+        for vhid in range(number or 1, 30):  # nothing is left
+            input_.receive(bytes(ALIEN.but(vhid=vhid)), 0)
+    input_.remove_instance(101)
+    input_.set_instance(101, authenticator, bytes(6), [])
+    input_.set_state(101, State.BACKUP)
+    assert not trials(input_, 0)
+    assert trials(input_, TRIAL)
 
 
 def test_eight_are_known(impl: Implementation) -> None:
@@ -234,7 +252,7 @@ def test_eight_are_known(impl: Implementation) -> None:
 
 def test_two_hosts_may_each_have_one_under_the_same_vhid(impl: Implementation) -> None:
     input_ = input_of(impl)
-    seat(input_, impl, 7, passphrase="another secret")
+    add_instance(input_, impl, 7, passphrase="another secret")
     other = OURS.but(passphrase="another secret")
     for _ in range(3):
         assert input_.receive(bytes(OURS)).sibling_of == 101
@@ -243,7 +261,7 @@ def test_two_hosts_may_each_have_one_under_the_same_vhid(impl: Implementation) -
 
 @pytest.mark.parametrize("seed", range(8))
 def test_both_implementations_search_alike(seed: int) -> None:
-    """Hosts that come and go, siblings, conflict and forgeries, at times that mostly advance."""
+    """Instances that come and go, siblings, other groups and forgeries, at times that mostly advance."""
     pair = [_impl.load(name) for name in (IMPLEMENTATIONS[0], IMPLEMENTATIONS[-1])]
     inputs = [impl.input.Input() for impl in pair]
     source, now, met = random.Random(seed), 0, set()
@@ -255,7 +273,7 @@ def test_both_implementations_search_alike(seed: int) -> None:
             vhid, secret = source.choice((3, 101, 102, 250)), source.choice(("first secret", "second secret"))
             wanted, state = source.random() < 0.9, source.choice((State.INIT, State.BACKUP, State.MASTER))
             for input_, impl in zip(inputs, pair, strict=True):
-                seat(input_, impl, vhid, state, passphrase=secret, siblings=wanted)
+                add_instance(input_, impl, vhid, state, passphrase=secret, siblings=wanted)
             continue
         if step < 0.05:
             for input_ in inputs:

@@ -23,8 +23,8 @@ _GROUPS = {IPv4Address(GROUP_IPV4).packed, IPv6Address(GROUP_IPV6).packed}
 _EVERYBODY = {IPv4Address("224.0.0.1").packed, IPv4Address("255.255.255.255").packed, IPv6Address("ff02::1").packed}
 
 
-class _Seat:
-    """What the input path knows of one virtual host."""
+class _Instance:
+    """What the input path knows of an instance."""
 
     __slots__ = ("addresses", "authenticator", "mac", "siblings", "state", "stats")
 
@@ -38,19 +38,19 @@ class _Seat:
 
 
 class Input:
-    """The input path of one carpdev and the virtual hosts on it.
+    """The input path of one carpdev and the instances on it.
 
     `allow` is net.inet.carp.allow: while False every advert is counted and dropped.
     """
 
-    __slots__ = ("_addresses", "_broadcasts", "_mac", "_search", "_seats", "_unclaimed", "allow")
+    __slots__ = ("_addresses", "_broadcasts", "_instances", "_mac", "_search", "_unclaimed", "allow")
 
     def __init__(self) -> None:
         self.allow = True
         self._mac = b""
         self._addresses: frozenset[bytes] = frozenset()
         self._broadcasts: frozenset[bytes] = frozenset()
-        self._seats: dict[int, _Seat] = {}
+        self._instances: dict[int, _Instance] = {}
         self._unclaimed = Stats()
         self._search = Search()
 
@@ -73,41 +73,44 @@ class Input:
         addresses: Iterable[bytes],
         siblings: bool = True,
     ) -> None:
-        """Seat a virtual host, or change what is known of it; `addresses` are packed. Its counters and state stay.
+        """Add an instance, or change what is known of it; `addresses` are packed. Its counters and state stay.
 
         With `siblings`, and with this package's own authenticator, adverts of vhids that nobody here has are tried as
         well.
         """
         if vhid not in range(256):
             raise ValueError(f"vhid {vhid!r} is not a number of 0-255")
-        seat = _Seat(authenticator, mac, frozenset(addresses), siblings)
-        self._search.forget(vhid)
-        former = self._seats.get(vhid)
+        instance = _Instance(authenticator, mac, frozenset(addresses), siblings)
+        former = self._instances.get(vhid)
         if former is not None:
-            seat.state, seat.stats = former.state, former.stats
-        self._seats[vhid] = seat
+            instance.state, instance.stats = former.state, former.stats
+            if former.authenticator is not authenticator:
+                self._search.forget(vhid)
+        self._instances[vhid] = instance
 
     def set_state(self, vhid: int, state: State) -> None:
-        """In INIT a virtual host hears nothing (badvhid); as MASTER it also hears what comes for its own MAC."""
-        self._seats[vhid].state = state
+        """In INIT an instance hears nothing (badvhid); as MASTER it also hears what comes for its own MAC."""
+        self._instances[vhid].state = state
 
     def remove_instance(self, vhid: int) -> None:
-        """Forget a virtual host and its counters."""
-        del self._seats[vhid]
+        """Forget an instance and its counters."""
+        del self._instances[vhid]
         self._search.forget(vhid)
 
     def stats(self, vhid: int | None = None) -> Stats:
-        """The counters of one virtual host, including what came to its carpdev for no virtual host at all.
+        """The counters of one instance, including what came to its carpdev for no instance at all.
 
         Without `vhid`, those of the carpdev. A copy: it does not change later.
         """
         parts = [self._unclaimed]
-        parts += [seat.stats for seat in self._seats.values()] if vhid is None else [self._seats[vhid].stats]
+        parts += (
+            [instance.stats for instance in self._instances.values()] if vhid is None else [self._instances[vhid].stats]
+        )
         return Stats(*(sum(getattr(part, field.name) for part in parts) for field in fields(Stats)))
 
     def count_sent(self, vhid: int, family: int) -> None:
-        """One advert of a virtual host went out in a family (4 or 6)."""
-        stats = self._seats[vhid].stats
+        """One advert of an instance went out in a family (4 or 6)."""
+        stats = self._instances[vhid].stats
         if family == 4:
             stats.opackets += 1
         else:
@@ -125,8 +128,8 @@ class Input:
         if not for_carp and not for_carpdev:
             return Verdict(IGNORED)
         payload = datagram.payload
-        seat = self._seats.get(payload[1]) if len(payload) > 1 else None
-        stats = self._unclaimed if seat is None else seat.stats
+        instance = self._instances.get(payload[1]) if len(payload) > 1 else None
+        stats = self._unclaimed if instance is None else instance.stats
         if for_carpdev:
             # The kernel hands a frame for everybody to the carpdev as well, which is no carp interface.
             _count(stats, datagram.family)
@@ -147,30 +150,32 @@ class Input:
         if not packet.checksum_ok(datagram):
             stats.badsum += 1
             return Verdict("badsum", advert)
-        if seat is None or seat.state is State.INIT:
+        if instance is None or instance.state is State.INIT:
             stats.badvhid += 1
-            return Verdict("badvhid", advert) if seat is not None else self._seek(advert, now)
+            return Verdict("badvhid", advert) if instance is not None else self._seek(advert, now)
         if advert.version != CARP_VERSION:
             stats.badver += 1
             return Verdict("badver", advert)
-        dialect = seat.authenticator.verify(advert.counter, advert.digest)
+        dialect = instance.authenticator.verify(advert.counter, advert.digest)
         if dialect is None:
             stats.badauth += 1
             return Verdict("badauth", advert)
-        wrong = _guard(seat.authenticator, advert, dialect, stats)
+        wrong = _guard(instance.authenticator, advert, dialect, stats)
         return Verdict(wrong, advert) if wrong else Verdict("", advert, dialect)
 
     def _seek(self, advert: Advert, now: int) -> Verdict:
         """What an advert is whose vhid nobody here has."""
         if advert.vhid == 0 or advert.version != CARP_VERSION:
             return Verdict("badvhid", advert)
-        hosts = {
-            vhid: seat.authenticator
-            for vhid, seat in sorted(self._seats.items())
+        instances = {
+            vhid: instance.authenticator
+            for vhid, instance in sorted(self._instances.items())
             # As in the compiled twin, not for subclasses: one may verify in its own way.
-            if seat.siblings and seat.state is not State.INIT and type(seat.authenticator) is auth.Authenticator
+            if instance.siblings
+            and instance.state is not State.INIT
+            and type(instance.authenticator) is auth.Authenticator
         }
-        found = self._search.find(hosts, advert, now)
+        found = self._search.find(instances, advert, now)
         if found is None:
             return Verdict("badvhid", advert)
         vhid, authenticator, dialect = found
@@ -187,12 +192,12 @@ class Input:
             return everybody, everybody
         # The carpdev's own MAC may also be the virtual host's (mac="interface"): then what comes for its address is
         # its.
-        for seat in self._seats.values():
-            if seat.state is State.MASTER and datagram.destination_mac == seat.mac:
-                if destination in seat.addresses or destination in _GROUPS or destination in _EVERYBODY:
+        for instance in self._instances.values():
+            if instance.state is State.MASTER and datagram.destination_mac == instance.mac:
+                if destination in instance.addresses or destination in _GROUPS or destination in _EVERYBODY:
                     return True, False
         if datagram.destination_mac == self._mac:
-            local = destination in self._addresses or any(destination in s.addresses for s in self._seats.values())
+            local = destination in self._addresses or any(destination in s.addresses for s in self._instances.values())
             return False, local
         return False, False
 
