@@ -30,7 +30,7 @@ from support.linux import carpdev, needs_namespaces
 from pycarp._python.guardian import protocol
 from pycarp.errors import CapabilityError, EngineError, InterfaceError
 from pycarp.lab.namespaces import Host, Lab
-from pycarp.lab.recorder import Capture, Frame
+from pycarp.lab.recorder import Frame, Recorder
 from pycarp.linux import guardian_client as client
 from pycarp.linux import netlink
 from pycarp.linux.guardian_client import Guardian, GuardianGone, Kind, Reply
@@ -156,7 +156,7 @@ def _is_bowout(frame: Frame) -> bool:
     return not frame.outgoing and frame.data[12:14] == b"\x88\xb5"
 
 
-def _bowouts(capture: Capture) -> list[Frame]:
+def _bowouts(capture: Recorder) -> list[Frame]:
     return [frame for frame in capture.frames if _is_bowout(frame)]
 
 
@@ -362,7 +362,7 @@ def test_a_guardian_that_slept_takes_nothing_and_renews_nothing(program: str) ->
 
 
 def test_a_beat_that_is_overdue(program: str) -> None:
-    with Lab() as lab, _engine(lab, program) as engine, lab.capture() as capture:
+    with Lab() as lab, _engine(lab, program) as engine, lab.record() as capture:
         for patience, expected in ((2000, 1), (100, 0)):
             before = len(_bowouts(capture))
             assert engine.ask(Kind.TAKE, 101, next_beat_ms=250, takeover_after_ms=patience).error == 0
@@ -390,7 +390,7 @@ def test_a_beat_that_is_overdue(program: str) -> None:
 def test_a_bowout_comes_after_the_drop(program: str) -> None:
     with Lab() as lab, _engine(lab, program, f"{VIP}/24") as engine:
         for _turn in range(5):
-            with lab.capture() as capture:
+            with lab.record() as capture:
                 assert engine.ask(Kind.TAKE, 101, next_beat_ms=30).error == 0
                 released = engine.await_reply(Kind.RELEASED, 101)
                 frame = capture.wait(_is_bowout)
@@ -402,7 +402,7 @@ def test_a_bowout_comes_after_the_drop(program: str) -> None:
 
 def test_a_bowout_waits_until_ipv6_is_silent(program: str) -> None:
     with Lab() as lab, _engine(lab, program, f"{VIP6}/64") as engine:
-        with lab["client"].ping(VIP6, 0.001) as pinger, lab.capture() as capture:
+        with lab["client"].ping(VIP6, 0.001) as pinger, lab.record() as capture:
             # Nobody has to look for the neighbour first.
             assert engine.ask(Kind.TAKE, 101, next_beat_ms=30_000).error == 0
             assert pinger.wait(20)
@@ -419,7 +419,7 @@ def test_a_bowout_waits_until_ipv6_is_silent(program: str) -> None:
 
 def test_sigkill(program: str) -> None:
     with Lab() as lab, lab["client"].ping(VIP, 0.002) as pinger:
-        with lab.capture() as capture:
+        with lab.record() as capture:
             child = Child(lab["main"], program, f"{VIP}/24")
             assert pinger.wait(10)
             child.ask("grow 64")
@@ -442,7 +442,7 @@ def test_every_address_is_gone_before_the_first_link_is_down(program: str) -> No
     with (
         Lab() as lab,
         lab["main"].enter(),
-        lab.capture() as capture,
+        lab.record() as capture,
         Notices(lab["main"]) as notices,
         _several(lab, program) as engine,
     ):
@@ -465,7 +465,7 @@ def test_every_address_is_gone_before_the_first_link_is_down(program: str) -> No
 
 @pytest.mark.parametrize("how", ["exec", "end-thread", "fork"])
 def test_other_ways_to_die(program: str, how: str) -> None:
-    with Lab() as lab, lab.capture() as capture:
+    with Lab() as lab, lab.record() as capture:
         child = Child(lab["main"], program)
         assert len(_addresses(lab["main"])) == 2
         left = child.ask("fork") if how == "fork" else 0
@@ -489,7 +489,7 @@ def test_other_ways_to_die(program: str, how: str) -> None:
 @pytest.mark.root
 @pytest.mark.skipif(_users() < 65535, reason="this user namespace has no nobody")
 def test_a_program_that_gave_up_root(program: str) -> None:
-    with Lab() as lab, lab.capture() as capture:
+    with Lab() as lab, lab.record() as capture:
         child = Child(lab["main"], program)
         child.ask("setuid")
         # It still moves its addresses, and nothing else: neither by itself nor by a description of its own.
@@ -512,7 +512,7 @@ def test_a_program_that_gave_up_root(program: str) -> None:
 
 @pytest.mark.slow
 def test_a_stopped_engine_and_a_stopped_pair(program: str) -> None:
-    with Lab() as lab, lab.capture() as capture:
+    with Lab() as lab, lab.record() as capture:
         child = Child(lab["main"], program)
         stopped = time.time_ns()
         with _stopped(child.pid):
@@ -560,7 +560,7 @@ def test_signals_of_an_orderly_stop_are_the_engines_affair(program: str) -> None
 
 @pytest.mark.parametrize("unread", [False, True])
 def test_a_socket_that_is_closed(program: str, unread: bool) -> None:
-    with Lab() as lab, _engine(lab, program) as engine, lab.capture() as capture:
+    with Lab() as lab, _engine(lab, program) as engine, lab.record() as capture:
         assert engine.ask(Kind.TAKE, 101).error == 0
         if unread:
             # The kernel then says "connection reset" first, and what waits must still be read.
@@ -576,7 +576,7 @@ def test_a_socket_that_is_closed(program: str, unread: bool) -> None:
 
 
 def test_an_orderly_end(program: str) -> None:
-    with Lab() as lab, _engine(lab, program) as engine, lab.capture() as capture:
+    with Lab() as lab, _engine(lab, program) as engine, lab.record() as capture:
         assert engine.ask(Kind.TAKE, 101, next_beat_ms=50).error == 0
         assert engine.ask(Kind.QUIET).error == 0
         engine.end_thread()
@@ -647,7 +647,7 @@ def test_it_starts_fast(program: str) -> None:
 
 
 def test_it_never_waits_for_an_engine_that_does_not_read(program: str) -> None:
-    with Lab() as lab, _engine(lab, program) as engine, lab.capture() as capture:
+    with Lab() as lab, _engine(lab, program) as engine, lab.record() as capture:
         assert engine.ask(Kind.TAKE, 101, next_beat_ms=30_000).error == 0
         room = 0
         for _order in range(100_000):

@@ -59,7 +59,7 @@ def test_an_unplugged_cable_carries_nothing(seen: bool) -> None:
 def test_a_deaf_host_hears_no_flooded_frame_but_is_heard() -> None:
     with Lab() as lab:
         lab.deafen("main")
-        with lab.capture() as capture:
+        with lab.record() as capture:
             lab["client"].run(["ping", "-c1", "-W1", lab["main"].address], check=False)
             lab["second"].run(["ping", "-c1", "-W1", lab["client"].address])
             # Its own broadcast gets through, and so does the unicast answer.
@@ -79,7 +79,7 @@ def test_the_capture_tells_port_direction_time_and_vlan_tag() -> None:
         tagged = b"\xff" * 6 + main.mac + b"\x81\x00\x00\x07\x88\xb5" + payload
         with main.enter(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
             raw.bind(("eth0", 0))
-            capture = lab.capture()
+            capture = lab.record()
             before = time.time_ns()
             raw.send(plain)
             raw.send(tagged)
@@ -99,7 +99,7 @@ def test_the_lab_kills_what_still_runs_inside() -> None:
     with Lab(hosts=("main",)) as lab:
         process = lab["main"].popen(["sleep", "1000"], stdout=subprocess.PIPE)
         lab["main"].ping("10.13.37.99")
-        lab.capture()
+        lab.record()
         assert os.readlink(f"/proc/{process.pid}/ns/net") != os.readlink("/proc/self/ns/net")
     assert process.returncode == -9
 
@@ -156,7 +156,7 @@ from pycarp.lab.namespaces import Lab, available
 assert available() == "root"
 with Lab() as lab, lab["client"].ping(lab["main"].address) as pinger:
     assert pinger.wait(3)
-    capture = lab.capture()
+    capture = lab.record()
 print("worked")
 """
     enter = "import sys; from pycarp.lab import namespaces; namespaces.enter_user_namespace(sys.argv[1:])"

@@ -20,7 +20,6 @@ BOUND = 3 * SECOND + 100 * SECOND // 256
 def both(impl: _impl.Implementation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every simulation runs on each implementation."""
     monkeypatch.setattr(_impl, "current", impl)
-    monkeypatch.setattr(simulation, "current", impl)
 
 
 def pair(lan: Lan, **second: object) -> tuple[Host, Host, Client]:
@@ -252,6 +251,16 @@ def test_a_replayed_frame_from_a_probe_is_heard() -> None:
     probe.send(bytes(forged))
     lan.run(MILLISECOND)
     assert second.stats(101).badttl == main.stats(101).badttl == 1
+
+
+def test_two_streams_of_pings_to_one_address_are_two() -> None:
+    lan = Lan(seed=1)
+    _main, _second, client = pair(lan)
+    lan.run(4 * SECOND)
+    streams = client.ping(VIP), client.ping(VIP, interval=20 * MILLISECOND)
+    lan.run(SECOND)
+    for pings in streams:
+        assert pings.outages() == [] and pings.received >= pings.sent - 1
 
 
 def test_stations_that_are_asked_wrongly_keep_quiet() -> None:

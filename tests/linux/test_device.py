@@ -58,7 +58,7 @@ def _neighbour(client: Host, address: str) -> str:
 def test_a_backup_neither_answers_nor_sends() -> None:
     with Lab() as lab:
         main, client = lab["main"], lab["client"]
-        with lab.capture() as capture:
+        with lab.record() as capture:
             device = set_up(main, floating())
             with client.ping(VIP) as ipv4, client.ping(VIP6) as ipv6:
                 time.sleep(0.3)
@@ -75,7 +75,7 @@ def test_a_master_answers_from_the_virtual_mac_alone() -> None:
         main, client = lab["main"], lab["client"]
         device = set_up(main, floating())
         assert _fine(order(main, device.take))
-        with lab.capture() as capture:
+        with lab.record() as capture:
             assert VIRTUAL_MAC.hex(":") in _neighbour(client, VIP)
             assert VIRTUAL_MAC.hex(":") in _neighbour(client, VIP6)
             assert main.mac.hex(":") in _neighbour(client, main.address)
@@ -102,7 +102,7 @@ def test_after_a_drop_nothing_comes_from_the_virtual_mac() -> None:
     with Lab() as lab:
         main, client = lab["main"], lab["client"]
         device = set_up(main, floating())
-        with lab.capture() as capture, client.ping(VIP, 0.002) as ipv4, client.ping(VIP6, 0.002) as ipv6:
+        with lab.record() as capture, client.ping(VIP, 0.002) as ipv4, client.ping(VIP6, 0.002) as ipv6:
             for _turn in range(3):
                 assert _fine(order(main, device.take))
                 # The routes of the table vanish with the addresses: they must come back each time.
@@ -143,7 +143,7 @@ def test_a_client_beyond_the_gateway_is_answered_through_it() -> None:
         main.run("ip -6 route add 2001:db8:3::/64 via fe80::ff:fe00:d dev eth0", shell=True)
         device = set_up(main, floating())
         assert _fine(order(main, device.take))
-        with lab.capture() as capture:
+        with lab.record() as capture:
             for address in (VIP, VIP6):
                 outside.run(["ping", "-c2", "-W2", address])
         echoes = [one for one in from_host(capture.frames, main, VIRTUAL_MAC) if one.destination == gateway.mac]
@@ -334,7 +334,7 @@ def test_a_read_only_proc_does_not_make_the_device_talkative(monkeypatch: pytest
     with Lab() as lab:
         main = lab["main"]
         device = set_up(main, floating(f"{VIP}/24"))
-        with lab.capture() as capture:
+        with lab.record() as capture:
             for _turn in range(2):
                 order(main, device.take)
                 assert VIRTUAL_MAC.hex(":") in _neighbour(lab["client"], VIP)
@@ -368,7 +368,7 @@ def test_the_interfaces_own_mac() -> None:
         with main.enter():
             ours = [one for one in carpdev().addresses if one.ours]
         assert sorted(str(one.interface) for one in ours) == [f"{VIP}/32", f"{VIP6}/128"]
-        with lab.capture() as capture:
+        with lab.record() as capture:
             assert main.mac.hex(":") in _neighbour(client, VIP)
             assert main.mac.hex(":") in _neighbour(client, VIP6)
             # The host's own connections keep the host's own addresses.

@@ -97,7 +97,7 @@ def test_what_this_host_sends_does_not_come_back() -> None:
     with Lab() as lab, lab["main"].enter():
         index = carpdev().index
         with receive_socket(index) as hearing, send_socket(index) as sending, send_socket(index, bypass=True) as direct:
-            with lab.capture() as capture:
+            with lab.record() as capture:
                 sending.send(_ipv4())
                 direct.send(_ipv6())
                 assert capture.wait(lambda frame: frame.data == _ipv6() and frame.outgoing) is not None

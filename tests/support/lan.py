@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import pycarp
 from pycarp import Event, State, VirtualHost, events
-from pycarp.lab.namespaces import Capture, Host, Lab, Pinger
+from pycarp.lab.namespaces import Host, Lab, Pinger, Recorder
 from pycarp.linux.interfaces import Interface, read_interfaces
 from pycarp.stats import Stats
 
@@ -225,7 +225,7 @@ class Lan:
         self.audited = True
         self._before: dict[str, set[str]] = {}
         self._stack = contextlib.ExitStack()
-        self.capture: Capture = lab.capture()
+        self.capture: Recorder = lab.record()
 
     def __enter__(self) -> Self:
         return self

@@ -557,9 +557,9 @@ def altered(frame: bytes, advskew: int, source_mac: bytes) -> bytes:
 def adverts_of(net: Stage, host: str, count: int) -> list[bytes]:
     """As many adverts as the host speaks them now, as they are on the wire."""
     with net.lab.switch.enter():
-        from pycarp.lab.recorder import Capture
+        from pycarp.lab.recorder import Recorder
 
-        with Capture({host: net.lab._ports[host]}) as capture:
+        with Recorder({host: net.lab._ports[host]}) as capture:
             wait_until(lambda: len(_spoken(capture.frames)) >= count)
             return _spoken(capture.frames)[:count]
 

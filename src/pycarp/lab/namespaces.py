@@ -1,7 +1,7 @@
 """A small LAN inside this machine: a switch and hosts in anonymous network namespaces.
 
-The namespaces hang on descriptors of this process and have no names: when it ends, however it ends, they are gone.
-It shows the package at work (`pycarp demo`) and carries the tests on the wire.
+Only descriptors of this process keep the namespaces: when it ends, however it ends, the kernel removes them.
+`pycarp demo` and the tests on the wire run here.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
-from types import TracebackType
+from ipaddress import ip_interface, ip_network
 from typing import Any, Literal, NoReturn, Self
 
+from ..config import Address
 from ..errors import CapabilityError, InterfaceError
 from ..linux import messages, netlink, sysctl
 from .pinger import Pinger
-from .recorder import Capture, Frame
+from .recorder import Frame, Recorder
 
-__all__ = ["Capture", "Frame", "Host", "Lab", "Namespace", "Pinger", "available", "enter_user_namespace"]
+__all__ = ["Frame", "Host", "Lab", "Namespace", "Pinger", "Recorder", "available", "enter_user_namespace"]
 
 _CLONE_NEWNET = 0x40000000
 # A port that is set to "blocking" without spanning tree goes back to forwarding at once; "disabled" stays.
@@ -52,9 +52,7 @@ class Namespace:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     @property
@@ -113,9 +111,9 @@ class Host(Namespace):
 
     ifname = "eth0"
 
-    def __init__(self, name: str, number: int, address: IPv4Interface, address6: IPv6Interface | None) -> None:
+    def __init__(self, name: str, number: int, address: Address, address6: Address | None = None) -> None:
         self.name = name
-        self.interface, self.interface6 = address, address6
+        self.interface = address
         self.address = str(address.ip)
         self.address6 = "" if address6 is None else str(address6.ip)
         self.mac = bytes((2, 0, 0, 0, 0, number))
@@ -154,17 +152,17 @@ class Lab:
     ) -> None:
         self.hosts: dict[str, Host] = {}
         self._ports: dict[str, int] = {}
-        self._captures: list[Capture] = []
+        self._recorders: list[Recorder] = []
         self._stack = contextlib.ExitStack()
         try:
             self.switch = self._stack.enter_context(Namespace())
             with self.switch.enter():
                 if not snooping:
-                    # The switch itself has nothing to say; a querier needs a link-local address.
+                    # The switch sends nothing of its own; a querier needs a link-local address.
                     sysctl.try_write("ipv6/conf/all/disable_ipv6", 1)
                     sysctl.try_write("ipv6/conf/default/disable_ipv6", 1)
                 for tables in ("iptables", "ip6tables", "arptables"):
-                    # On by default where the module is loaded: it would drop what the tests forge.
+                    # Where the module is loaded these are on, and drop what the tests forge.
                     sysctl.try_write(f"bridge/bridge-nf-call-{tables}", 0)
                 with netlink.RouteSocket() as route:
                     route.request(messages.add_bridge("switch", snooping))
@@ -181,64 +179,56 @@ class Lab:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
 
     def close(self) -> None:
-        """Kill what runs inside, stop the captures, let go of the namespaces: the kernel takes the rest apart."""
-        for capture in self._captures:
-            capture.stop()
-        self._captures.clear()
+        """Kill what runs inside, stop the recorders, close the namespaces: the kernel takes the rest apart."""
+        for recorder in self._recorders:
+            recorder.stop()
+        self._recorders.clear()
         self._stack.close()
         self.hosts.clear()
 
     def unplug(self, host: Host | str, seen: bool = True) -> None:
         """Cut a host's cable. `seen`: it loses carrier; not seen: the switch drops its frames both ways."""
-        name = _name(host)
         if seen:
-            self.switch.request(messages.link_state(self._ports[name], False))
+            self.switch.request(messages.link_state(self._port(host), False))
         else:
-            self.switch.request(messages.bridge_port(self._ports[name], {"state": _DISABLED}))
+            self._set(host, {"state": _DISABLED})
 
     def plug(self, host: Host | str) -> None:
         """Mend it, whichever way it was cut; returns when the switch forwards."""
-        name = _name(host)
-        self.switch.request(messages.link_state(self._ports[name], True))
-        self._await_forwarding(name)
+        self.switch.request(messages.link_state(self._port(host), True))
+        self._await_forwarding(host)
 
     def deafen(self, host: Host | str) -> None:
-        """The host hears no broadcast, multicast or unknown unicast any more, but all hear it."""
-        self.switch.request(messages.bridge_port(self._ports[_name(host)], dict.fromkeys(_FLOODS, 0)))
+        """The host no longer hears broadcast, multicast or unknown unicast, but all hear it."""
+        self._set(host, dict.fromkeys(_FLOODS, 0))
 
     def undeafen(self, host: Host | str) -> None:
-        self.switch.request(messages.bridge_port(self._ports[_name(host)], dict.fromkeys(_FLOODS, 1)))
+        self._set(host, dict.fromkeys(_FLOODS, 1))
 
-    def capture(self) -> Capture:
+    def record(self) -> Recorder:
         """Record every frame on every port of the switch from now on; `outgoing` is towards the host."""
         with self.switch.enter():
-            capture = Capture(self._ports)
-        self._captures.append(capture)
-        return capture
+            recorder = Recorder(self._ports)
+        self._recorders.append(recorder)
+        return recorder
 
     def _add(self, name: str, number: int, subnet: str, subnet6: str | None) -> None:
-        network = ip_network(subnet)
-        address = ip_interface(f"{network[number]}/{network.prefixlen}")
-        network6 = None if subnet6 is None else ip_network(subnet6)
-        address6 = None if network6 is None else ip_interface(f"{network6[number]}/{network6.prefixlen}")
-        assert isinstance(address, IPv4Interface) and not isinstance(address6, IPv4Interface)
-        host = self._stack.enter_context(Host(name, number, address, address6))
+        addresses = [_numbered(each, number) for each in (subnet, subnet6) if each is not None]
+        host = self._stack.enter_context(Host(name, number, *addresses))
         self.hosts[name] = host
         with host.enter():
             # The same on every machine: new namespaces inherit IPv4 settings from the machine's own.
             for scope in ("all", "default"):
                 for setting in ("rp_filter", "arp_ignore", "arp_announce", "arp_filter"):
                     sysctl.write(f"ipv4/conf/{scope}/{setting}", 0)
-                if address6 is None:
+                if subnet6 is None:
                     sysctl.try_write(f"ipv6/conf/{scope}/disable_ipv6", 1)
                 for setting in ("accept_dad", "accept_ra"):
                     sysctl.try_write(f"ipv6/conf/{scope}/{setting}", 0)
@@ -248,34 +238,37 @@ class Lab:
         self._ports[name] = port = self.switch.index(name)
         self.switch.request(messages.set_master(port, self._bridge), messages.link_state(port, True))
         index = host.index(Host.ifname)
-        host.request(
-            messages.link_state(index, True),
-            *(messages.add_address(index, one) for one in (address, address6) if one is not None),
-        )
+        host.request(messages.link_state(index, True), *(messages.add_address(index, one) for one in addresses))
 
-    def _state(self, name: str) -> int:
+    def _port(self, host: Host | str) -> int:
+        return self._ports[_name(host)]
+
+    def _set(self, host: Host | str, options: dict[str, int]) -> None:
+        self.switch.request(messages.bridge_port(self._port(host), options))
+
+    def _state(self, port: int) -> int:
         with self.switch.enter(), netlink.RouteSocket() as route:
             for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETLINK)):
-                if netlink.LINK.unpack_from(payload)[2] == self._ports[name]:
+                if netlink.LINK.unpack_from(payload)[2] == port:
                     info = netlink.attributes(netlink.attributes(payload, netlink.LINK.size).get(_IFLA_LINKINFO, b""))
                     return netlink.attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")).get(_IFLA_BRPORT_STATE, b"\0")[0]
-        raise InterfaceError(f"the lab's switch has lost its port {name}")
+        raise InterfaceError(f"the lab's switch has lost its port {port}")
 
-    def _await_forwarding(self, name: str) -> None:
+    def _await_forwarding(self, host: Host | str) -> None:
         # The kernel notices carrier in a worker of its own, a moment after the link came up.
         deadline = time.monotonic() + 5
-        while self._state(name) != _FORWARDING:
+        while self._state(self._port(host)) != _FORWARDING:
             with contextlib.suppress(OSError):
-                self.switch.request(messages.bridge_port(self._ports[name], {"state": _FORWARDING}))
+                self._set(host, {"state": _FORWARDING})
             if time.monotonic() > deadline:
-                raise InterfaceError(f"the lab's switch does not forward on port {name}: is the host's link down?")
+                raise InterfaceError(f"the lab's switch does not forward to {_name(host)}: is the host's link down?")
             time.sleep(0.002)
 
 
 def available() -> Literal["root", "user"] | None:
-    """How a lab can be had here: "root" in this process, "user" after `enter_user_namespace`, None not at all.
+    """How a lab can be built here: "root" in this process, "user" after `enter_user_namespace`, None not at all.
 
-    Found out by trying, since capabilities, sysctls, security modules and kernel modules all have a say.
+    It tries: capabilities, sysctls, security modules and kernel modules all decide.
     """
     if _works():
         return "root"
@@ -326,6 +319,11 @@ def _name(host: Host | str) -> str:
     return host if isinstance(host, str) else host.name
 
 
+def _numbered(subnet: str, number: int) -> Address:
+    network = ip_network(subnet)
+    return ip_interface(f"{network[number]}/{network.prefixlen}")
+
+
 def _here() -> int:
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -341,13 +339,13 @@ def _call(function: str, *arguments: int) -> None:
 
 @contextlib.contextmanager
 def _returning() -> Iterator[None]:
-    """Whatever happens inside, the thread is back in its network namespace afterwards."""
+    """After the block, however it ends, the thread is back in its network namespace."""
     before = _here()
     thread = threading.get_ident()
     try:
         yield
     finally:
-        # Two generators of one thread may be left in the wrong order, but another thread must never be moved.
+        # Contexts of one thread may end in another order, but no other thread may be moved.
         assert thread == threading.get_ident()
         try:
             _call("setns", before, _CLONE_NEWNET)

@@ -1,4 +1,4 @@
-"""A client that asks an address for an echo again and again, and knows afterwards when nobody answered."""
+"""A client that pings an address, and knows afterwards when nobody answered."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import struct
 import threading
 import time
 from ipaddress import ip_address
+from typing import Self
 
-_SO_TIMESTAMPNS = 35
-_TIMESPEC = struct.Struct("@ll")
+from .. import _impl
+from ..linux.sockets import arrival, want_times
+
 _ECHO = {4: (8, 0), 6: (128, 129)}
 _HEADER = struct.Struct("!BBHHH")
 _COUNTER = struct.Struct("!Q")
@@ -41,7 +43,7 @@ class Pinger:
         )
         self._socket = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            want_times(self._socket)
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         except BaseException:
             self._socket.close()
@@ -49,14 +51,14 @@ class Pinger:
         self._thread = threading.Thread(target=self._run, name="pycarp-pinger", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Pinger:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     def stop(self) -> None:
-        """No more requests; answers that have arrived are counted. Call it as often as you like."""
+        """Send no further request; count the answers that have arrived. A second call does nothing."""
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
             self._thread.join()
@@ -85,9 +87,9 @@ class Pinger:
         return [(sent, answers.get(number)) for number, sent in enumerate(self._sent.copy())]
 
     def outages(self, longer_than: float | None = None) -> list[tuple[int, int]]:
-        """(start, end) of every time without an answer that was longer than so many seconds; default: three intervals.
+        """(start, end) of every time without an answer longer than this many seconds; default: three intervals.
 
-        The first counts from the first request; one that lasts still ends now, or when the pinger stopped.
+        The first one starts at the first request; one that still lasts ends now, or when the pinger stopped.
         """
         threshold = 3 * self.interval if longer_than is None else int(longer_than * 1e9)
         if not self._sent:
@@ -96,7 +98,7 @@ class Pinger:
         return [(a, b) for a, b in itertools.pairwise(marks) if b - a > threshold]
 
     def wait(self, answers: int = 1, timeout: float = 5.0) -> bool:
-        """Wait for so many more answers than there are now; False after `timeout` seconds."""
+        """Wait for this many further answers; False after `timeout` seconds."""
         wanted = len(self._answers) + answers
         deadline = time.monotonic() + timeout
         while len(self._answers) < wanted:
@@ -114,7 +116,7 @@ class Pinger:
             wait = due - time.monotonic_ns()
             if wait <= 0:
                 self._ask()
-                # Missed turns are left out: a burst would say nothing more about the address.
+                # Missed turns are left out: a burst would not say more about the address.
                 due = max(due + self.interval, time.monotonic_ns())
                 continue
             # Rounded up: poll counts milliseconds, and an early wake-up would spin.
@@ -126,13 +128,13 @@ class Pinger:
     def _ask(self) -> None:
         number = len(self._sent)
         body = self._token + _COUNTER.pack(number)
-        header = _HEADER.pack(self._request, 0, 0, self._identifier, number & 0xFFFF)
-        if self.address.version == 4:
-            header = _HEADER.pack(self._request, 0, _checksum(header + body), self._identifier, number & 0xFFFF)
+        message = _HEADER.pack(self._request, 0, 0, self._identifier, number & 0xFFFF) + body
+        if self.address.version == 4:  # in IPv6 the kernel fills in the checksum
+            message = message[:2] + _impl.current.packet.checksum(message).to_bytes(2, "big") + message[4:]
         self._sent.append(time.time_ns())
-        # No route, no neighbour, no carrier: to this client it is an unanswered request like any other.
+        # Without a route, a neighbour or a carrier, this is an unanswered request like any other.
         with contextlib.suppress(OSError):
-            self._socket.sendto(header + body, (str(self.address), 0))
+            self._socket.sendto(message, (str(self.address), 0))
 
     def _collect(self) -> None:
         while True:
@@ -141,22 +143,11 @@ class Pinger:
             except OSError as error:
                 if isinstance(error, BlockingIOError):
                     return
-                continue  # an ICMP error was reported for an earlier request
+                continue  # the kernel reports an ICMP error for an earlier request
             if self.address.version == 4:
                 data = data[(data[0] & 15) * 4 :]
             if len(data) < 24 or data[0] != self._reply or data[8:16] != self._token:
                 continue
             if ip_address(source[0].partition("%")[0]) != self.address:
                 continue
-            at = time.time_ns()
-            for level, kind, value in ancillary:
-                if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-                    seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
-                    at = seconds * 1_000_000_000 + nanoseconds
-            self._answers.setdefault(_COUNTER.unpack_from(data, 16)[0], at)
-
-
-def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total >> 16) + (total & 0xFFFF)
-    return int(~(total + (total >> 16)) & 0xFFFF)
+            self._answers.setdefault(_COUNTER.unpack_from(data, 16)[0], arrival(ancillary))

@@ -11,17 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
+
+from ..linux.sockets import arrival, grow, want_times
 
 _ETH_P_ALL = 3
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
 _PACKET_AUXDATA = 8
-_SO_TIMESTAMPNS = 35
-_SO_RCVBUFFORCE = 33
 _TP_STATUS_VLAN_VALID = 0x10
 _TP_STATUS_VLAN_TPID_VALID = 0x40
 _AUXDATA = struct.Struct("=IIIHHHH")
-_TIMESPEC = struct.Struct("@ll")
 _BUFFER = 16 << 20
 _LARGEST = 1 << 17
 
@@ -30,7 +30,7 @@ _LARGEST = 1 << 17
 class Frame:
     """One frame as it crossed a port, its VLAN tag included. `at_ns` is CLOCK_REALTIME.
 
-    `outgoing` is seen from the machine that captures: on a switch's port, True is towards the host.
+    `outgoing` is from the recorder's side: on a switch's port, True is towards the host.
     """
 
     at_ns: int
@@ -51,7 +51,7 @@ class Frame:
         return int.from_bytes(self.data[12:14], "big")
 
 
-class Capture:
+class Recorder:
     """Listens on `ports` (name to interface index) of the calling thread's network namespace until `stop`.
 
     `frames` grows while it runs, each port's in their order; `dropped` tells after `stop` how many were lost.
@@ -70,13 +70,13 @@ class Capture:
         except BaseException:
             self._close()
             raise
-        self._thread = threading.Thread(target=self._run, name="pycarp-capture", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="pycarp-recorder", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Capture:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     def stop(self) -> list[Frame]:
@@ -121,14 +121,10 @@ class Capture:
             except OSError:
                 # The port went down or away: what it had is read, the others go on.
                 return
-            at = time.time_ns()
             for level, kind, value in ancillary:
-                if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-                    seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
-                    at = seconds * 1_000_000_000 + nanoseconds
-                elif level == _SOL_PACKET and kind == _PACKET_AUXDATA:
+                if level == _SOL_PACKET and kind == _PACKET_AUXDATA:
                     data = _tagged(data, value)
-            self.frames.append(Frame(at, port, data, address[2] == socket.PACKET_OUTGOING))
+            self.frames.append(Frame(arrival(ancillary), port, data, address[2] == socket.PACKET_OUTGOING))
 
     def _close(self) -> None:
         for _name, opened in self._ports.values():
@@ -155,11 +151,8 @@ def _open(index: int) -> socket.socket:
     # Protocol 0 until it is bound: no frame of another interface gets in.
     opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     try:
-        try:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        except PermissionError:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        grow(opened, _BUFFER)
+        want_times(opened)
         opened.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         opened.bind((socket.if_indextoname(index), _ETH_P_ALL))
     except BaseException:

@@ -6,10 +6,11 @@ import contextlib
 import errno
 import socket
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP
+from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP, NS_PER_SECOND
 
 FRAME_LIMIT = (1 << 16) + 64
 """Read with a buffer of this size: frames that the kernel or a card has merged are longer than any MTU."""
@@ -18,7 +19,8 @@ _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 1, 6, 20, 23
 _PACKET_MR_MULTICAST = 0
-_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 26, 33, 35
+_TIMESPEC = struct.Struct("@ll")
 _RECEIVE_BUFFER = 4 << 20
 _GROUP_MACS = (bytes.fromhex("01005e000012"), bytes.fromhex("333300000012"))
 
@@ -117,6 +119,20 @@ def grow(opened: socket.socket, size: int) -> None:
         opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
     except PermissionError:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+def want_times(opened: socket.socket) -> None:
+    """From now on the kernel says of each packet when it came: see `arrival`."""
+    opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+
+def arrival(ancillary: Iterable[tuple[int, int, bytes]]) -> int:
+    """When a packet came, from what `recvmsg` gives beside it: ns since 1970; the time now if the kernel is silent."""
+    for level, kind, value in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
+            return int(seconds) * NS_PER_SECOND + int(nanoseconds)
+    return time.time_ns()
 
 
 def attach_filter(opened: socket.socket, program: Sequence[Instruction]) -> None:

@@ -6,19 +6,15 @@ import contextlib
 import errno
 import select
 import socket
-import struct
 import time
-from types import TracebackType
 from typing import Self
 
 from ..errors import InterfaceError
 from ..linux import capabilities
-from ..linux.sockets import FRAME_LIMIT, join_groups, receive_socket
+from ..linux.sockets import FRAME_LIMIT, arrival, join_groups, receive_socket, want_times
 
 _SOL_PACKET = 263
 _PACKET_IGNORE_OUTGOING = 23
-_SO_TIMESTAMPNS = 35
-_TIMESPEC = struct.Struct("@ll")
 _GONE = (errno.ENODEV, errno.ENXIO)
 
 
@@ -38,10 +34,10 @@ class Listener:
         capabilities.require("CAP_NET_RAW")
         with contextlib.ExitStack() as stack:
             self._socket = stack.enter_context(receive_socket(self.index))
-            # The engine does not want to hear itself; a bystander wants to hear everybody.
+            # An engine does not hear its own frames; a bystander hears everybody's.
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 0)
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            want_times(self._socket)
             for membership in join_groups(self.index, (4, 6)):
                 stack.enter_context(membership)
             self._stack = stack.pop_all()
@@ -49,34 +45,32 @@ class Listener:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
         self._stack.close()
 
-    def read(self, patience: float | None) -> tuple[int, bytes] | None:
-        """The next frame and when it came (ns since 1970), or None after `patience` seconds.
+    def read(self, timeout: float | None) -> tuple[int, bytes] | None:
+        """The next frame and when it came (ns since 1970), or None after `timeout` seconds.
 
-        Raises `InterfaceError` once the interface is gone; while it is merely down there is nothing to hear.
+        Raises `InterfaceError` once the interface is gone; while it is only down there is nothing to hear.
         """
-        give_up = None if patience is None else time.monotonic() + patience
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
                 data, ancillary, _flags, _source = self._socket.recvmsg(FRAME_LIMIT, 64)
             except BlockingIOError:
-                left = None if give_up is None else give_up - time.monotonic()
+                left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return None
                 select.select([self._socket], [], [], left)
             except OSError as error:
-                # ENETDOWN is told once, when it goes down; it may come back.
+                # ENETDOWN comes once, when the interface goes down; it may come up again.
                 if error.errno in _GONE or not self._exists():
                     raise InterfaceError(f"the interface {self.interface} is gone") from None
             else:
-                return _stamp(ancillary), data
+                return arrival(ancillary), data
 
     def _exists(self) -> bool:
         try:
@@ -84,14 +78,6 @@ class Listener:
         except OSError:
             return False
         return True
-
-
-def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int:
-    for level, kind, value in ancillary:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-            seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return time.time_ns()
 
 
 def _shown(name: str) -> str:
