@@ -26,6 +26,12 @@ PREFIX = "10.13.1."
 """The address of virtual host N is 10.13.1.N."""
 BACKUP_SKEW = 100
 PRIORITIES = {True: 200, False: 100}
+_QUIET: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.DEVNULL,
+    "text": True,
+}
 
 
 def address(vhid: int) -> str:
@@ -87,6 +93,8 @@ class Subject:
     """The address has the group's virtual MAC, not the host's."""
     version: str = ""
     scratch: Path = field(default_factory=Path)
+    bows_out_when_killed: bool = True
+    """Another process says goodbye when the one that was started is killed: pycarp's guardian, keepalived's child."""
 
     @property
     def due(self) -> int:
@@ -141,7 +149,8 @@ class Pycarp(Subject):
 
 class Ucarp(Subject):
     def __init__(self, scratch: Path) -> None:
-        super().__init__("ucarp", own_mac=False, version=_version(["ucarp", "--help"], r"ucarp (\S+)"), scratch=scratch)
+        version = _version(["ucarp", "--help"], r"ucarp (\S+)")
+        super().__init__("ucarp", own_mac=False, version=version, scratch=scratch, bows_out_when_killed=False)
         for name, verb in (("up", "add"), ("down", "del")):
             script = scratch / f"ucarp-{name}"
             script.write_text(f'#!/bin/sh\nexec ip address {verb} "$2/16" dev "$1" 2>/dev/null\n')
@@ -167,10 +176,7 @@ class Ucarp(Subject):
                     f"--upscript={self.scratch / 'ucarp-up'}",
                     f"--downscript={self.scratch / 'ucarp-down'}",
                 ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                text=True,
+                **_QUIET,
             )
             for vhid in range(1, count + 1)
         ]
@@ -214,10 +220,7 @@ class Keepalived(Subject):
                 f"--pid={base.with_suffix('.pid')}",
                 f"--vrrp_pid={base.with_suffix('.vrrp')}",
             ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
+            **_QUIET,
         )
         return Running(host, [process])
 

@@ -233,6 +233,7 @@ class Rounds:
 
     def play(self, ears: stage.Ears, running: dict[str, Running]) -> None:
         lab, subject = self._lab, self._subject
+        announced = self._kind == "SIGTERM" or (self._kind == "SIGKILL" and subject.bows_out_when_killed)
         await_quiet(ears)
         pinger = lab["client"].ping(peers.address(1), 0.005)
         try:
@@ -241,12 +242,12 @@ class Rounds:
             ears.until(lambda: len(ears.beats) > spoken, 10, "the master speaks")
             time.sleep(random.uniform(0.3, 0.7))
             with ExitStack() as asking:
-                if self._kind == "SIGTERM":
+                if announced:
                     asking.enter_context(self._ask())
                     time.sleep(0.1)
                 gone = time.time_ns()
                 self._strike(running["main"])
-                if self._kind != "SIGTERM":
+                if not announced:
                     silent = [beat.at for beat in ears.beats if beat.port == "main"][-1]
                     time.sleep(max(0.0, (silent + subject.due - 250_000_000 - time.time_ns()) / 1e9))
                     asking.enter_context(self._ask())
