@@ -86,6 +86,8 @@ def one(values: Values, prefix: str = "") -> Values:
 @pytest.mark.parametrize("pace", PACES)
 @pytest.mark.parametrize("megabytes", [0, pytest.param(500, marks=pytest.mark.long)])
 def test_sigkill_of_the_engine(prove: Prove, name: str, pace: Pace, megabytes: int) -> None:
+    # Fault: SIGKILL of the engine's process.
+    # Expected: The guardian drops and bows out, the backup takes over within 10 ms, and the guardian ends.
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
             main, _second = net.pair(megabytes=megabytes)
@@ -101,8 +103,8 @@ def test_sigkill_of_the_engine(prove: Prove, name: str, pace: Pace, megabytes: i
 
 @pytest.mark.parametrize("pace", PACES)
 def test_sigkill_of_the_guardian(prove: Prove, name: str, pace: Pace) -> None:
-    """The engine starts another, or hands over; and is then guarded as before."""
-
+    # Fault: SIGKILL of the guardian, and later of the engine.
+    # Expected: The engine starts another guardian and stays MASTER; then it is guarded as before.
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
             main, _second = net.pair()
@@ -132,8 +134,8 @@ def test_sigkill_of_the_guardian(prove: Prove, name: str, pace: Pace) -> None:
 
 @pytest.mark.slow
 def test_sigkill_of_both(prove: Prove, name: str) -> None:
-    """A whole cgroup killed at once: only the lease is left, which the kernel ends when it pleases, and never early."""
-
+    # Fault: SIGKILL of engine and guardian at once, as of a whole control group.
+    # Expected: The lease ends the address, never early; the backup takes over after its master-down.
     def scenario() -> Values:
         with Stage(name, pace=USUAL) as net:
             main, _second = net.pair()
@@ -159,8 +161,8 @@ PACED_STOPS = [(SWIFT, 1), *(pytest.param(USUAL, *stop.values, marks=stop.marks)
 
 @pytest.mark.parametrize("pace, seconds", PACED_STOPS, ids=lambda value: getattr(value, "name", value))
 def test_sigstop_of_the_engine(prove: Prove, name: str, pace: Pace, seconds: int) -> None:
-    """A stopped engine is no owner, and does not go on as one when it is continued."""
-
+    # Fault: SIGSTOP of the engine, SIGCONT later.
+    # Expected: The guardian drops when a beat is overdue; the continued engine says Stalled and first stands by.
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
             main, _second = net.pair()
@@ -180,8 +182,8 @@ def test_sigstop_of_the_engine(prove: Prove, name: str, pace: Pace, seconds: int
 
 @pytest.mark.parametrize("seconds", STOPS)
 def test_sigstop_of_both(prove: Prove, name: str, seconds: int) -> None:
-    """Nobody of ours runs: the lease ends in time, or the others have not taken over yet."""
-
+    # Fault: SIGSTOP of engine and guardian, SIGCONT later.
+    # Expected: The lease ends before another host takes over: no two owners while they are stopped.
     def scenario() -> Values:
         with Stage(name, pace=USUAL) as net:
             main, _second = net.pair()
@@ -205,6 +207,8 @@ def test_sigstop_of_both(prove: Prove, name: str, seconds: int) -> None:
 @pytest.mark.root
 @pytest.mark.slow
 def test_a_program_that_gave_up_root_dies(prove: Prove, name: str) -> None:
+    # Fault: SIGKILL of a program that is no longer root.
+    # Expected: The guardian, which kept CAP_NET_ADMIN, drops and bows out as for root.
     def scenario() -> Values:
         with Stage(name) as net:
             main, _second = net.pair()
@@ -221,8 +225,8 @@ def test_a_program_that_gave_up_root_dies(prove: Prove, name: str) -> None:
 @pytest.mark.root
 @pytest.mark.slow
 def test_a_program_that_gave_up_root_stops(prove: Prove, name: str) -> None:
-    """It may not write addresses any more, and yet leaves nothing behind."""
-
+    # Fault: SIGTERM of a program that may no longer write addresses.
+    # Expected: The guardian removes addresses, device and settings; nothing is left.
     def scenario() -> Values:
         with Stage(name) as net:
             main, _second = net.pair()
@@ -243,8 +247,8 @@ def test_a_program_that_gave_up_root_stops(prove: Prove, name: str) -> None:
 
 @pytest.mark.slow
 def test_exec(prove: Prove, name: str) -> None:
-    """The process lives, by the same number, and is another program."""
-
+    # Fault: exec: the process lives on under its number, as another program.
+    # Expected: The lifeline ends with the runtime thread; the guardian drops and bows out.
     def scenario() -> Values:
         with Stage(name) as net:
             main, _second = net.pair()
@@ -260,8 +264,8 @@ def test_exec(prove: Prove, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["fork", "fork-unseen"])
 def test_a_child_survives_the_engine(prove: Prove, name: str, how: str) -> None:
-    """Copies of descriptors in a child are not the engine's life."""
-
+    # Fault: SIGKILL of the engine while a child keeps copies of its descriptors.
+    # Expected: The guardian sees the engine's end all the same, drops and bows out.
     def scenario() -> Values:
         with Stage(name) as net:
             main, _second = net.pair()
@@ -281,6 +285,8 @@ def test_a_child_survives_the_engine(prove: Prove, name: str, how: str) -> None:
 @pytest.mark.parametrize("pace", PACES)
 @pytest.mark.parametrize("mac", ["virtual", pytest.param("interface", marks=pytest.mark.long)])
 def test_sigterm_with_two_hosts(prove: Prove, name: str, pace: Pace, mac: str) -> None:
+    # Fault: SIGTERM of the MASTER.
+    # Expected: It drops, bows out and ends with code 0; the backup takes over within 10 ms.
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
             main, second = (net.launch(host, mac=mac) for host in ("main", "second"))
@@ -298,6 +304,8 @@ def test_sigterm_with_two_hosts(prove: Prove, name: str, pace: Pace, mac: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize("pace", PACES)
 def test_sigterm_with_three_hosts(prove: Prove, name: str, pace: Pace) -> None:
+    # Fault: SIGTERM of the MASTER of three hosts.
+    # Expected: The best backup takes over; the third stays BACKUP.
     def scenario() -> Values:
         with Stage(name, ("main", "second", "third", "client"), pace) as net:
             main, _second, third = net.pair(("main", "second", "third"))
@@ -316,6 +324,8 @@ def test_sigterm_with_three_hosts(prove: Prove, name: str, pace: Pace) -> None:
 
 @pytest.mark.parametrize("pace", PACES)
 def test_a_cable_is_cut_and_comes_back(prove: Prove, name: str, pace: Pace) -> None:
+    # Fault: The MASTER's cable is cut, with loss of carrier, and comes back.
+    # Expected: It drops at once, the backup takes over after its master-down; then the better host preempts.
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
             net.pair()
@@ -340,8 +350,8 @@ def test_a_cable_is_cut_and_comes_back(prove: Prove, name: str, pace: Pace) -> N
 @pytest.mark.long
 @pytest.mark.parametrize("pace", PACES)
 def test_a_cable_is_cut_behind_the_switch_and_comes_back(prove: Prove, name: str, pace: Pace) -> None:
-    """Both sides hold the address while the cut lasts, which neither can know; then the worse one yields."""
-
+    # Fault: A cut that the MASTER cannot see, and its end.
+    # Expected: Both hold the address, each on its side; after the cut the worse one yields to the first advert.
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
             net.pair()
@@ -365,6 +375,8 @@ def test_a_cable_is_cut_behind_the_switch_and_comes_back(prove: Prove, name: str
 
 @pytest.mark.slow
 def test_a_split_of_equal_hosts_heals(prove: Prove, name: str) -> None:
+    # Fault: A cut between two equal hosts, and its end.
+    # Expected: Within ten intervals one is MASTER, and it stays so.
     def scenario() -> Values:
         with Stage(name, pace=EQUAL) as net:
             net.pair()
@@ -393,8 +405,8 @@ def test_a_split_of_equal_hosts_heals(prove: Prove, name: str) -> None:
 
 @pytest.mark.long
 def test_the_master_is_heard_no_more_but_hears(prove: Prove, name: str) -> None:
-    """One direction of its cable is dead: what it says is lost, and the address with it."""
-
+    # Fault: The MASTER's cable carries nothing outwards; later it does again.
+    # Expected: The backup takes over; then the worse one yields to the first advert.
     def scenario() -> Values:
         with Stage(name) as net:
             net.pair()
@@ -418,8 +430,8 @@ def test_the_master_is_heard_no_more_but_hears(prove: Prove, name: str) -> None:
 
 @pytest.mark.long
 def test_a_backup_hears_nobody_but_is_heard(prove: Prove, name: str) -> None:
-    """The protocol has no answer while it lasts: a deaf host is alone as far as it can know. It ends with the fault."""
-
+    # Fault: The backup hears nothing, but is heard.
+    # Expected: It takes over too, which the protocol allows; it yields to the first advert that it hears.
     def scenario() -> Values:
         with Stage(name) as net:
             net.pair()
@@ -439,8 +451,8 @@ def test_a_backup_hears_nobody_but_is_heard(prove: Prove, name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
 def test_a_link_flaps(prove: Prove, name: str, seen: bool) -> None:
-    """Twenty times, faster than anybody's master-down, and then it is well again."""
-
+    # Fault: A link goes and comes 20 times, faster than any master-down.
+    # Expected: Afterwards the better host is the only owner, and stays so.
     def scenario() -> Values:
         with Stage(name) as net:
             net.pair()
@@ -463,6 +475,8 @@ def test_a_link_flaps(prove: Prove, name: str, seen: bool) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("hosts", [2, 3])
 def test_equal_hosts_start_in_the_same_millisecond(prove: Prove, name: str, hosts: int) -> None:
+    # Fault: Equal hosts start in the same millisecond.
+    # Expected: One is chosen, two own the address for 25 ms at most, and the choice stays.
     names = ("main", "second", "third")[:hosts]
 
     def scenario() -> Values:
@@ -487,6 +501,8 @@ def test_equal_hosts_start_in_the_same_millisecond(prove: Prove, name: str, host
 
 @pytest.mark.long
 def test_the_carpdev_is_deleted_and_comes_again(prove: Prove, name: str) -> None:
+    # Fault: The MASTER's carpdev is deleted, and made anew.
+    # Expected: The backup takes over; the engine moves to the new carpdev and preempts.
     def scenario() -> Values:
         with Stage(name) as net:
             net.pair()
@@ -520,8 +536,8 @@ RARER = ("macvlan", "macvlan down", "carpdev renamed")
 
 @pytest.mark.parametrize("what", ["address", *(pytest.param(one, marks=pytest.mark.long) for one in RARER)])
 def test_what_is_ours_is_removed_by_hand(prove: Prove, name: str, what: str) -> None:
-    """It is put back, or another host takes over; and whoever holds it in the end keeps it."""
-
+    # Fault: An administrator deletes the address or the macvlan, sets it down, or renames the carpdev.
+    # Expected: The engine puts it back or another host takes over; whoever holds it then keeps it.
     def scenario() -> Values:
         with Stage(name) as net:
             net.pair()
@@ -570,6 +586,8 @@ def _spoken(frames: list[Any]) -> list[bytes]:
 
 @pytest.mark.parametrize("seconds", [2.0, pytest.param(0.0, marks=pytest.mark.long, id="at-once")])
 def test_an_own_advert_is_altered_and_replayed(prove: Prove, name: str, seconds: float) -> None:
+    # Fault: Adverts of the MASTER come back 10,000 times, with advskew 0 or 1.
+    # Expected: They are counted as altered or echo; no host changes its state.
     def scenario() -> Values:
         with Stage(name) as net:
             main, second = net.pair()
@@ -629,8 +647,8 @@ class Flood:
 @pytest.mark.long
 @pytest.mark.parametrize("pace", PACES)
 def test_a_failover_in_a_flood(prove: Prove, name: str, pace: Pace, blast: Path, tmp_path: Path) -> None:
-    """200,000 forged adverts a second, or what this machine can send."""
-
+    # Fault: The MASTER is cut off during 200,000 forged adverts a second.
+    # Expected: The backup takes over; natively in time.
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
             net.pair()
@@ -652,8 +670,8 @@ def test_a_failover_in_a_flood(prove: Prove, name: str, pace: Pace, blast: Path,
 @pytest.mark.long
 @pytest.mark.parametrize("pace", PACES)
 def test_a_flood_does_not_look_like_silence(prove: Prove, name: str, pace: Pace, blast: Path, tmp_path: Path) -> None:
-    """The backup's receive ring overruns, and with it the master's adverts are lost: the master lives."""
-
+    # Fault: A flood overruns the backup's receive ring; the MASTER's adverts are lost with it.
+    # Expected: Losses are not silence: the backup stays BACKUP.
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
             _main, second = net.pair()
@@ -675,6 +693,8 @@ def test_a_flood_does_not_look_like_silence(prove: Prove, name: str, pace: Pace,
 def test_the_master_goes_while_the_ring_overruns(
     prove: Prove, name: str, pace: Pace, blast: Path, tmp_path: Path
 ) -> None:
+    # Fault: The MASTER is cut off while the backup's receive ring overruns.
+    # Expected: The takeover comes at most two intervals later than without losses.
     def scenario() -> Values:
         with Stage(name, pace=pace) as net:
             _main, second = net.pair()
@@ -699,7 +719,8 @@ def test_the_master_goes_while_the_ring_overruns(
 
 @pytest.mark.long
 def test_the_wall_clock_jumps(prove: Prove, name: str, tmp_path: Path) -> None:
-    """Of both engines' processes: an hour back, a year ahead, and home again. The machine's clock stays what it is."""
+    # Fault: The wall clock of both engines jumps an hour back, a year ahead, a day back, and home.
+    # Expected: No transition; a cut afterwards is noticed in time.
     library = compiled(SUPPORT / "clockjump.c", tmp_path / "clockjump.so", "-shared", "-fPIC")
 
     def scenario() -> Values:
@@ -733,8 +754,8 @@ def test_the_wall_clock_jumps(prove: Prove, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_nobody_takes_the_events(prove: Prove, name: str) -> None:
-    """`on_event` never comes back, and the queue is full: adverts go on, and so does the failover."""
-
+    # Fault: `on_event` never returns, and the event queue is full.
+    # Expected: Adverts go on, and a failover works.
     def scenario() -> Values:
         told = {"deaf": True, "options": {"queue": 1}}
         with Stage(name) as net:
@@ -758,7 +779,8 @@ def test_nobody_takes_the_events(prove: Prove, name: str) -> None:
 
 @pytest.mark.long
 def test_the_disk_is_full(prove: Prove, name: str, tmp_path: Path) -> None:
-    """Neither events nor complaints can be written: /dev/full is where they go."""
+    # Fault: Events and errors go to /dev/full.
+    # Expected: A cut cable is handled as ever.
     secret = tmp_path / "pass"
     secret.write_text(PASSPHRASE + "\n")
     secret.chmod(0o600)
@@ -797,8 +819,8 @@ def test_the_disk_is_full(prove: Prove, name: str, tmp_path: Path) -> None:
 
 
 def test_the_watchdog_is_not_fed(prove: Prove, name: str) -> None:
-    """The program's loop hangs: its engine hands over, and comes back when it is fed again."""
-
+    # Fault: The program's loop hangs, and later goes on.
+    # Expected: The engine hands over after the watchdog's time, and preempts when it is fed again.
     def scenario() -> Values:
         with Stage(name) as net:
             main = net.launch("main", {"options": {"watchdog": 0.3}})
@@ -823,8 +845,8 @@ def test_the_watchdog_is_not_fed(prove: Prove, name: str) -> None:
 
 @pytest.mark.slow
 def test_the_gil_is_held_for_ever(prove: Prove, name: str) -> None:
-    """With a watchdog that is a fault of the program; in the Python runtime it stops the engine itself."""
-
+    # Fault: An extension module holds the GIL for 3 s, with a watchdog of 0.3 s.
+    # Expected: The native runtime hands over; in Python the guardian does, as for a stopped engine.
     def scenario() -> Values:
         with Stage(name) as net:
             main = net.launch("main", {"options": {"watchdog": 0.3}})
@@ -846,8 +868,8 @@ def test_the_gil_is_held_for_ever(prove: Prove, name: str) -> None:
 
 
 def test_two_groups_with_the_same_address(prove: Prove, name: str) -> None:
-    """The blog's vhids 101 and 100, in a hurry: the higher one is the preferred owner."""
-
+    # Fault: Two hosts have the same address under vhids 101 and 100; the higher one is cut off and comes back.
+    # Expected: Both say SiblingHeard; the higher vhid is the owner whenever it is there.
     def scenario() -> Values:
         with Stage(name) as net:
             second = net.launch("second", vhid=100, advskew=10)
@@ -885,6 +907,8 @@ BLOG = {
 @pytest.mark.long
 @pytest.mark.parametrize("cable", ["seen", "unseen"])
 def test_the_two_files_of_the_blog(prove: Prove, name: str, tmp_path: Path, cable: str) -> None:
+    # Fault: The blog's two files, with vhids 101 and 100, as they stand; a cut and its end.
+    # Expected: One owner and no outage while nothing happens; the other vhid takes over in the cut.
     def scenario() -> Values:
         with Stage(name, pace=USUAL) as net:
             for host in ("second", "main"):
@@ -930,8 +954,8 @@ def ucarp() -> Iterator[None]:
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "SIGSTOP", "cut"])
 def test_with_ucarp_as_backup(prove: Prove, name: str, ucarp: None, tmp_path: Path, how: str) -> None:
-    """It takes over as we would, within the second that its clock counts in; and it runs a script to do so."""
-
+    # Fault: The MASTER stops, dies, is stopped or is cut off; ucarp is the backup.
+    # Expected: ucarp takes over, at most a second later than pycarp would: its clock counts seconds.
     def scenario() -> Values:
         with Stage(name, pace=USUAL) as net:
             main = net.launch("main")
@@ -961,9 +985,8 @@ def test_with_ucarp_as_backup(prove: Prove, name: str, ucarp: None, tmp_path: Pa
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "cut"])
 def test_with_ucarp_as_master(prove: Prove, name: str, ucarp: None, tmp_path: Path, how: str) -> None:
-    """Its address stays where it was: until its script has run, or, when it is killed, for good. No other host can help
-    it."""
-
+    # Fault: ucarp as MASTER stops, dies or is cut off.
+    # Expected: pycarp takes over in time; a killed ucarp leaves its address on its host.
     def scenario() -> Values:
         with Stage(name, pace=USUAL) as net:
             process = net.ucarp("main", tmp_path, "-b", "1", "-k", "0")

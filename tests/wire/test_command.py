@@ -35,6 +35,8 @@ def up(net: Lan, name: str, secret: str, *words: str, advskew: int = 10) -> Comm
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_bows_out(net: Lan, secret: str, number: int) -> None:
+    # Fault: SIGTERM or SIGINT of `pycarp up`.
+    # Expected: It bows out, drops and ends with code 0; the backup takes over; no secret is in its events.
     main = up(net, "main", secret)
     main.become(MASTER)
     second = net.start("second", advskew=25)
@@ -54,6 +56,8 @@ def test_a_signal_bows_out(net: Lan, secret: str, number: int) -> None:
 
 
 def test_two_commands_fail_over(net: Lan, secret: str) -> None:
+    # Fault: The cable of the first of two commands is cut, and comes back.
+    # Expected: The other takes over; the first preempts.
     main, second = up(net, "main", secret, "--preempt"), up(net, "second", secret, advskew=25)
     main.become(MASTER)
     pinger = net.ping()
@@ -69,7 +73,8 @@ def test_two_commands_fail_over(net: Lan, secret: str) -> None:
 
 
 def test_the_same_command_twice(net: Lan, secret: str) -> None:
-    """The second says who runs it, in one line, and touches nothing of the first's."""
+    # Fault: The same command is started twice on a host.
+    # Expected: The second ends with code 2 and one line that names the first; the first is untouched.
     main = up(net, "main", secret)
     main.become(MASTER)
     before = belongings(net["main"])
@@ -100,8 +105,8 @@ def crash(net: Lan, command: Command, guardian_too: bool) -> None:
 
 @pytest.mark.parametrize("guardian_too", [False, True], ids=["engine", "both"])
 def test_a_start_after_a_crash(net: Lan, secret: str, guardian_too: bool) -> None:
-    """kill -9 leaves device and rule, and the address where the guardian died too. The next start removes its own, and
-    nothing that is another's."""
+    # Fault: kill -9 of the command, or of command and guardian, and a new start.
+    # Expected: The start removes what the crash left, and nothing that others made.
     host = net["main"]
     host.run(["ip", "link", "add", "mine", "link", "eth0", "type", "macvlan", "mode", "bridge"])
     host.run(["ip", "link", "set", "mine", "up"])
@@ -127,6 +132,8 @@ def test_a_start_after_a_crash(net: Lan, secret: str, guardian_too: bool) -> Non
 
 
 def test_a_crash_with_the_interfaces_mac(net: Lan, secret: str) -> None:
+    # Fault: kill -9 of command and guardian with `mac interface`; a start with another vhid and address.
+    # Expected: The address that was left goes; the host's own stays.
     crashed = up(net, "main", secret, "--mac", "interface")
     crashed.become(MASTER)
     crash(net, crashed, guardian_too=True)
@@ -141,7 +148,8 @@ def test_a_crash_with_the_interfaces_mac(net: Lan, secret: str) -> None:
 
 
 def test_a_crash_of_one_of_two(net: Lan, secret: str) -> None:
-    """Two processes on one carpdev: the restart of one leaves the other's device and settings alone."""
+    # Fault: kill -9 of one of two commands on one carpdev, and a new start.
+    # Expected: The other command's device, settings and pings are untouched.
     other = net.command(
         "main", "up", "carp7", "vhid", "7", "passfile", secret, "advbase", "0", "advskew", "10", "10.13.37.47/24"
     )
@@ -161,6 +169,8 @@ def test_a_crash_of_one_of_two(net: Lan, secret: str) -> None:
 
 
 def test_run_reads_its_files_again(net: Lan, secret: str, tmp_path: Path) -> None:
+    # Fault: SIGHUP after a file was added, spoilt, and removed.
+    # Expected: The changes are carried out; a mistake is reported and changes nothing; the rest goes on.
     directory = tmp_path / "etc"
     directory.mkdir()
     first = directory / "ifconfig.carp0"
@@ -192,6 +202,8 @@ def test_run_reads_its_files_again(net: Lan, secret: str, tmp_path: Path) -> Non
 
 
 def test_a_mistake_changes_nothing(net: Lan, secret: str) -> None:
+    # Fault: A command line with a mistake.
+    # Expected: Code 2, one line that names it, and an unchanged machine.
     before = belongings(net["main"])
     for words, said in (
         (["vhid", "0", f"{VIP}/24"], "vhid"),
@@ -206,6 +218,8 @@ def test_a_mistake_changes_nothing(net: Lan, secret: str) -> None:
 
 
 def test_a_second_virtual_host_that_fails_takes_the_first_back(net: Lan, secret: str, tmp_path: Path) -> None:
+    # Fault: The second of two virtual hosts cannot start.
+    # Expected: Code 2, and nothing of the first is left.
     net["main"].run(["ip", "link", "add", "carp1", "type", "veth", "peer", "name", "far"])
     before = belongings(net["main"])
     for number, address in ((0, VIP), (1, "10.13.37.47")):
@@ -218,7 +232,8 @@ def test_a_second_virtual_host_that_fails_takes_the_first_back(net: Lan, secret:
 
 
 def test_the_reader_of_the_events_goes_away(net: Lan, secret: str) -> None:
-    """A full or broken pipe is no reason to give the address up."""
+    # Fault: The pipe that events go to is closed.
+    # Expected: The address stays, and SIGTERM ends the command with code 0.
     words = ["vhid", "101", "passfile", secret, "advbase", "0", "advskew", "10", f"{VIP}/24", "--json"]
     net.remember("main")
     process = net["main"].popen(

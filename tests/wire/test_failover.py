@@ -30,6 +30,8 @@ def pair(net: Lan, **changes: Any) -> tuple[Node, Node]:
 
 @pytest.mark.parametrize("first, second", [(10, 25), (25, 10)])
 def test_the_lowest_advskew_is_elected(net: Lan, with_impl: str, first: int, second: int) -> None:
+    # Fault: None: two hosts start.
+    # Expected: The lower advskew becomes MASTER by master-down, holds the address and answers; the other is BACKUP.
     nodes = [net.start("main", advskew=first), net.start("second", advskew=second)]
     best, other = nodes if first < second else reversed(nodes)
     best.become(MASTER)
@@ -46,6 +48,8 @@ def test_the_lowest_advskew_is_elected(net: Lan, with_impl: str, first: int, sec
 
 
 def test_equal_hosts_agree_on_one_master(net3: Lan) -> None:
+    # Fault: Three equal hosts start.
+    # Expected: One becomes MASTER, and stays so for ten intervals.
     nodes = [net3.start(name) for name in ("main", "second", "third")]
     wait_until(lambda: len(net3.masters()) == 1)
     chosen = net3.masters()
@@ -56,6 +60,8 @@ def test_equal_hosts_agree_on_one_master(net3: Lan) -> None:
 
 @pytest.mark.parametrize("seen", [True, False], ids=["carrier-lost", "unseen"])
 def test_a_cut_cable_hands_over(net: Lan, with_impl: str, seen: bool) -> None:
+    # Fault: The MASTER's cable is cut, with or without loss of carrier.
+    # Expected: The backup takes over; the old MASTER goes to INIT only if it can see the cut.
     main, second = pair(net)
     pinger = net.ping()
     assert pinger.wait(3)
@@ -77,6 +83,8 @@ def test_a_cut_cable_hands_over(net: Lan, with_impl: str, seen: bool) -> None:
 @pytest.mark.parametrize("seen", [True, False], ids=["carrier-lost", "unseen"])
 @pytest.mark.parametrize("preempt", [True, False], ids=["preempt", "stay"])
 def test_the_cable_comes_back(net: Lan, seen: bool, preempt: bool) -> None:
+    # Fault: A cut cable comes back.
+    # Expected: The better host is MASTER again if it preempts or never knew of the cut; otherwise it stays BACKUP.
     main, second = pair(net, preempt=preempt)
     pinger = net.ping()
     net.lab.unplug("main", seen=seen)
@@ -98,6 +106,8 @@ def test_the_cable_comes_back(net: Lan, seen: bool, preempt: bool) -> None:
 
 
 def test_a_stop_bows_out(net: Lan, with_impl: str) -> None:
+    # Fault: The MASTER's engine stops.
+    # Expected: It drops and bows out; the backup takes over for that reason, without waiting for silence.
     main, second = pair(net)
     pinger = net.ping()
     assert pinger.wait(3)
@@ -112,6 +122,8 @@ def test_a_stop_bows_out(net: Lan, with_impl: str) -> None:
 
 
 def test_three_hosts_two_failures(net3: Lan) -> None:
+    # Fault: Of three hosts the best two are cut off, one after the other, and come back.
+    # Expected: The next best takes over each time; the third becomes MASTER only once.
     nodes = {
         name: net3.start(name, **values) for name, values in (("main", FIRST), ("second", SECOND), ("third", THIRD))
     }
@@ -135,6 +147,8 @@ def test_three_hosts_two_failures(net3: Lan) -> None:
 
 
 def test_after_a_bowout_the_best_backup_wins_and_no_other_flaps(net3: Lan) -> None:
+    # Fault: The MASTER of three hosts stops.
+    # Expected: The best backup takes over; the other has no transition at all.
     main, second, third = (
         net3.start(name, **values)
         for name, values in (("main", FIRST), ("second", SECOND), ("third", {"advskew": 200}))
@@ -160,6 +174,8 @@ def test_after_a_bowout_the_best_backup_wins_and_no_other_flaps(net3: Lan) -> No
     ids=["ipv6", "both", "several", "link-local"],
 )
 def test_addresses_of_both_families(net: Lan, with_impl: str, addresses: list[str]) -> None:
+    # Fault: A cut cable, with addresses of IPv4, IPv6 or both.
+    # Expected: All addresses move, and answer on the new host; none is left on the old one.
     main, second = pair(net, addresses=addresses)
     ips = [address.partition("/")[0] for address in addresses]
     pingers = [net.ping(ip) for ip in ips if not ip.startswith("fe80")]
@@ -182,7 +198,8 @@ def test_addresses_of_both_families(net: Lan, with_impl: str, addresses: list[st
 
 
 def test_one_silent_family_is_told_and_takes_nothing_over(net: Lan, with_impl: str) -> None:
-    """NetBSD's master sends no IPv6 adverts: silence in one family alone is no reason to take its addresses."""
+    # Fault: The master falls silent in IPv6 only, as NetBSD's always is; then in both families.
+    # Expected: FamilySilent and no takeover; silence in both is a takeover.
     addresses = (f"{VIP}/24", f"{VIP6}/64")
     second = net.start("second", addresses=addresses, advskew=25)
     ipv4 = bytes(Frame(advbase=0, advskew=10, addresses=addresses))
@@ -204,7 +221,8 @@ def test_one_silent_family_is_told_and_takes_nothing_over(net: Lan, with_impl: s
 
 
 def test_several_virtual_hosts_share_the_load(net: Lan) -> None:
-    """Two groups, each host the master of one: carp(4)'s load sharing."""
+    # Fault: One of two hosts, each MASTER of one group, stops.
+    # Expected: The other holds the addresses of both groups.
     one = virtual_host(vhid=1, addresses=["10.13.37.51/24"])
     two = virtual_host(vhid=2, addresses=["10.13.37.52/24", f"{VIP6}/64"])
     main = net.start("main", one.replace(advskew=10), two.replace(advskew=50))
@@ -221,7 +239,8 @@ def test_several_virtual_hosts_share_the_load(net: Lan) -> None:
 
 
 def test_groups_with_different_vhids_do_not_hear_each_other(net: Lan) -> None:
-    """Two groups on a link, each with a MAC and addresses of its own."""
+    # Fault: None: two groups with their own addresses share a link.
+    # Expected: Each is MASTER; each counts and reports badvhid once.
     main = net.start("main", vhid=1, addresses=["10.13.37.51/24"])
     second = net.start("second", vhid=2, addresses=["10.13.37.52/24"])
     main.become(MASTER)
@@ -234,6 +253,8 @@ def test_groups_with_different_vhids_do_not_hear_each_other(net: Lan) -> None:
 
 @pytest.mark.parametrize("preempt", [True, False])
 def test_demotion_hands_over(net: Lan, with_impl: str, preempt: bool) -> None:
+    # Fault: The MASTER is demoted, and later not.
+    # Expected: The backup takes over; the demoted host takes back only with preempt.
     main, second = pair(net, preempt=preempt)
     pinger = net.ping()
     assert pinger.wait(3)
@@ -256,7 +277,8 @@ def test_demotion_hands_over(net: Lan, with_impl: str, preempt: bool) -> None:
 
 
 def test_demotion_without_preempt_keeps_the_master(net: Lan) -> None:
-    """With whole seconds, 1.94 s between adverts is not slow enough to be taken for dead."""
+    # Fault: A MASTER with advbase 1 is demoted; the backup does not preempt.
+    # Expected: It sends advskew 240, which is not slow enough for a takeover.
     main = net.start("main", advbase=1, advskew=0, state=MASTER)
     second = net.start("second", advbase=1, advskew=25)
     main.become(MASTER)
@@ -268,6 +290,8 @@ def test_demotion_without_preempt_keeps_the_master(net: Lan) -> None:
 
 
 def test_a_forced_state(net: Lan) -> None:
+    # Fault: A worse host is forced to MASTER, then the better one to BACKUP.
+    # Expected: The worse one yields to the better; in the end there is one MASTER.
     main, second = pair(net)
     net.forget()
     second.engine.force(101, MASTER)
@@ -280,7 +304,8 @@ def test_a_forced_state(net: Lan) -> None:
 
 
 def test_several_interfaces_in_one_engine(make_lan: Callable[..., Lan]) -> None:
-    """One engine on two links: eth0 of the usual lab, and a second cable to another pair of namespaces."""
+    # Fault: One of the two links of an engine fails, and comes back.
+    # Expected: The group there goes to INIT, the host's other group is demoted and stays MASTER; then all is as before.
     net = make_lan()
     net.remember("main")
     net["main"].run(["ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", net["client"].path])
@@ -309,6 +334,8 @@ def test_several_interfaces_in_one_engine(make_lan: Callable[..., Lan]) -> None:
 
 
 def test_one_vhid_on_two_interfaces(make_lan: Callable[..., Lan]) -> None:
+    # Fault: None: one vhid on two interfaces of one engine.
+    # Expected: Both groups work; a call by vhid alone is refused as ambiguous.
     net = make_lan()
     net.cable("main", "client")
     outer, inner = virtual_host(name="outer"), virtual_host(name="inner", addresses=["192.0.2.42/24"])

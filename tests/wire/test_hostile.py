@@ -42,6 +42,8 @@ def main(net: Lan) -> Node:
 def test_a_wrong_advert_is_counted_and_not_obeyed(
     net: Lan, with_impl: str, counter: str, wrong: dict[str, Any]
 ) -> None:
+    # Fault: A better advert with one thing wrong: secret, digest, addresses, vhid, TTL, checksum, length or version.
+    # Expected: Its one counter rises, one AdvertRejected with a hint comes, and the MASTER stays MASTER.
     main = net.start("main", advskew=10)
     main.become(MASTER)
     before = main.heard()
@@ -61,6 +63,8 @@ def test_a_wrong_advert_is_counted_and_not_obeyed(
 def test_hosts_with_different_passphrases_are_two_masters_and_say_so(
     net: Lan, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Fault: Two hosts with different passphrases.
+    # Expected: Both are MASTER and report badauth of each other; no passphrase is shown anywhere.
     main = net.start("main", advskew=10)
     second = net.start("second", advskew=25, passphrase="anothersecretofmine")
     main.become(MASTER)
@@ -71,7 +75,9 @@ def test_hosts_with_different_passphrases_are_two_masters_and_say_so(
     assert PASSPHRASE not in said and "anothersecretofmine" not in said
 
 
-def test_ipv6_adverts_are_judged_too(net: Lan) -> None:
+def test_ipv6_adverts_are_checked_too(net: Lan) -> None:
+    # Fault: IPv6 adverts with a wrong hop limit, digest or checksum.
+    # Expected: Each counter rises; only a right advert is obeyed, also with NetBSD's checksum.
     addresses = (f"{VIP}/24", f"{VIP6}/64")
     main = net.start("main", advskew=10, addresses=addresses)
     main.become(MASTER)
@@ -87,7 +93,8 @@ def test_ipv6_adverts_are_judged_too(net: Lan) -> None:
 
 
 def test_allow_off_counts_and_does_not_obey(net: Lan) -> None:
-    """net.inet.carp.allow=0"""
+    # Fault: A better advert, with allow off (net.inet.carp.allow=0).
+    # Expected: It is counted and not obeyed.
     main = net.start("main", advskew=10, options={"allow": False})
     main.become(MASTER)
     net.inject("client", bytes(BETTER))
@@ -96,7 +103,8 @@ def test_allow_off_counts_and_does_not_obey(net: Lan) -> None:
 
 
 def test_garbage_does_not_stop_it(with_impl: str, net: Lan, main: Node) -> None:
-    """Frames of protocol 112 with nothing right in them, empty ones, cut ones, and others' protocols."""
+    # Fault: A thousand frames of garbage: cut, random, of other protocols, with single bits changed.
+    # Expected: No transition; a right advert is obeyed afterwards.
     dice = random.Random(20170101)
     whole = bytes(BETTER)
     frames = [whole[:length] for length in range(14, len(whole))]
@@ -125,7 +133,8 @@ def _valid(frame: bytes, whole: bytes) -> bool:
 
 
 def test_big_frames(make_lan: Callable[..., Lan], with_impl: str) -> None:
-    """Jumbo frames of 9000 bytes, and what offloading cards merge: up to 64 KiB in one read."""
+    # Fault: Adverts in frames of up to 64 KiB, as jumbo frames and offloading cards make them.
+    # Expected: They are checked to their end, and a right one is obeyed.
     net = make_lan()
     net.cable("main", "client", mtu=65535)
     main = net.start("main", addresses=["192.0.2.42/24"], advskew=10)
@@ -143,7 +152,8 @@ def test_big_frames(make_lan: Callable[..., Lan], with_impl: str) -> None:
 
 
 def test_a_flood_delays_no_take_over(net: Lan) -> None:
-    """Thousands of forged adverts while the master dies."""
+    # Fault: 3,000 forged adverts while the MASTER stops.
+    # Expected: The backup takes over, and reports one AdvertRejected.
     main = net.start("main", advskew=10)
     second = net.start("second", advskew=25)
     main.become(MASTER)
@@ -157,6 +167,8 @@ def test_a_flood_delays_no_take_over(net: Lan) -> None:
 
 
 def test_a_liar_with_many_addresses_is_not_remembered_for_ever(net: Lan, main: Node) -> None:
+    # Fault: Forged adverts from 400 addresses.
+    # Expected: All are counted; at most 64 are reported and remembered.
     liars = [
         bytes(BETTER.but(digest_flip=1, source=f"10.13.{number // 250}.{number % 250 + 1}")) for number in range(400)
     ]
@@ -166,6 +178,8 @@ def test_a_liar_with_many_addresses_is_not_remembered_for_ever(net: Lan, main: N
 
 
 def test_wrong_group_or_protocol_is_not_even_counted(net: Lan, main: Node) -> None:
+    # Fault: Frames of another multicast group, protocol or ethertype.
+    # Expected: None of them is counted.
     before = main.stats()
     net.inject(
         "client",

@@ -49,6 +49,8 @@ def ucarp_is_there(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.slow
 def test_ucarp_as_master(net: Lan, tmp_path: Path) -> None:
+    # Fault: ucarp as MASTER is killed.
+    # Expected: pycarp understands its adverts, stays BACKUP, and takes over after its master-down.
     ucarp = Ucarp(net, "main", tmp_path, "-b", "1", "-k", "0")
     second = net.start("second", advbase=1, advskew=50)
     heard = second.wait(events.PeerHeard)
@@ -64,6 +66,8 @@ def test_ucarp_as_master(net: Lan, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ucarp_as_backup(net: Lan, tmp_path: Path) -> None:
+    # Fault: A MASTER with ucarp as backup stops, and comes back.
+    # Expected: ucarp takes over on the bow-out, and yields when pycarp preempts.
     main = net.start("main", advbase=1, advskew=0, state=MASTER)
     main.become(MASTER)
     pinger = net.ping()
@@ -86,7 +90,8 @@ def test_ucarp_as_backup(net: Lan, tmp_path: Path) -> None:
 
 
 def test_a_peer_with_netbsds_truncated_key(net: Lan, with_impl: str) -> None:
-    """A host that counts one form as badauth and signs with the other: "auto" finds it, and speaks its language."""
+    # Fault: A peer knows only NetBSD's key form.
+    # Expected: `dialect auto` finds out, counts no badauth, and signs in that form once it is MASTER.
     main = net.start("main", advskew=10, dialect="netbsd")
     second = net.start("second", advskew=25)
     main.become(MASTER)
@@ -103,7 +108,8 @@ def test_a_peer_with_netbsds_truncated_key(net: Lan, with_impl: str) -> None:
 
 
 def test_frames_signed_by_hand_with_the_truncated_key(net: Lan, with_impl: str) -> None:
-    """Not our own code on the other side: key, digest and counter made from docs/protocol.md alone."""
+    # Fault: A frame that is made from docs/protocol.md alone, in NetBSD's key form.
+    # Expected: It is understood; the adverts sent afterwards verify by the same document.
     second = net.start("second", advskew=25)
     frame = Frame(advbase=0, advskew=10, source=net["client"].address, dialect="netbsd")
     assert bytes(frame) == bytes(frame.but(passphrase=TRUNCATED, dialect="bsd"))
@@ -117,6 +123,8 @@ def test_frames_signed_by_hand_with_the_truncated_key(net: Lan, with_impl: str) 
 
 
 def test_both_forms_are_spoken_until_a_peer_is_heard(net: Lan) -> None:
+    # Fault: None: a MASTER hears no peer.
+    # Expected: It signs its adverts in both key forms.
     main = net.start("main", advskew=10)
     main.become(MASTER)
     wait_until(lambda: main.stats()["opackets"] >= 6)
@@ -131,7 +139,8 @@ def test_both_forms_are_spoken_until_a_peer_is_heard(net: Lan) -> None:
 
 
 def test_a_mixed_group(net3: Lan) -> None:
-    """A host that knows one form only, one that knows the other only, and one of ours between them."""
+    # Fault: One peer knows only one key form, another only the other.
+    # Expected: Both understand every second advert, and stay BACKUP.
     middle = net3.start("main", advskew=10)
     old = net3.start("second", advskew=25, dialect="netbsd")
     new = net3.start("third", advskew=40, dialect="bsd")

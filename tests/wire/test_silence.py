@@ -1,6 +1,6 @@
 """A host that is not MASTER sends no frame with the virtual MAC, answers nobody for the address, and holds it nowhere.
 
-The record of the whole switch is judged at the end of every test of this directory (`support.audit`); here a client
+`support.audit` checks the record of the whole switch at the end of every test of this directory; here a client
 asks all the time, in every way, while the hosts go through whatever might make one speak.
 """
 
@@ -41,6 +41,8 @@ def answers(net: Lan, name: str, since: int = 0) -> list[bytes]:
 
 
 def test_a_backup_that_only_starts_and_stops(asked: Lan) -> None:
+    # Fault: None: a BACKUP starts, runs and stops while a client asks all hosts.
+    # Expected: It never answers and never holds an address.
     main = asked.start("main", advskew=10, addresses=BOTH)
     main.become(MASTER)
     second = asked.start("second", advskew=25, addresses=BOTH)
@@ -54,7 +56,8 @@ def test_a_backup_that_only_starts_and_stops(asked: Lan) -> None:
 
 
 def test_a_host_that_never_started(asked: Lan) -> None:
-    """Its carpdev has no carrier: INIT from the start to the end, and silence when the cable comes."""
+    # Fault: The carpdev of a host that is configured down has no carrier, then has one.
+    # Expected: INIT from start to end, and not one frame.
     asked.lab.unplug("main")
     main = asked.start("main", addresses=BOTH, up=False)
     assert main.state() is INIT
@@ -66,7 +69,8 @@ def test_a_host_that_never_started(asked: Lan) -> None:
 
 @pytest.mark.parametrize("preempt", [True, False], ids=["preempt", "stay"])
 def test_all_the_way_round(asked: Lan, preempt: bool) -> None:
-    """Start, take-over, demotion, cables in and out, forced states, stop: with answers from the master all along."""
+    # Fault: Demotion, cables in and out, forced states, a stop, while a client asks all hosts.
+    # Expected: Only a MASTER ever answers (`support.audit`), and each was one.
     main = asked.start("main", advskew=10, addresses=BOTH, preempt=preempt)
     second = asked.start("second", advskew=25, addresses=BOTH, preempt=preempt)
     main.become(MASTER)
@@ -95,7 +99,8 @@ def test_all_the_way_round(asked: Lan, preempt: bool) -> None:
 
 
 def test_with_the_carpdevs_own_mac(net: Lan) -> None:
-    """mac="interface": the host's MAC answers for the address while MASTER, and not a moment longer."""
+    # Fault: A cut and its end, with `mac interface`.
+    # Expected: The MAC of the MASTER answers, and the client learns it; a BACKUP answers nothing.
     net.probe(addresses=(VIP, VIP6), macs=(net["main"].mac, net["second"].mac))
     main = net.start("main", advskew=10, addresses=BOTH, mac="interface", preempt=True)
     second = net.start("second", advskew=25, addresses=BOTH, mac="interface", preempt=True)
@@ -118,7 +123,8 @@ def test_with_the_carpdevs_own_mac(net: Lan) -> None:
 
 
 def test_a_host_that_forwards_does_not_act_on_what_is_flooded(net: Lan) -> None:
-    """Frames for a virtual MAC that a switch does not know are flooded: to a backup that routes they are nobody's."""
+    # Fault: A BACKUP that routes receives frames for the virtual MAC, as a switch floods them.
+    # Expected: It forwards what is sent to its own MAC, and nothing that is sent to the virtual one.
     net["second"].run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
     second = net.start("second", advskew=200)
     to_main = echo_request(net["client"].mac, net["client"].address, net["main"].address, VIRTUAL_MAC)
@@ -136,7 +142,8 @@ def test_a_host_that_forwards_does_not_act_on_what_is_flooded(net: Lan) -> None:
 
 
 def test_many_quick_changes_leave_one_owner(make_lan: Callable[..., Lan]) -> None:
-    """Take and drop orders that overtake each other: what the kernel holds in the end is what the state says."""
+    # Fault: Take and drop orders overtake each other, 15 times.
+    # Expected: In the end the kernel holds what the state says, and the address answers.
     net = make_lan()
     main = net.start("main", addresses=BOTH)
     main.become(MASTER)

@@ -1,4 +1,4 @@
-"""Each of the Linux traps that docs/architecture.md names, with the test that it is avoided."""
+"""Traps of Linux, each with the test that pycarp avoids it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def icmpv6_types(frames: list[Recorded]) -> set[int]:
 
 
 def test_a_masters_own_macvlan_hides_no_rival(net: Lan, with_impl: str) -> None:
-    """In private mode the macvlan, once up, would hide all frames that bear its MAC as source; in bridge mode none."""
+    # Fault: A rival sends from the virtual MAC, which a macvlan in private mode would hide.
+    # Expected: The macvlan is in bridge mode; the MASTER hears the rival and yields.
     main = net.start("main", advskew=10)
     main.become(MASTER)
     shown = net["main"].run(["ip", "-d", "link", "show", "carp101"]).stdout
@@ -51,8 +52,8 @@ def test_a_masters_own_macvlan_hides_no_rival(net: Lan, with_impl: str) -> None:
 
 @pytest.mark.parametrize("addresses", [(f"{VIP}/24",), BOTH], ids=["ipv4", "both"])
 def test_the_macvlan_says_nothing_of_its_own(net: Lan, addresses: tuple[str, ...]) -> None:
-    """Up without an address it would send MLD, DAD and router solicitations from the virtual MAC; and leaves when the
-    address goes from a link that is up."""
+    # Fault: A macvlan that is up without addresses sends MLD, DAD and router solicitations.
+    # Expected: It is down unless MASTER, and nothing but the MASTER's own reports leaves with the virtual MAC.
     main = net.start("main", advskew=10, addresses=addresses)
     second = net.start("second", advskew=25, addresses=addresses)
     main.become(MASTER)
@@ -86,7 +87,8 @@ def _leaves(frame: Recorded) -> bool:
 
 
 def test_the_parent_neither_answers_nor_asks_for_the_address(net: Lan) -> None:
-    """arp_ignore and arp_announce of the parent, while the master asks who its client is."""
+    # Fault: A client asks for the address; the MASTER sends from it.
+    # Expected: ARP replies and requests for it carry the virtual MAC, those of the host its own.
     net.probe(macs=(net["main"].mac,))
     main = net.start("main")
     main.become(MASTER)
@@ -120,7 +122,8 @@ def _requests(net: Lan, name: str, prefix: str) -> list[Recorded]:
 
 
 def test_the_carpdevs_settings_come_back(net: Lan) -> None:
-    """Also unusual ones, and only with the last virtual host."""
+    # Fault: The carpdev has unusual ARP settings before two virtual hosts use it.
+    # Expected: They come back with the end of the last virtual host, and not before.
     for setting, value in (("arp_announce", 1), ("arp_ignore", 2)):
         net["main"].run(["sysctl", "-qw", f"net.ipv4.conf.eth0.{setting}={value}"])
     one = net.start("main", vhid=1, addresses=["10.13.37.51/24"])
@@ -139,7 +142,8 @@ def _settings(net: Lan) -> tuple[int, int]:
 
 
 def test_a_tagged_advert_is_not_ours(net: Lan, with_impl: str) -> None:
-    """The kernel takes the tag out of the frame: what is left looks like one for this LAN."""
+    # Fault: Better adverts with a VLAN tag, which the kernel takes out of the frame.
+    # Expected: They are not counted and not obeyed; the same advert untagged is.
     main = net.start("main", advskew=10)
     main.become(MASTER)
     before = main.heard()
@@ -154,7 +158,8 @@ def test_a_tagged_advert_is_not_ours(net: Lan, with_impl: str) -> None:
 
 
 def test_with_the_interfaces_mac_the_host_keeps_its_own_address(net: Lan) -> None:
-    """An address of /24 that becomes primary would take the host's own with it: /32 and /128."""
+    # Fault: With `mac interface` an address of /24 would become primary, and take the host's own with it.
+    # Expected: The addresses are /32 and /128; the host's own address stays, and stays the source of its connections.
     main = net.start("main", advskew=10, addresses=BOTH, mac="interface")
     own = {net["main"].address, net["main"].address6}
     main.become(MASTER)
@@ -178,7 +183,8 @@ def test_with_the_interfaces_mac_the_host_keeps_its_own_address(net: Lan) -> Non
 
 @pytest.mark.parametrize("rp_filter", [0, 1, 2])
 def test_answers_leave_from_the_virtual_mac(net: Lan, rp_filter: int) -> None:
-    """A rule and a table of its own for each address; with every rp_filter setting."""
+    # Fault: A client connects to the address, with each setting of rp_filter.
+    # Expected: All answers leave from the virtual MAC, by the instance's own rule and table.
     for scope in ("all", "default", "eth0"):
         net["main"].run(["sysctl", "-qw", f"net.ipv4.conf.{scope}.rp_filter={rp_filter}"])
     main = net.start("main", addresses=BOTH)
@@ -205,7 +211,8 @@ def test_answers_leave_from_the_virtual_mac(net: Lan, rp_filter: int) -> None:
 
 
 def test_a_snooping_switch_forwards_to_members(make_lan: Callable[..., Lan]) -> None:
-    """IPv6 adverts reach only ports that joined ff02::12, where there is a querier."""
+    # Fault: A switch with IGMP and MLD snooping.
+    # Expected: Adverts of both families reach the backup, which has joined their groups.
     net = make_lan(snooping=True)
     main = net.start("main", advskew=10, addresses=BOTH)
     main.become(MASTER)
@@ -215,7 +222,8 @@ def test_a_snooping_switch_forwards_to_members(make_lan: Callable[..., Lan]) -> 
 
 
 def test_the_carpdev_without_an_address(net: Lan) -> None:
-    """Adverts then come from the virtual address itself, as seen on NetBSD."""
+    # Fault: The carpdev has no address of its own.
+    # Expected: Adverts come from the virtual address, as NetBSD's do, and are understood.
     net["main"].run(["ip", "address", "flush", "dev", "eth0", "scope", "global"])
     main = net.start("main", advskew=10, carpdev="eth0")
     second = net.start("second", advskew=25)
@@ -227,6 +235,8 @@ def test_the_carpdev_without_an_address(net: Lan) -> None:
 
 
 def test_tcpdump_understands_what_we_send(net: Lan) -> None:
+    # Fault: None: tcpdump reads all adverts of a MASTER that starts and stops.
+    # Expected: It finds every field right, a bow-out in each family and key form at the end, and no secret.
     main = net.start("main", advskew=10, addresses=BOTH)
     main.become(MASTER)
     wait_until(lambda: main.stats()["opackets"] >= 4 and main.stats()["opackets6"] >= 4)
