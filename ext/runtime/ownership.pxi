@@ -156,7 +156,7 @@ cdef void _tell_not_done(runtime_t *runtime, host_t *host, const reply_t *reply)
 cdef void _carried_out(runtime_t *runtime, host_t *host, const reply_t *reply) noexcept nogil:
     cdef actions_t actions
     cdef record_t *record
-    cdef int64_t now
+    cdef int64_t now, decided = host.deciding if host.deciding else reply.started
     cdef bint take = reply.kind == ORDER_TAKE
     if reply.error:
         _tell_not_done(runtime, host, reply)
@@ -171,14 +171,14 @@ cdef void _carried_out(runtime_t *runtime, host_t *host, const reply_t *reply) n
         host.rest = 0
         if host.deciding:
             _measure(runtime.measures.takeover, reply.finished - host.deciding)
-            host.deciding = 0
+    host.deciding = 0
     if reply.number:
         return  # another guardian has taken once more what was here already
     if take:
         _tell_lease(runtime, host, reply.finished)
     record = _record(runtime, host, RECORD_TAKEN if take else RECORD_DROPPED, reply.finished)
     if record != NULL:
-        record.value = reply.finished - reply.started
+        record.value = reply.finished - decided
         _publish(runtime)
 
 

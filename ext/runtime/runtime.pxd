@@ -119,7 +119,7 @@ cdef struct host_t:
     bint failing
     known_t peers[PEERS]
     int peer_count
-    int64_t deciding  # when the take that is under way was decided, 0: none is
+    int64_t deciding  # when the take or drop that is under way was decided, 0: none is
     int64_t rest, rest_due  # after a take that failed
     # What the guardian has been told. `taken`: the addresses were ordered here, and it wants to hear from us.
     bint taken

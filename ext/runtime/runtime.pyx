@@ -549,7 +549,7 @@ cdef void _carry_out(runtime_t *runtime, host_t *host, const actions_t *actions,
             _take(runtime, host, now)
         elif action.kind == ACTION_DROP:
             dropped = True
-            host.deciding = 0
+            host.deciding = now
             host.take_due = MACHINE_NEVER
             host.taken = False
             _order(runtime, host, ORDER_DROP, now, False)

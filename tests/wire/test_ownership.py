@@ -17,7 +17,7 @@ from pycarp import State, events
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 CLIENT = "10.13.37.13"
-RUNTIMES = {"native": "pycarp._native.runtime", "python": "pycarp._python.runtime"}
+RUNTIMES = {"native": "pycarp._native.runtime", "python": "pycarp._python.runtime.guardian"}
 
 
 @pytest.fixture

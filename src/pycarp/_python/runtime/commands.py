@@ -1,0 +1,214 @@
+"""What other threads ask of the loop, by the methods of `Runtime`: one function for each.
+
+Thread: runtime. `handle` posts them; the loop calls them between two frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+from collections.abc import Iterable
+from concurrent.futures import Future
+from ipaddress import IPv4Interface, IPv6Interface
+
+from ... import _impl
+from ...engine.plan import Plan
+from ...errors import EngineError
+from ...linux.device import Device
+from ...linux.guardian_client import Kind, Reply
+from ...linux.lock import VirtualHostLock
+from ...linux.sockets import Sockets
+from ...protocol import State
+from ...stats import Measures, Stats
+from . import guardian
+from .actions import carry_out, demote_others, drain
+from .addresses import retry_now, send_order, take
+from .reports import report_demotions
+from .state import Carpdev, Instance, Ownership, RuntimeState
+from .suspicion import look_at_watchdog
+from .transmit import announce as send_announcements
+
+# Carpdevs
+
+
+def add_carpdev(
+    runtime: RuntimeState,
+    now: int,
+    number: int,
+    sockets: Sockets,
+    mac: bytes,
+    addresses: Iterable[IPv4Interface | IPv6Interface],
+    allow: bool,
+) -> None:
+    checks = _impl.current.input.Input()
+    checks.allow = allow
+    checks.set_carpdev(mac, addresses)
+    runtime.carpdevs[number] = carpdev = Carpdev(sockets, checks)
+    runtime.selector.register(sockets.receive, selectors.EVENT_READ, carpdev)
+
+
+def update_carpdev(
+    runtime: RuntimeState, now: int, number: int, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]
+) -> None:
+    runtime.carpdevs[number].input.set_carpdev(mac, addresses)
+
+
+def remove_carpdev(runtime: RuntimeState, now: int, number: int) -> None:
+    gone = runtime.carpdevs.pop(number)
+    with contextlib.suppress(KeyError, ValueError):
+        runtime.selector.unregister(gone.sockets.receive)
+    gone.sockets.close()
+
+
+# Instances
+
+
+def add_instance(
+    runtime: RuntimeState, now: int, index: int, carpdev: int, plan: Plan, device: Device, lock: VirtualHostLock
+) -> None:
+    machine = _impl.current.machine.Machine(plan.host)
+    machine.demote(runtime.demotion, now)
+    ownership = Ownership(plan.host.advbase)
+    instance = Instance(index, plan, machine, runtime.carpdevs[carpdev], device, lock, ownership)
+    instance.reported.demotion = runtime.demotion
+    guardian.entrust(runtime, instance)
+    runtime.instances[index] = instance
+    _join(instance)
+
+
+def move_instance(
+    runtime: RuntimeState, instance: Instance, now: int, carpdev: int, plan: Plan, device: Device, lock: VirtualHostLock
+) -> None:
+    _leave(instance)
+    instance.carpdev, instance.plan, instance.device, instance.lock = runtime.carpdevs[carpdev], plan, device, lock
+    guardian.entrust(runtime, instance)
+    _join(instance)
+
+
+def remove_instance(runtime: RuntimeState, instance: Instance, now: int) -> None:
+    _leave(instance)
+    del runtime.instances[instance.index]
+
+
+def replan(runtime: RuntimeState, instance: Instance, now: int, plan: Plan, device: Device) -> None:
+    changed = plan.host != instance.plan.host
+    instance.plan, instance.device = plan, device
+    guardian.entrust(runtime, instance)
+    _join(instance)
+    if changed:
+        retry_now(runtime, instance, now)
+        carry_out(runtime, instance, instance.machine.reconfigure(plan.host, now), now)
+
+
+def start_instance(runtime: RuntimeState, instance: Instance, now: int) -> None:
+    instance.timers.retry_due = None
+    instance.wanted = True
+    carry_out(runtime, instance, instance.machine.start(now), now)
+    if instance.plan.host.state is not None:
+        carry_out(runtime, instance, instance.machine.force(instance.plan.host.state, now), now)
+
+
+def stop_instance(runtime: RuntimeState, instance: Instance, now: int) -> None:
+    instance.timers.retry_due = None
+    instance.wanted = False
+    carry_out(runtime, instance, instance.machine.stop(now), now)
+
+
+def stop_all(runtime: RuntimeState, now: int) -> None:
+    for instance in list(runtime.instances.values()):
+        stop_instance(runtime, instance, now)
+
+
+def link(runtime: RuntimeState, instance: Instance, now: int, up: bool) -> None:
+    carry_out(runtime, instance, instance.machine.link(up, now), now)
+
+
+def force(runtime: RuntimeState, instance: Instance, now: int, state: State) -> None:
+    carry_out(runtime, instance, instance.machine.force(state, now), now)
+
+
+def retake(runtime: RuntimeState, instance: Instance, now: int) -> None:
+    retry_now(runtime, instance, now)
+    # Without adverts that are sent, a lease ends as it should.
+    if announce(runtime, instance, now) and not instance.transmit.failing:
+        take(runtime, instance, now)
+
+
+def announce(runtime: RuntimeState, instance: Instance, now: int) -> bool:
+    if instance.ownership.owned:
+        send_announcements(instance)
+    return instance.ownership.owned
+
+
+def refuse(runtime: RuntimeState, instance: Instance, now: int, until: int) -> None:
+    instance.suspicion.refused_until = until
+
+
+def stats(runtime: RuntimeState, instance: Instance, now: int) -> Stats:
+    return instance.carpdev.input.stats(instance.plan.host.vhid)
+
+
+def _join(instance: Instance) -> None:
+    """Show the input path of its carpdev what the instance is."""
+    plan, carpdev = instance.plan, instance.carpdev
+    carpdev.instances[plan.host.vhid] = instance
+    carpdev.input.set_instance(plan.host.vhid, plan.authenticator, plan.mac, plan.packed)
+    carpdev.input.set_state(plan.host.vhid, instance.machine.state)
+
+
+def _leave(instance: Instance) -> None:
+    vhid = instance.plan.host.vhid
+    if instance.carpdev.instances.pop(vhid, None) is not None:
+        instance.carpdev.input.remove_instance(vhid)
+
+
+# All of it
+
+
+def demote(runtime: RuntimeState, now: int, by: int) -> int:
+    if not -(1 << 31) <= by < 1 << 31:
+        raise OverflowError(f"demotion by {by} does not fit 32 bits")
+    applied = max(by, -runtime.demotion)
+    demote_others(runtime, applied, None)
+    drain(runtime, now)
+    if applied and runtime.demotions_due is not None:
+        # Whoever asked for it is told at once.
+        runtime.demotions_due = now
+        report_demotions(runtime)
+    return runtime.demotion
+
+
+def watch(runtime: RuntimeState, now: int, limit: int) -> None:
+    runtime.watchdog.limit, runtime.watchdog.fed = limit, now
+    look_at_watchdog(runtime)
+
+
+def measures(runtime: RuntimeState, now: int) -> Measures:
+    return Measures(
+        ring_losses=sum(carpdev.count_losses() for carpdev in runtime.carpdevs.values()),
+        wakeup=runtime.measures.wakeup.counts,
+        sending=runtime.measures.sending.counts,
+        takeover=runtime.measures.takeover.counts,
+    )
+
+
+def close(runtime: RuntimeState, now: int) -> None:
+    runtime.closing = True
+
+
+# The guardian
+
+
+def settled(runtime: RuntimeState, now: int, index: int | None) -> bool:
+    """Whether the orders of one instance, or of all, are carried out, or nobody is there to do so."""
+    instances = runtime.instances.values() if index is None else [runtime.instances[index]]
+    open_orders = any(one.ownership.unanswered or one.ownership.unsent is not None for one in instances)
+    return runtime.guardian.process is None or not open_orders
+
+
+def ask(runtime: RuntimeState, now: int, kind: Kind, index: int, answer: Future[Reply]) -> None:
+    """Send an order that the guardian answers in its own time."""
+    number = next(runtime.guardian.numbers)
+    if not send_order(runtime, kind, index, number=number):
+        raise EngineError("the guardian of the addresses is gone")
+    runtime.guardian.answers[number] = answer

@@ -1,0 +1,158 @@
+"""The guardian's replies, and what to do without a guardian.
+
+Thread: runtime. Starting another guardian takes some milliseconds, in which the loop does nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import time
+
+from ... import events
+from ...errors import CarpError, EngineError
+from ...linux import netlink
+from ...linux.guardian_client import Guardian, GuardianGone, Kind, Reply
+from ...protocol import Reason, State
+from .. import spawn
+from ..guardian.protocol import ORDER_NOBODY, REPLY_SUPERSEDED
+from .actions import carry_out
+from .addresses import lose_guardian, order, report_unleased, retry_later, retry_now
+from .reports import report
+from .state import Instance, RuntimeState
+from .suspicion import stalled
+
+
+def meet_guardian(runtime: RuntimeState, guardian: Guardian) -> None:
+    """From now on this one gets the orders."""
+    runtime.guardian.process = guardian
+    runtime.selector.register(guardian, selectors.EVENT_READ, guardian)
+
+
+def entrust(runtime: RuntimeState, instance: Instance) -> None:
+    """Give the guardian what it needs to take, renew and drop, and the bow-outs that it sends if we no longer can."""
+    guardian, send = runtime.guardian.process, instance.carpdev.sockets.send
+    if guardian is None or send.fileno() < 0:
+        return  # done when there is a guardian, or a carpdev, again
+    try:
+        guardian.add(instance.index, instance.device, instance.plan.bowouts, send, instance.lock)
+    except GuardianGone:
+        lose_guardian(runtime)
+
+
+def collect(runtime: RuntimeState) -> None:
+    """Take up what the guardian has done, or could not do."""
+    link = runtime.guardian
+    if link.process is None:
+        return
+    try:
+        replies = link.process.replies()
+    except GuardianGone:
+        lose_guardian(runtime)
+        return
+    for reply in replies:
+        if reply.number == ORDER_NOBODY:
+            link.asked = 0
+            continue
+        instance = runtime.instances.get(reply.index)
+        if reply.kind in (Kind.TAKE, Kind.DROP):
+            if instance is not None:
+                instance.ownership.unanswered = max(0, instance.ownership.unanswered - 1)
+                if not reply.flags & REPLY_SUPERSEDED:
+                    _carried_out(runtime, instance, reply)
+        elif reply.kind is Kind.RELEASED:
+            if instance is not None:
+                stalled(runtime, instance, released=True)
+        elif reply.number in link.answers:
+            link.answers.pop(reply.number).set_result(reply)
+        elif reply.error and instance is not None:
+            what = "entrusted to the guardian" if reply.kind is Kind.ADD else "renewed"
+            _report_failed_order(runtime, instance, what, reply)
+
+
+def _carried_out(runtime: RuntimeState, instance: Instance, reply: Reply) -> None:
+    ownership = instance.ownership
+    take = reply.kind is Kind.TAKE
+    if reply.error:
+        _report_failed_order(runtime, instance, "taken" if take else "dropped", reply)
+        if take and instance.machine.state is State.MASTER:
+            # Bow out, so that another host may take them.
+            now = time.monotonic_ns()
+            carry_out(runtime, instance, instance.machine.stop(now), now)
+            retry_later(runtime, instance, now)
+        return
+    decided = reply.started if ownership.decided is None else ownership.decided
+    if take:
+        ownership.retry_delay = 0
+        if ownership.decided is not None:
+            runtime.measures.takeover.count(reply.finished - decided)
+    ownership.decided = None
+    if reply.number:
+        return  # another guardian has taken once more what was here already
+    if take:
+        report_unleased(runtime, instance, reply.finished)
+    kind = events.AddressesTaken if take else events.AddressesDropped
+    texts = tuple(str(address) for address in instance.plan.host.addresses)
+    report(runtime, instance, kind, reply.finished, addresses=texts, took=reply.finished - decided)
+
+
+def _report_failed_order(runtime: RuntimeState, instance: Instance, what: str, reply: Reply) -> None:
+    addresses = ", ".join(str(address.ip) for address in instance.plan.host.addresses)
+    text = f"{addresses} could not be {what}: {os.strerror(reply.error)}"
+    report(runtime, instance, events.Failed, reply.finished or time.monotonic_ns(), what=text)
+
+
+def replace_guardian(runtime: RuntimeState) -> bool:
+    """Start another guardian. It knows what is to be taken, renewed and dropped, but not what is here."""
+    link = runtime.guardian
+    link.lost = False
+    try:
+        meet_guardian(runtime, Guardian(runtime.lifeline, runtime.realtime, spawn))
+        for instance in list(runtime.instances.values()):
+            entrust(runtime, instance)
+        if link.process is None:
+            raise EngineError("the new one died at once")
+    except (CarpError, OSError) as error:
+        lose_guardian(runtime)
+        link.lost = False
+        _hand_over(runtime, str(error), time.monotonic_ns())
+        return False
+    now = time.monotonic_ns()
+    for instance in list(runtime.instances.values()):
+        ownership = instance.ownership
+        dropping = bool(ownership.unanswered) or ownership.unsent is Kind.DROP
+        ownership.unanswered = 0
+        if ownership.owned:
+            order(runtime, instance, Kind.TAKE, now, again=ownership.decided is None)
+        elif dropping:
+            order(runtime, instance, Kind.DROP, now)
+        retry_now(runtime, instance, now)
+    report(runtime, None, events.GuardianReplaced, now)
+    return True
+
+
+def _hand_over(runtime: RuntimeState, why: str, now: int) -> None:
+    """No guardian can be had: no address may stay that nobody could drop.
+
+    Without a bow-out: the addresses stay until their lease ends, and other hosts wait longer than that.
+    """
+    what = f"no other can be started ({why}): this host stands back, its addresses go when their lease ends"
+    report(runtime, None, events.GuardianLost, now, what=what)
+    for instance in list(runtime.instances.values()):
+        carry_out(runtime, instance, instance.machine.retire(Reason.HANDED_OVER, False, now), now)
+        carry_out(runtime, instance, instance.machine.stop(now), now)
+        # The next guardian drops first. Where this process still may, it drops them itself.
+        instance.ownership.unanswered, instance.ownership.unsent = 0, Kind.DROP
+        if instance.wanted:
+            retry_later(runtime, instance, now)
+        with contextlib.suppress(OSError), netlink.RouteSocket() as route:
+            route.execute(instance.device.drop)
+    runtime.guardian.unsent = False
+
+
+def retry(runtime: RuntimeState, instance: Instance, now: int) -> None:
+    """An instance that could not take its addresses stands by again, if there is a guardian."""
+    instance.timers.retry_due = None
+    if runtime.guardian.process is not None or replace_guardian(runtime):
+        carry_out(runtime, instance, instance.machine.start(now), now)

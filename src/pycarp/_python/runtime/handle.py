@@ -1,0 +1,252 @@
+"""The runtime as other threads see it.
+
+Thread: any caller but the loop. Each method returns when the loop has carried it out, and raises what it raised there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Concatenate, Literal, ParamSpec, TypeVar
+
+from ... import events
+from ...engine.mailbox import Mailbox
+from ...engine.plan import Plan
+from ...errors import ConfigError, EngineError
+from ...linux.device import Device
+from ...linux.guardian_client import Guardian, Kind, Reply
+from ...linux.lock import VirtualHostLock
+from ...linux.sockets import Sockets
+from ...protocol import NS_PER_SECOND, State
+from ...protocol.timing import DEVICE_REMOVED_AFTER_DROP, ORDERS_DONE_WITHIN
+from ...stats import Measures, Stats
+from .. import spawn
+from . import commands, loop
+from .guardian import meet_guardian
+from .state import Instance, RuntimeState
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_SETTLED_LOOK = 0.001
+"""Seconds between two looks whether orders are carried out."""
+
+
+class Runtime:
+    """Runs virtual hosts. `index` is the caller's number for an instance, `carpdev` its number for a carpdev.
+
+    `emit` gets the events in the loop, and must return at once.
+    """
+
+    def __init__(self, emit: Callable[[events.Event], None], realtime: bool | Literal["auto"] = "auto") -> None:
+        if realtime is True:
+            raise ConfigError('realtime=True is for the native implementation: this is the Python one, take "auto"')
+        with contextlib.ExitStack() as undo:
+            self._mailbox = undo.enter_context(contextlib.closing(Mailbox()))
+            selector = undo.enter_context(selectors.DefaultSelector())
+            selector.register(self._mailbox, selectors.EVENT_READ, self._mailbox)
+            lifeline = undo.enter_context(contextlib.closing(spawn.Lifeline()))
+            self._state = RuntimeState(emit, realtime is not False, lifeline, self._mailbox, selector)
+            self._thread = threading.Thread(target=loop.run, args=(self._state,), name="pycarp-runtime", daemon=True)
+            self._thread.start()
+            undo.callback(self._thread.join)
+            undo.callback(self._call, commands.close)
+            # The loop locks the lifeline before there is a guardian, which waits for the end of that.
+            self._call(lambda runtime, now: lifeline.lock())
+            guardian = Guardian(lifeline, self._state.realtime, spawn)
+            undo.callback(guardian.close)
+            self._call(lambda runtime, now: meet_guardian(runtime, guardian))
+            undo.pop_all()
+
+    # Carpdevs
+
+    def add_carpdev(
+        self,
+        carpdev: int,
+        sockets: Sockets,
+        mac: bytes,
+        addresses: Iterable[IPv4Interface | IPv6Interface],
+        allow: bool,
+    ) -> None:
+        """Speak and hear on one more carpdev. The sockets are the runtime's from now on."""
+        self._call(commands.add_carpdev, carpdev, sockets, mac, addresses, allow)
+
+    def update_carpdev(self, carpdev: int, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
+        """The carpdev has another MAC or other addresses now."""
+        self._call(commands.update_carpdev, carpdev, mac, addresses)
+
+    def remove_carpdev(self, carpdev: int) -> None:
+        """Close the sockets of a carpdev; its instances must be gone, or get another by `move_instance`."""
+        self._call(commands.remove_carpdev, carpdev)
+
+    # Instances
+
+    def add_instance(self, index: int, carpdev: int, plan: Plan, device: Device, lock: VirtualHostLock) -> None:
+        """Add an instance, in INIT. The guardian takes and drops its addresses by the device's prepared requests, and
+        keeps its lock as well."""
+        self._call(commands.add_instance, index, carpdev, plan, device, lock)
+
+    def move_instance(self, index: int, carpdev: int, plan: Plan, device: Device, lock: VirtualHostLock) -> None:
+        """Put an instance, whose link is down, on a carpdev that came back."""
+        self._on(index, commands.move_instance, carpdev, plan, device, lock)
+
+    def remove_instance(self, index: int, restore: bool = False) -> None:
+        """Stop an instance, see its addresses dropped and its device removed, and forget it.
+
+        `restore` gives the carpdev its settings back. Raises `OSError` for what could not be removed, `EngineError`
+        where there is no guardian to do it; the instance is forgotten all the same.
+        """
+        owned = self.owns(index)
+        self.stop_instance(index)
+        self._await_orders(index, owned)
+        try:
+            for kind in (Kind.REMOVE, Kind.RESTORE) if restore else (Kind.REMOVE,):
+                error = self._ask_guardian(kind, index).error
+                if error:
+                    raise OSError(error, os.strerror(error))
+        finally:
+            with contextlib.suppress(EngineError):
+                self._ask_guardian(Kind.FORGET, index)
+            self._on(index, commands.remove_instance)
+
+    def start_instance(self, index: int) -> None:
+        """INIT -> BACKUP, and whatever state its configuration forces."""
+        self._on(index, commands.start_instance)
+
+    def stop_instance(self, index: int) -> None:
+        """Bow out, drop, INIT."""
+        self._on(index, commands.stop_instance)
+
+    def stop_all(self) -> None:
+        """Stop every instance, and see all addresses dropped."""
+        owned = any(instance.ownership.owned for instance in list(self._state.instances.values()))
+        self._call(commands.stop_all)
+        self._await_orders(None, owned)
+
+    def link(self, index: int, up: bool) -> None:
+        """The carpdev of an instance went or came."""
+        self._on(index, commands.link, up)
+
+    def force(self, index: int, state: State) -> None:
+        """Put an instance into a state by hand."""
+        self._on(index, commands.force, state)
+
+    def replan(self, index: int, plan: Plan, device: Device) -> None:
+        """Go on with another plan; a changed configuration is taken up as `Machine.reconfigure` says."""
+        self._on(index, commands.replan, plan, device)
+
+    def retake(self, index: int) -> None:
+        """The addresses' place was made anew: a MASTER takes and announces again."""
+        self._on(index, commands.retake)
+
+    def announce(self, index: int) -> None:
+        """A MASTER announces its addresses once more."""
+        self._on(index, commands.announce)
+
+    def refuse(self, index: int, until: int) -> None:
+        """Silence is no reason to take over before `until` (CLOCK_MONOTONIC, ns)."""
+        self._on(index, commands.refuse, until)
+
+    def state(self, index: int) -> State:
+        """The state now; does not wait for the loop."""
+        return self._state.instances[index].machine.state
+
+    def owns(self, index: int) -> bool:
+        """Whether its addresses are to be here now: a MASTER may have to wait for them. Does not wait for the loop."""
+        return self._state.instances[index].ownership.owned
+
+    def heard(self, index: int) -> int:
+        """When a valid advert was heard last (CLOCK_MONOTONIC, ns), 0: never; does not wait for the loop."""
+        return self._state.instances[index].suspicion.heard
+
+    def demotion(self, index: int) -> int:
+        """The demotion now; does not wait for the loop."""
+        return self._state.instances[index].machine.demotion
+
+    def stats(self, index: int) -> Stats:
+        """The counters of an instance."""
+        return self._on(index, commands.stats)
+
+    # All of it
+
+    def demote(self, by: int) -> int:
+        """Change the demotion of every instance; returns the new host-wide demotion."""
+        return self._call(commands.demote, by)
+
+    def watch(self, limit: int) -> None:
+        """From now on `alive` is to be called at least every `limit` ns; 0 ends it."""
+        self._call(commands.watch, limit)
+
+    def alive(self) -> None:
+        """The program that embeds the engine is well. Does not wait for the loop."""
+        self._state.watchdog.fed = time.monotonic_ns()
+        if self._state.watchdog.expired:
+            self._mailbox.post(lambda: None)
+
+    def measures(self) -> Measures:
+        """What the loop measured of itself, since its start."""
+        return self._call(commands.measures)
+
+    def close(self) -> None:
+        """Stop every instance, see all addresses dropped, close the sockets, end the thread and the guardian."""
+        with contextlib.suppress(EngineError):
+            self.stop_all()
+            self._ask_guardian(Kind.QUIET, 0)
+        with contextlib.suppress(EngineError):
+            self._call(commands.close)
+        self._thread.join()
+        if self._state.guardian.process is not None:
+            self._state.guardian.process.close()
+        self._close_descriptors()
+        self._mailbox.close()
+
+    def abandon(self) -> None:
+        """Close this process's descriptors without a word on the wire: after a fork the group's affairs are the
+        parent's."""
+        if self._state.guardian.process is not None:
+            self._state.guardian.process.abandon()
+        self._close_descriptors()
+        self._mailbox.abandon()
+
+    def _close_descriptors(self) -> None:
+        self._state.lifeline.close()
+        for carpdev in self._state.carpdevs.values():
+            carpdev.sockets.close()
+        self._state.carpdevs.clear()
+        self._state.selector.close()
+
+    def _call(self, command: Callable[Concatenate[RuntimeState, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._mailbox.call(lambda: command(self._state, time.monotonic_ns(), *args, **kwargs))
+
+    def _on(
+        self,
+        index: int,
+        command: Callable[Concatenate[RuntimeState, Instance, int, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """The same for one instance."""
+        return self._call(lambda runtime, now: command(runtime, runtime.instances[index], now, *args, **kwargs))
+
+    def _ask_guardian(self, kind: Kind, index: int) -> Reply:
+        """Have the guardian do what it answers in its own time."""
+        answer: Future[Reply] = Future()
+        self._call(commands.ask, kind, index, answer)
+        try:
+            return answer.result(ORDERS_DONE_WITHIN / NS_PER_SECOND)
+        except TimeoutError:
+            raise EngineError("the guardian of the addresses does not answer") from None
+
+    def _await_orders(self, index: int | None, owned: bool) -> None:
+        """Wait until the orders of one instance, or of all, are carried out, but not for ever; and until the link of
+        a device is down that has had addresses: both keep others waiting who change interfaces on this machine."""
+        give_up = time.monotonic_ns() + ORDERS_DONE_WITHIN
+        while not self._call(commands.settled, index) and time.monotonic_ns() < give_up:
+            time.sleep(_SETTLED_LOOK)
+        time.sleep(DEVICE_REMOVED_AFTER_DROP / NS_PER_SECOND if owned else 0)

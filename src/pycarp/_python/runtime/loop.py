@@ -1,0 +1,122 @@
+"""The loop: it waits for frames, replies, commands and deadlines, and runs what is due.
+
+Thread: runtime.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ...protocol import State
+from .actions import carry_out
+from .addresses import send_unsent_orders, take
+from .guardian import collect, replace_guardian, retry
+from .receive import receive
+from .reports import report_demotions
+from .state import Carpdev, Instance, RuntimeState
+from .suspicion import look_at_watchdog, look_for_pause, must_wait
+from .timers import next_due, schedule, take_due
+from .transmit import announce
+
+_UNSENT_LOOK = 0.001
+"""Seconds between two looks at whether there is room for an order that found none."""
+_SLEPT_ON_CLOCK = 2_000_000
+"""The loop sleeps the last ns before a deadline on the clock: epoll counts in whole milliseconds."""
+_FRAMES_A_TURN = 256
+_FRAME_ROOM = 1 << 17
+
+
+def run(runtime: RuntimeState) -> None:
+    """Run until `closing`."""
+    buffer = bytearray(_FRAME_ROOM)
+    try:
+        while not runtime.closing:
+            ready = [key.data for key, _ in runtime.selector.select(_wait(runtime))]
+            # While we were stopped the guardian may have let go: that comes before anything we would say ourselves.
+            if runtime.guardian.process in ready:
+                collect(runtime)
+            look_for_pause(runtime)
+            for one in ready:
+                if one is runtime.mailbox:
+                    runtime.mailbox.work()
+                elif isinstance(one, Carpdev):
+                    _drain(runtime, one, buffer)
+            if runtime.guardian.lost and not runtime.closing:
+                replace_guardian(runtime)
+            if runtime.guardian.unsent:
+                send_unsent_orders(runtime)
+            look_at_watchdog(runtime)
+            _run_timers(runtime, time.monotonic_ns())
+            report_demotions(runtime)
+    finally:
+        # Whoever asks from here on is told so. After a fault nobody speaks for the addresses: with the thread the
+        # lifeline ends, and the guardian lets go of them.
+        runtime.mailbox.close()
+
+
+def _wait(runtime: RuntimeState) -> float | None:
+    """How many seconds the loop may wait. The last bit is slept here, and the sockets are looked at once more."""
+    if runtime.guardian.lost:
+        return 0
+    if runtime.guardian.unsent:
+        return _UNSENT_LOOK
+    watchdog = runtime.watchdog
+    watchdog_due = watchdog.fed + watchdog.limit if watchdog.limit and not watchdog.expired else None
+    dues = (next_due(runtime), runtime.demotions_due, watchdog_due)
+    due = min((due for due in dues if due is not None), default=None)
+    if due is None:
+        return None
+    left = due - time.monotonic_ns()
+    if left > _SLEPT_ON_CLOCK:
+        return (left - _SLEPT_ON_CLOCK // 2) / 1e9
+    if left > 0:
+        time.sleep(left / 1e9)
+    return 0
+
+
+def _drain(runtime: RuntimeState, carpdev: Carpdev, buffer: bytearray) -> None:
+    """Take what the socket holds, a turn's worth at most."""
+    view = memoryview(buffer)
+    carpdev.behind = False
+    for _ in range(_FRAMES_A_TURN):
+        try:
+            length = carpdev.sockets.receive.recv_into(buffer)
+        except OSError:
+            # There is no other; or the interface went down or away: the kernel reports that once, the watch the rest.
+            return
+        receive(runtime, carpdev, bytes(view[:length]), time.monotonic_ns())
+    carpdev.behind = True
+
+
+def _run_timers(runtime: RuntimeState, now: int) -> None:
+    look_for_pause(runtime)  # once more: we may have been stopped while frames were read
+    while (timer := take_due(runtime, now)) is not None:
+        due, instance = timer
+        runtime.measures.wakeup.count(now - due)
+        _run_machine(runtime, instance, due, now)
+        timers = instance.timers
+        if timers.take_due is not None and timers.take_due <= now:
+            timers.take_due = None
+            announce(instance)
+            take(runtime, instance, now)
+        if timers.retry_due is not None and timers.retry_due <= now:
+            retry(runtime, instance, now)
+        if timers.announce_due is not None and timers.announce_due <= now:
+            timers.announce_due = None
+            if instance.ownership.owned:
+                announce(instance)
+        schedule(runtime, instance)
+
+
+def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) -> None:
+    machine, ownership = instance.machine, instance.ownership
+    if must_wait(runtime, instance, now):
+        machine.delay_takeover(now)
+    master = machine.state is State.MASTER
+    actions = machine.timeout(now)
+    carry_out(runtime, instance, actions, now)
+    if master and actions:
+        runtime.measures.sending.count(time.monotonic_ns() - due)
+        if ownership.owned and ownership.announcements:
+            ownership.announcements -= 1
+            announce(instance)

@@ -1,0 +1,81 @@
+"""From a frame to the machine.
+
+Thread: runtime.
+"""
+
+from __future__ import annotations
+
+from ... import events
+from ...protocol import Advert, State
+from ...protocol.abc import Verdict
+from ...protocol.timing import ANNOUNCE_AFTER_RIVAL
+from .actions import carry_out
+from .reports import report
+from .state import KNOWN_PEERS, Carpdev, Instance, RuntimeState
+from .suspicion import note_rival
+
+
+def receive(runtime: RuntimeState, carpdev: Carpdev, frame: bytes, now: int) -> None:
+    """Check one frame, and show it to the machine that it is for."""
+    verdict = carpdev.input.receive(frame, now)
+    advert = verdict.advert
+    if advert is None:
+        return
+    instance = carpdev.instances.get(advert.vhid)
+    if verdict.dialect is not None and instance is not None:
+        _valid(runtime, instance, advert, verdict.dialect, now)
+    elif verdict.counter == "sibling" and verdict.sibling_of is not None:
+        _sibling(runtime, carpdev.instances[verdict.sibling_of], advert, now)
+    elif verdict.counter in events.HINTS:
+        _rejected(runtime, carpdev, instance, verdict, advert, now)
+
+
+def _valid(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: str, now: int) -> None:
+    suspicion, machine = instance.suspicion, instance.machine
+    _note_peer(runtime, instance, advert, dialect, now)
+    instance.ownership.least_advbase = min(instance.ownership.least_advbase, advert.advbase)
+    suspicion.heard = now
+    suspicion.losses, suspicion.delays = instance.carpdev.count_losses(), 0
+    was = machine.state
+    if was is State.MASTER:
+        note_rival(runtime, instance, advert, now)
+    actions = machine.receive(advert, advert.source, now)
+    if was is machine.state is State.MASTER:
+        _announce_soon(instance, now)
+    carry_out(runtime, instance, actions, now)
+
+
+def _sibling(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> None:
+    owned = instance.ownership.owned
+    actions = instance.machine.sibling(advert.vhid, advert, advert.source, now)
+    if owned and instance.machine.state is State.MASTER:
+        _announce_soon(instance, now)  # its MAC is another: clients may have learned that
+    carry_out(runtime, instance, actions, now)
+
+
+def _announce_soon(instance: Instance, now: int) -> None:
+    """The last frames of whoever has to yield may mislead switches and clients."""
+    if instance.timers.announce_due is None:
+        instance.timers.announce_due = now + ANNOUNCE_AFTER_RIVAL
+
+
+def _note_peer(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: str, now: int) -> None:
+    peers, peer = instance.reported.peers, advert.source
+    if (peer, dialect) not in peers and len(peers) < KNOWN_PEERS:
+        peers.add((peer, dialect))
+        advbase, advskew = advert.advbase, advert.advskew
+        report(runtime, instance, events.PeerHeard, now, peer=peer, dialect=dialect, advbase=advbase, advskew=advskew)
+
+
+def _rejected(
+    runtime: RuntimeState, carpdev: Carpdev, instance: Instance | None, verdict: Verdict, advert: Advert, now: int
+) -> None:
+    counter, peer, vhid = verdict.counter, advert.source, advert.vhid
+    if (counter, peer, vhid) in carpdev.rejected or len(carpdev.rejected) >= KNOWN_PEERS:
+        return
+    if counter == "badvhid" and instance is not None:
+        return  # the kernel counts so too, but it is ours, and only in INIT
+    carpdev.rejected.add((counter, peer, vhid))
+    name = instance.plan.host.name if instance is not None else ""
+    hint = events.HINTS[counter]
+    runtime.emit(events.AdvertRejected(vhid=vhid, name=name, at=now, counter=counter, peer=peer, hint=hint))

@@ -1,0 +1,89 @@
+"""What speaks against trusting ourselves: pauses, lost frames, rivals, a program that is not heard from.
+
+Thread: runtime.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ... import events
+from ...protocol import NS_PER_SECOND, Advert, Reason, State
+from ...protocol.timing import PAUSE_NOTICED
+from .actions import carry_out, demote_others, drain
+from .addresses import takeover_after
+from .reports import report
+from .state import KNOWN_PEERS, Instance, RuntimeState, boottime
+
+_MOST_DELAYS = 2
+"""Intervals that a takeover waits because frames were lost."""
+
+
+def look_for_pause(runtime: RuntimeState) -> None:
+    """Were we stopped, or was the machine asleep? Then others may have taken over meanwhile."""
+    now = time.monotonic_ns()
+    suspended = boottime() - now
+    late = now - runtime.timers[0][0] if runtime.timers else 0
+    if late > PAUSE_NOTICED or suspended - runtime.suspended > PAUSE_NOTICED:
+        runtime.guardian.asked = min(runtime.guardian.asked, 1) * now  # it may have been stopped with us
+        for instance in list(runtime.instances.values()):
+            limit = takeover_after(instance)
+            if instance.ownership.lease is not None:
+                limit = min(limit, instance.ownership.lease * NS_PER_SECOND)
+            if instance.machine.state is State.MASTER and boottime() - instance.ownership.advertised > limit:
+                stalled(runtime, instance, released=False)
+    runtime.suspended = suspended
+
+
+def stalled(runtime: RuntimeState, instance: Instance, released: bool) -> None:
+    """A MASTER did not run for so long that it stands by. `released`: the guardian has let go of its addresses."""
+    if instance.machine.state is not State.MASTER or (released and not instance.ownership.owned):
+        return
+    now = time.monotonic_ns()
+    pause = boottime() - instance.ownership.advertised
+    report(runtime, instance, events.Stalled, now, pause=pause, released=released)
+    carry_out(runtime, instance, instance.machine.retire(Reason.STALLED, False, now), now)
+
+
+def must_wait(runtime: RuntimeState, instance: Instance, now: int) -> bool:
+    """Whether silence is no reason to take over: by order, or because frames were lost since the last valid advert."""
+    suspicion = instance.suspicion
+    if not instance.machine.overdue(now):
+        return False
+    if now < suspicion.refused_until:
+        return True
+    if suspicion.delays >= _MOST_DELAYS:
+        return False
+    lost = instance.carpdev.count_losses() - suspicion.losses
+    if not lost and not instance.carpdev.behind:
+        return False
+    suspicion.delays += 1
+    report(runtime, instance, events.TakeoverDelayed, now, losses=lost)
+    return True
+
+
+def note_rival(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> None:
+    """Another MASTER was heard by a MASTER."""
+    own, rivals = instance.machine.interval, instance.reported.rivals
+    rule = "better" if advert.interval < own else "tie" if advert.interval == own else "worse"
+    if (advert.source, rule) not in rivals and len(rivals) < KNOWN_PEERS and not advert.bowout:
+        rivals.add((advert.source, rule))
+        report(runtime, instance, events.RivalHeard, now, peer=advert.source, rule=rule)
+
+
+def look_at_watchdog(runtime: RuntimeState) -> None:
+    """Is the program that embeds us still there? If not, another host shall serve in its place."""
+    watchdog, now = runtime.watchdog, time.monotonic_ns()
+    silence = now - watchdog.fed
+    if (watchdog.limit > 0 and silence >= watchdog.limit) == watchdog.expired:
+        return
+    watchdog.expired = not watchdog.expired
+    if not watchdog.expired:
+        report(runtime, None, events.WatchdogFed, now)
+        demote_others(runtime, -1, None)
+    else:
+        report(runtime, None, events.WatchdogExpired, now, silence=silence)
+        for instance in list(runtime.instances.values()):
+            carry_out(runtime, instance, instance.machine.retire(Reason.WATCHDOG, True, now), now)
+        demote_others(runtime, 1, None)
+    drain(runtime, now)

@@ -1,0 +1,46 @@
+"""Adverts and announcements on their way out.
+
+Thread: runtime.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from ... import events
+from .reports import report
+from .state import Instance, RuntimeState
+
+
+def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew: int, now: int) -> bool:
+    """Send an advert in every family and dialect; False if any frame could not be sent."""
+    failure: OSError | None = None
+    vhid = instance.plan.host.vhid
+    # All are made before the first is sent: a better host answers that one at once, and a frame of ours that came
+    # later would teach the switch our port again.
+    frames = list(instance.plan.adverts(advbase, advskew, secrets.randbits(24)))
+    for family, frame in frames:
+        error = send_frame(instance, frame)
+        if error is None:
+            instance.carpdev.input.count_sent(vhid, family)
+        failure = failure or error
+    if failure is not None and not instance.transmit.failing:
+        what = f"an advert could not be sent: {failure.strerror}"
+        report(runtime, instance, events.Failed, now, what=what)
+    instance.transmit.failing = failure is not None
+    return failure is None
+
+
+def announce(instance: Instance) -> None:
+    """Gratuitous ARP and unsolicited neighbour advertisements: where the addresses are."""
+    for frame in instance.plan.announcements:
+        send_frame(instance, frame)
+
+
+def send_frame(instance: Instance, frame: bytes) -> OSError | None:
+    """Send one frame on the instance's carpdev, and say what failed."""
+    try:
+        instance.carpdev.sockets.send.send(frame)
+    except OSError as error:
+        return error
+    return None
