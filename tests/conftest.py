@@ -53,7 +53,7 @@ def impl(request: pytest.FixtureRequest) -> _impl.Implementation:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """SIGINT interrupts this process and those that the test starts, also under ``nohup pytest &``, which ignores it."""
+    """SIGINT interrupts this process and those that the test starts, though ``pytest &`` in a script ignores it."""
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, former)

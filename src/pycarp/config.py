@@ -2,117 +2,88 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
+from .protocol.options import DEFAULT, OPTIONS, Conflict, Dialect, InterfaceName, Mac, Option, Replay, Siblings
 
 Address = IPv4Interface | IPv6Interface
 AddressLike = str | IPv4Address | IPv6Address | Address
-Dialect = Literal["auto", "bsd", "netbsd"]
-Siblings = Literal["arbitrate", "warn"]
-Conflicts = Literal["warn", "refuse"]
-
-_DIALECTS = ("auto", "bsd", "netbsd")
-_MACS = ("virtual", "interface")
-_REPLAYS = ("guard", "off")
-_SIBLINGS = ("arbitrate", "warn")
-_CONFLICTS = ("warn", "refuse")
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualHost:
-    """One virtual host: the group it belongs to, its addresses, and how eager it is to be master.
-
-    vhid         1-255, the same on every host of the group and on no other group of the same LAN.
-    addresses    the floating addresses, as text or `ipaddress` objects, with a prefix length ("10.13.37.42/24").
-                 Without one, the prefix of the carpdev's subnet that holds the address is used.
-    passphrase   the group's secret, text (UTF-8) or bytes. Only 19 bytes count on any BSD. None or "" is the zero key.
-    advbase      0-254 seconds between adverts; 0 needs an advskew (OpenBSD's sub-second failover).
-    advskew      0-254, in 1/256 s: the higher, the less eager.
-    carpdev      the interface to speak on; None: the one whose subnet holds the addresses.
-    name         the name of the interface that carries the addresses; default ``carp`` and the vhid.
-    preempt      become master as soon as a slower master is heard.
-    dialect      "auto", "bsd" or "netbsd": how the passphrase becomes a key (docs/protocol.md).
-    mac          "virtual": the addresses have the MAC 00:00:5e:00:01:VHID; "interface": the carpdev's own.
-    replay       "guard": one's own adverts that come back, and adverts of pycarp hosts whose priority was altered on
-                 the way, are dropped and counted; "off": they are obeyed, as on any BSD.
-    siblings     hosts that have these addresses and this secret under another vhid, so that two would hold them.
-                 "arbitrate": the higher vhid is the owner, and the lower one stands by; where the other side does not
-                 do the same, nobody here holds them. "warn": it is said, and nothing else is done, as on any BSD.
-    announcements 1-10: how often the addresses are announced after a takeover, at once and with the next adverts.
-    conflict    somebody answers for the addresses while no advert is heard. "warn": it is said, and the addresses are
-                 taken all the same; "refuse": they are not taken as long as that host answers.
-    state        a state to force once, right after the start (ifconfig's ``state`` word), or None.
-    up           False keeps the virtual host in INIT.
-
-    Raises `ConfigError` with the field's name in `.field`.
-    """
+class _VirtualHost:
+    """The fields as they may be given; `VirtualHost` has the types of two of them as they are kept."""
 
     vhid: int
-    addresses: tuple[Address, ...] = ()
+    addresses: Iterable[AddressLike] = ()
     passphrase: str | bytes | None = field(default=None, repr=False)
-    advbase: int = 1
-    advskew: int = 0
+    advbase: int = DEFAULT["advbase"]
+    advskew: int = DEFAULT["advskew"]
     carpdev: str | None = None
-    name: str = ""
-    preempt: bool = False
-    dialect: Dialect = "auto"
-    mac: Literal["virtual", "interface"] = "virtual"
-    replay: Literal["guard", "off"] = "guard"
-    siblings: Siblings = "arbitrate"
-    announcements: int = 3
-    conflict: Conflicts = "warn"
+    name: str | None = None
+    preempt: bool = DEFAULT["preempt"]
+    dialect: Dialect = DEFAULT["dialect"]
+    mac: Mac = DEFAULT["mac"]
+    replay: Replay = DEFAULT["replay"]
+    siblings: Siblings = DEFAULT["siblings"]
+    announcements: int = DEFAULT["announcements"]
+    conflict: Conflict = DEFAULT["conflict"]
     state: State | None = None
-    up: bool = True
+    up: bool = DEFAULT["up"]
 
-    def __init__(
-        self,
-        *,
-        vhid: int,
-        addresses: Iterable[AddressLike] = (),
-        passphrase: str | bytes | None = None,
-        advbase: int = 1,
-        advskew: int = 0,
-        carpdev: str | None = None,
-        name: str | None = None,
-        preempt: bool = False,
-        dialect: Dialect = "auto",
-        mac: Literal["virtual", "interface"] = "virtual",
-        replay: Literal["guard", "off"] = "guard",
-        siblings: Siblings = "arbitrate",
-        announcements: int = 3,
-        conflict: Conflicts = "warn",
-        state: State | None = None,
-        up: bool = True,
-    ) -> None:
-        put = object.__setattr__
-        put(self, "vhid", _number("vhid", vhid, 1, 255))
-        put(self, "addresses", _addresses(addresses))
-        put(self, "passphrase", _passphrase(passphrase))
-        put(self, "advbase", _number("advbase", advbase, 0, 254))
-        put(self, "advskew", _number("advskew", advskew, 0, 254))
-        put(self, "carpdev", None if carpdev is None else _interface_name("carpdev", carpdev))
-        put(self, "name", f"carp{vhid}" if name is None else _interface_name("name", name))
-        put(self, "preempt", bool(preempt))
-        put(self, "dialect", _choice("dialect", dialect, _DIALECTS))
-        put(self, "mac", _choice("mac", mac, _MACS))
-        put(self, "replay", _choice("replay", replay, _REPLAYS))
-        put(self, "siblings", _choice("siblings", siblings, _SIBLINGS))
-        put(self, "announcements", _number("announcements", announcements, 1, 10))
-        put(self, "conflict", _choice("conflict", conflict, _CONFLICTS))
-        put(self, "state", None if state is None else _state(state))
-        put(self, "up", bool(up))
-        if advbase == 0 and advskew == 0:
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            object.__setattr__(self, name, check(getattr(self, name)))
+        if self.name is None:
+            object.__setattr__(self, "name", f"carp{self.vhid}")
+        if self.advbase == 0 and self.advskew == 0:
             raise ConfigError(
                 "advbase 0 with advskew 0 leaves no time between adverts: give advskew 1-254 or advbase 1-254",
                 "advbase",
             )
+
+
+class VirtualHost(_VirtualHost):
+    """One virtual host: the group it belongs to, its addresses, and how eager it is to be master.
+
+    addresses      the floating addresses, as text or `ipaddress` objects, with a prefix length ("10.13.37.42/24").
+                   Without one, the prefix of the carpdev's subnet that holds the address is used.
+    passphrase     the group's secret, text (UTF-8) or bytes; only 19 bytes count on any BSD. None or "": the zero key.
+    name           the name of the interface that carries the addresses; default ``carp`` and the vhid.
+
+    The other fields, as `protocol.options` has them:
+
+    vhid           1-255, the group's number: all of its hosts have it, and no other group of this LAN
+    advbase        0-254, seconds between adverts; 0 needs an advskew (1)
+    advskew        0-254, 1/256 seconds more between adverts: the lower, the more eager to be master (0)
+    carpdev        the interface to speak on; without it, the one whose subnet has the addresses
+    state          a state to force once, right after the start
+    up             take part in the group, or only be configured (True)
+    preempt        become master as soon as a slower master is heard (False)
+    dialect        auto|bsd|netbsd: how the passphrase becomes a key: as the peers do, or as one kind of BSD does (auto)
+    mac            virtual|interface: whose MAC the addresses have: the group's, 00:00:5e:00:01:VHID, or the carpdev's
+                   own (virtual)
+    replay         guard|off: our own adverts that come back, and adverts altered on the way, are dropped, or obeyed as
+                   on a BSD (guard)
+    siblings       arbitrate|warn: other hosts have these addresses under another vhid: the higher vhid holds them (and
+                   nobody here, if the lower one does not let go), or both hold them, as on a BSD (arbitrate)
+    announcements  1-10, how often the addresses are announced after a takeover (3)
+    conflict       warn|refuse: somebody answers for the addresses though no master is heard: take them all the same, or
+                   do not (warn)
+
+    Raises `ConfigError` with the field's name in `.field`.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        addresses: tuple[Address, ...]
+        name: str
 
     def replace(self, **changes: Any) -> VirtualHost:
         """A copy with the named fields changed, validated anew."""
@@ -127,37 +98,6 @@ class VirtualHost:
     def families(self) -> tuple[int, ...]:
         """The address families in use: (4,), (6,), (4, 6), or () without addresses."""
         return tuple(sorted({address.version for address in self.addresses}))
-
-
-def _number(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name} {value!r} is not a whole number: give {low}-{high}", name)
-    if not low <= value <= high:
-        raise ConfigError(f"{name} {value} is out of range: give {low}-{high}", name)
-    return value
-
-
-def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ConfigError(f"{name} {value!r} is unknown: give one of {', '.join(allowed)}", name)
-    return value
-
-
-def _state(value: State | int) -> State:
-    try:
-        return State(value)
-    except ValueError:
-        raise ConfigError(
-            f"state {value!r} is unknown: give State.INIT, State.BACKUP or State.MASTER", "state"
-        ) from None
-
-
-def _interface_name(field_name: str, value: str) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value) or value in (".", ".."):
-        raise ConfigError(
-            f"{field_name} {value!r} is not an interface name: give 1-15 letters, digits, '_', '.' or '-'", field_name
-        )
-    return value
 
 
 def _passphrase(value: str | bytes | None) -> str | bytes | None:
@@ -208,3 +148,10 @@ def _addresses(values: Iterable[AddressLike]) -> tuple[Address, ...]:
             raise ConfigError(f"{ip} is given twice", "addresses")
         seen[ip] = address
     return tuple(seen.values())
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {option.name: option.check for option in OPTIONS} | {
+    "addresses": _addresses,
+    "passphrase": _passphrase,
+    "name": Option("name", InterfaceName(), None, "").check,
+}

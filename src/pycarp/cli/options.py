@@ -7,29 +7,25 @@ from typing import Any, TypeVar
 
 import click
 
+from ..ifconfig import Defaults
+from ..protocol.options import BY_NAME, Choice
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def host_options(function: _F) -> _F:
-    """``--preempt``, ``--dialect``, ``--mac``: what holds where the words say nothing."""
-    for option in (
-        click.option(
-            "--mac",
-            type=click.Choice(["virtual", "interface"]),
-            default="virtual",
-            show_default=True,
-            help="Whose MAC the addresses have: that of the group, or the interface's own.",
-        ),
-        click.option(
-            "--dialect",
-            type=click.Choice(["auto", "bsd", "netbsd"]),
-            default="auto",
-            show_default=True,
-            help="How the passphrase becomes a key: as the peers do, or as one kind of BSD does.",
-        ),
-        click.option("--preempt", is_flag=True, help="Become master as soon as a slower master is heard."),
-    ):
-        function = option(function)
+    """``--preempt``, ``--dialect``, ``--mac``, as the fields of `Defaults`: what holds where the words say nothing."""
+    for name in reversed(Defaults.__dataclass_fields__):
+        row = BY_NAME[name]
+        choice = row.kind.values if isinstance(row.kind, Choice) else None
+        function = click.option(
+            f"--{name}",
+            is_flag=choice is None,
+            type=choice and click.Choice(choice),
+            default=row.default,
+            show_default=choice is not None,
+            help=row.sentence[0].upper() + row.sentence[1:] + ".",
+        )(function)
     return function
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,7 @@ from .output import Printer, complain
 from .serve import serve
 
 if TYPE_CHECKING:
-    from ..config import Dialect, VirtualHost
+    from ..config import VirtualHost
 
 _HELP = """Run every /etc/ifconfig.carp* file, or the FILEs given, as the machine's service.
 
@@ -61,21 +61,17 @@ been changed.
 @click.pass_context
 def run(
     ctx: click.Context,
+    /,
     files: tuple[Path, ...],
     directory: Path | None,
-    preempt: bool,
-    dialect: str,
-    mac: str,
     as_json: bool,
     quiet: bool,
+    **defaults: Any,
 ) -> None:
-    defaults = Defaults(
-        preempt=preempt, dialect=cast("Dialect", dialect), mac=cast('Literal["virtual", "interface"]', mac)
-    )
     paths = chosen(ctx, files, directory)
 
     def read(paths: Sequence[Path]) -> tuple[VirtualHost, ...] | None:
-        loaded = load_files(paths, defaults)
+        loaded = load_files(paths, Defaults(**defaults))
         for diagnostic in loaded.diagnostics:
             complain(str(diagnostic))
         return None if loaded.errors else loaded.hosts

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+import textwrap
+from typing import Any
 
 import click
 
 from ..ifconfig import Defaults, parse_words
 from ..ifconfig.values import looks_like_address
 from ..ifconfig.vocabulary import KNOWN
+from ..protocol.options import OPTIONS
 from .group import fail
 from .load import look
 from .options import host_options, output_options
 from .output import Printer, addresses_of, complain
 from .serve import serve
 from .words import WordsCommand
-
-if TYPE_CHECKING:
-    from ..config import Dialect
 
 _HELP = """Run one virtual host in the foreground, until Ctrl-C or SIGTERM.
 
@@ -32,26 +31,24 @@ Examples, the first on two or more hosts of 10.13.37.0/24:
 
 \b
 Words:
-  vhid N                     number of the group, 1-255
-  passfile FILE, pass TEXT   its secret; FILE keeps it out of the process list
-  [inet|inet6] ADDRESS       with /24, netmask 255.255.255.0, prefixlen 24, or as the subnet has it
-  advskew N                  0-254, the lower the more eager to be master (0)
-  advbase N                  0-254 seconds between adverts (1)
-  carpdev NAME               the interface to speak on (the one whose subnet has the address)
-  state INIT|BACKUP|MASTER   force a state at start
-  preempt, dialect, mac      as the options
-  siblings arbitrate|warn    hosts with the same addresses under another vhid: the higher one holds them, or both do
-  announcements N            1-10, how often the addresses are announced after a takeover (3)
-  conflict warn|refuse      somebody else answers for the addresses: take them all the same, or do not
-  replay guard|off           drop our own adverts that come back, and those that were altered, or obey them
-  create, up, down, alias    as in ifconfig
+{words}
 
 Exit code: 0 after an orderly stop, by Ctrl-C too; 2 if the words, the machine or the permissions do not allow it, and
 then nothing has been changed.
 """
 
 
-@click.command(cls=WordsCommand, help=_HELP)
+def _lines(usage: str, sentence: str, default: str = "") -> str:
+    """One word and what it does, as an entry of the help."""
+    text = sentence + (f" ({default})" if default else "")
+    return textwrap.fill(text, 118, initial_indent=f"  {usage:30} ", subsequent_indent=" " * 33, break_on_hyphens=False)
+
+
+_WORDS = [_lines(option.usage, option.sentence, option.default_word) for option in OPTIONS]
+_WORDS.append(_lines("create, alias", "accepted, and do nothing"))
+
+
+@click.command(cls=WordsCommand, help=_HELP.replace("{words}", "\n".join(_WORDS)))
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @host_options
@@ -59,20 +56,16 @@ then nothing has been changed.
 @click.pass_context
 def up(
     ctx: click.Context,
+    /,
     name: str,
     words: tuple[str, ...],
-    preempt: bool,
-    dialect: str,
-    mac: str,
     as_json: bool,
     quiet: bool,
+    **defaults: Any,
 ) -> None:
     if name in KNOWN or looks_like_address(name):
         fail(ctx, f"the name of the interface comes first: write '{ctx.command_path} carp0 {name} ...'")
-    defaults = Defaults(
-        preempt=preempt, dialect=cast("Dialect", dialect), mac=cast('Literal["virtual", "interface"]', mac)
-    )
-    loaded = look([parse_words(words, name=name, defaults=defaults)])
+    loaded = look([parse_words(words, name=name, defaults=Defaults(**defaults))])
     for diagnostic in loaded.diagnostics:
         complain(str(diagnostic))
     if loaded.errors:

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from ..config import Dialect, VirtualHost
+from ..config import VirtualHost
 from ..errors import ConfigError
-from ..protocol import State
+from ..protocol.options import DEFAULT, Dialect, Flag, Mac
 from . import values
 from .diagnostics import COMMAND_LINE, Diagnostic, Severity, WordsError, show
 from .lexer import Line, Word, command_line
 from .passphrase import advice, read_passfile, zero_key
 from .values import Wrong
-from .vocabulary import ARGUMENT, FLAGS, IGNORED, KNOWN, MEANT_PASS, NOT_RUN, REFUSED, nearest, surely
+from .vocabulary import (
+    ARGUMENT,
+    BY_WORD,
+    FLAGS,
+    FORMER,
+    IGNORED,
+    KNOWN,
+    MEANT_PASS,
+    NOT_RUN,
+    REFUSED,
+    field_of,
+    nearest,
+    surely,
+)
 
 _MOST_ERRORS = 20
 _ON_COMMAND_LINE = "pass puts the passphrase where every user of this machine sees it (ps): use 'passfile FILE'"
-
-
-_FIELD = {"pass": "passphrase", "passfile": "passphrase", "inet": "addresses", "inet6": "addresses"}
-"""The field of `VirtualHost` that a word gives, where the two have different names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
     """What holds for a virtual host whose words say nothing about it."""
 
-    preempt: bool = False
-    dialect: Dialect = "auto"
-    mac: Literal["virtual", "interface"] = "virtual"
+    preempt: bool = DEFAULT["preempt"]
+    dialect: Dialect = DEFAULT["dialect"]
+    mac: Mac = DEFAULT["mac"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +142,7 @@ class _Parser:
         self.directory = directory
         self.pass_advice = pass_advice
         self.diagnostics: list[Diagnostic] = []
-        self.fields: dict[str, Any] = {
-            "preempt": defaults.preempt,
-            "dialect": defaults.dialect,
-            "mac": defaults.mac,
-        }
+        self.fields: dict[str, Any] = asdict(defaults)
         self.given: dict[str, Word] = {}
         """Fields that were given, rightly or wrongly, and addresses: where."""
         self.addresses: list[_Address] = []
@@ -211,11 +216,9 @@ class _Parser:
             return
         self.begin(line.words)
         if line.words and line.words[0].text in NOT_RUN:
-            self.say(
-                line.words[0],
-                f"{self.shown(line.words[0])} is not run: a virtual host has the addresses that its words give; remove the line",
-                "warning",
-            )
+            word = line.words[0]
+            why = "a virtual host has the addresses that its words give; remove the line"
+            self.say(word, f"{self.shown(word)} is not run: {why}", "warning")
             return
         while self.at < len(self.words):
             self.word(line)
@@ -296,7 +299,7 @@ class _Parser:
             self.family = (word, 4 if name == "inet" else 6)
             return
         if self.at >= len(self.words) or (name != "pass" and self.words[self.at].text in KNOWN):
-            self.given.setdefault(_FIELD.get(name, name), word)
+            self.given.setdefault(field_of(name), word)
             self.dangling(word, line)
             return
         argument = self.take()
@@ -306,45 +309,21 @@ class _Parser:
                     self.passphrase(word, argument)
                 case "netmask" | "prefixlen":
                     self.mask_words(word, argument)
-                case "vhid":
-                    self.put("vhid", argument, values.number("vhid", argument.text, 1, 255))
-                case "advbase" | "advskew":
-                    self.put(name, argument, values.number(name, argument.text, 0, 254))
-                case "announcements":
-                    self.put(name, argument, values.number(name, argument.text, 1, 10))
-                case "carpdev":
-                    self.put("carpdev", argument, self.checked("carpdev", argument.text))
-                case "state":
-                    self.put("state", argument, self.state(argument.text))
                 case _:
-                    self.put(name, argument, self.checked(name, argument.text))
+                    self.put(name, argument, values.value(BY_WORD[name], argument.text))
         except Wrong as error:
             self.given.setdefault(name, argument)
             self.wrong(argument, error)
 
-    def checked(self, name: str, text: str) -> str:
-        """A value that only the configuration has rules for."""
-        try:
-            VirtualHost(vhid=1, **cast("dict[str, Any]", {name: text}))
-        except ConfigError as error:
-            raise Wrong(str(error) if text else f"{name} is empty: give {ARGUMENT[name]}") from None
-        return text
-
-    def state(self, text: str) -> State:
-        try:
-            return State[text.upper()]
-        except KeyError:
-            raise Wrong(f"state {show(text)} is unknown: give INIT, BACKUP or MASTER") from None
-
     def flag(self, word: Word) -> None:
-        match word.text:
-            case "up" | "down":
-                self.fields["up"] = word.text == "up"
-            case "preempt" | "-preempt":
-                self.fields["preempt"] = word.text == "preempt"
-            case "-carpdev":
-                self.fields.pop("carpdev", None)
-                self.given.pop("carpdev", None)
+        option = BY_WORD.get(word.text)
+        if option is None:
+            return
+        if isinstance(option.kind, Flag):
+            self.fields[option.name] = word.text == option.name
+        else:
+            self.fields.pop(option.name, None)
+            self.given.pop(option.name, None)
 
     def put(self, key: str, word: Word, value: Any) -> None:
         first = self.given.get(key)
@@ -498,6 +477,8 @@ class _Parser:
             message = f"{shown} is unknown: write '{near}' and its value as two words"
         elif text.lower() == near:
             message = f"{shown} is unknown: write it in small letters, '{near}'"
+        elif text in FORMER:
+            message = f"{shown} is unknown: it is called '{near}' here"
         else:
             message = f"{shown} is unknown: did you mean '{near}'?"
         self.say(word, message, hide=secret)
@@ -506,7 +487,7 @@ class _Parser:
 
     def meant(self, near: str, word: Word, *, alone: bool = False) -> None:
         """A mistyped word stands for the one that was meant: nothing further is said to be missing."""
-        self.given.setdefault(_FIELD.get(near, near), word)
+        self.given.setdefault(field_of(near), word)
         if near in ARGUMENT and not alone and self.at < len(self.words) and self.words[self.at].text not in KNOWN:
             self.take()  # It belongs to the word that was meant, and may be a passphrase.
             self.previous = "pass" if near == "pass" else ""

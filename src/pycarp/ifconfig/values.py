@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 from ..config import VirtualHost
 from ..errors import ConfigError
+from ..protocol import State
+from ..protocol.options import Number, Option, StateName
 from .diagnostics import show
 
 IP = IPv4Address | IPv6Address
@@ -37,6 +40,21 @@ def number(what: str, text: str, low: int, high: int) -> int:
     return int(text)
 
 
+def value(option: Option, text: str) -> Any:
+    """What the word of `option` sets if `text` stands after it."""
+    kind = option.kind
+    if isinstance(kind, Number):
+        return number(option.name, text, kind.low, kind.high)
+    if isinstance(kind, StateName):
+        if text.upper() not in State.__members__:
+            raise Wrong(f"{option.name} {show(text)} is unknown: give {kind.takes}")
+        return State[text.upper()]
+    try:
+        return option.check(text)
+    except ConfigError as error:
+        raise Wrong(str(error) if text else f"{option.name} is empty: give {kind.takes}") from None
+
+
 def looks_like_address(text: str) -> bool:
     """Whether the word is meant to be an address, right or wrong."""
     return bool(_ADDRESS_LIKE.fullmatch(text))
@@ -64,11 +82,9 @@ def address(text: str, version: int | None) -> tuple[IP, int | None]:
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
         raise Wrong(f"{show(text)} is an IPv4 address in IPv6 clothes: give {ip.ipv4_mapped}")
     prefix = prefixlen(length, ip.version, "the length after '/' in " + show(text)) if slash else None
-    try:
-        # The rules for a floating address have one home: the configuration's.
-        VirtualHost(vhid=1, addresses=[str(ip) if prefix is None else f"{ip}/{prefix}"])
-    except ConfigError as error:
-        raise Wrong(str(error)) from None
+    trouble = fits(ip, prefix)
+    if trouble is not None:
+        raise Wrong(trouble)
     return ip, prefix
 
 
@@ -109,10 +125,11 @@ def netmask(text: str) -> int:
     return length
 
 
-def fits(ip: IP, prefix: int) -> str | None:
+def fits(ip: IP, prefix: int | None) -> str | None:
     """What is wrong with this address in a subnet of this length, or None."""
     try:
-        VirtualHost(vhid=1, addresses=[f"{ip}/{prefix}"])
+        # The rules for a floating address have one home: the configuration's.
+        VirtualHost(vhid=1, addresses=[str(ip) if prefix is None else f"{ip}/{prefix}"])
     except ConfigError as error:
         return str(error)
     return None

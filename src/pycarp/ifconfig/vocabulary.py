@@ -4,46 +4,22 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-ARGUMENT = {
-    "vhid": "a number 1-255",
-    "pass": "a passphrase",
-    "passfile": "the name of a file",
-    "advbase": "a number 0-254",
-    "advskew": "a number 0-254",
-    "carpdev": "the name of an interface",
-    "state": "INIT, BACKUP or MASTER",
-    "inet": "an IPv4 address",
-    "inet6": "an IPv6 address",
-    "netmask": "a mask like 255.255.255.0",
-    "prefixlen": "a number like 24",
-    "dialect": "auto, bsd or netbsd",
-    "mac": "virtual or interface",
-    "replay": "guard or off",
-    "siblings": "arbitrate or warn",
-    "announcements": "a number 1-10",
-    "conflict": "warn or refuse",
-}
+from ..protocol.options import OPTIONS
+
+BY_WORD = {word: option for option in OPTIONS for word in option.words}
+"""The words that set something, with their rows in the table."""
+
+ARGUMENT = {word: takes for option in OPTIONS for word, takes in option.words.items() if takes}
 """Words that need another one after them, and what that has to be."""
 
-FLAGS = ("create", "up", "down", "-carpdev", "alias", "preempt", "-preempt")
-"""Words that stand alone."""
+FLAGS = ("create", "alias", *(word for word in BY_WORD if word not in ARGUMENT))
+"""Words that stand alone. The first two change nothing: a virtual host is made when it runs, and addresses add up."""
 
 KNOWN = (*ARGUMENT, *FLAGS)
 
-IGNORED = {
-    "broadcast": 1,
-    "description": 1,
-    "descr": 1,
-    "metric": 1,
-    "media": 1,
-    "mediaopt": 1,
-    "link0": 0,
-    "link1": 0,
-    "link2": 0,
-    "-link0": 0,
-    "-link1": 0,
-    "-link2": 0,
-}
+IGNORED = dict.fromkeys(("broadcast", "description", "descr", "metric", "media", "mediaopt"), 1) | dict.fromkeys(
+    ("link0", "link1", "link2", "-link0", "-link1", "-link2"), 0
+)
 """Words of ifconfig that change nothing here, with the number of their arguments."""
 
 REFUSED = {
@@ -64,36 +40,27 @@ REFUSED = {
 NOT_RUN = ("dhcp", "dhcpcd", "dhclient", "rtsol", "rtsold", "autoconf")
 """Words that make rc(8) start a program, when they begin a line."""
 
-_SAME_AS = {
-    "key": "pass",
-    "psk": "pass",
-    "secret": "pass",
-    "pw": "pass",
-    "mask": "netmask",
-    "prefix": "prefixlen",
-    "interface": "carpdev",
-    "dev": "carpdev",
-    "address": "inet",
-    "addr": "inet",
-    "ip": "inet",
-    "skew": "advskew",
-    "base": "advbase",
-    "id": "vhid",
-    "ipv4": "inet",
-    "ipv6": "inet6",
-}
+FORMER = {option.former: option.name for option in OPTIONS if option.former}
+"""Words that have another name now."""
 
+_SAME_AS = FORMER | {
+    spelling: word for option in OPTIONS for word, similar in option.similar.items() for spelling in similar.split()
+}
 
 MEANT_PASS = ("pass", "passwd", "password", "passphrase", "pas", "pss", "psas", "apss", "key", "psk", "secret", "pw")
 """Words that may be shown when they are taken for `pass`: any other may have the passphrase in it."""
 
-_NUMBERS = ("vhid", "advbase", "advskew", "prefixlen", "announcements")
+
+def field_of(word: str) -> str:
+    """The field of `VirtualHost` that a word sets; the word itself where it sets none, or no whole one."""
+    return word if word in (*FLAGS[:2], "netmask", "prefixlen") else BY_WORD[word].name
 
 
 def surely(text: str, following: str) -> bool:
     """Whether a mistyped word and the one after it can only be a known word and its number."""
     near = nearest(text)
-    return near in _NUMBERS and following.isascii() and following.isdigit() and not text.lower().startswith("pass")
+    number = near is not None and ARGUMENT.get(near, "").startswith("a number")
+    return number and following.isascii() and following.isdigit() and not text.lower().startswith("pass")
 
 
 def nearest(text: str) -> str | None:
