@@ -36,17 +36,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def interface(index: int, name: str, *addresses: str) -> interfaces.Interface:
         from ipaddress import ip_interface
 
-        found = tuple(interfaces.InterfaceAddress(ip_interface(address), 0, 0, 0) for address in addresses)
+        found = tuple(interfaces.InterfaceAddress(ip_interface(address)) for address in addresses)
         return interfaces.Interface(
             index=index,
             name=name,
             mac=b"\2\0\0\0\0\1",
-            mtu=1500,
             up=True,
             running=True,
-            kind="veth",
             alias="",
-            parent=0,
             loopback=False,
             addresses=found,
         )

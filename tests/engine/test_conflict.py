@@ -10,7 +10,8 @@ import pytest
 
 from pycarp import State, VirtualHost, events
 from pycarp.engine.conflict import Answer, Conflicts
-from pycarp.linux.interfaces import Address, Interface
+from pycarp.linux.interfaces import Interface
+from pycarp.linux.messages import Address
 
 SECOND = 1_000_000_000
 START = 1_000 * SECOND

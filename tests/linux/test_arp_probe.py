@@ -14,7 +14,8 @@ from support.linux import VIP, VIP6, VIRTUAL_MAC, carpdev, needs_namespaces
 
 from pycarp.lab.namespaces import Lab
 from pycarp.linux.arp_probe import ArpProbe, answer, question
-from pycarp.linux.interfaces import Address, Interface, InterfaceAddress
+from pycarp.linux.interfaces import Interface, InterfaceAddress
+from pycarp.linux.messages import Address
 
 BOTH: tuple[Address, ...] = (ip_address(VIP), ip_address(VIP6))
 MAC = bytes.fromhex("020000000001")

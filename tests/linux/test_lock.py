@@ -108,8 +108,8 @@ def test_what_a_dead_process_left_is_waited_for() -> None:
             assert 0.2 < time.monotonic() - started < 4
 
 
-def test_who_never_lets_go_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock_module, "_PATIENCE", 0.2)
+def test_who_never_releases_it_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_module, "_RELEASED_WITHIN", 0.2)
     with Lab() as lab, lab["main"].enter():
         eth0 = carpdev()
         process = lab["main"].popen(
@@ -119,7 +119,7 @@ def test_who_never_lets_go_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
         heir = int(process.stdout.readline())
         process.kill()
         process.wait()
-        with pytest.raises(InterfaceError, match=f"process {process.pid}, which has ended but left somebody behind"):
+        with pytest.raises(InterfaceError, match=f"process {process.pid}, which has ended but left a process behind"):
             VirtualHostLock("carp0", eth0, 101)
         os.kill(heir, signal.SIGKILL)
 

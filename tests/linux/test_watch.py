@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import select
+import struct
 import time
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import TypeVar
 
 import pytest
@@ -13,8 +14,9 @@ from support.linux import carpdev, needs_namespaces
 from pycarp.lab.namespaces import Lab
 from pycarp.linux import messages, netlink
 from pycarp.linux import watch as watch_module
-from pycarp.linux.interfaces import OWN_PROTOCOL
+from pycarp.linux.interfaces import OWN_PROTOCOL, Gateway
 from pycarp.linux.watch import AddressNotice, LinkNotice, Notice, Overrun, RouteNotice, Watch
+from pycarp.protocol.timing import FOREVER
 
 pytestmark = needs_namespaces()
 
@@ -35,10 +37,10 @@ def test_links() -> None:
         main, index = lab["main"], carpdev().index
         main.run("ip link set eth0 down", shell=True)
         last = _settled(watch, LinkNotice)[-1]
-        assert last == LinkNotice(index, "eth0", True, False, False, main.mac, 1500)
+        assert last == LinkNotice(index, "eth0", True, False, False, main.mac)
         main.run("ip link set eth0 mtu 1400 up", shell=True)
         last = _settled(watch, LinkNotice)[-1]
-        assert (last.up, last.running, last.mtu) == (True, True, 1400)
+        assert (last.up, last.running) == (True, True)
         lab.unplug(main)
         last = _settled(watch, LinkNotice)[-1]
         assert (last.up, last.running) == (True, False)
@@ -75,10 +77,11 @@ def test_gateways_of_the_main_table() -> None:
         main, index = lab["main"], carpdev().index
         main.run("ip route add default via 10.13.37.1; ip -6 route add default via 2001:db8::1", shell=True)
         main.run("ip route add 192.0.2.0/24 via 10.13.37.2", shell=True)
+        default = Gateway(index, ip_network("0.0.0.0/0"), ip_address("10.13.37.1"))
         assert _settled(watch, RouteNotice) == [
-            RouteNotice(index, 4, True, True),
-            RouteNotice(index, 6, True, True),
-            RouteNotice(index, 4, True, False),
+            RouteNotice(default, True),
+            RouteNotice(Gateway(index, ip_network("::/0"), ip_address("2001:db8::1")), True),
+            RouteNotice(Gateway(index, ip_network("192.0.2.0/24"), ip_address("10.13.37.2")), True),
         ]
         main.run(
             "ip route add 198.51.100.0/24 via 10.13.37.2 proto bgp; ip route add 203.0.113.0/24 dev eth0", shell=True
@@ -86,7 +89,7 @@ def test_gateways_of_the_main_table() -> None:
         main.run("ip route add default via 10.13.37.1 table 99", shell=True)
         assert _settled(watch, RouteNotice) == []
         main.run("ip route del default", shell=True)
-        assert _settled(watch, RouteNotice) == [RouteNotice(index, 4, False, True)]
+        assert _settled(watch, RouteNotice) == [RouteNotice(default, False)]
 
 
 def test_an_overrun_is_told_and_the_watch_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,11 +114,12 @@ def test_reading_is_cheap() -> None:
         assert len(first) + len(_settled(watch, AddressNotice)) >= 40
 
 
-def _add(index: int, protocol: int, lifetime: int | None = None, number: int = 42) -> None:
+def _add(index: int, protocol: int, lifetime: int = FOREVER, number: int = 42) -> None:
     wanted = (ip_interface(f"10.13.37.{number}/32"), ip_interface(f"2001:db8::{number}/128"))
     with netlink.RouteSocket() as route:
         for one in wanted:
-            route.request(messages.add_address(index, one, protocol=protocol, lifetime=lifetime))
+            request = messages.add_address(index, one, protocol=protocol)
+            route.request(request.replace(struct.pack("=II", FOREVER, FOREVER), struct.pack("=II", lifetime, lifetime)))
 
 
 def test_renewals_of_our_own_addresses_wake_nobody() -> None:

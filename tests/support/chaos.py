@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pycarp import State
+from pycarp.lab import links
 from pycarp.lab.namespaces import Host, Lab
 from pycarp.linux import messages, netlink, watch
 from pycarp.linux.sockets import grow
@@ -504,11 +505,11 @@ class Stage:
         """A new eth0 where the old one was deleted, as when a driver is loaded again."""
         host = self[name]
         self.lab.switch.request(
-            messages.add_veth(name, bytes((2, 0, 0, 0, 1, host.mac[5])), host.ifname, host.mac, host.fd)
+            links.add_veth(name, bytes((2, 0, 0, 0, 1, host.mac[5])), host.ifname, host.mac, host.fd)
         )
         port, bridge = self.lab.switch.index(name), self.lab.switch.index("switch")
         self.lab._ports[name] = port
-        self.lab.switch.request(messages.set_master(port, bridge), messages.link_state(port, True))
+        self.lab.switch.request(links.set_master(port, bridge), messages.link_state(port, True))
         index = host.index(host.ifname)
         host.request(messages.link_state(index, True), messages.add_address(index, host.interface))
         self.lab._await_forwarding(name)

@@ -46,9 +46,9 @@ def order(host: Host, requests: bytes) -> list[OSError | None]:
         return route.execute(requests)
 
 
-def set_up(host: Host, virtual: VirtualHost, lifetime: int | None = None) -> Device:
+def set_up(host: Host, virtual: VirtualHost) -> Device:
     with host.enter():
-        device = Device(virtual, carpdev(), lifetime)
+        device = Device(virtual, carpdev())
         device.setup()
     return device
 

@@ -51,11 +51,6 @@ class EventQueue:
         with self._ready:
             return self._pop() if self._items else None
 
-    @property
-    def closed(self) -> bool:
-        """Whether it is closed; what it holds can still be read."""
-        return self._closed
-
     def fileno(self) -> int:
         """A descriptor that is readable while events wait or the queue is closed.
 

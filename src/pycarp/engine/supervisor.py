@@ -21,8 +21,9 @@ from ..config import VirtualHost
 from ..errors import CarpError, ConfigError, EngineError
 from ..events import Event
 from ..linux.capabilities import require
-from ..linux.device import Device, Scene
+from ..linux.device import Device
 from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
+from ..linux.leftovers import Inventory
 from ..linux.lock import VirtualHostLock
 from ..linux.watch import Watch
 from ..protocol.abc import Runtime
@@ -65,9 +66,9 @@ class Supervisor:
             self.instances = Instances(self.runtime, self._conflicts, emit, allow)
             self._reconciler = Reconciler(self.instances, self._watch)
             undo.callback(self._remove_all)
-            scene = Scene()
-            for host, carpdev in _choose(hosts, scene.interfaces):
-                self._add(host, carpdev, scene)
+            inventory = Inventory()
+            for host, carpdev in _choose(hosts, inventory.interfaces):
+                self._add(host, carpdev, inventory)
             # Not a daemon: when the program ends without having stopped its engine, the supervisor does it.
             self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=False)
             for instance in self.instances:
@@ -138,12 +139,12 @@ class Supervisor:
             self._watch.close()
             self._mailbox.close()
 
-    def _add(self, host: VirtualHost, carpdev: Interface, scene: Scene) -> Instance:
+    def _add(self, host: VirtualHost, carpdev: Interface, inventory: Inventory) -> Instance:
         with contextlib.ExitStack() as undo:
             lock = VirtualHostLock(host.name, carpdev, host.vhid)
             undo.callback(lock.close)
             device = Device(host, carpdev)
-            device.setup(scene)
+            device.setup(inventory)
             undo.callback(device.teardown)
             self.instances.open_carpdev(carpdev)
             undo.callback(self.instances.close_carpdev_if_unused, carpdev.index)
@@ -201,9 +202,9 @@ class Supervisor:
             self._remove(instance)
         for instance, host in changed:
             self._change(instance, host)
-        scene = Scene()
+        inventory = Inventory()
         for host, carpdev in new:
-            self._start(self._add(host, carpdev, scene))
+            self._start(self._add(host, carpdev, inventory))
 
     def _change(self, instance: Instance, host: VirtualHost) -> None:
         instance.host = host

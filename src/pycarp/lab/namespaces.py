@@ -21,6 +21,7 @@ from typing import Any, Literal, NoReturn, Self
 from ..config import Address
 from ..errors import CapabilityError, InterfaceError
 from ..linux import messages, netlink, sysctl
+from . import links
 from .pinger import Pinger
 from .recorder import Frame, Recorder
 
@@ -165,7 +166,7 @@ class Lab:
                     # Where the module is loaded these are on, and drop what the tests forge.
                     sysctl.try_write(f"bridge/bridge-nf-call-{tables}", 0)
                 with netlink.RouteSocket() as route:
-                    route.request(messages.add_bridge("switch", snooping))
+                    route.request(links.add_bridge("switch", snooping))
                     self._bridge = socket.if_nametoindex("switch")
                     route.request(messages.link_state(self._bridge, True))
             for number, name in enumerate(hosts, first):
@@ -234,9 +235,9 @@ class Lab:
                     sysctl.try_write(f"ipv6/conf/{scope}/{setting}", 0)
             sysctl.write("ipv4/ip_forward", 0)
         port_mac = bytes((2, 0, 0, 0, 1, number))
-        self.switch.request(messages.add_veth(name, port_mac, Host.ifname, host.mac, host.fd))
+        self.switch.request(links.add_veth(name, port_mac, Host.ifname, host.mac, host.fd))
         self._ports[name] = port = self.switch.index(name)
-        self.switch.request(messages.set_master(port, self._bridge), messages.link_state(port, True))
+        self.switch.request(links.set_master(port, self._bridge), messages.link_state(port, True))
         index = host.index(Host.ifname)
         host.request(messages.link_state(index, True), *(messages.add_address(index, one) for one in addresses))
 
@@ -244,7 +245,7 @@ class Lab:
         return self._ports[_name(host)]
 
     def _set(self, host: Host | str, options: dict[str, int]) -> None:
-        self.switch.request(messages.bridge_port(self._port(host), options))
+        self.switch.request(links.bridge_port(self._port(host), options))
 
     def _state(self, port: int) -> int:
         with self.switch.enter(), netlink.RouteSocket() as route:
@@ -305,8 +306,8 @@ def _works() -> bool:
             sysctl.write("ipv4/ip_forward", 0)
             with netlink.RouteSocket() as route:
                 route.request(
-                    messages.add_bridge("switch", False),
-                    messages.add_veth("one", bytes((2, 0, 0, 0, 1, 1)), "other", bytes((2, 0, 0, 0, 0, 1)), one.fd),
+                    links.add_bridge("switch", False),
+                    links.add_veth("one", bytes((2, 0, 0, 0, 1, 1)), "other", bytes((2, 0, 0, 0, 0, 1)), one.fd),
                 )
                 other = socket.if_nametoindex("other")
                 route.request(messages.add_macvlan("carp1", other, bytes((0, 0, 0x5E, 0, 1, 1))))

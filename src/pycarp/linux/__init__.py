@@ -1,4 +1,6 @@
-"""Everything that touches Linux: interfaces, addresses, sockets, namespaces. Nothing here runs at import time.
+"""What touches Linux: interfaces, addresses, sockets, locks. Nothing here runs at import time.
 
-Every function acts on the calling thread's network namespace, and none keeps state between calls.
+Every function acts on the network namespace of the calling thread, and none keeps state between calls.
+
+Thread: any caller; an object belongs to the thread that uses it
 """

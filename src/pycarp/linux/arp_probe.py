@@ -1,7 +1,7 @@
-"""Asking a LAN who has an address, from below the IP stack, and hearing who answers.
+"""Ask a LAN who has an address, from below the IP stack, and hear who answers.
 
-RFC 826 and RFC 5227 for IPv4, RFC 4861 sections 4.3 and 4.4 for IPv6. Everything is said from the carpdev's own MAC and
-address: no neighbour learns anything new from it.
+RFC 826 and RFC 5227 for IPv4, RFC 4861 sections 4.3 and 4.4 for IPv6. Questions come from the carpdev's own MAC and
+address: no neighbour learns anything new from them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import socket
 import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Self
 
-from .interfaces import Address, Interface, source_address
+from .interfaces import Interface, source_address
+from .messages import Address
 from .sockets import (
     JUMP,
     JUMP_IF_EQUAL,
@@ -24,13 +24,12 @@ from .sockets import (
     VLAN_PRESENT,
     WHOLE,
     Instruction,
+    SocketOwner,
     attach_filter,
+    hearing_socket,
 )
 
 _ETH_P_ALL, _ETH_P_ARP, _ETH_P_IPV6 = 0x0003, 0x0806, 0x86DD
-_SOL_PACKET = 263
-_PACKET_ADD_MEMBERSHIP, _PACKET_IGNORE_OUTGOING = 1, 23
-_PACKET_MR_MULTICAST = 0
 _BROADCAST = b"\xff" * 6
 _ALL_NODES = bytes.fromhex("333300000001")
 _ARP_REQUEST, _ARP_REPLY = 1, 2
@@ -38,55 +37,33 @@ _ICMPV6, _SOLICITATION, _ADVERTISEMENT = 58, 135, 136
 _LINK_LAYER_SOURCE, _LINK_LAYER_TARGET = 1, 2
 _FRAME = 1 << 11
 _READS = 1024
-"""So many frames at most are read in a row: whoever floods us with answers gets no more attention than this."""
+"""At most this many frames are read in a row: a flood of answers gets no more attention than this."""
 _FILTERED = 256
-"""More addresses than this are told apart here: a filter has its limits (net.core.optmem_max)."""
+"""For more addresses than this the filter passes all answers: its length is limited (net.core.optmem_max)."""
 
 _NOTHING: tuple[Instruction, ...] = ((RETURN, 0, 0, 0),)
 
 
-class ArpProbe:
-    """Asks on one carpdev for addresses that nobody may have. Not for several threads at once.
+class ArpProbe(SocketOwner):
+    """Asks on one carpdev for addresses. Not for several threads at once.
 
-    Between `stop` and the next `ask` the kernel hands nothing to it: it costs a descriptor, which is kept because
-    opening one needs CAP_NET_RAW, while a program may have given that up. `fileno` is for a selector.
+    Between `stop` and the next `ask` the kernel hands nothing to it. Its descriptor stays open: opening one needs
+    CAP_NET_RAW, which a program may have given up.
     """
 
     def __init__(self, index: int) -> None:
         self._index = index
         self._mac = b""
         self._asked: frozenset[Address] = frozenset()
-        # Protocol 0 and the filter before the bind: no unfiltered frame can slip in.
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
-        try:
-            attach_filter(self._socket, _NOTHING)
-            with contextlib.suppress(OSError):  # older than Linux 4.20
-                self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            # A question from the unspecified IPv6 address is answered to all nodes, which a host without IPv6 does not
-            # listen to.
-            membership = struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, len(_ALL_NODES), _ALL_NODES)
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
-        except BaseException:
-            self._socket.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        self._socket.close()
+        # A question from the unspecified IPv6 address is answered to all nodes, which a host without IPv6 does not
+        # listen to.
+        self._socket = hearing_socket(index, _NOTHING, (_ALL_NODES,))
 
     def ask(self, carpdev: Interface, addresses: Iterable[Address]) -> None:
         """Send one question for each address, and hear from now on who answers.
 
-        `carpdev` is the interface as it is now. What could not be sent (no carrier, no room) is not answered: that is
-        all. Raises `OSError` where it cannot be heard.
+        `carpdev` is the interface as it is now. A question that cannot be sent (no carrier, no room) is left out.
+        Raises `OSError` where answers cannot be heard.
         """
         addresses = tuple(addresses)
         self._mac = carpdev.mac
@@ -107,7 +84,7 @@ class ArpProbe:
             try:
                 frame = self._socket.recv(_FRAME)
             except OSError:
-                break  # nothing more, or the interface went down, which others tell
+                break  # nothing more, or the interface went down, which the watch tells
             told = answer(frame)
             if told is not None and told[0] in self._asked and self._mac not in (told[1], frame[6:12]):
                 found[told] = None
@@ -120,7 +97,7 @@ class ArpProbe:
         self._asked = frozenset()
         with contextlib.suppress(OSError):
             attach_filter(self._socket, _NOTHING)
-            # Some kernels take protocol 0 for the one there was; then it is the filter that keeps quiet.
+            # Some kernels take protocol 0 for the one there was; then the filter alone keeps frames out.
             self._socket.bind((socket.if_indextoname(self._index), 0))
         self.read()
 
@@ -128,7 +105,7 @@ class ArpProbe:
 def question(carpdev: Interface, address: Address, floating: Iterable[Address] = ()) -> bytes:
     """A whole frame: an ARP request or a neighbour solicitation from the carpdev's own MAC and address.
 
-    Where it has no address, or none but `floating` ones, the question is that of a host which has none yet.
+    Where the carpdev has no address but `floating` ones, the question is that of a host without an address.
     """
     if isinstance(address, IPv4Address):
         source = _near(carpdev, address, floating)
@@ -157,7 +134,7 @@ def answer(frame: bytes) -> tuple[Address, bytes] | None:
     if kind == _ETH_P_IPV6 and len(frame) >= 78 and frame[20:22] == bytes((_ICMPV6, 255)):
         if frame[54:56] != bytes((_ADVERTISEMENT, 0)):
             return None
-        # Solicited ones may do without the option: then it is the sender's.
+        # A solicited one may lack the option: then the MAC is the sender's.
         option = frame[78:86]
         mac = option[2:8] if len(option) == 8 and option[:2] == bytes((_LINK_LAYER_TARGET, 1)) else frame[6:12]
         return ip_address(frame[62:78]), mac
@@ -165,7 +142,7 @@ def answer(frame: bytes) -> tuple[Address, bytes] | None:
 
 
 def _near(carpdev: Interface, address: Address, floating: Iterable[Address]) -> Address:
-    """The carpdev's address in the same subnet, else any: some hosts only answer to their neighbours."""
+    """The carpdev's address in the same subnet, else any: some hosts answer only hosts of their subnet."""
     floating = frozenset(floating)
     same = tuple(one for one in carpdev.addresses if address in one.interface.network)
     for interface in (carpdev.replace(addresses=same), carpdev):
@@ -176,8 +153,8 @@ def _near(carpdev: Interface, address: Address, floating: Iterable[Address]) -> 
 
 
 def _program(addresses: frozenset[Address]) -> list[Instruction]:
-    """Passes untagged ARP replies and neighbour advertisements for these addresses, an IPv6 one told by its last four
-    bytes, which is near enough."""
+    """Passes untagged ARP replies and neighbour advertisements for these addresses. Of an IPv6 address it compares the
+    last four bytes; `read` compares the rest."""
     known = len(addresses) <= _FILTERED
     arp = _compare(28, [one.packed for one in addresses if one.version == 4], known)
     neighbour = _compare(74, [one.packed[12:] for one in addresses if one.version == 6], known)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import CapabilityError
 
-NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_SYS_NICE": 23}
+NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 """include/uapi/linux/capability.h"""
 
 
@@ -22,7 +22,7 @@ def require(*names: str) -> None:
     """Raises `CapabilityError` that says which of these capabilities are missing, and how to grant them."""
     missing = [name for name in names if name not in effective()]
     if missing:
-        # Not file capabilities: on an interpreter they would be everybody's, for every script.
+        # Not file capabilities: those of an interpreter would be there for every script.
         raise CapabilityError(
             f"missing {' and '.join(missing)}: run as root, or from a systemd unit with "
             f"AmbientCapabilities={' '.join(names)}"

@@ -7,35 +7,28 @@ import socket
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any
 
 from ..config import VirtualHost
 from ..errors import InterfaceError
 from . import netlink
+from .messages import IPV4_CONF, Address, Network
 
 OWN_PROTOCOL = 112
 """Marks what is ours in the kernel: IFA_PROTO of addresses, the protocol of rules and routes."""
-
-Address = IPv4Address | IPv6Address
 
 _ARPHRD_ETHER = 1
 _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
 _IFA_F_SECONDARY, _IFA_F_DADFAILED, _IFA_F_DEPRECATED, _IFA_F_TENTATIVE = 0x01, 0x08, 0x20, 0x40
 
-# include/uapi/linux/if_link.h, if_addr.h
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC = (
-    1,
-    3,
-    4,
-    5,
-    18,
-    20,
-    26,
-)
-_IFLA_INFO_KIND, _IFLA_INET_CONF = 1, 1
+# include/uapi/linux/if_link.h, if_addr.h, rtnetlink.h
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_INET_CONF = 1, 3, 20, 26, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
-_IPV4_DEVCONF_ARP_ANNOUNCE, _IPV4_DEVCONF_ARP_IGNORE = 18, 19
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RT_TABLE_MAIN, _RTN_UNICAST, _RTM_F_CLONED = 254, 1, 0x200
+_ROUTE_PROTOCOLS = frozenset({2, 3, 4, 9, 16})
+"""kernel, boot, static, ra, dhcp: what an administrator sets. Routing daemons may change thousands a second."""
 
 _OURS = re.compile(r"pycarp vhid (\d+) on (\S+)(.*)", re.DOTALL)
 _SETTING = re.compile(r"([a-z_]+)=(\d+)")
@@ -47,7 +40,6 @@ class InterfaceAddress:
 
     interface: IPv4Interface | IPv6Interface
     protocol: int = 0
-    scope: int = 0
     flags: int = 0
 
     @property
@@ -59,20 +51,16 @@ class InterfaceAddress:
 class Interface:
     """A network interface as the kernel describes it.
 
-    `up` is the administrator's wish, `running` adds the carrier; `kind` is the driver family ("veth", "" for hardware);
-    `parent` is the index of the interface below (0 if none; it may be one of another namespace); `arp_ignore` and
-    `arp_announce` are its own settings, without those for all interfaces.
+    `up` is the administrator's wish, `running` adds the carrier; `arp_ignore` and `arp_announce` are its own settings,
+    without those for all interfaces.
     """
 
     index: int
     name: str
     mac: bytes = b""
-    mtu: int = 1500
     up: bool = True
     running: bool = True
-    kind: str = ""
     alias: str = ""
-    parent: int = 0
     loopback: bool = False
     addresses: tuple[InterfaceAddress, ...] = ()
     ethernet: bool = True
@@ -121,6 +109,15 @@ class Mark:
         return cls(int(found[1]), found[2], **settings)
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A route of the main table through the interface of that index: to `network` by `address`."""
+
+    index: int
+    network: Network
+    address: Address
+
+
 def read_interfaces() -> tuple[Interface, ...]:
     """All interfaces of the calling thread's network namespace, by index."""
     with netlink.RouteSocket() as route:
@@ -141,29 +138,25 @@ def parse_link(payload: bytes) -> Interface:
     """An interface, without its addresses, from the payload of RTM_NEWLINK or RTM_DELLINK."""
     _family, hardware, index, flags, _change = netlink.LINK.unpack_from(payload)
     found = netlink.attributes(payload, netlink.LINK.size)
-    info = netlink.attributes(found.get(_IFLA_LINKINFO, b""))
     families = netlink.attributes(found.get(_IFLA_AF_SPEC, b""))
     conf = netlink.attributes(families.get(int(socket.AF_INET), b"")).get(_IFLA_INET_CONF, b"")
     return Interface(
         index=index,
         name=_text(found.get(_IFLA_IFNAME, b"")),
         mac=found.get(_IFLA_ADDRESS, b""),
-        mtu=_number(found.get(_IFLA_MTU)),
         up=bool(flags & _IFF_UP),
         running=bool(flags & _IFF_UP and flags & _IFF_LOWER_UP),
-        kind=_text(info.get(_IFLA_INFO_KIND, b"")),
         alias=_text(found.get(_IFLA_IFALIAS, b"")),
-        parent=_number(found.get(_IFLA_LINK)),
         loopback=bool(flags & _IFF_LOOPBACK),
         ethernet=hardware == _ARPHRD_ETHER,
-        arp_ignore=_setting(conf, _IPV4_DEVCONF_ARP_IGNORE),
-        arp_announce=_setting(conf, _IPV4_DEVCONF_ARP_ANNOUNCE),
+        arp_ignore=_setting(conf, IPV4_CONF["arp_ignore"]),
+        arp_announce=_setting(conf, IPV4_CONF["arp_announce"]),
     )
 
 
 def parse_address(payload: bytes) -> tuple[int, InterfaceAddress] | None:
     """(interface index, address) from the payload of RTM_NEWADDR or RTM_DELADDR; None for other families than IP."""
-    family, prefix, flags, scope, index = netlink.ADDRESS.unpack_from(payload)
+    family, prefix, flags, _scope, index = netlink.ADDRESS.unpack_from(payload)
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None
     found = netlink.attributes(payload, netlink.ADDRESS.size)
@@ -173,8 +166,21 @@ def parse_address(payload: bytes) -> tuple[int, InterfaceAddress] | None:
         return None
     flags = _number(found.get(_IFA_FLAGS)) or flags
     protocol = found.get(_IFA_PROTO, b"\0")[0]
-    interface = ip_interface((raw, prefix))
-    return index, InterfaceAddress(interface, protocol, scope, flags)
+    return index, InterfaceAddress(ip_interface((raw, prefix)), protocol, flags)
+
+
+def parse_gateway(payload: bytes) -> Gateway | None:
+    """From the payload of RTM_NEWROUTE or RTM_DELROUTE; None for routes of other tables, kinds or protocols."""
+    family, prefix, _src, _tos, table, protocol, _scope, kind, flags = netlink.ROUTE.unpack_from(payload)
+    if table != _RT_TABLE_MAIN or kind != _RTN_UNICAST or protocol not in _ROUTE_PROTOCOLS or flags & _RTM_F_CLONED:
+        return None
+    found = netlink.attributes(payload, netlink.ROUTE.size)
+    index = _number(found.get(_RTA_OIF))
+    if _RTA_GATEWAY not in found or not index:
+        return None
+    everywhere = bytes(4 if family == socket.AF_INET else 16)
+    network = ip_network((found.get(_RTA_DST, everywhere), prefix), strict=False)
+    return Gateway(index, network, ip_address(found[_RTA_GATEWAY]))
 
 
 def choose_carpdev(host: VirtualHost, interfaces: Sequence[Interface]) -> Interface:

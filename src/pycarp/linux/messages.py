@@ -13,17 +13,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from types import SimpleNamespace
 from typing import Any
 
-from .netlink import (
-    RTM_DELADDR,
-    RTM_DELLINK,
-    RTM_DELRULE,
-    RTM_NEWADDR,
-    RTM_NEWLINK,
-    RTM_NEWROUTE,
-    RTM_NEWRULE,
-    RTM_SETLINK,
-)
+from ..protocol.timing import FOREVER
+from . import netlink
 
+Attributes = list[tuple[Any, ...]]
 Interface = IPv4Interface | IPv6Interface
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -31,22 +24,18 @@ Network = IPv4Network | IPv6Network
 _REQUEST, _ACK = 0x1, 0x4
 _REPLACE, _EXCLUSIVE, _CREATE = 0x100, 0x200, 0x400
 
-IFF_UP = 0x1
-IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
-FOREVER = 0xFFFFFFFF
+_IFF_UP = 0x1
+_IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 
-# Numbers of include/uapi/linux/ip.h, IPV4_DEVCONF_*.
-IPV4_CONF = {"rp_filter": 8, "arp_announce": 18, "arp_ignore": 19}
+IPV4_CONF = {"arp_announce": 18, "arp_ignore": 19}
+"""include/uapi/linux/ip.h, IPV4_DEVCONF_*."""
 
-RT_TABLE_MAIN = 254
 _RTN_UNICAST = 1
 _RTNH_F_ONLINK = 4
 _FR_ACT_TO_TBL = 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _MACVLAN_BRIDGE = "bridge"
 _ADDR_GEN_NONE = 1
-_AF_BRIDGE = 7
-_NESTED = 0x8000
 
 
 @functools.cache
@@ -75,12 +64,12 @@ def _classes() -> Any:
     return SimpleNamespace(link=ifinfmsg, ipv4conf=ipv4conf, address=ifaddrmsg, route=rtmsg, rule=fibmsg)
 
 
-def _encode(message: Any, kind: int, options: int, attrs: list[Any], /, **fields: int) -> bytes:
+def _encode(message: Any, kind: int, options: int, attrs: Attributes, /, **fields: int) -> bytes:
     for name, value in fields.items():
         message[name] = value
     message["attrs"] = attrs
     message["header"]["type"] = kind
-    message["header"]["flags"] = _REQUEST | options
+    message["header"]["flags"] = _REQUEST | _ACK | options
     message.encode()
     return bytes(message.data)
 
@@ -89,42 +78,47 @@ def _family(version: int) -> int:
     return int(socket.AF_INET if version == 4 else socket.AF_INET6)
 
 
-def _text(mac: bytes) -> str:
-    return mac.hex(":")
-
-
 # Links
 
 
+def new_link(attrs: Attributes) -> bytes:
+    """EEXIST if the name is taken."""
+    return _encode(_classes().link(), netlink.RTM_NEWLINK, _CREATE | _EXCLUSIVE, attrs)
+
+
+def set_link(attrs: Attributes, **fields: int) -> bytes:
+    return _encode(_classes().link(), netlink.RTM_SETLINK, 0, attrs, **fields)
+
+
 def link_state(index: int, up: bool) -> bytes:
-    return _encode(_classes().link(), RTM_SETLINK, _ACK, [], index=index, flags=int(up) * IFF_UP, change=IFF_UP)
+    return set_link([], index=index, flags=int(up) * _IFF_UP, change=_IFF_UP)
 
 
 def delete_link(index: int) -> bytes:
-    return _encode(_classes().link(), RTM_DELLINK, _ACK, [], index=index)
+    return _encode(_classes().link(), netlink.RTM_DELLINK, 0, [], index=index)
 
 
 def add_macvlan(name: str, parent: int, mac: bytes) -> bytes:
-    """A macvlan in bridge mode, down. EEXIST if the name is taken."""
+    """A macvlan in bridge mode, down."""
     kind = [("IFLA_INFO_KIND", "macvlan"), ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", _MACVLAN_BRIDGE)]})]
     attrs = [
         ("IFLA_IFNAME", name),
         ("IFLA_LINK", parent),
-        ("IFLA_ADDRESS", _text(mac)),
+        ("IFLA_ADDRESS", mac.hex(":")),
         ("IFLA_LINKINFO", {"attrs": kind}),
     ]
-    return _encode(_classes().link(), RTM_NEWLINK, _ACK | _CREATE | _EXCLUSIVE, attrs)
+    return new_link(attrs)
 
 
 def set_alias(name: str, alias: str) -> bytes:
     """By name, so that it can follow the creation in one batch: a kill in between must not leave an unmarked device."""
-    return _encode(_classes().link(), RTM_SETLINK, _ACK, [("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias)])
+    return set_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias)])
 
 
 def no_link_local(name: str) -> bytes:
     """addrgenmode none: the kernel makes up no IPv6 address of its own when the link goes up."""
     spec = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE)]})]}
-    return _encode(_classes().link(), RTM_SETLINK, _ACK, [("IFLA_IFNAME", name), ("IFLA_AF_SPEC", spec)])
+    return set_link([("IFLA_IFNAME", name), ("IFLA_AF_SPEC", spec)])
 
 
 def ipv4_conf(index: int, values: Mapping[str, int]) -> bytes:
@@ -134,55 +128,41 @@ def ipv4_conf(index: int, values: Mapping[str, int]) -> bytes:
     """
     conf = {"attrs": list(values.items())}
     spec = {"attrs": [("AF_INET", {"attrs": [("IFLA_INET_CONF", conf)]})]}
-    return _encode(_classes().ipv4conf(), RTM_SETLINK, _ACK, [("IFLA_AF_SPEC", spec)], index=index)
+    return _encode(_classes().ipv4conf(), netlink.RTM_SETLINK, 0, [("IFLA_AF_SPEC", spec)], index=index)
 
 
 # Addresses
 
 
 def add_address(
-    index: int,
-    address: Interface,
-    *,
-    protocol: int = 0,
-    lifetime: int | None = None,
-    prefix_route: bool = True,
-    deprecated: bool = False,
+    index: int, address: Interface, *, protocol: int = 0, prefix_route: bool = True, deprecated: bool = False
 ) -> bytes:
-    """Add an address, or set its lifetime anew when it is there; IPv6 without duplicate detection.
+    """Add an address, or renew it when it is there; IPv6 without duplicate detection. The guardian sets the lifetime.
 
-    `lifetime` is seconds until the kernel removes it by itself, None is for ever; `protocol` is IFA_PROTO; a
-    `deprecated` address answers like any other, but the host does not choose it for connections that it opens.
+    `protocol` is IFA_PROTO. A `deprecated` address answers like any other, but the host does not choose it for
+    connections that it opens.
     """
-    ip = str(address.ip)
-    attrs: list[tuple[str, Any]] = [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip)]
-    if protocol:
-        attrs.append(("IFA_PROTO", protocol))
-    flags = (IFA_F_NODAD if address.version == 6 else 0) | (0 if prefix_route else IFA_F_NOPREFIXROUTE)
+    attrs: Attributes = [("IFA_PROTO", protocol)] if protocol else []
+    flags = (_IFA_F_NODAD if address.version == 6 else 0) | (0 if prefix_route else _IFA_F_NOPREFIXROUTE)
     if flags:
         attrs.append(("IFA_FLAGS", flags))
     if address.version == 4 and address.network.prefixlen < 31:
         attrs.append(("IFA_BROADCAST", str(address.network.broadcast_address)))
-    valid = FOREVER if lifetime is None else lifetime
-    attrs.append(("IFA_CACHEINFO", {"ifa_preferred": 0 if deprecated else valid, "ifa_valid": valid}))
-    return _encode(
-        _classes().address(),
-        RTM_NEWADDR,
-        _ACK | _CREATE | _REPLACE,
-        attrs,
-        family=_family(address.version),
-        prefixlen=address.network.prefixlen,
-        index=index,
-    )
+    attrs.append(("IFA_CACHEINFO", {"ifa_preferred": 0 if deprecated else FOREVER, "ifa_valid": FOREVER}))
+    return _address(netlink.RTM_NEWADDR, _CREATE | _REPLACE, index, address, attrs)
 
 
 def delete_address(index: int, address: Interface) -> bytes:
+    return _address(netlink.RTM_DELADDR, 0, index, address, [])
+
+
+def _address(kind: int, options: int, index: int, address: Interface, attrs: Attributes) -> bytes:
     ip = str(address.ip)
     return _encode(
         _classes().address(),
-        RTM_DELADDR,
-        _ACK,
-        [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip)],
+        kind,
+        options,
+        [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip), *attrs],
         family=_family(address.version),
         prefixlen=address.network.prefixlen,
         index=index,
@@ -199,15 +179,15 @@ def add_route(
 
     `onlink` spares the gateway the question whether it is on the link.
     """
-    attrs: list[tuple[str, Any]] = [("RTA_TABLE", table), ("RTA_OIF", index)]
+    attrs: Attributes = [("RTA_TABLE", table), ("RTA_OIF", index)]
     if network.prefixlen:
         attrs.append(("RTA_DST", str(network.network_address)))
     if gateway is not None:
         attrs.append(("RTA_GATEWAY", str(gateway)))
     return _encode(
         _classes().route(),
-        RTM_NEWROUTE,
-        _ACK | _CREATE | _REPLACE,
+        netlink.RTM_NEWROUTE,
+        _CREATE | _REPLACE,
         attrs,
         family=_family(network.version),
         dst_len=network.prefixlen,
@@ -220,6 +200,15 @@ def add_route(
     )
 
 
+def add_rule(source: Address, table: int, protocol: int, priority: int) -> bytes:
+    """`ip rule add from SOURCE lookup TABLE`; EEXIST if it is there."""
+    return _rule(netlink.RTM_NEWRULE, _CREATE | _EXCLUSIVE, source, table, protocol, priority)
+
+
+def delete_rule(source: Address, table: int, protocol: int, priority: int) -> bytes:
+    return _rule(netlink.RTM_DELRULE, 0, source, table, protocol, priority)
+
+
 def _rule(kind: int, flags: int, source: Address, table: int, protocol: int, priority: int) -> bytes:
     return _encode(
         _classes().rule(),
@@ -230,56 +219,4 @@ def _rule(kind: int, flags: int, source: Address, table: int, protocol: int, pri
         src_len=source.max_prefixlen,
         table=table if table < 256 else 0,
         action=_FR_ACT_TO_TBL,
-    )
-
-
-def add_rule(source: Address, table: int, protocol: int, priority: int) -> bytes:
-    """`ip rule add from SOURCE lookup TABLE`; EEXIST if it is there."""
-    return _rule(RTM_NEWRULE, _ACK | _CREATE | _EXCLUSIVE, source, table, protocol, priority)
-
-
-def delete_rule(source: Address, table: int, protocol: int, priority: int) -> bytes:
-    return _rule(RTM_DELRULE, _ACK, source, table, protocol, priority)
-
-
-# What only a lab needs
-
-
-def add_bridge(name: str, snooping: bool) -> bytes:
-    """A bridge that forwards at once and lets no firewall of the machine see its frames."""
-    data = [
-        ("IFLA_BR_FORWARD_DELAY", 0),
-        ("IFLA_BR_STP_STATE", 0),
-        ("IFLA_BR_MCAST_SNOOPING", int(snooping)),
-        ("IFLA_BR_NF_CALL_IPTABLES", 0),
-        ("IFLA_BR_NF_CALL_IP6TABLES", 0),
-        ("IFLA_BR_NF_CALL_ARPTABLES", 0),
-    ]
-    kind = [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", {"attrs": data})]
-    attrs = [("IFLA_IFNAME", name), ("IFLA_LINKINFO", {"attrs": kind})]
-    return _encode(_classes().link(), RTM_NEWLINK, _ACK | _CREATE | _EXCLUSIVE, attrs)
-
-
-def add_veth(name: str, mac: bytes, peer: str, peer_mac: bytes, peer_namespace: int) -> bytes:
-    """A cable: one end here, the other as `peer` in the namespace behind the descriptor `peer_namespace`."""
-    other = [("IFLA_IFNAME", peer), ("IFLA_ADDRESS", _text(peer_mac)), ("IFLA_NET_NS_FD", peer_namespace)]
-    kind = [
-        ("IFLA_INFO_KIND", "veth"),
-        ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", {"attrs": other})]}),
-    ]
-    attrs = [("IFLA_IFNAME", name), ("IFLA_ADDRESS", _text(mac)), ("IFLA_LINKINFO", {"attrs": kind})]
-    return _encode(_classes().link(), RTM_NEWLINK, _ACK | _CREATE | _EXCLUSIVE, attrs)
-
-
-def set_master(index: int, master: int) -> bytes:
-    return _encode(_classes().link(), RTM_SETLINK, _ACK, [("IFLA_MASTER", master)], index=index)
-
-
-def bridge_port(index: int, values: Mapping[str, int]) -> bytes:
-    """Change a port of a bridge: names of IFLA_BRPORT_* in lower case, such as ``state`` or ``bcast_flood``."""
-    # Through AF_BRIDGE: as the data of a slave link the kernel takes a new state and overrules it in the same breath.
-    # Without the flag for nesting, the attribute is read as one byte of state.
-    info = {"attrs": [(f"IFLA_BRPORT_{name.upper()}", value) for name, value in values.items()]}
-    return _encode(
-        _classes().link(), RTM_SETLINK, _ACK, [("IFLA_PROTINFO", info, _NESTED)], family=_AF_BRIDGE, index=index
     )

@@ -12,6 +12,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from .sockets import SocketOwner, closed_on_error
+
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -104,34 +106,19 @@ def _parts(requests: bytes) -> Iterator[tuple[bytes, int]]:
         yield requests[start:at], count
 
 
-class RouteSocket:
+class RouteSocket(SocketOwner):
     """A socket in the network namespace that the calling thread is in now; it stays there.
 
     Not for several threads at once.
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        try:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        with closed_on_error(opened) as self._socket:
             # Acknowledgements without a copy of the request, and with the kernel's own words about what was wrong.
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-            self._socket.bind((0, 0))
-        except BaseException:
-            self._socket.close()
-            raise
-
-    def __enter__(self) -> RouteSocket:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
+            opened.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+            opened.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+            opened.bind((0, 0))
 
     def execute(self, requests: bytes) -> list[OSError | None]:
         """Send a batch and return the outcome of each request, in order. All must ask for an ack.

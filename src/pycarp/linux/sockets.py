@@ -1,4 +1,7 @@
-"""The sockets of the wire: adverts in, whole frames out, and the memberships that make switches forward to us."""
+"""The sockets of a carpdev: adverts in, whole frames out, and the memberships that make switches forward adverts here.
+
+Also what all sockets of this package share: who closes them, their filters, their buffers.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import errno
 import socket
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP, NS_PER_SECOND
 
@@ -17,7 +21,7 @@ FRAME_LIMIT = (1 << 16) + 64
 
 _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 _SOL_PACKET = 263
-_PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 1, 6, 20, 23
+_PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 1, 6, 23
 _PACKET_MR_MULTICAST = 0
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 26, 33, 35
 _TIMESPEC = struct.Struct("@ll")
@@ -30,9 +34,9 @@ LOAD_WORD, LOAD_HALF, LOAD_BYTE, JUMP, JUMP_IF_EQUAL, RETURN = 0x20, 0x28, 0x30,
 ANCILLARY = 0xFFFFF000
 VLAN_PRESENT = ANCILLARY + 48
 WHOLE = 0x40000
-"""Returned by a program: so many bytes pass, which is all."""
+"""Returned by a program: this many bytes pass, which is all."""
 _FILTER = (
-    # Untagged: the tag is not in the bytes, a tagged advert looks like one for this LAN.
+    # Untagged: the tag is not in the bytes, so a tagged advert looks like one for this LAN.
     (LOAD_WORD, 0, 0, VLAN_PRESENT),
     (JUMP_IF_EQUAL, 0, 7, 0),
     (LOAD_HALF, 0, 0, 12),
@@ -47,69 +51,93 @@ _FILTER = (
 )
 
 
+class SocketOwner:
+    """Owns one socket until `close`, or the end of a with block. `fileno` is for a selector."""
+
+    _socket: socket.socket
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def closed_on_error(opened: socket.socket) -> Iterator[socket.socket]:
+    """Close the socket where the block raises."""
+    try:
+        yield opened
+    except BaseException:
+        opened.close()
+        raise
+
+
+def packet_socket() -> socket.socket:
+    """A non-blocking AF_PACKET socket of protocol 0: until it is bound, it receives nothing. Needs CAP_NET_RAW."""
+    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+
+
+def hearing_socket(index: int, program: Sequence[Instruction], macs: Iterable[bytes]) -> socket.socket:
+    """A packet socket, still to be bound, for what others send on the interface and `program` lets pass.
+
+    The filter comes before the bind, so no unfiltered frame gets in. The interface passes on frames to the multicast
+    `macs`, also where the host has no IPv6; the switch hears nothing of that.
+    """
+    with closed_on_error(packet_socket()) as opened:
+        attach_filter(opened, program)
+        # Older than Linux 4.20: our own frames come back, and are recognised by their source.
+        with contextlib.suppress(OSError):
+            opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        for mac in macs:
+            membership = struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, len(mac), mac)
+            opened.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+    return opened
+
+
 def receive_socket(index: int) -> socket.socket:
     """A non-blocking AF_PACKET socket that yields the adverts arriving on the interface, and nothing else.
 
     Untagged protocol 112 in IPv4 or IPv6, whole frames, of others only (what this host sends is left out). Read with
     `FRAME_LIMIT`. Needs CAP_NET_RAW; `OSError` ENXIO or ENODEV if the interface is gone, later ENETDOWN when it goes.
     """
-    # Protocol 0 and the filter before the bind: no unfiltered frame can slip in between.
-    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
-    try:
-        attach_filter(opened, _FILTER)
+    with closed_on_error(hearing_socket(index, _FILTER, _GROUP_MACS)) as opened:
         grow(opened, _RECEIVE_BUFFER)
-        # Older than Linux 4.20: our own frames come back, and are recognised by their source.
-        with contextlib.suppress(OSError):
-            opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        for mac in _GROUP_MACS:
-            # Opens the card's address filter even where the host has no IPv6, and puts nothing on the wire.
-            membership = struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, len(mac), mac)
-            opened.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
         opened.bind((socket.if_indextoname(index), _ETH_P_ALL))
-    except BaseException:
-        opened.close()
-        raise
     return opened
 
 
-def send_socket(index: int, *, bypass: bool = False) -> socket.socket:
+def send_socket(index: int) -> socket.socket:
     """A non-blocking AF_PACKET socket for whole frames out of the interface; it receives nothing.
 
-    `bypass` hands frames to the driver past the queueing discipline (and past its fairness and its limits). Needs
-    CAP_NET_RAW to open, nothing to send.
+    Needs CAP_NET_RAW to open, nothing to send.
     """
-    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
-    try:
+    with closed_on_error(packet_socket()) as opened:
         opened.bind((socket.if_indextoname(index), 0))
-        if bypass:
-            opened.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
         # Network control (7) where allowed, else the best that is free: adverts go ahead of bulk traffic.
         for priority in (7, 6):
             with contextlib.suppress(PermissionError):
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
                 break
-    except BaseException:
-        opened.close()
-        raise
     return opened
 
 
 def join_groups(index: int, families: Iterable[int]) -> list[socket.socket]:
     """Sockets that hold the membership of 224.0.0.18 (family 4) and ff02::12 (6) until they are closed.
 
-    They exist for switches that snoop IGMP and MLD; the adverts themselves come through `receive_socket`. A family
-    that the interface does not have is left out.
+    They exist for switches that snoop IGMP and MLD; the adverts themselves come through `receive_socket`. Families that
+    the interface does not have are left out.
     """
-    opened: list[socket.socket] = []
-    try:
-        for family in families:
-            joined = _join_ipv4(index) if family == 4 else _join_ipv6(index)
-            if joined is not None:
-                opened.append(joined)
-    except BaseException:
-        for one in opened:
-            one.close()
-        raise
+    with contextlib.ExitStack() as undo:
+        joined = (_join_ipv4(index) if family == 4 else _join_ipv6(index) for family in families)
+        opened = [undo.enter_context(one) for one in joined if one is not None]
+        undo.pop_all()
     return opened
 
 

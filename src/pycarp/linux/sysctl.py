@@ -7,13 +7,8 @@ from pathlib import Path
 _ROOT = Path("/proc/sys/net")
 
 
-def read(name: str) -> str:
-    """The value of a setting such as ``ipv6/conf/eth0/accept_ra``."""
-    return (_ROOT / name).read_text().strip()
-
-
 def write(name: str, value: int | str) -> None:
-    """Set it. `OSError` where it does not exist, is not ours to change, or /proc/sys is mounted read-only."""
+    """Set it. `OSError` where it does not exist, may not be changed, or /proc/sys is mounted read-only."""
     (_ROOT / name).write_text(f"{value}\n")
 
 

@@ -1,29 +1,32 @@
-"""What changes on this machine's interfaces, as the kernel tells it, cheap enough for the runtime's own loop."""
+"""What changes on this machine's interfaces, as the kernel tells it."""
 
 from __future__ import annotations
 
 import errno
 import socket
-import sys
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import Self
 
 from . import netlink
-from .interfaces import OWN_PROTOCOL, parse_address, parse_link
-from .sockets import ANCILLARY, JUMP_IF_EQUAL, LOAD_HALF, LOAD_WORD, RETURN, WHOLE, attach_filter, grow
+from .interfaces import OWN_PROTOCOL, Gateway, parse_address, parse_gateway, parse_link
+from .sockets import (
+    ANCILLARY,
+    JUMP_IF_EQUAL,
+    LOAD_HALF,
+    LOAD_WORD,
+    RETURN,
+    WHOLE,
+    SocketOwner,
+    attach_filter,
+    closed_on_error,
+    grow,
+)
 
 _GROUPS = (1, 5, 7, 9, 11)
 """RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE."""
 _BUFFER = 1 << 20
 _RECEIVE = 1 << 17
 _READS = 64
-
-_RT_TABLE_MAIN = 254
-_RTN_UNICAST = 1
-_RTA_OIF, _RTA_GATEWAY = 4, 5
-ROUTE_PROTOCOLS = frozenset({2, 3, 4, 9, 16})
-"""kernel, boot, static, ra, dhcp: what an administrator sets. Routing daemons may change thousands a second."""
 
 _IFA_PROTO = 11
 _LOAD_NUMBER, _LOAD_NUMBER_TO_X, _MOVE_TO_X, _LOAD_BYTE_BEYOND_X = 0x00, 0x01, 0x07, 0x50
@@ -56,28 +59,23 @@ class LinkNotice:
     up: bool
     running: bool
     mac: bytes
-    mtu: int
 
 
 @dataclass(frozen=True, slots=True)
 class AddressNotice:
-    """An address came or changed on an interface, or (`present` False) went; `protocol` is IFA_PROTO."""
+    """An address came or changed on an interface, or (`present` False) went."""
 
     index: int
     address: IPv4Interface | IPv6Interface
     present: bool
-    protocol: int
-    flags: int
 
 
 @dataclass(frozen=True, slots=True)
 class RouteNotice:
-    """A gateway's route of the main table through an interface came or went; `default` if it is the default route."""
+    """A gateway's route of the main table came or (`present` False) went."""
 
-    index: int
-    version: int
+    gateway: Gateway
     present: bool
-    default: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,37 +86,21 @@ class Overrun:
 Notice = LinkNotice | AddressNotice | RouteNotice | Overrun
 
 
-class Watch:
+class Watch(SocketOwner):
     """Notices of the network namespace that the constructing thread was in. `fileno` is for a selector.
 
-    Without `own_additions` the kernel keeps to itself that an address of ours came or was renewed (Linux 5.18 and
-    later; before, addresses do not say whose they are): every virtual host's is renewed once a second. That it went
-    is told.
+    Without `own_additions` the kernel does not tell that an address of ours came or was renewed (Linux 5.18 and later;
+    before, addresses do not say whose they are): each is renewed once a second. It still tells that one went.
     """
 
     def __init__(self, own_additions: bool = True) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        try:
+        opened = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        with closed_on_error(opened) as self._socket:
             if not own_additions:
-                attach_filter(self._socket, _WITHOUT_OWN_ADDITIONS)
-            grow(self._socket, _BUFFER)
-            self._socket.bind((0, sum(1 << (group - 1) for group in _GROUPS)))
-        except BaseException:
-            self._socket.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
+                attach_filter(opened, _WITHOUT_OWN_ADDITIONS)
+            grow(opened, _BUFFER)
+            opened.bind((0, sum(1 << (group - 1) for group in _GROUPS)))
 
     def read(self) -> list[Notice]:
         """What has been told since the last call, in order. Never waits, and reads a bounded amount."""
@@ -141,32 +123,14 @@ class Watch:
 
 
 def _parse(kind: int, payload: bytes) -> Notice | None:
-    if kind in (netlink.RTM_NEWLINK, netlink.RTM_DELLINK):
-        # Other families tell of a bridge's ports: there, RTM_DELLINK only means that it left the bridge.
-        if payload[0] != socket.AF_UNSPEC:
-            return None
-        link = parse_link(payload)
-        present = kind == netlink.RTM_NEWLINK
-        return LinkNotice(
-            link.index, link.name, present, present and link.up, present and link.running, link.mac, link.mtu
-        )
+    # Other families tell of a bridge's ports: there, RTM_DELLINK only means that it left the bridge.
+    if kind in (netlink.RTM_NEWLINK, netlink.RTM_DELLINK) and payload[0] == socket.AF_UNSPEC:
+        link, present = parse_link(payload), kind == netlink.RTM_NEWLINK
+        return LinkNotice(link.index, link.name, present, present and link.up, present and link.running, link.mac)
     if kind in (netlink.RTM_NEWADDR, netlink.RTM_DELADDR):
         parsed = parse_address(payload)
-        if parsed is None:
-            return None
-        index, address = parsed
-        return AddressNotice(index, address.interface, kind == netlink.RTM_NEWADDR, address.protocol, address.flags)
+        return None if parsed is None else AddressNotice(parsed[0], parsed[1].interface, kind == netlink.RTM_NEWADDR)
     if kind in (netlink.RTM_NEWROUTE, netlink.RTM_DELROUTE):
-        return _parse_route(kind, payload)
+        gateway = parse_gateway(payload)
+        return None if gateway is None else RouteNotice(gateway, kind == netlink.RTM_NEWROUTE)
     return None
-
-
-def _parse_route(kind: int, payload: bytes) -> RouteNotice | None:
-    family, dst_len, _src, _tos, table, protocol, _scope, route_type, _flags = netlink.ROUTE.unpack_from(payload)
-    if table != _RT_TABLE_MAIN or route_type != _RTN_UNICAST or protocol not in ROUTE_PROTOCOLS:
-        return None
-    found = netlink.attributes(payload, netlink.ROUTE.size)
-    if _RTA_GATEWAY not in found or len(found.get(_RTA_OIF, b"")) != 4:
-        return None
-    index = int.from_bytes(found[_RTA_OIF], sys.byteorder)
-    return RouteNotice(index, 4 if family == socket.AF_INET else 6, kind == netlink.RTM_NEWROUTE, dst_len == 0)

@@ -1,0 +1,115 @@
+"""What a crashed run left on this machine, and how it is told from what a running one needs."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from ..errors import InterfaceError
+from . import lock, messages, netlink
+from .interfaces import OWN_PROTOCOL, Interface, Mark, read_interfaces
+from .messages import Address
+
+if TYPE_CHECKING:
+    from .device import Device
+
+RULE_PRIORITY = 11200
+"""Before the rules of the main table (32766), with room for an administrator's on both sides."""
+_TABLE_MARK, _TABLE_INDEX = 0x70, 0xFFFFF
+_FRA_SRC, _FRA_TABLE, _FRA_PROTOCOL = 2, 15, 21
+
+
+def table_of(index: int, vhid: int) -> int:
+    """The routing table of a virtual host on the carpdev of that index: no other program uses this number."""
+    return _TABLE_MARK << 24 | (index & _TABLE_INDEX) << 8 | vhid & 0xFF
+
+
+class Inventory:
+    """The machine as it was found, for devices that are set up one after the other: each reads what the last one left.
+
+    `interfaces`, and `rules`: those of our protocol as (source, table). Each lock is asked for once.
+    """
+
+    def __init__(self) -> None:
+        self.interfaces = read_interfaces()
+        self.rules: list[tuple[Address, int]] = []
+        self._locked: dict[tuple[int, int], bool] = {}
+        with netlink.RouteSocket() as route:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                with contextlib.suppress(OSError):  # a kernel without IPv6, or without rules
+                    for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETRULE, family)):
+                        self._note_rule(netlink.attributes(payload, netlink.ROUTE.size))
+
+    def removal(self, device: Device) -> tuple[list[bytes], list[Mark]]:
+        """Take what dead virtual hosts left off the inventory, for a device whose lock the caller has.
+
+        Dead is what bears our mark and has either this device's vhid and carpdev, or no lock. Returns the requests that
+        remove it, and the marks of the dead devices. Raises `InterfaceError` where the device's name or one of its
+        addresses is another's.
+        """
+        own = {one.ip for one in device.host.addresses}
+        dead: list[tuple[Interface, Mark]] = []
+        left: list[Interface] = []
+        for interface in self.interfaces:
+            mark = interface.mark
+            if mark is not None and not self._lives(device, mark.index, mark.vhid):
+                dead.append((interface, mark))
+            else:
+                left.append(interface)
+                _refuse_taken(device, interface, own)
+        stray = [
+            (source, table)
+            for source, table in self.rules
+            if source in own or not self._lives(device, table >> 8 & _TABLE_INDEX, table & 0xFF)
+        ]
+        requests = [messages.delete_link(interface.index) for interface, _mark in dead]
+        requests += self._stray_addresses(device, own)
+        requests += [messages.delete_rule(source, table, OWN_PROTOCOL, RULE_PRIORITY) for source, table in stray]
+        self.interfaces = tuple(left)
+        self.rules = [one for one in self.rules if one not in stray]
+        return requests, [mark for _interface, mark in dead]
+
+    def carpdev(self, index: int) -> Interface | None:
+        return next((one for one in self.interfaces if one.index == index), None)
+
+    def _stray_addresses(self, device: Device, own: set[Address]) -> list[bytes]:
+        """Requests against addresses on the carpdev itself that bear our protocol but are of no live virtual host."""
+        index = device.carpdev.index
+        found = self.carpdev(index)
+        ours = [one.interface for one in found.addresses if one.ours] if found is not None else []
+        # Such an address does not say whose it is. With other virtual hosts on this carpdev, only our own is surely
+        # stray.
+        alone = bool(ours) and not any(self._lives(device, index, vhid) for vhid in range(1, 256))
+        return [messages.delete_address(index, one) for one in ours if one.ip in own or alone]
+
+    def _lives(self, device: Device, index: int, vhid: int) -> bool:
+        """Whether a lock guards this virtual host, and it is not the device's own."""
+        key = (index, vhid)
+        if key == (device.carpdev.index, device.host.vhid):
+            return False
+        if key not in self._locked:
+            self._locked[key] = lock.held(index, vhid)
+        return self._locked[key]
+
+    def _note_rule(self, found: dict[int, bytes]) -> None:
+        if found.get(_FRA_PROTOCOL) != bytes((OWN_PROTOCOL,)) or _FRA_SRC not in found:
+            return
+        table = int(netlink.WORD.unpack(found[_FRA_TABLE])[0])
+        if table >> 24 == _TABLE_MARK:
+            self.rules.append((ip_address(found[_FRA_SRC]), table))
+
+
+def _refuse_taken(device: Device, interface: Interface, own: set[Address]) -> None:
+    mark = interface.mark
+    if interface.name == device.host.name and device.host.mac == "virtual":
+        whose = "not ours" if mark is None else f"that of vhid {mark.vhid} on {mark.carpdev}"
+        raise InterfaceError(
+            f"there is an interface {interface.name} already, and it is {whose}: remove it or give another name"
+        )
+    for one in interface.addresses:
+        if mark is not None and one.interface.ip in own:
+            raise InterfaceError(
+                f"{one.interface.ip} is already on {interface.name}, vhid {mark.vhid}: give another address"
+            )
