@@ -8,6 +8,7 @@ from ipaddress import IPv4Interface
 from pycarp import _impl
 from pycarp.protocol import State
 from pycarp.protocol.abc import Authenticator, Input
+from pycarp.protocol.frames import virtual_mac
 
 PASSPHRASE = "correct horse battery staple"
 """Beyond 20 bytes there is one dialect only: one digest an advert."""
@@ -28,7 +29,7 @@ def seated_input(impl: _impl.Implementation) -> Input:
     seated = impl.input.Input()
     seated.set_carpdev(MAC, [IPv4Interface("10.13.37.11/24")])
     addresses = [IPv4Interface(address).packed for address in ADDRESSES]
-    seated.set_instance(VHID, authenticator(impl), impl.packet.virtual_mac(VHID), addresses)
+    seated.set_instance(VHID, authenticator(impl), virtual_mac(VHID), addresses)
     seated.set_state(VHID, State.BACKUP)
     return seated
 
@@ -42,7 +43,7 @@ def records(count: int) -> list[tuple[bytes, bytes]]:
 
 def advert(counter: bytes, digest: bytes, source: str = PEER, vhid: int = VHID) -> bytes:
     """A whole frame; right but for what may be wrong with the digest."""
-    return _python.packet.AdvertTemplate(vhid, _python.packet.virtual_mac(vhid), source).frame(1, 100, counter, digest)
+    return _python.packet.AdvertTemplate(vhid, virtual_mac(vhid), source).frame(1, 100, counter, digest)
 
 
 def valid(count: int) -> list[bytes]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pycarp import VirtualHost, _impl
 from pycarp.lab.namespaces import Host, Lab
+from pycarp.protocol.frames import virtual_mac
 
 _FLAP = 0.2
 """Seconds from one better advert to the next; the bow-out comes half way."""
@@ -85,7 +86,7 @@ class Flapper:
         vhid = vhid or group.vhid
         counter = counter or self._random.randbytes(8)
         digest = self._random.randbytes(20) if forged else self._signers[group.vhid, vhid].sign(counter)
-        template = _python.packet.AdvertTemplate(vhid, _python.packet.virtual_mac(vhid), source)
+        template = _python.packet.AdvertTemplate(vhid, virtual_mac(vhid), source)
         return template.frame(advbase, advskew, counter, digest)
 
     def _noise(self) -> bytes:

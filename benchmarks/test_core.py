@@ -20,9 +20,10 @@ import pytest
 from targets import FIGURES, Measure
 
 from pycarp import VirtualHost, _impl
-from pycarp._python.auth import bsd_key
 from pycarp.protocol import State
 from pycarp.protocol.abc import Input, Machine
+from pycarp.protocol.frames import virtual_mac
+from pycarp.protocol.keys import bsd_key
 
 TURNS = 20_000
 COUNT = 256
@@ -172,7 +173,7 @@ class TestSign:
     def test_whole_advert_called(self, measure: Measure, impl: _impl.Implementation) -> None:
         """Counter, digest and frame: what a MASTER makes for each advert."""
         signer = frames.authenticator(impl)
-        template = impl.packet.AdvertTemplate(frames.VHID, impl.packet.virtual_mac(frames.VHID), frames.PEER)
+        template = impl.packet.AdvertTemplate(frames.VHID, virtual_mac(frames.VHID), frames.PEER)
 
         def build(nonce: int) -> bytes:
             counter = signer.counter(1, 100, nonce)

@@ -10,7 +10,6 @@ cdef enum:
     AUTH_KEYS = 2  # one for each dialect, at most
     AUTH_VARIANTS = 2  # with and without link-local IPv6 addresses
     AUTH_MACS = AUTH_KEYS * AUTH_VARIANTS
-    AUTH_BATCH = 16  # digests that auth_verify_many computes at once
     AUTH_ISSUED = 128  # counters of one's own that are known again: 64 adverts under two keys; a power of two
     AUTH_NONE = -1
     AUTH_BSD = 0
@@ -68,9 +67,6 @@ cdef int auth_choose(const auth_t *auth) noexcept nogil
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil
 cdef bint auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil
-cdef void auth_verify_many(
-    auth_t *const *auths, const uint8_t *const *counters, const uint8_t *const *digests, int *dialects, size_t count
-) noexcept nogil
 cdef int auth_check(
     const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew
 ) noexcept nogil

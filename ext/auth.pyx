@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
-"""Who may speak: keys from passphrases, digests over adverts, and the counter that vouches for the header.
+"""Who may speak: digests over adverts, and the counter that vouches for the header.
 
 The compiled twin of `pycarp._python.auth`, which says where each rule comes from. An advert costs two SHA-1
 compressions under each dialect, three when what precedes the counter leaves no room for the padding in its last block
@@ -8,7 +8,6 @@ environment forces a SHA-1 variant: "sha-ni", "armv8" or "portable".
 """
 
 import os
-from ipaddress import ip_interface
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
@@ -30,8 +29,9 @@ from sha1 cimport (
 
 from .packet cimport COUNTER_LENGTH, DIGEST_LENGTH, octets
 
-from ..errors import ConfigError, ImplementationError
+from ..errors import ImplementationError
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD
+from ..protocol.keys import counter_bytes, not_in_use, prepare
 
 cdef extern from "atomic.h" nogil:
     uint64_t atomic_add64(uint64_t *place, uint64_t by)
@@ -48,11 +48,8 @@ cdef extern from *:
     """
     void pycarp_wipe(void *memory, size_t length) noexcept nogil
 
-KEY_LENGTH = KEY_BYTES
 REMEMBERED = AUTH_ISSUED // 2
-"""So many of one's own adverts are known again when they come back."""
-AUTO_MINIMUM = 8
-"""Below this many bytes a passphrase is read in one way only: the shortened key would be too easy to guess."""
+"""This many of one's own adverts are known again when they come back."""
 
 cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD)
 cdef uint64_t _serials = 0
@@ -129,7 +126,7 @@ cdef void auth_prepare(auth_t *auth, uint8_t vhid) noexcept nogil:
 
 
 cdef void auth_add_key(auth_t *auth, int dialect, const uint8_t *key) noexcept nogil:
-    """`key` has KEY_BYTES; the caller wipes it. At most AUTH_KEYS times."""
+    """`key` has KEY_BYTES. At most AUTH_KEYS times."""
     cdef key_t *added = &auth.keys[auth.key_count]
     cdef uint8_t pad[CARP_SHA1_BLOCK]
     cdef int index
@@ -240,26 +237,15 @@ cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest
     Every key and variant is tried and every word compared, whatever was found before: time tells nothing.
     """
     cdef carp_sha1_mac orders[AUTH_MACS]
-    cdef int count = _orders(auth, counter, orders)
-    carp_sha1_macs(orders, count)
-    return _settle(auth, orders, digest)
-
-
-cdef inline int _orders(const auth_t *auth, const uint8_t *counter, carp_sha1_mac *orders) noexcept nogil:
-    """Every digest that would be right, in the order of keys, then variants; returns how many."""
-    cdef int index, variant, count = 0
+    cdef int found = AUTH_NONE, index, variant, _variant, count = 0
+    cdef const uint32_t *words
+    cdef uint32_t difference
     for index in range(auth.key_count):
         for variant in range(auth.variant_count):
             _order(&orders[count], &auth.keys[index], &auth.keys[index].macs[variant], counter)
             count += 1
-    return count
-
-
-cdef inline int _settle(auth_t *auth, const carp_sha1_mac *orders, const uint8_t *digest) noexcept nogil:
-    """The dialect of the first order that came to this digest, or AUTH_NONE."""
-    cdef int found = AUTH_NONE, index, _variant, count = 0
-    cdef const uint32_t *words
-    cdef uint32_t difference
+    carp_sha1_macs(orders, count)
+    count = 0
     for index in range(auth.key_count):
         for _variant in range(auth.variant_count):
             words = &orders[count].digest[0]
@@ -274,26 +260,6 @@ cdef inline int _settle(auth_t *auth, const carp_sha1_mac *orders, const uint8_t
     if found != AUTH_NONE:
         _remember(auth, <uint8_t> found)
     return found
-
-
-cdef void auth_verify_many(
-    auth_t *const *auths, const uint8_t *const *counters, const uint8_t *const *digests, int *dialects, size_t count
-) noexcept nogil:
-    """As auth_verify for each of `count` adverts; faster than one by one, for hashes run side by side."""
-    cdef carp_sha1_mac orders[AUTH_BATCH]
-    cdef size_t done = 0, end, at
-    cdef int used
-    while done < count:
-        end, used = done, 0
-        while end < count and used + AUTH_MACS <= AUTH_BATCH:
-            used += _orders(auths[end], counters[end], &orders[used])
-            end += 1
-        carp_sha1_macs(orders, used)
-        used = 0
-        for at in range(done, end):
-            dialects[at] = _settle(auths[at], &orders[used], digests[at])
-            used += auths[at].key_count * auths[at].variant_count
-        done = end
 
 
 cdef inline void _remember(auth_t *auth, uint8_t dialect) noexcept nogil:
@@ -374,76 +340,10 @@ cdef int auth_check(
     return CHECK_ALTERED if memcmp(tag, counter, 3) == 0 else CHECK_FINE
 
 
-# Keys from passphrases
-
-cdef void _bsd_key(const uint8_t *secret, size_t length, uint8_t *key) noexcept nogil:
-    memset(key, 0, KEY_BYTES)
-    memcpy(key, secret, length if length < KEY_BYTES - 1 else KEY_BYTES - 1)
-
-
-cdef inline int _hexadecimal(uint8_t digit) noexcept nogil:
-    """The digit's value, -1 for what is none."""
-    if digit >= c"0" and digit <= c"9":
-        return digit - c"0"
-    digit |= 0x20
-    if digit >= c"a" and digit <= c"f":
-        return digit - c"a" + 10
-    return -1
-
-
-cdef bint _netbsd_key(const uint8_t *secret, size_t length, uint8_t *key) noexcept nogil:
-    """False: "0x" without proper hexadecimal."""
-    cdef size_t index, kept
-    cdef int end
-    memset(key, 0, KEY_BYTES)
-    if length >= 2 and secret[0] == c"0" and secret[1] | 0x20 == c"x":
-        secret += 2
-        length -= 2
-        if length == 0 or length & 1:
-            return False
-        for index in range(length):
-            if _hexadecimal(secret[index]) < 0:
-                return False
-        length >>= 1
-        kept = (length if length < KEY_BYTES else KEY_BYTES) - 1
-        for index in range(kept):
-            key[index] = <uint8_t> (_hexadecimal(secret[2 * index]) << 4 | _hexadecimal(secret[2 * index + 1]))
-    elif length:
-        memcpy(key, secret, (length if length < KEY_BYTES else KEY_BYTES) - 1)
-    for end in range(KEY_BYTES):
-        if key[end] == 0:
-            memset(key + end, 0, KEY_BYTES - end)
-            break
-    return True
-
-
-cdef inline size_t _significant(const uint8_t *key) noexcept nogil:
-    """How many bytes of the key are left without the zeros at its end."""
-    cdef size_t length = KEY_BYTES
-    while length and key[length - 1] == 0:
-        length -= 1
-    return length
-
-
 # The border
 
 cdef inline const uint8_t *_at(bytes data) noexcept:
     return <const uint8_t *> PyBytes_AS_STRING(data)
-
-
-def bsd_key(passphrase: bytes) -> bytes:
-    """The key as OpenBSD, FreeBSD and UCarp make it: the first 19 bytes, padded with zeros to 20."""
-    cdef uint8_t key[KEY_BYTES]
-    cdef bytes secret = octets(passphrase)
-    _bsd_key(_at(secret), PyBytes_GET_SIZE(secret), key)
-    return key[:KEY_BYTES]
-
-
-def netbsd_key(passphrase: bytes) -> bytes | None:
-    """The key as NetBSD's ifconfig has made it since 2008: one byte short. None for "0x" without proper hexadecimal."""
-    cdef uint8_t key[KEY_BYTES]
-    cdef bytes secret = octets(passphrase)
-    return key[:KEY_BYTES] if _netbsd_key(_at(secret), PyBytes_GET_SIZE(secret), key) else None
 
 
 cdef tuple _CHECKS = ("", "echo", "altered")
@@ -465,17 +365,12 @@ cdef class Authenticator:
 
     # In __cinit__, which runs once: no half-made object, and no second key in it.
     def __cinit__(self, passphrase, vhid, addresses, dialect="auto", replay="guard"):
-        cdef bytes secret, variant
-        self._variants = []
-        if isinstance(vhid, bool) or not isinstance(vhid, int) or not 1 <= vhid <= 255:
-            raise ConfigError(f"vhid {vhid!r} is not a number of 1-255", "vhid")
-        secret = _secret(passphrase)
+        cdef bytes key, variant
+        keys, self._variants, guard = prepare(passphrase, vhid, addresses, dialect, replay)
         auth_prepare(&self.auth, vhid)
-        if replay not in ("guard", "off"):
-            raise ConfigError(f"replay {replay!r} is unknown: give guard or off", "replay")
-        self.auth.guard = replay == "guard"
-        _add_keys(&self.auth, secret, dialect)
-        self._variants = _address_variants(addresses)
+        self.auth.guard = guard
+        for name, key in keys.items():
+            auth_add_key(&self.auth, _DIALECTS.index(name), _at(key))
         for variant in self._variants:
             auth_add_variant(&self.auth, _at(variant), PyBytes_GET_SIZE(variant))
         self.auth.serial = atomic_add64(&_serials, 1) + 1
@@ -502,7 +397,7 @@ cdef class Authenticator:
         Without `dialect`: the one last heard, "bsd" when nobody was (or the fixed one).
         """
         cdef int chosen = _chosen(&self.auth, dialect)
-        cdef bytes octets8 = _counter(counter)
+        cdef bytes octets8 = counter_bytes(counter)
         cdef uint8_t digest[DIGEST_LENGTH]
         auth_sign(&self.auth, chosen, _at(octets8), digest)
         return PyBytes_FromStringAndSize(<const char *> digest, DIGEST_LENGTH)
@@ -512,7 +407,7 @@ cdef class Authenticator:
 
         Accepts a digest with and without the link-local IPv6 addresses (OpenBSD leaves them out).
         """
-        cdef bytes octets8 = _counter(counter)
+        cdef bytes octets8 = counter_bytes(counter)
         cdef bytes octets20 = octets(digest)
         cdef int found
         if PyBytes_GET_SIZE(octets20) != DIGEST_LENGTH:
@@ -537,7 +432,7 @@ cdef class Authenticator:
         An echo is one of our own last 64 adverts. Altered is one of a pycarp host whose counter vouches for another
         advbase or advskew than it bears. Every other counter is a BSD's, and says nothing. With replay="off": "".
         """
-        cdef bytes octets8 = _counter(counter)
+        cdef bytes octets8 = counter_bytes(counter)
         cdef bytes header = bytes((advbase, advskew))
         cdef int chosen = _chosen(&self.auth, dialect)
         return _CHECKS[auth_check(&self.auth, chosen, _at(octets8), _at(header)[0], _at(header)[1])]
@@ -556,33 +451,6 @@ cdef class Authenticator:
         return made
 
 
-def verify_many(adverts: Sequence[tuple[Authenticator, bytes, bytes]]) -> list[str | None]:
-    """`authenticator.verify(counter, digest)` for each (authenticator, counter, digest), in order, hashes side by side.
-
-    The flood's way through auth_verify_many, shown to Python for tests and measurements. Only bytes, of 8 and 20.
-    """
-    cdef auth_t *auths[AUTH_BATCH]
-    cdef const uint8_t *counters[AUTH_BATCH]
-    cdef const uint8_t *digests[AUTH_BATCH]
-    cdef int dialects[AUTH_BATCH]
-    cdef Authenticator authenticator
-    cdef bytes counter, digest
-    cdef list batch, found = []
-    cdef int index, start
-    for start in range(0, len(adverts), AUTH_BATCH):
-        batch = list(adverts[start : start + AUTH_BATCH])
-        for index in range(len(batch)):
-            authenticator, counter, digest = batch[index]
-            if authenticator is None or len(counter) != COUNTER_LENGTH or len(digest) != DIGEST_LENGTH:
-                raise ValueError("an advert here is an authenticator, 8 bytes and 20 bytes")
-            auths[index] = &authenticator.auth
-            counters[index] = _at(counter)
-            digests[index] = _at(digest)
-        auth_verify_many(auths, counters, digests, dialects, len(batch))
-        found += [None if dialects[index] == AUTH_NONE else _DIALECTS[dialects[index]] for index in range(len(batch))]
-    return found
-
-
 cdef list _names(const auth_t *auth):
     cdef int index
     return [_DIALECTS[auth.keys[index].dialect] for index in range(auth.key_count)]
@@ -594,85 +462,5 @@ cdef int _chosen(const auth_t *auth, object dialect) except -2:
         return auth_choose(auth)
     names = _names(auth)
     if dialect not in names:
-        raise ConfigError(f"dialect {dialect!r} is not in use here: {' and '.join(names)} is", "dialect")
+        raise not_in_use(dialect, names)
     return _DIALECTS.index(dialect)
-
-
-cdef bytes _secret(object passphrase):
-    """The passphrase as bytes: text in UTF-8, and what came from argv in another encoding as it stood there."""
-    if isinstance(passphrase, str):
-        try:
-            return passphrase.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            # Not chained: the codec's error carries the whole passphrase.
-            raise ConfigError("the passphrase has characters that no encoding knows", "passphrase") from None
-    if passphrase is None or isinstance(passphrase, bytes):
-        return bytes(passphrase or b"")
-    raise ConfigError("the passphrase is neither text nor bytes", "passphrase")
-
-
-cdef int _add_keys(auth_t *auth, bytes secret, object dialect) except -1:
-    cdef uint8_t bsd[KEY_BYTES]
-    cdef uint8_t netbsd[KEY_BYTES]
-    cdef bint readable
-    cdef size_t length = PyBytes_GET_SIZE(secret)
-    try:
-        _bsd_key(_at(secret), length, bsd)
-        readable = _netbsd_key(_at(secret), length, netbsd)
-        if dialect == DIALECT_BSD:
-            auth_add_key(auth, AUTH_BSD, bsd)
-        elif dialect == DIALECT_NETBSD:
-            if not readable:
-                raise ConfigError(
-                    "NetBSD's ifconfig reads a passphrase that starts with 0x as hexadecimal bytes, and this one is "
-                    'not: give an even number of hexadecimal digits, or dialect "bsd"',
-                    "passphrase",
-                )
-            auth_add_key(auth, AUTH_NETBSD, netbsd)
-        elif dialect != "auto":
-            raise ConfigError(f"dialect {dialect!r} is unknown: give auto, bsd or netbsd", "dialect")
-        else:
-            auth_add_key(auth, AUTH_BSD, bsd)
-            # An embedded zero can empty the shortened key, or leave less of it than a guess needs.
-            if (
-                readable
-                and memcmp(bsd, netbsd, KEY_BYTES) != 0
-                and min(length, _significant(netbsd) + 1) >= AUTO_MINIMUM
-            ):
-                auth_add_key(auth, AUTH_NETBSD, netbsd)
-    finally:
-        pycarp_wipe(bsd, KEY_BYTES)
-        pycarp_wipe(netbsd, KEY_BYTES)
-    return 0
-
-
-cdef list _address_variants(object addresses):
-    """The addresses as the digest covers them: N's and F's way first, then O's, without link-local IPv6, if it
-    differs."""
-    cdef set ipv4 = set(), ipv6 = set(), link_local = set()
-    cdef bytes packed, full
-    for value in addresses:
-        try:
-            ip = ip_interface(value).ip
-        except ValueError:
-            raise ConfigError(f"{value!r} is not an IP address: give one like 10.13.37.42/24", "addresses") from None
-        packed = ip.packed
-        if ip.version == 4:
-            ipv4.add(packed)
-        elif packed[0] == 0xFE and packed[1] & 0xC0 == 0x80:
-            # The kernel keeps a scope in bytes 2 and 3 and clears it before it hashes.
-            link_local.add(packed[:2] + b"\0\0" + packed[4:])
-        else:
-            ipv6.add(packed)
-    full = b"".join(sorted(ipv4)) + b"".join(sorted(ipv6 | link_local))
-    return [full, b"".join(sorted(ipv4)) + b"".join(sorted(ipv6))] if link_local else [full]
-
-
-cdef bytes _counter(object value):
-    if isinstance(value, int):
-        if not 0 <= value < 1 << 64:
-            raise ValueError(f"counter {value} is out of range: give 0 to 2**64-1")
-        return value.to_bytes(8, "big")
-    if len(value) != COUNTER_LENGTH:
-        raise ValueError(f"a counter has 8 bytes, not {len(value)}")
-    return value if type(value) is bytes else bytes(value)

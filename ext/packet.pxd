@@ -10,8 +10,6 @@ cdef enum:
     CARP_LENGTH = 36
     COUNTER_LENGTH = 8
     DIGEST_LENGTH = 20
-    ARP_FRAME_LENGTH = 14 + 28
-    NA_FRAME_LENGTH = 14 + 40 + 32
     ADVERT_FRAME_MAX = 14 + 40 + 36
 
 
@@ -49,8 +47,6 @@ cdef struct template_t:
     uint32_t constant_sum  # of what never changes in the CARP header, for its checksum
 
 
-cdef uint16_t packet_checksum(const uint8_t *data, size_t length) noexcept nogil
-cdef void packet_virtual_mac(uint8_t vhid, uint8_t *mac) noexcept nogil
 cdef bint packet_dissect(const uint8_t *frame, size_t length, datagram_t *datagram) noexcept nogil
 cdef bint packet_advert(const uint8_t *payload, size_t length, advert_t *advert) noexcept nogil
 cdef bint packet_checksum_ok(
@@ -64,13 +60,6 @@ cdef size_t template_frame(
     const template_t *template, uint8_t advbase, uint8_t advskew, const uint8_t *counter, const uint8_t *digest,
     uint8_t *frame,
 ) noexcept nogil
-
-cdef void packet_arp(
-    uint8_t *frame, const uint8_t *ethernet_destination, uint8_t operation, const uint8_t *mac, const uint8_t *address,
-    const uint8_t *to_mac, const uint8_t *to_address,
-) noexcept nogil
-cdef void packet_gratuitous_arp(uint8_t *frame, const uint8_t *mac, const uint8_t *address) noexcept nogil
-cdef void packet_neighbour_advertisement(uint8_t *frame, const uint8_t *mac, const uint8_t *address) noexcept nogil
 
 # At the border, under the GIL
 

@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
-"""Frames as bytes: what goes onto the wire, built whole, and what came from it, taken apart. No I/O, no state.
+"""Adverts as bytes: what goes onto the wire, built whole, and what came from it, taken apart. No I/O, no state.
 
 The compiled twin of `pycarp._python.packet`, which says where each rule comes from.
 """
@@ -8,10 +8,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address
 
 from ..protocol.abc import Datagram
 from ..protocol import Advert
+from ..protocol.frames import exactly
 
 cdef extern from "Python.h":
     int PyObject_GenericSetAttr(object o, object name, object value) except -1
@@ -21,10 +22,7 @@ cdef enum:
     ETHERNET_LENGTH = 14
     IPV4_LENGTH = 20
     IPV6_LENGTH = 40
-    NA_LENGTH = 32
     PROTOCOL_CARP = 112
-    PROTOCOL_ICMPV6 = 58
-    TTL = 255
     AUTHLEN = 7
     VERSION_AND_TYPE = 0x21
 
@@ -67,21 +65,13 @@ cdef inline uint16_t _load16(const uint8_t *place) noexcept nogil:
     return <uint16_t> ((place[0] << 8) | place[1])
 
 
-cdef inline uint64_t _pseudo_header(
-    const uint8_t *source, const uint8_t *destination, uint8_t length, uint8_t protocol
-) noexcept nogil:
-    """The sum over the IPv6 pseudo-header of RFC 8200, section 8.1."""
+cdef inline uint64_t _pseudo_header(const uint8_t *source, const uint8_t *destination) noexcept nogil:
+    """The sum over an advert's IPv6 pseudo-header (RFC 8200, section 8.1)."""
     cdef uint8_t tail[8]
     memset(tail, 0, 8)
-    tail[3] = length
-    tail[7] = protocol
+    tail[3] = CARP_LENGTH
+    tail[7] = PROTOCOL_CARP
     return _sum(source, 16) + _sum(destination, 16) + _sum(tail, 8)
-
-
-cdef uint16_t packet_checksum(const uint8_t *data, size_t length) noexcept nogil:
-    cdef uint8_t place[2]
-    _put_checksum(place, _sum(data, length))
-    return _load16(place)
 
 
 cdef bint packet_checksum_ok(
@@ -92,7 +82,7 @@ cdef bint packet_checksum_ok(
         return True
     if family == 4:
         return False
-    return _fold(total + _pseudo_header(source, destination, CARP_LENGTH, PROTOCOL_CARP)) == 0xFFFF
+    return _fold(total + _pseudo_header(source, destination)) == 0xFFFF
 
 
 # Taking apart
@@ -177,11 +167,6 @@ cdef bint packet_advert(const uint8_t *payload, size_t length, advert_t *advert)
 
 # Building
 
-cdef void packet_virtual_mac(uint8_t vhid, uint8_t *mac) noexcept nogil:
-    memcpy(mac, b"\x00\x00\x5e\x00\x01", 5)
-    mac[5] = vhid
-
-
 cdef void template_init(
     template_t *template, uint8_t vhid, const uint8_t *source_mac, uint8_t family, const uint8_t *source
 ) noexcept nogil:
@@ -234,47 +219,6 @@ cdef size_t template_frame(
     return template.length
 
 
-cdef void packet_arp(
-    uint8_t *frame, const uint8_t *ethernet_destination, uint8_t operation, const uint8_t *mac, const uint8_t *address,
-    const uint8_t *to_mac, const uint8_t *to_address,
-) noexcept nogil:
-    """Writes ARP_FRAME_LENGTH bytes. `operation` 1 asks, 2 answers."""
-    memcpy(frame, ethernet_destination, MAC_LENGTH)
-    memcpy(frame + 6, mac, MAC_LENGTH)
-    memcpy(frame + 12, b"\x08\x06\x00\x01\x08\x00\x06\x04\x00", 9)
-    frame[21] = operation
-    memcpy(frame + 22, mac, MAC_LENGTH)
-    memcpy(frame + 28, address, 4)
-    memcpy(frame + 32, to_mac, MAC_LENGTH)
-    memcpy(frame + 38, to_address, 4)
-
-
-cdef void packet_gratuitous_arp(uint8_t *frame, const uint8_t *mac, const uint8_t *address) noexcept nogil:
-    """Writes ARP_FRAME_LENGTH bytes."""
-    cdef uint8_t nobody[MAC_LENGTH]
-    cdef uint8_t everybody[MAC_LENGTH]
-    memset(nobody, 0, MAC_LENGTH)
-    memset(everybody, 0xFF, MAC_LENGTH)
-    packet_arp(frame, everybody, 1, mac, address, nobody, address)
-
-
-cdef void packet_neighbour_advertisement(uint8_t *frame, const uint8_t *mac, const uint8_t *address) noexcept nogil:
-    """Writes NA_FRAME_LENGTH bytes."""
-    cdef uint8_t *ip = frame + ETHERNET_LENGTH
-    cdef uint8_t *icmp = ip + IPV6_LENGTH
-    memcpy(frame, b"\x33\x33\x00\x00\x00\x01", MAC_LENGTH)
-    memcpy(frame + 6, mac, MAC_LENGTH)
-    memcpy(frame + 12, b"\x86\xdd", 2)
-    memcpy(ip, b"\x60\x00\x00\x00\x00\x20\x3a\xff", 8)
-    memcpy(ip + 8, address, 16)
-    memcpy(ip + 24, b"\xff\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16)
-    memcpy(icmp, b"\x88\x00\x00\x00\x20\x00\x00\x00", 8)
-    memcpy(icmp + 8, address, 16)
-    memcpy(icmp + 24, b"\x02\x01", 2)
-    memcpy(icmp + 26, mac, MAC_LENGTH)
-    _put_checksum(icmp + 2, _pseudo_header(ip + 8, ip + 24, NA_LENGTH, PROTOCOL_ICMPV6) + _sum(icmp, NA_LENGTH))
-
-
 # The border
 
 cdef bytes octets(object data):
@@ -282,13 +226,6 @@ cdef bytes octets(object data):
     if type(data) is bytes:
         return data
     return bytes(memoryview(data))
-
-
-cdef bytes _exactly(str name, object value, Py_ssize_t length):
-    cdef bytes data = octets(value)
-    if PyBytes_GET_SIZE(data) != length:
-        raise ValueError(f"{name} has {length} bytes, not {PyBytes_GET_SIZE(data)}")
-    return data
 
 
 cdef uint8_t _byte(str name, object value) except? 0:
@@ -333,20 +270,6 @@ cdef object advert_object(object family, object source, object destination, obje
     return made
 
 
-def virtual_mac(vhid: int) -> bytes:
-    """The MAC address of a virtual host, 00:00:5e:00:01:VHID, for both address families."""
-    return b"\x00\x00\x5e\x00\x01" + bytes((vhid,))
-
-
-def checksum(data: bytes) -> int:
-    """The internet checksum of `data`, padded with a zero byte when its length is odd (RFC 1071).
-
-    Over data that carries its own checksum the result is 0 when that is right.
-    """
-    cdef bytes whole = octets(data)
-    return packet_checksum(_at(whole), PyBytes_GET_SIZE(whole))
-
-
 cdef class AdvertTemplate:
     """AdvertTemplate(vhid, source_mac, source)
 --
@@ -360,10 +283,8 @@ cdef class AdvertTemplate:
     def __cinit__(self, vhid, source_mac, source):
         cdef object address = ip_address(source)
         cdef bytes packed = address.packed
-        template_init(
-            &self.template, _byte("vhid", vhid), _at(_exactly("source_mac", source_mac, MAC_LENGTH)), address.version,
-            _at(packed),
-        )
+        cdef bytes mac = exactly("source_mac", source_mac, MAC_LENGTH)
+        template_init(&self.template, _byte("vhid", vhid), _at(mac), address.version, _at(packed))
 
     def frame(self, advbase: int, advskew: int, counter: bytes, digest: bytes) -> bytes:
         """The whole frame. `counter` is 8 bytes, `digest` 20; 255/255 makes it a bow-out.
@@ -372,37 +293,9 @@ cdef class AdvertTemplate:
         """
         cdef uint8_t built[ADVERT_FRAME_MAX]
         cdef uint8_t base = _byte("advbase", advbase), skew = _byte("advskew", advskew)
-        cdef bytes octets8 = _exactly("counter", counter, COUNTER_LENGTH)
-        cdef bytes octets20 = _exactly("digest", digest, DIGEST_LENGTH)
+        cdef bytes octets8 = exactly("counter", counter, COUNTER_LENGTH)
+        cdef bytes octets20 = exactly("digest", digest, DIGEST_LENGTH)
         return _bytes(built, template_frame(&self.template, base, skew, _at(octets8), _at(octets20), built))
-
-
-def gratuitous_arp(mac: bytes, address: IPv4Address | str) -> bytes:
-    """A broadcast ARP request for one's own address (NetBSD `carp_send_arp`).
-
-    The Ethernet source is `mac` too, so that switches learn where the virtual MAC is now; NetBSD has the carpdev's.
-    """
-    cdef uint8_t frame[ARP_FRAME_LENGTH]
-    cdef bytes octets6 = _exactly("mac", mac, MAC_LENGTH), packed = IPv4Address(address).packed
-    packet_gratuitous_arp(frame, _at(octets6), _at(packed))
-    return _bytes(frame, ARP_FRAME_LENGTH)
-
-
-def arp_reply(mac: bytes, address: IPv4Address | str, to_mac: bytes, to_address: IPv4Address | str) -> bytes:
-    """The answer to an ARP request: `address` is at `mac`, in the Ethernet header as in the body."""
-    cdef uint8_t frame[ARP_FRAME_LENGTH]
-    cdef bytes ours = _exactly("mac", mac, MAC_LENGTH), packed = IPv4Address(address).packed
-    cdef bytes theirs = _exactly("to_mac", to_mac, MAC_LENGTH), to_packed = IPv4Address(to_address).packed
-    packet_arp(frame, _at(theirs), 2, _at(ours), _at(packed), _at(theirs), _at(to_packed))
-    return _bytes(frame, ARP_FRAME_LENGTH)
-
-
-def neighbour_advertisement(mac: bytes, address: IPv6Address | str) -> bytes:
-    """An unsolicited neighbour advertisement to all nodes, override flag set, for one IPv6 address (RFC 4861 4.4)."""
-    cdef uint8_t frame[NA_FRAME_LENGTH]
-    cdef bytes octets6 = _exactly("mac", mac, MAC_LENGTH), packed = IPv6Address(address).packed
-    packet_neighbour_advertisement(frame, _at(octets6), _at(packed))
-    return _bytes(frame, NA_FRAME_LENGTH)
 
 
 def dissect(frame: bytes) -> Datagram | None:
@@ -448,5 +341,5 @@ def checksum_ok(datagram: Datagram) -> bool:
     cdef bytes source, destination
     if datagram.family == 4:
         return packet_checksum_ok(4, NULL, NULL, _at(payload), PyBytes_GET_SIZE(payload))
-    source, destination = _exactly("source", datagram.source, 16), _exactly("destination", datagram.destination, 16)
+    source, destination = exactly("source", datagram.source, 16), exactly("destination", datagram.destination, 16)
     return packet_checksum_ok(6, _at(source), _at(destination), _at(payload), PyBytes_GET_SIZE(payload))

@@ -1098,7 +1098,7 @@ cdef void _free_plan(plan_t *plan) noexcept:
 
 cdef int _fill_plan(plan_t *place, object plan) except -1:
     """A plan's bytes in memory of their own. What `plan.authenticator` points to is not copied: it learns."""
-    cdef bytes whole = b"".join(plan.announcements), mac = plan.mac
+    cdef bytes whole = b"".join(plan.announce_frames), mac = plan.mac
     cdef AdvertTemplate template
     cdef int at
     memset(place, 0, sizeof(plan_t))
@@ -1106,14 +1106,14 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         for _family, template in plan.templates:
             place.templates[place.template_count] = template.template
             place.template_count += 1
-        place.announcement_count = <int> len(plan.announcements)
+        place.announcement_count = <int> len(plan.announce_frames)
         place.announcements = <uint8_t *> malloc(len(whole) + 1)
         place.announcement_lengths = <uint16_t *> malloc(2 * place.announcement_count + 2)
         if place.announcements == NULL or place.announcement_lengths == NULL:
             raise MemoryError
         memcpy(place.announcements, PyBytes_AS_STRING(whole), len(whole))
         for at in range(place.announcement_count):
-            place.announcement_lengths[at] = <uint16_t> len(plan.announcements[at])
+            place.announcement_lengths[at] = <uint16_t> len(plan.announce_frames[at])
         input_store_addresses(&place.addresses, plan.packed)
         memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
         place.auth = &(<Authenticator?> plan.authenticator).auth

@@ -11,6 +11,7 @@ import pytest
 from support import wire
 
 from pycarp._impl import Implementation
+from pycarp.protocol.frames import arp_reply, gratuitous_arp, neighbour_advertisement, virtual_mac
 
 CASES = [
     # vhid, advbase, advskew, source
@@ -29,7 +30,7 @@ def adverts(impl: Implementation) -> list[bytes]:
     for vhid, advbase, advskew, source in CASES:
         authenticator = impl.auth.Authenticator("motdepassehalakon", vhid, ["10.13.37.42/24", "2001:db8::42/64"])
         counter = authenticator.counter(advbase, advskew, 0xABCDEF)
-        template = impl.packet.AdvertTemplate(vhid, impl.packet.virtual_mac(vhid), source)
+        template = impl.packet.AdvertTemplate(vhid, virtual_mac(vhid), source)
         frames.append(template.frame(advbase, advskew, counter, authenticator.sign(counter)))
     return frames
 
@@ -80,12 +81,11 @@ def test_tcpdump_finds_nothing_wrong(impl: Implementation, tmp_path: Path) -> No
 
 
 @needs_tcpdump
-def test_tcpdump_understands_announcements(impl: Implementation, tmp_path: Path) -> None:
-    packet = impl.packet
+def test_tcpdump_understands_announcements(tmp_path: Path) -> None:
     frames = [
-        packet.gratuitous_arp(wire.VIRTUAL_MAC, wire.VIP),
-        packet.arp_reply(wire.VIRTUAL_MAC, wire.VIP, bytes.fromhex("021122334455"), "10.13.37.99"),
-        packet.neighbour_advertisement(wire.VIRTUAL_MAC, "2001:db8::42"),
+        gratuitous_arp(wire.VIRTUAL_MAC, wire.VIP),
+        arp_reply(wire.VIRTUAL_MAC, wire.VIP, bytes.fromhex("021122334455"), "10.13.37.99"),
+        neighbour_advertisement(wire.VIRTUAL_MAC, "2001:db8::42"),
     ]
     request, reply, *advertisement = read(
         "tcpdump", "-n", "-t", "-e", "-vv", "-r", capture(tmp_path / "a.pcap", frames)

@@ -18,6 +18,7 @@ from pycarp import VirtualHost
 from pycarp._impl import Implementation
 from pycarp.protocol import NS_PER_SECOND, State, Transition
 from pycarp.protocol.abc import Input, Machine, Verdict
+from pycarp.protocol.frames import virtual_mac
 
 ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "netbsd-behaviour.json").read_text())
 
@@ -83,7 +84,7 @@ class Host:
         input_ = impl.input.Input()
         input_.set_carpdev(wire.CARPDEV_MAC, [ip_interface(wire.CARPDEV + "/24")])
         authenticator = impl.auth.Authenticator(config.passphrase, config.vhid, config.addresses, config.dialect)
-        mac = impl.packet.virtual_mac(config.vhid)
+        mac = virtual_mac(config.vhid)
         input_.set_instance(config.vhid, authenticator, mac, [address.packed for address in config.addresses])
         host = cls(input_, impl.machine.Machine(config, lambda n: 0), config.vhid)
         host.follow(host.machine.start(now))
@@ -195,7 +196,7 @@ def input_of(impl: Implementation, state: State = State.BACKUP, **changes: Any) 
         wire.CARPDEV_MAC, [ip_interface(a) for a in ("10.13.37.11/24", "10.99.0.1/31", "fe80::b/64", "2001:db8::b/64")]
     )
     authenticator = impl.auth.Authenticator(config.passphrase, config.vhid, config.addresses, config.dialect)
-    mac = wire.CARPDEV_MAC if config.mac == "interface" else impl.packet.virtual_mac(config.vhid)
+    mac = wire.CARPDEV_MAC if config.mac == "interface" else virtual_mac(config.vhid)
     input_.set_instance(101, authenticator, mac, [address.packed for address in config.addresses])
     input_.set_state(101, state)
     return input_
@@ -402,7 +403,7 @@ def test_unknown_and_silent_virtual_hosts(impl: Implementation) -> None:
 def test_two_virtual_hosts(impl: Implementation) -> None:
     input_ = input_of(impl)
     other = impl.auth.Authenticator("another secret", 102, ["10.13.37.43"])
-    input_.set_instance(102, other, impl.packet.virtual_mac(102), [IPv4Address("10.13.37.43").packed])
+    input_.set_instance(102, other, virtual_mac(102), [IPv4Address("10.13.37.43").packed])
     input_.set_state(102, State.MASTER)
     second = Frame(vhid=102, passphrase="another secret", addresses=("10.13.37.43",))
     assert input_.receive(bytes(BETTER)).counter == ""

@@ -9,6 +9,7 @@ from pycarp.config import VirtualHost
 from pycarp.engine.plan import make_plan
 from pycarp.errors import ConfigError
 from pycarp.protocol import State
+from pycarp.protocol.frames import virtual_mac
 
 PASSPHRASE = "motdepassehalakon"
 ADDRESSES = ["10.13.37.42/24"]
@@ -21,14 +22,14 @@ def authenticator(impl: Implementation, dialect: str = "auto", replay: str = "gu
 
 def input_with(impl: Implementation, own):
     input_ = impl.input.Input()
-    input_.set_instance(VHID, own, impl.packet.virtual_mac(VHID), [b"\x0a\x0d\x25\x2a"])
+    input_.set_instance(VHID, own, virtual_mac(VHID), [b"\x0a\x0d\x25\x2a"])
     input_.set_state(VHID, State.MASTER)
     return input_
 
 
 def advert(impl: Implementation, by, nonce: int, *, advbase: int = 1, advskew: int = 100) -> bytes:
     """A frame signed by an authenticator whose counter vouches for 1/100, whatever the header says."""
-    template = impl.packet.AdvertTemplate(VHID, impl.packet.virtual_mac(VHID), "10.13.37.12")
+    template = impl.packet.AdvertTemplate(VHID, virtual_mac(VHID), "10.13.37.12")
     counter = by.counter(1, 100, nonce)
     return template.frame(advbase, advskew, counter, by.sign(counter))
 
@@ -64,7 +65,7 @@ def test_an_altered_priority_is_dropped(impl: Implementation, dialect: str) -> N
 def test_a_bsds_counter_says_nothing(impl: Implementation) -> None:
     input_ = input_with(impl, authenticator(impl))
     peer = authenticator(impl, "bsd")
-    template = impl.packet.AdvertTemplate(VHID, impl.packet.virtual_mac(VHID), "10.13.37.12")
+    template = impl.packet.AdvertTemplate(VHID, virtual_mac(VHID), "10.13.37.12")
     for counter in (0, 1, 2**64 - 1, 0x1000, int.from_bytes(peer.counter(1, 100, 5), "big") + 1):
         octets = counter.to_bytes(8, "big")
         for advskew in (0, 100, 255):
@@ -85,10 +86,10 @@ def test_a_wrong_word_is_refused(impl: Implementation) -> None:
         VirtualHost(vhid=1, addresses=["10.0.0.1/24"], replay="on")  # type: ignore[arg-type]
 
 
-def test_a_plan_passes_the_choice_on() -> None:
+def test_a_plan_passes_the_choice_on(impl: Implementation) -> None:
     host = VirtualHost(vhid=VHID, passphrase=PASSPHRASE, addresses=ADDRESSES, replay="off")
-    plan = make_plan(host, bytes(6), {})
+    plan = make_plan(impl, host, bytes(6), {})
     counter = plan.authenticator.counter(1, 0, 1)
     assert plan.authenticator.check(counter, 1, 0, "bsd") == ""
-    guarded = make_plan(host.replace(replay="guard"), bytes(6), {}, plan)
+    guarded = make_plan(impl, host.replace(replay="guard"), bytes(6), {}, plan)
     assert guarded.authenticator is not plan.authenticator

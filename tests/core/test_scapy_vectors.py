@@ -11,6 +11,7 @@ from support import scapy_frames, wire
 
 from pycarp._impl import Implementation
 from pycarp.protocol import State
+from pycarp.protocol.frames import arp_reply, gratuitous_arp, neighbour_advertisement, virtual_mac
 
 VECTORS: list[dict[str, Any]] = json.loads(scapy_frames.PATH.read_text(encoding="utf-8"))
 
@@ -36,7 +37,7 @@ def test_judged(impl: Implementation, vector: dict[str, Any]) -> None:
     input_.set_carpdev(wire.CARPDEV_MAC, [ip_interface("10.13.37.11/24"), ip_interface("2001:db8::b/64")])
     authenticator = impl.auth.Authenticator(vector["passphrase"], vector["vhid"], vector["addresses"])
     packed = [ip_interface(address).packed for address in vector["addresses"]]
-    input_.set_instance(vector["vhid"], authenticator, impl.packet.virtual_mac(vector["vhid"]), packed, siblings=False)
+    input_.set_instance(vector["vhid"], authenticator, virtual_mac(vector["vhid"]), packed, siblings=False)
     input_.set_state(vector["vhid"], State.MASTER)
     frame = bytes.fromhex(vector["hex"])
     verdict = input_.receive(frame)
@@ -81,17 +82,17 @@ def test_built(impl: Implementation, vector: dict[str, Any]) -> None:
     assert frame.hex() == vector["hex"]
 
 
-def test_arp_and_neighbour_advertisement(impl: Implementation) -> None:
+def test_arp_and_neighbour_advertisement() -> None:
     """scapy builds them from their fields; ours are the same bytes."""
     from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
     from scapy.layers.l2 import ARP, Ether
 
     mac, vip = "00:00:5e:00:01:65", "10.13.37.42"
     request = ARP(op=1, hwsrc=mac, psrc=vip, hwdst="00:00:00:00:00:00", pdst=vip)
-    assert impl.packet.gratuitous_arp(wire.VIRTUAL_MAC, vip) == bytes(Ether(dst="ff:ff:ff:ff:ff:ff", src=mac) / request)
+    assert gratuitous_arp(wire.VIRTUAL_MAC, vip) == bytes(Ether(dst="ff:ff:ff:ff:ff:ff", src=mac) / request)
     client = "02:11:22:33:44:55"
     reply = ARP(op=2, hwsrc=mac, psrc=vip, hwdst=client, pdst="10.13.37.99")
-    ours = impl.packet.arp_reply(wire.VIRTUAL_MAC, vip, bytes.fromhex(client.replace(":", "")), "10.13.37.99")
+    ours = arp_reply(wire.VIRTUAL_MAC, vip, bytes.fromhex(client.replace(":", "")), "10.13.37.99")
     assert ours == bytes(Ether(dst=client, src=mac) / reply)
     advertisement = (
         Ether(dst="33:33:00:00:00:01", src=mac)
@@ -99,4 +100,4 @@ def test_arp_and_neighbour_advertisement(impl: Implementation) -> None:
         / ICMPv6ND_NA(R=0, S=0, O=1, tgt="2001:db8::42")
         / ICMPv6NDOptDstLLAddr(lladdr=mac)
     )
-    assert impl.packet.neighbour_advertisement(wire.VIRTUAL_MAC, "2001:db8::42") == bytes(advertisement)
+    assert neighbour_advertisement(wire.VIRTUAL_MAC, "2001:db8::42") == bytes(advertisement)

@@ -15,6 +15,7 @@ from pycarp import _impl
 from pycarp._impl import Implementation
 from pycarp.protocol import State
 from pycarp.protocol.abc import Authenticator, Input
+from pycarp.protocol.frames import virtual_mac
 
 SECOND = 1_000_000_000
 TRIAL = SECOND // 10
@@ -30,7 +31,7 @@ def add_instance(
     siblings = given.pop("siblings", True)
     authenticator = impl.auth.Authenticator(given.pop("passphrase"), vhid, given["addresses"], **_rest(given))
     packed = [ip_interface(address).packed for address in given["addresses"]]
-    input_.set_instance(vhid, authenticator, impl.packet.virtual_mac(vhid), packed, siblings)
+    input_.set_instance(vhid, authenticator, virtual_mac(vhid), packed, siblings)
     input_.set_state(vhid, state)
     return authenticator
 
@@ -128,7 +129,7 @@ def test_a_host_of_ours_is_nobody_elses_sibling(impl: Implementation) -> None:
 def test_altered_on_the_way(impl: Implementation) -> None:
     input_ = input_of(impl)
     peer = impl.auth.Authenticator(wire.PASSPHRASE, 100, [wire.VIP])
-    template = impl.packet.AdvertTemplate(100, impl.packet.virtual_mac(100), "10.13.37.12")
+    template = impl.packet.AdvertTemplate(100, virtual_mac(100), "10.13.37.12")
     counter = peer.counter(1, 100, 9)
     for _ in range(2):
         verdict = input_.receive(template.frame(1, 0, counter, peer.sign(counter)))

@@ -12,6 +12,7 @@ from support import wire
 
 from pycarp._impl import Implementation
 from pycarp.protocol import State
+from pycarp.protocol.frames import arp_reply, gratuitous_arp, virtual_mac
 
 RECORDS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "netbsd-frames.json").read_text())
 # Recorded under the key that NetBSD's own ifconfig made of the passphrase; the others under the passphrase as written.
@@ -31,7 +32,7 @@ def dialect_of(record: dict[str, Any]) -> str:
     return "netbsd" if record["name"] in NETBSD_KEY else "bsd"
 
 
-def virtual_mac(record: dict[str, Any]) -> bytes:
+def mac_of(record: dict[str, Any]) -> bytes:
     return bytes.fromhex("00005e0001") + bytes((record["vhid"],))
 
 
@@ -65,7 +66,7 @@ def test_adverts_byte_for_byte(impl: Implementation, record: dict[str, Any], fra
     authenticator = impl.auth.Authenticator(
         record["passphrase"], record["vhid"], record["addresses"], dialect_of(record)
     )
-    template = impl.packet.AdvertTemplate(record["vhid"], impl.packet.virtual_mac(record["vhid"]), carpdev_ip(record))
+    template = impl.packet.AdvertTemplate(record["vhid"], virtual_mac(record["vhid"]), carpdev_ip(record))
     bowout = frame[34 + 5] == 255
     advbase, advskew = (255, 255) if bowout else (record["advbase"], record["advskew"])
     assert template.frame(advbase, advskew, counter, authenticator.sign(counter)) == frame
@@ -78,7 +79,7 @@ def test_adverts_are_believed(impl: Implementation, record: dict[str, Any], fram
     input_.set_carpdev(bytes.fromhex("02000a0d250c"), [ip_interface("10.13.37.12/24")])
     authenticator = impl.auth.Authenticator(record["passphrase"], record["vhid"], record["addresses"], dialect)
     addresses = [ip_interface(address).packed for address in record["addresses"]]
-    input_.set_instance(record["vhid"], authenticator, virtual_mac(record), addresses)
+    input_.set_instance(record["vhid"], authenticator, mac_of(record), addresses)
     input_.set_state(record["vhid"], State.BACKUP)
     verdict = input_.receive(frame)
     # From 20 bytes on, and without a passphrase, both dialects make the same key.
@@ -89,7 +90,7 @@ def test_adverts_are_believed(impl: Implementation, record: dict[str, Any], fram
     advert = verdict.advert
     assert advert is not None
     assert (advert.family, advert.source, advert.destination) == (4, carpdev_ip(record), "224.0.0.18")
-    assert advert.source_mac == virtual_mac(record)
+    assert advert.source_mac == mac_of(record)
     assert (advert.version, advert.type, advert.vhid, advert.authlen) == (2, 1, record["vhid"], 7)
     assert advert.advskew == frame[36] and advert.demotion == frame[38] and advert.advbase == frame[39]
     assert advert.counter == frame[42:50] and advert.digest == frame[50:70]
@@ -97,18 +98,18 @@ def test_adverts_are_believed(impl: Implementation, record: dict[str, Any], fram
 
 
 @pytest.mark.parametrize(("record", "frame"), frames("garp"))
-def test_gratuitous_arp_but_for_the_ethernet_source(impl: Implementation, record: dict[str, Any], frame: bytes) -> None:
+def test_gratuitous_arp_but_for_the_ethernet_source(record: dict[str, Any], frame: bytes) -> None:
     address = ".".join(str(byte) for byte in frame[-4:])
     assert address in [text.partition("/")[0] for text in record["addresses"]]
-    ours = impl.packet.gratuitous_arp(virtual_mac(record), address)
+    ours = gratuitous_arp(mac_of(record), address)
     assert ours[:6] == frame[:6]
-    assert ours[6:12] == virtual_mac(record)  # so that switches learn it; NetBSD has the carpdev's there
+    assert ours[6:12] == mac_of(record)  # so that switches learn it; NetBSD has the carpdev's there
     assert frame[6:12].hex(":") == record["carpdev_mac"]
     assert ours[12:] == frame[12:]
 
 
 @pytest.mark.parametrize(("record", "frame"), frames("arp-reply"))
-def test_arp_reply(impl: Implementation, record: dict[str, Any], frame: bytes) -> None:
+def test_arp_reply(record: dict[str, Any], frame: bytes) -> None:
     asked, asker_mac, asker = frame[28:32], frame[32:38], frame[38:42]
-    ours = impl.packet.arp_reply(virtual_mac(record), ".".join(map(str, asked)), asker_mac, ".".join(map(str, asker)))
+    ours = arp_reply(mac_of(record), ".".join(map(str, asked)), asker_mac, ".".join(map(str, asker)))
     assert ours == frame

@@ -10,7 +10,8 @@ from support import trace, wire
 
 from pycarp import VirtualHost
 from pycarp._impl import Implementation
-from pycarp.protocol import Announce, Drop, SendAdvert, State, Suppress, Take, Transition
+from pycarp.protocol import Drop, SendAdvert, State, Suppress, Take, Transition
+from pycarp.protocol.frames import virtual_mac
 
 KEPT = 8
 """So many of the frames that were sent can come back."""
@@ -38,7 +39,7 @@ class Seat:
         self.authenticator = self.impl.auth.Authenticator(
             config.passphrase, config.vhid, config.addresses, config.dialect, config.replay
         )
-        self.mac = wire.CARPDEV_MAC if config.mac == "interface" else packet.virtual_mac(config.vhid)
+        self.mac = wire.CARPDEV_MAC if config.mac == "interface" else virtual_mac(config.vhid)
         self.templates = {
             family: packet.AdvertTemplate(config.vhid, self.mac, wire.CARPDEV if family == 4 else "fe80::b")
             for family in config.families
@@ -117,12 +118,6 @@ class Side:
     def carry_out(self, seat: Seat, action: Any, now: int) -> None:
         if isinstance(action, SendAdvert):
             self.send(seat, action)
-        elif isinstance(action, Announce):
-            build = self.impl.packet
-            self.said += [
-                (build.gratuitous_arp if one.version == 4 else build.neighbour_advertisement)(seat.mac, one.ip)
-                for one in seat.machine.config.addresses
-            ]
         elif isinstance(action, Take | Drop):
             seat.holds = isinstance(action, Take)
         elif isinstance(action, Transition):
@@ -149,7 +144,6 @@ class Side:
         self.said.append(datagram)
         if datagram is not None:
             self.said += [packet.advert(datagram), packet.checksum_ok(datagram)]
-        self.said.append(packet.checksum(frame))
         verdict = self.input.receive(frame, now) if self._judging == 2 else self.input.receive(frame)
         self.said.append(verdict)
         advert = verdict.advert

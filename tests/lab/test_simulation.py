@@ -10,6 +10,7 @@ import pytest
 from pycarp import Reason, State, VirtualHost, _impl, events
 from pycarp.lab import simulation
 from pycarp.lab.simulation import MILLISECOND, SECOND, Client, Host, Lan
+from pycarp.protocol.frames import checksum
 
 VIP = "10.13.37.42"
 GROUP = VirtualHost(vhid=101, passphrase="motdepassehalakon", addresses=[f"{VIP}/24"], preempt=True)
@@ -247,7 +248,7 @@ def test_a_replayed_frame_from_a_probe_is_heard() -> None:
     forged = bytearray(frames[0])
     forged[22] = 254
     forged[24:26] = b"\0\0"
-    forged[24:26] = _impl.current.packet.checksum(bytes(forged[14:34])).to_bytes(2, "big")
+    forged[24:26] = checksum(bytes(forged[14:34])).to_bytes(2, "big")
     probe.send(bytes(forged))
     lan.run(MILLISECOND)
     assert second.stats(101).badttl == main.stats(101).badttl == 1

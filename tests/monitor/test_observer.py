@@ -26,6 +26,7 @@ from pycarp.monitor.findings import PROPER_FORMS
 from pycarp.monitor.keysearch import KeySearch
 from pycarp.monitor.observer import MOST_SPEAKERS, Change, Observer
 from pycarp.monitor.speakers import Condition, Speaker, mac_text, seconds
+from pycarp.protocol.frames import checksum
 
 SECRET = "motdepassehalakon"
 VIP = "10.13.37.42"
@@ -350,12 +351,11 @@ def test_short_adverts_and_neighbours_that_speak_vrrp() -> None:
 
 
 def _ipv4(like: bytes, payload: bytes) -> bytes:
-    from pycarp import _impl
 
     header = bytearray(like[14:34])
     header[2:4] = (20 + len(payload)).to_bytes(2, "big")
     header[10:12] = b"\0\0"
-    header[10:12] = _impl.current.packet.checksum(bytes(header)).to_bytes(2, "big")
+    header[10:12] = checksum(bytes(header)).to_bytes(2, "big")
     return like[:14] + bytes(header) + payload
 
 

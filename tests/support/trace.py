@@ -16,7 +16,8 @@ from typing import Any
 
 from pycarp import VirtualHost
 from pycarp._impl import Implementation
-from pycarp.protocol import Advert, Announce, Reason, SendAdvert, State, Transition
+from pycarp.protocol import Advert, Reason, SendAdvert, State, Transition
+from pycarp.protocol.frames import virtual_mac
 
 from . import wire
 from .wire import Frame
@@ -61,7 +62,7 @@ class Side:
         self.authenticator = self.impl.auth.Authenticator(
             config.passphrase, config.vhid, config.addresses, config.dialect
         )
-        mac = wire.CARPDEV_MAC if config.mac == "interface" else packet.virtual_mac(config.vhid)
+        mac = wire.CARPDEV_MAC if config.mac == "interface" else virtual_mac(config.vhid)
         self.mac = mac
         self.input.set_carpdev(wire.CARPDEV_MAC, CARPDEV_ADDRESSES)
         self.input.set_instance(config.vhid, self.authenticator, mac, [address.packed for address in config.addresses])
@@ -77,8 +78,6 @@ class Side:
         for action in outcome if isinstance(outcome, list) else ():
             if isinstance(action, SendAdvert):
                 self.send(action)
-            elif isinstance(action, Announce):
-                self.announce()
             elif isinstance(action, Transition):
                 self.input.set_state(self.machine.config.vhid, action.after)
 
@@ -90,12 +89,6 @@ class Side:
                 digest = self.authenticator.sign(counter, dialect)
                 self.said.append(template.frame(action.advbase, action.advskew, counter, digest))
                 self.input.count_sent(self.machine.config.vhid, family)
-
-    def announce(self) -> None:
-        packet = self.impl.packet
-        for address in self.machine.config.addresses:
-            build = packet.gratuitous_arp if address.version == 4 else packet.neighbour_advertisement
-            self.said.append(build(self.mac, address.ip))
 
     def hear(self, frame: bytes, now: int) -> None:
         verdict = self.input.receive(frame, now)

@@ -134,7 +134,6 @@ def test_packet(pair: tuple[Implementation, Implementation], data: bytes, at: in
         if one is not None:
             assert [impl.packet.advert(one) for impl in pair] == [pair[0].packet.advert(one)] * 2
             assert pair[0].packet.checksum_ok(one) == pair[1].packet.checksum_ok(one)
-    assert pair[0].packet.checksum(data) == pair[1].packet.checksum(data)
 
 
 @given(payload=OCTETS, source=OCTETS, family=st.sampled_from([4, 6]))

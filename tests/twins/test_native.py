@@ -26,6 +26,7 @@ from pycarp import VirtualHost, _impl
 from pycarp.errors import ConfigError
 from pycarp.protocol import Advert, Reason, State, Suppress, Transition
 from pycarp.protocol.abc import Authenticator, Datagram, Input, Machine, Random
+from pycarp.protocol.frames import virtual_mac
 
 ROOT = Path(__file__).resolve().parents[2]
 NS = 1_000_000_000
@@ -112,7 +113,7 @@ def seat(impl: _impl.Implementation) -> Input:
     for vhid, addresses in ((101, [wire.VIP]), (7, ["fe80::42", "2001:db8::42"]), (255, ["10.13.37.43"])):
         packed = [ip_interface(address).packed for address in addresses]
         authenticator = impl.auth.Authenticator(wire.PASSPHRASE, vhid, addresses)
-        input_.set_instance(vhid, authenticator, impl.packet.virtual_mac(vhid), packed)
+        input_.set_instance(vhid, authenticator, virtual_mac(vhid), packed)
         input_.set_state(vhid, State.MASTER if vhid == 7 else State.BACKUP)
     return input_
 
@@ -159,16 +160,29 @@ def test_hostile_frames_are_taken_apart_as_by_the_reference(
 
 
 def test_checksums_of_all_lengths(pair: Pair) -> None:
+    """Of payloads cut short as well, and of IPv4 headers with any number of options."""
     source = random.Random(1071)
-    for length in range(300):
+    for length in range(45):
         for data in (source.randbytes(length), bytes(length), b"\xff" * length):
-            assert pair[0].packet.checksum(data) == pair[1].packet.checksum(data) == wire.internet_checksum(data)
+            put_right = data[:6] + wire.internet_checksum(data[:6] + b"\0\0" + data[8:36]).to_bytes(2, "big") + data[8:]
+            for family, width in ((4, 4), (6, 16)):
+                ip = source.randbytes(width), source.randbytes(width)
+                for payload, right in ((data, wire.internet_checksum(data[:36]) == 0), (put_right, True)):
+                    datagram = Datagram(family, b"", b"", *ip, 255, payload)
+                    if length >= 8 or payload is data:
+                        assert pair[0].packet.checksum_ok(datagram) == pair[1].packet.checksum_ok(datagram) == right
+    for length in range(0, 44, 4):
+        for options in (source.randbytes(length), bytes(length), b"\xff" * length):
+            for flip, handed_on in ((0, True), (1, False), (0x8000, False)):
+                frame = bytes(Frame(options=options, header_checksum_flip=flip))
+                datagrams = [impl.packet.dissect(frame) for impl in pair]
+                assert datagrams[0] == datagrams[1] and (datagrams[0] is not None) == handed_on
 
 
 def test_frames_are_built_as_by_the_reference(pair: Pair) -> None:
     source = random.Random(42)
     for _ in range(500):
-        mac, other = source.randbytes(6), source.randbytes(6)
+        mac = source.randbytes(6)
         v4, v6 = IPv4Address(source.randbytes(4)), IPv6Address(source.randbytes(16))
         values = (source.randrange(256), source.randrange(256), source.randbytes(8), source.randbytes(20))
         vhid = source.randrange(256)
@@ -176,9 +190,6 @@ def test_frames_are_built_as_by_the_reference(pair: Pair) -> None:
             [
                 packet.AdvertTemplate(vhid, mac, v4).frame(*values),
                 packet.AdvertTemplate(vhid, mac, str(v6)).frame(*values),
-                packet.gratuitous_arp(mac, v4),
-                packet.arp_reply(mac, v4, other, IPv4Address(source.getrandbits(0))),
-                packet.neighbour_advertisement(mac, v6),
             ]
             for packet in (pair[0].packet, pair[1].packet)
         ]
@@ -190,7 +201,6 @@ def test_any_buffer_is_as_good_as_bytes(pair: Pair, kind: Callable[[bytes], Any]
     frame = bytes(Frame())
     native = pair[0]
     assert native.packet.dissect(kind(frame)) == native.packet.dissect(frame)
-    assert native.packet.checksum(kind(frame)) == native.packet.checksum(frame)
     assert seat(native).receive(kind(frame)) == seat(native).receive(frame)
 
 
@@ -263,16 +273,6 @@ def test_authenticators_agree(pair: Pair) -> None:
         authenticate_alike(native, python, source)  # type: ignore[arg-type]  # modules behind protocols
 
 
-def test_keys_agree(pair: Pair) -> None:
-    source = random.Random(20)
-    native: Any = pair[0].auth
-    python: Any = pair[1].auth
-    for _ in range(3_000):
-        passphrase = random_passphrase(source)
-        assert native.bsd_key(passphrase) == python.bsd_key(passphrase)
-        assert native.netbsd_key(passphrase) == python.netbsd_key(passphrase)
-
-
 @pytest.mark.parametrize("variant", ["sha-ni", "armv8", "portable"])
 def test_every_variant_signs_alike(pair: Pair, variant: str) -> None:
     native: Any = pair[0].auth
@@ -284,33 +284,6 @@ def test_every_variant_signs_alike(pair: Pair, variant: str) -> None:
         source = random.Random(160)
         for _ in range(30):
             authenticate_alike(native, pair[1].auth, source)  # type: ignore[arg-type]
-    finally:
-        native.sha1_select("auto")
-
-
-@pytest.mark.parametrize("variant", ["auto", "portable"])
-def test_many_at_once_are_verified_as_one_by_one(pair: Pair, variant: str) -> None:
-    """Also in what is remembered of dialects, which follows the order."""
-    native: Any = pair[0].auth
-    source = random.Random(64)
-    native.sha1_select(variant)
-    try:
-        for count in (0, 1, 2, 3, 15, 16, 17, 100):
-            crowd = [
-                ("motdepassehalakon", vhid, random_addresses(source), source.choice(("auto", "bsd", "netbsd")))
-                for vhid in range(1, 6)
-            ]
-            ours = [native.Authenticator(*instance) for instance in crowd]
-            theirs = [pair[1].auth.Authenticator(*instance) for instance in crowd]
-            adverts, expected = [], []
-            for _ in range(count):
-                who, counter = source.randrange(len(crowd)), source.randbytes(8)
-                signer = pair[1].auth.Authenticator(*crowd[who][:3], source.choice(("bsd", "netbsd")))
-                digest = signer.sign(counter) if source.random() < 0.7 else source.randbytes(20)
-                adverts.append((ours[who], counter, digest))
-                expected.append(theirs[who].verify(counter, digest))
-            assert native.verify_many(adverts) == expected
-            assert [one.dialects for one in ours] == [one.dialects for one in theirs]
     finally:
         native.sha1_select("auto")
 
@@ -604,14 +577,9 @@ def test_the_same_signatures(pair: Pair) -> None:
         ("auth.Authenticator", ("secret secret", 101, [], "freebsd")),
         ("auth.Authenticator", ("0xabc", 101, [], "netbsd")),
         ("auth.Authenticator", ("\ud800", 101, [])),
-        ("packet.virtual_mac", (256,)),
         ("packet.AdvertTemplate", (256, bytes(6), "10.0.0.1")),
         ("packet.AdvertTemplate", (1, bytes(5), "10.0.0.1")),
         ("packet.AdvertTemplate", (1, bytes(6), "10.0.0.256")),
-        ("packet.gratuitous_arp", (bytes(7), "10.0.0.1")),
-        ("packet.gratuitous_arp", (bytes(6), "2001:db8::1")),
-        ("packet.arp_reply", (bytes(6), "10.0.0.1", b"", "10.0.0.2")),
-        ("packet.neighbour_advertisement", (bytes(6), "10.0.0.1")),
     ],
 )
 def test_the_same_refusals(pair: Pair, what: str, arguments: tuple[Any, ...]) -> None:
@@ -624,7 +592,7 @@ def test_the_same_refusals(pair: Pair, what: str, arguments: tuple[Any, ...]) ->
 @pytest.mark.parametrize("garbage", [None, 5, "text", 1.5, []])
 def test_what_is_no_frame_is_a_type_error(pair: Pair, garbage: object) -> None:
     native = pair[0]
-    functions: list[Callable[[Any], Any]] = [native.packet.dissect, native.packet.checksum, seat(native).receive]
+    functions: list[Callable[[Any], Any]] = [native.packet.dissect, seat(native).receive]
     for function in functions:
         with pytest.raises(TypeError):
             function(garbage)

@@ -204,7 +204,7 @@ def test_sends_that_fail_for_hundreds_at_once(lone: Lan, with_impl: str) -> None
             host = VirtualHost(
                 vhid=vhid, passphrase="motdepassehalakon", addresses=["192.0.2.1/32"], advbase=1, state=MASTER
             )
-            plan = make_plan(host, bytes(6), {4: ip_interface("192.0.2.2").ip})
+            plan = make_plan(_impl.current, host, bytes(6), {4: ip_interface("192.0.2.2").ip})
             # In the place of a lock, any descriptor.
             runtime.add_instance(vhid, index, plan, nothing, send)
         for vhid in range(1, count + 1):

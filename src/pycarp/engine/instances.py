@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from .. import _impl
 from ..config import Address, VirtualHost
 from ..errors import EngineError
 from ..events import CarpdevChanged, Event, Failed
@@ -132,4 +133,4 @@ def plan_on(carpdev: Interface, host: VirtualHost, former: Plan | None = None) -
         address = source_address(carpdev, family, floating)
         if address is not None:
             sources[family] = address
-    return make_plan(host, carpdev.mac, sources, former)
+    return make_plan(_impl.current, host, carpdev.mac, sources, former)

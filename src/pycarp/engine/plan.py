@@ -10,26 +10,26 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .. import _impl
 from ..config import VirtualHost
 from ..protocol import BOWOUT
-from ..protocol.abc import AdvertTemplate, Authenticator, IPAddress
+from ..protocol.abc import AdvertTemplate, Authenticator, Implementation, IPAddress
+from ..protocol.frames import gratuitous_arp, neighbour_advertisement, virtual_mac
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What one virtual host says on its carpdev.
 
-    `mac` is the source of every frame; `templates` pairs each family in use (4, 6) with its advert; `announcements` are
-    whole frames, one for each address; `packed` are the addresses as bytes. The authenticator learns from peers and is
-    handed on from plan to plan while passphrase, vhid and addresses stay. `signed_bowouts` are the counters and
-    digests of a bow-out, signed ahead under every dialect: the guardian says them when nobody here can sign any more.
+    `mac` is the source of every frame; `templates` pairs each family in use (4, 6) with its advert; `announce_frames`
+    are whole frames, one for each address; `packed` are the addresses as bytes. The authenticator learns from peers
+    and is handed on from plan to plan while passphrase, vhid and addresses stay. `signed_bowouts` are the counters and
+    digests of a bow-out, signed ahead under every dialect: the guardian sends them when nobody here can sign.
     """
 
     host: VirtualHost
     mac: bytes
     templates: tuple[tuple[int, AdvertTemplate], ...]
-    announcements: tuple[bytes, ...]
+    announce_frames: tuple[bytes, ...]
     packed: tuple[bytes, ...]
     authenticator: Authenticator
     signed_bowouts: tuple[tuple[bytes, bytes], ...]
@@ -52,36 +52,40 @@ class Plan:
                 yield family, template.frame(advbase, advskew, counter, digest)
 
 
-def make_plan(host: VirtualHost, carpdev_mac: bytes, sources: dict[int, IPAddress], former: Plan | None = None) -> Plan:
-    """Prepare a virtual host for its carpdev.
+def make_plan(
+    implementation: Implementation,
+    host: VirtualHost,
+    carpdev_mac: bytes,
+    sources: dict[int, IPAddress],
+    former: Plan | None = None,
+) -> Plan:
+    """Prepare a virtual host for its carpdev, with the templates and the authenticator of one implementation.
 
     `sources` has the carpdev's own address for each family that it has one in; where it has none the (first) virtual
     address speaks for itself, as seen on NetBSD. `former` is the plan that this one replaces.
     """
-    packet = _impl.current.packet
-    mac = packet.virtual_mac(host.vhid) if host.mac == "virtual" else carpdev_mac
+    mac = virtual_mac(host.vhid) if host.mac == "virtual" else carpdev_mac
     addresses = [address.ip for address in host.addresses]
     templates = []
     for family in host.families:
         own = sources.get(family) or next(ip for ip in addresses if ip.version == family)
-        templates.append((family, packet.AdvertTemplate(host.vhid, mac, own)))
-    announcements = tuple(
-        packet.gratuitous_arp(mac, ip) if ip.version == 4 else packet.neighbour_advertisement(mac, ip)
-        for ip in addresses
+        templates.append((family, implementation.packet.AdvertTemplate(host.vhid, mac, own)))
+    announce_frames = tuple(
+        gratuitous_arp(mac, ip) if ip.version == 4 else neighbour_advertisement(mac, ip) for ip in addresses
     )
     if former is not None and _same_secret(former.host, host):
         # A running runtime has this authenticator: nobody else signs with it.
         authenticator, signed_bowouts = former.authenticator, former.signed_bowouts
     else:
-        authenticator = _impl.current.auth.Authenticator(
+        authenticator = implementation.auth.Authenticator(
             host.passphrase, host.vhid, host.addresses, host.dialect, host.replay
         )
-        signed_bowouts = tuple(_farewells(authenticator))
+        signed_bowouts = tuple(_signed_bowouts(authenticator))
     packed = tuple(ip.packed for ip in addresses)
-    return Plan(host, mac, tuple(templates), announcements, packed, authenticator, signed_bowouts)
+    return Plan(host, mac, tuple(templates), announce_frames, packed, authenticator, signed_bowouts)
 
 
-def _farewells(authenticator: Authenticator) -> Iterator[tuple[bytes, bytes]]:
+def _signed_bowouts(authenticator: Authenticator) -> Iterator[tuple[bytes, bytes]]:
     for dialect in authenticator.dialects:
         counter = authenticator.counter(BOWOUT, BOWOUT, secrets.randbits(24), dialect)
         yield counter, authenticator.sign(counter, dialect)

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from .. import _impl
+from ..protocol.frames import arp_reply
 from .frames import (
     ARP,
     ECHO_REPLY,
@@ -149,7 +149,7 @@ class Client(Station):
         if heard is None:
             return
         if heard.operation == 1 and heard.target == self._own and heard.sender != self._own:
-            self.send(_impl.current.packet.arp_reply(self.mac, self._own, heard.sender_mac, heard.sender))
+            self.send(arp_reply(self.mac, self._own, heard.sender_mac, heard.sender))
         if heard.sender in self.neighbours or heard.sender in self._waiting:
             self.neighbours[heard.sender] = heard.sender_mac
             for body in self._waiting.pop(heard.sender, ()):

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from .. import _impl
+from ..protocol.frames import checksum
 
 IPV4, IPV6, ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
 ECHO_REQUEST, ECHO_REPLY = 8, 0
@@ -45,7 +45,6 @@ def dissect_arp(frame: bytes) -> Arp | None:
 def build_echo(
     kind: int, to_mac: bytes, mac: bytes, source: IPv4Address, destination: IPv4Address, body: bytes
 ) -> bytes:
-    checksum = _impl.current.packet.checksum
     icmp = struct.pack("!BBH", kind, 0, 0) + body
     icmp = icmp[:2] + checksum(icmp).to_bytes(2, "big") + icmp[4:]
     ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(icmp), 0, 0, 64, _ICMP, 0, source.packed, destination.packed)

@@ -23,6 +23,7 @@ from ..protocol import (
     Transition,
     abc,
 )
+from ..protocol.frames import arp_reply
 from ..stats import Stats
 from .frames import ARP, ECHO_REPLY, ECHO_REQUEST, IPV4, IPV6, build_echo, dissect_arp, dissect_echo
 from .network import Network, Record, Station
@@ -146,7 +147,7 @@ class Host(Station):
 
     def _make_instance(self, config: VirtualHost) -> Instance:
         sources: dict[int, abc.IPAddress] = {address.version: address.ip for address in reversed(self.addresses)}
-        plan = make_plan(config, self.mac, sources)
+        plan = make_plan(_impl.current, config, self.mac, sources)
         self._input.set_instance(config.vhid, plan.authenticator, plan.mac, plan.packed)
         return Instance(plan, _impl.current.machine.Machine(config, self.lan.random.randrange))
 
@@ -156,7 +157,7 @@ class Host(Station):
                 case SendAdvert():
                     self._advertise(instance, action)
                 case Announce():
-                    for frame in instance.plan.announcements if self.sending else ():
+                    for frame in instance.plan.announce_frames if self.sending else ():
                         self.send(frame)
                 case Take():
                     self._order(instance, take=True)
@@ -273,7 +274,7 @@ class Host(Station):
             return
         mac = self._mac_of(asked.target)
         if mac is not None:
-            self.send(_impl.current.packet.arp_reply(mac, asked.target, asked.sender_mac, asked.sender))
+            self.send(arp_reply(mac, asked.target, asked.sender_mac, asked.sender))
 
     def _answer_echo(self, frame: bytes) -> None:
         asked = dissect_echo(frame, ECHO_REQUEST)

@@ -13,8 +13,8 @@ import time
 from ipaddress import ip_address
 from typing import Self
 
-from .. import _impl
 from ..linux.sockets import arrival, want_times
+from ..protocol.frames import checksum
 
 _ECHO = {4: (8, 0), 6: (128, 129)}
 _HEADER = struct.Struct("!BBHHH")
@@ -130,7 +130,7 @@ class Pinger:
         body = self._token + _COUNTER.pack(number)
         message = _HEADER.pack(self._request, 0, 0, self._identifier, number & 0xFFFF) + body
         if self.address.version == 4:  # in IPv6 the kernel fills in the checksum
-            message = message[:2] + _impl.current.packet.checksum(message).to_bytes(2, "big") + message[4:]
+            message = message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
         self._sent.append(time.time_ns())
         # Without a route, a neighbour or a carrier, this is an unanswered request like any other.
         with contextlib.suppress(OSError):

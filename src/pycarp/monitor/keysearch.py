@@ -10,13 +10,13 @@ import contextlib
 import hmac
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import ip_interface
 from itertools import combinations
 
-from .._python.auth import KEY_LENGTH, bsd_key, netbsd_key
 from ..config import AddressLike
 from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, Advert
 from ..protocol.abc import IPAddress
+from ..protocol.keys import KEY_LENGTH, bsd_key, covered, is_link_local, netbsd_key, passphrase_bytes, tag
 
 FORMS = {
     "bsd": "the passphrase as OpenBSD, FreeBSD and UCarp read it",
@@ -54,8 +54,7 @@ class Signature:
         See docs/protocol.md, the counter: a tag that fits under a header that does not is an advert altered on its way.
         """
         vouched = advert.counter[3:]
-        tag = hmac.digest(self.key, b"pycarp\x01" + bytes((self.vhid,)) + vouched, "sha1")[:3]
-        if not hmac.compare_digest(tag, advert.counter[:3]):
+        if not hmac.compare_digest(tag(self.key, self.vhid, vouched), advert.counter[:3]):
             return None
         return vouched[3:] == bytes((advert.advbase, advert.advskew))
 
@@ -97,7 +96,7 @@ class KeySearch:
 
 def without_link_local(addresses: Iterable[IPAddress]) -> tuple[IPAddress, ...]:
     """The addresses that OpenBSD's digest covers."""
-    return tuple(address for address in addresses if address.version == 4 or not address.is_link_local)
+    return tuple(address for address in addresses if not is_link_local(address))
 
 
 def _keys(passphrase: str | bytes | None) -> Iterator[tuple[str, bytes]]:
@@ -111,7 +110,7 @@ def _keys(passphrase: str | bytes | None) -> Iterator[tuple[str, bytes]]:
 
 def _forms(passphrase: str | bytes | None) -> Iterator[tuple[str, bytes | None]]:
     if passphrase:
-        secret = passphrase.encode("utf-8", "surrogateescape") if isinstance(passphrase, str) else passphrase
+        secret = passphrase_bytes(passphrase)
         yield "bsd", bsd_key(secret)
         yield "netbsd", netbsd_key(secret)
         yield "twice-shortened", bsd_key(secret[: max(0, min(len(secret), KEY_LENGTH) - 2)])
@@ -162,13 +161,5 @@ def _right(key: bytes, vhid: int, addresses: tuple[IPAddress, ...], advert: Adve
 
 
 def _digest(key: bytes, vhid: int, addresses: tuple[IPAddress, ...], counter: bytes) -> bytes:
-    body = b"".join(_hashed(address) for address in addresses)
+    body = b"".join(covered(address) for address in addresses)
     return hmac.digest(key, bytes((CARP_VERSION, CARP_TYPE_ADVERTISEMENT, vhid)) + body + counter, "sha1")
-
-
-def _hashed(address: IPAddress) -> bytes:
-    packed = address.packed
-    if isinstance(address, IPv4Address) or not address.is_link_local:
-        return packed
-    # The kernel keeps a scope in bytes 2 and 3 and clears it before it hashes.
-    return packed[:2] + b"\0\0" + packed[4:]

@@ -18,6 +18,7 @@ from .._impl import current
 from ..config import AddressLike
 from ..protocol import CARP_AUTHLEN, CARP_HEADER_LENGTH, CARP_TTL, CARP_VERSION, NS_PER_SECOND, Advert
 from ..protocol.abc import Datagram, IPAddress
+from ..protocol.frames import virtual_mac
 from . import findings as explanation
 from .keysearch import KeySearch, Signature
 from .speakers import FAULTS, Condition, Key, Speaker, mac_text, seconds
@@ -153,7 +154,7 @@ class Observer:
                 at,
                 "vrrp",
                 f"{source} speaks VRRP, router {router}, not CARP: both are protocol 112 and use the MAC"
-                f" {mac_text(current.packet.virtual_mac(router))}, so vhid {router} must not be used here",
+                f" {mac_text(virtual_mac(router))}, so vhid {router} must not be used here",
                 source=source,
             )
             self.overlooked["VRRP"] += 1

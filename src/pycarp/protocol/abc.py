@@ -1,4 +1,7 @@
-"""The protocols that both implementations satisfy: what the rest of the house may rely on."""
+"""The protocols that both implementations satisfy, module by module: what the rest of the house may rely on.
+
+Nothing of the engine is imported at run time: the core knows nothing of who uses it.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,22 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from ..config import AddressLike, VirtualHost
-from ..stats import Measures, Stats
-from . import Action, Advert, Reason, State
-
 if TYPE_CHECKING:
-    from ..config import Address
+    from ..config import Address, AddressLike, VirtualHost
     from ..engine.plan import Plan
     from ..events import Event
     from ..linux.device import Device
     from ..linux.lock import VirtualHostLock
     from ..linux.sockets import Sockets
+    from ..stats import Measures, Stats
+    from . import Action, Advert, Reason, State
 
 IPAddress = IPv4Address | IPv6Address
 Random = Callable[[int], int]
 """`random(n)` gives a whole number of 0 to n-1."""
 
 
-class Verdict(NamedTuple):
-    """`counter` is "" for a valid advert, "ignored", "allow", or the name of the counter of the check that failed.
-
-    "sibling" is an advert of a vhid that nobody here has, signed with the secret and over the addresses of a host that
-    is here: `sibling_of` is that host's vhid. `advert` is there when the frame was long enough to hold one, `dialect`
-    ("bsd", "netbsd") when it was valid, or a sibling's.
-    """
-
-    counter: str
-    advert: Advert | None = None
-    dialect: str | None = None
-    sibling_of: int | None = None
+# packet
 
 
 class Datagram(NamedTuple):
@@ -49,8 +39,28 @@ class Datagram(NamedTuple):
     payload: bytes
 
 
+class AdvertTemplate(Protocol):
+    """`pycarp._python.packet.AdvertTemplate`, and the class of that name in `ext/packet.pyx`."""
+
+    def __init__(self, vhid: int, source_mac: bytes, source: IPAddress | str) -> None: ...
+    def frame(self, advbase: int, advskew: int, counter: bytes, digest: bytes) -> bytes: ...
+
+
+class PacketModule(Protocol):
+    """`pycarp._python.packet` and `ext/packet.pyx`."""
+
+    AdvertTemplate: type[AdvertTemplate]
+
+    def dissect(self, frame: bytes) -> Datagram | None: ...
+    def advert(self, datagram: Datagram) -> Advert | None: ...
+    def checksum_ok(self, datagram: Datagram) -> bool: ...
+
+
+# auth
+
+
 class Authenticator(Protocol):
-    """See `pycarp._python.auth.Authenticator`."""
+    """`pycarp._python.auth.Authenticator`, and the class of that name in `ext/auth.pyx`."""
 
     def __init__(
         self,
@@ -69,8 +79,63 @@ class Authenticator(Protocol):
     def sibling(self, vhid: int) -> Authenticator: ...
 
 
+class AuthModule(Protocol):
+    """`pycarp._python.auth` and `ext/auth.pyx`."""
+
+    REMEMBERED: int
+    Authenticator: type[Authenticator]
+
+
+# input
+
+
+class Verdict(NamedTuple):
+    """`counter` is "" for a valid advert, "ignored", "allow", or the name of the counter of the check that failed.
+
+    "sibling" is an advert of a vhid that nobody here has, signed with the secret and over the addresses of a host that
+    is here: `sibling_of` is that host's vhid. `advert` is there when the frame was long enough to hold one, `dialect`
+    ("bsd", "netbsd") when it was valid, or a sibling's.
+    """
+
+    counter: str
+    advert: Advert | None = None
+    dialect: str | None = None
+    sibling_of: int | None = None
+
+
+class Input(Protocol):
+    """`pycarp._python.input.Input`, and the class of that name in `ext/input.pyx`."""
+
+    allow: bool
+
+    def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None: ...
+    def set_instance(
+        self,
+        vhid: int,
+        authenticator: Authenticator,
+        mac: bytes,
+        addresses: Iterable[bytes],
+        siblings: bool = True,
+    ) -> None: ...
+    def set_state(self, vhid: int, state: State) -> None: ...
+    def remove_instance(self, vhid: int) -> None: ...
+    def stats(self, vhid: int | None = None) -> Stats: ...
+    def count_sent(self, vhid: int, family: int) -> None: ...
+    def receive(self, frame: bytes, now: int = 0) -> Verdict: ...
+
+
+class InputModule(Protocol):
+    """`pycarp._python.input` and `ext/input.pyx`."""
+
+    IGNORED: str
+    Input: type[Input]
+
+
+# machine
+
+
 class Machine(Protocol):
-    """See `pycarp._python.machine.Machine`."""
+    """`pycarp._python.machine.Machine`, and the class of that name in `ext/machine.pyx`."""
 
     def __init__(self, config: VirtualHost, random: Random | None = None) -> None: ...
     @property
@@ -104,64 +169,17 @@ class Machine(Protocol):
     def delay_takeover(self, now: int) -> None: ...
 
 
-class Input(Protocol):
-    """See `pycarp._python.input.Input`."""
-
-    allow: bool
-
-    def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None: ...
-    def set_instance(
-        self,
-        vhid: int,
-        authenticator: Authenticator,
-        mac: bytes,
-        addresses: Iterable[bytes],
-        siblings: bool = True,
-    ) -> None: ...
-    def set_state(self, vhid: int, state: State) -> None: ...
-    def remove_instance(self, vhid: int) -> None: ...
-    def stats(self, vhid: int | None = None) -> Stats: ...
-    def count_sent(self, vhid: int, family: int) -> None: ...
-    def receive(self, frame: bytes, now: int = 0) -> Verdict: ...
-
-
-class AdvertTemplate(Protocol):
-    """See `pycarp._python.packet.AdvertTemplate`."""
-
-    def __init__(self, vhid: int, source_mac: bytes, source: IPAddress | str) -> None: ...
-    def frame(self, advbase: int, advskew: int, counter: bytes, digest: bytes) -> bytes: ...
-
-
-class PacketModule(Protocol):
-    AdvertTemplate: type[AdvertTemplate]
-
-    def virtual_mac(self, vhid: int) -> bytes: ...
-    def checksum(self, data: bytes) -> int: ...
-    def gratuitous_arp(self, mac: bytes, address: IPv4Address | str) -> bytes: ...
-    def arp_reply(
-        self, mac: bytes, address: IPv4Address | str, to_mac: bytes, to_address: IPv4Address | str
-    ) -> bytes: ...
-    def neighbour_advertisement(self, mac: bytes, address: IPv6Address | str) -> bytes: ...
-    def dissect(self, frame: bytes) -> Datagram | None: ...
-    def advert(self, datagram: Datagram) -> Advert | None: ...
-    def checksum_ok(self, datagram: Datagram) -> bool: ...
-
-
-class InputModule(Protocol):
-    IGNORED: str
-    Input: type[Input]
-
-
-class AuthModule(Protocol):
-    Authenticator: type[Authenticator]
-
-
 class MachineModule(Protocol):
+    """`pycarp._python.machine` and `ext/machine.pyx`."""
+
     Machine: type[Machine]
 
 
+# runtime
+
+
 class Runtime(Protocol):
-    """See `pycarp._python.runtime.Runtime`."""
+    """`pycarp._python.runtime.Runtime`, and the class of that name in `ext/runtime/`."""
 
     def __init__(self, emit: Callable[[Event], None], realtime: bool | Literal["auto"] = "auto") -> None: ...
     def add_carpdev(
@@ -192,3 +210,20 @@ class Runtime(Protocol):
     def measures(self) -> Measures: ...
     def close(self) -> None: ...
     def abandon(self) -> None: ...
+
+
+class Implementation(Protocol):
+    """One implementation of all this; `_impl` chooses it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def packet(self) -> PacketModule: ...
+    @property
+    def auth(self) -> AuthModule: ...
+    @property
+    def input(self) -> InputModule: ...
+    @property
+    def machine(self) -> MachineModule: ...
+    @property
+    def runtime(self) -> type[Runtime]: ...

@@ -33,7 +33,7 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
 
 def announce(instance: Instance) -> None:
     """Gratuitous ARP and unsolicited neighbour advertisements: where the addresses are."""
-    for frame in instance.plan.announcements:
+    for frame in instance.plan.announce_frames:
         send_frame(instance, frame)
 
 

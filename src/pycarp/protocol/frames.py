@@ -1,0 +1,71 @@
+"""The frames with which an owner says where its addresses are, and the MAC that says so. No I/O, no state.
+
+For both implementations. Sources: NetBSD `carp_send_arp`, `carp_send_na`; RFC 826, RFC 1071, RFC 4861 section 4.4.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+ETHERTYPE_IPV4 = b"\x08\x00"
+ETHERTYPE_ARP = b"\x08\x06"
+ETHERTYPE_IPV6 = b"\x86\xdd"
+IPV6_HEADER = struct.Struct("!IHBB16s16s")
+_BROADCAST_MAC = b"\xff" * 6
+_ALL_NODES = IPv6Address("ff02::1").packed
+_ALL_NODES_MAC = bytes.fromhex("333300000001")
+
+
+def exactly(name: str, value: bytes, length: int) -> bytes:
+    """`value` as bytes; ValueError if its length is another."""
+    if len(value) != length:
+        raise ValueError(f"{name} has {length} bytes, not {len(value)}")
+    return bytes(value)
+
+
+def virtual_mac(vhid: int) -> bytes:
+    """The MAC address of a virtual host, 00:00:5e:00:01:VHID, for both address families."""
+    return b"\x00\x00\x5e\x00\x01" + bytes((vhid,))
+
+
+def checksum(data: bytes) -> int:
+    """The internet checksum of `data`, padded with a zero byte when its length is odd (RFC 1071).
+
+    Over data that carries its own checksum the result is 0 when that is right.
+    """
+    even = bytes(data) + b"\0" if len(data) % 2 else data
+    total: int = sum(struct.unpack(f"!{len(even) // 2}H", even))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return 0xFFFF - total
+
+
+def _arp(ethernet: bytes, operation: int, mac: bytes, address: bytes, to_mac: bytes, to_address: bytes) -> bytes:
+    header = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation)
+    return ethernet + ETHERTYPE_ARP + header + mac + address + to_mac + to_address
+
+
+def gratuitous_arp(mac: bytes, address: IPv4Address | str) -> bytes:
+    """A broadcast ARP request for one's own address (NetBSD `carp_send_arp`).
+
+    The Ethernet source is `mac` too, so that switches learn where the virtual MAC is now; NetBSD has the carpdev's.
+    """
+    mac, packed = exactly("mac", mac, 6), IPv4Address(address).packed
+    return _arp(_BROADCAST_MAC + mac, 1, mac, packed, bytes(6), packed)
+
+
+def arp_reply(mac: bytes, address: IPv4Address | str, to_mac: bytes, to_address: IPv4Address | str) -> bytes:
+    """The answer to an ARP request: `address` is at `mac`, in the Ethernet header as in the body."""
+    mac, to_mac = exactly("mac", mac, 6), exactly("to_mac", to_mac, 6)
+    return _arp(to_mac + mac, 2, mac, IPv4Address(address).packed, to_mac, IPv4Address(to_address).packed)
+
+
+def neighbour_advertisement(mac: bytes, address: IPv6Address | str) -> bytes:
+    """An unsolicited neighbour advertisement to all nodes, override flag set, for one IPv6 address (RFC 4861 4.4)."""
+    mac, packed = exactly("mac", mac, 6), IPv6Address(address).packed
+    icmp = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + packed + b"\x02\x01" + mac
+    pseudo = packed + _ALL_NODES + struct.pack("!IHBB", len(icmp), 0, 0, 58)
+    icmp = icmp[:2] + checksum(pseudo + icmp).to_bytes(2, "big") + icmp[4:]
+    ip = IPV6_HEADER.pack(0x60000000, len(icmp), 58, 255, packed, _ALL_NODES)
+    return _ALL_NODES_MAC + mac + ETHERTYPE_IPV6 + ip + icmp

@@ -1,0 +1,140 @@
+"""From passphrase to keys, from addresses to what a digest covers: all that an authenticator is made of, as bytes.
+
+Both implementations start from here. Sources: NetBSD `carp_hmac_prepare` and ifconfig(8)'s `setcarp_passwd`.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_interface
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from . import DIALECT_BSD, DIALECT_NETBSD
+
+if TYPE_CHECKING:
+    from ..config import AddressLike
+
+KEY_LENGTH = 20
+AUTO_MINIMUM = 8
+"""Below this many bytes a passphrase is read in one way only: the shortened key would be too easy to guess."""
+
+
+def prepare(
+    passphrase: str | bytes | None, vhid: int, addresses: Iterable[AddressLike], dialect: str, replay: str
+) -> tuple[dict[str, bytes], list[bytes], bool]:
+    """What an `Authenticator` works with: its keys by dialect, its address variants, and whether it guards.
+
+    Raises `ConfigError`.
+    """
+    if isinstance(vhid, bool) or not isinstance(vhid, int) or not 1 <= vhid <= 255:
+        raise ConfigError(f"vhid {vhid!r} is not a number of 1-255", "vhid")
+    if replay not in ("guard", "off"):
+        raise ConfigError(f"replay {replay!r} is unknown: give guard or off", "replay")
+    return keys(passphrase_bytes(passphrase), dialect), address_variants(addresses), replay == "guard"
+
+
+def passphrase_bytes(passphrase: str | bytes | None) -> bytes:
+    """The passphrase as bytes: text in UTF-8, and what came from argv in another encoding as it stood there."""
+    if isinstance(passphrase, str):
+        try:
+            return passphrase.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            # Not chained: the codec's error carries the whole passphrase.
+            raise ConfigError("the passphrase has characters that no encoding knows", "passphrase") from None
+    if passphrase is None or isinstance(passphrase, bytes):
+        return passphrase or b""
+    raise ConfigError("the passphrase is neither text nor bytes", "passphrase")
+
+
+def bsd_key(passphrase: bytes) -> bytes:
+    """The key as OpenBSD, FreeBSD and UCarp make it: the first 19 bytes, padded with zeros to 20."""
+    return passphrase[: KEY_LENGTH - 1].ljust(KEY_LENGTH, b"\0")
+
+
+def netbsd_key(passphrase: bytes) -> bytes | None:
+    """The key as NetBSD's ifconfig has made it since 2008: one byte short. None for "0x" without proper hexadecimal.
+
+    It copies as a C string what it was given as data, and so loses the last byte; "0x..." is hexadecimal bytes to it,
+    and a zero among them ends the string.
+    """
+    if passphrase[:2] in (b"0x", b"0X"):
+        digits = passphrase[2:]
+        # Not bytes.fromhex alone: that skips white space.
+        if not digits or not all(digit in b"0123456789abcdefABCDEF" for digit in digits) or len(digits) % 2:
+            return None
+        passphrase = bytes.fromhex(digits.decode("ascii"))
+    shortened = passphrase[: max(0, min(len(passphrase), KEY_LENGTH) - 1)]
+    return shortened.split(b"\0", 1)[0].ljust(KEY_LENGTH, b"\0")
+
+
+def keys(passphrase: bytes, dialect: str) -> dict[str, bytes]:
+    """The keys of a dialect ("auto": of those that are in use), the one to sign with first."""
+    bsd, netbsd = bsd_key(passphrase), netbsd_key(passphrase)
+    if dialect == DIALECT_BSD:
+        return {DIALECT_BSD: bsd}
+    if dialect == DIALECT_NETBSD:
+        if netbsd is None:
+            raise ConfigError(
+                "NetBSD's ifconfig reads a passphrase that starts with 0x as hexadecimal bytes, and this one is not: "
+                'give an even number of hexadecimal digits, or dialect "bsd"',
+                "passphrase",
+            )
+        return {DIALECT_NETBSD: netbsd}
+    if dialect != "auto":
+        raise ConfigError(f"dialect {dialect!r} is unknown: give auto, bsd or netbsd", "dialect")
+    # An embedded zero can empty the shortened key, or leave less of it than a guess needs.
+    if netbsd in (None, bsd) or min(len(passphrase), len(netbsd.rstrip(b"\0")) + 1) < AUTO_MINIMUM:
+        return {DIALECT_BSD: bsd}
+    return {DIALECT_BSD: bsd, DIALECT_NETBSD: netbsd}
+
+
+def address_variants(addresses: Iterable[AddressLike]) -> list[bytes]:
+    """The addresses as the digest covers them: N's and F's way first, then O's, without link-local IPv6, if it
+    differs."""
+    ipv4: set[bytes] = set()
+    ipv6: set[bytes] = set()
+    link_local: set[bytes] = set()
+    for value in addresses:
+        try:
+            ip = ip_interface(value).ip
+        except ValueError:
+            raise ConfigError(f"{value!r} is not an IP address: give one like 10.13.37.42/24", "addresses") from None
+        (ipv4 if ip.version == 4 else link_local if is_link_local(ip) else ipv6).add(covered(ip))
+    full = b"".join(sorted(ipv4)) + b"".join(sorted(ipv6 | link_local))
+    return [full, b"".join(sorted(ipv4)) + b"".join(sorted(ipv6))] if link_local else [full]
+
+
+def is_link_local(address: IPv4Address | IPv6Address) -> bool:
+    """Whether it is a link-local IPv6 address (fe80::/10), which OpenBSD's digest leaves out."""
+    packed = address.packed
+    return address.version == 6 and packed[0] == 0xFE and packed[1] & 0xC0 == 0x80
+
+
+def covered(address: IPv4Address | IPv6Address) -> bytes:
+    """The bytes of an address as the digest covers it."""
+    packed = address.packed
+    # The kernel keeps a link-local address's scope in bytes 2 and 3 and clears it before it hashes.
+    return packed[:2] + b"\0\0" + packed[4:] if is_link_local(address) else packed
+
+
+def tag(key: bytes, vhid: int, vouched: bytes) -> bytes:
+    """The first three bytes of our counters, which vouch for the other five: a nonce of three, advbase and advskew."""
+    return hmac.digest(key, b"pycarp\x01" + bytes((vhid,)) + vouched, "sha1")[:3]
+
+
+def counter_bytes(value: bytes | int) -> bytes:
+    """A counter of 8 bytes, also from an integer below 2**64."""
+    if isinstance(value, int):
+        if not 0 <= value < 1 << 64:
+            raise ValueError(f"counter {value} is out of range: give 0 to 2**64-1")
+        return value.to_bytes(8, "big")
+    if len(value) != 8:
+        raise ValueError(f"a counter has 8 bytes, not {len(value)}")
+    return bytes(value)
+
+
+def not_in_use(dialect: object, used: Iterable[str]) -> ConfigError:
+    """The error for a dialect that an authenticator was not made for."""
+    return ConfigError(f"dialect {dialect!r} is not in use here: {' and '.join(used)} is", "dialect")
