@@ -432,7 +432,7 @@ def test_a_guest_is_no_burden(lone: Lan) -> None:
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == handlers
     main.stop()
     assert list(logging.getLogger().handlers) == root
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("pycarp-")] == ["pycarp-capture"]
+    assert [one.name for one in threading.enumerate() if one.name.startswith("pycarp-")] == ["pycarp-recorder"]
 
 
 def test_many_engines_one_after_the_other(lone: Lan, with_impl: str) -> None:
