@@ -18,7 +18,7 @@ from pycarp.lab.namespaces import Frame
 if TYPE_CHECKING:
     from .lan import Node
 
-GRACE = 60_000_000
+FRAMES_END_WITHIN = 60_000_000
 """Nanoseconds after the end of a mastership in which frames may still leave: the order to drop crosses two threads of a
 test process that has many. How fast it is alone, the figures say."""
 CLOCKS = 2_000_000
@@ -115,7 +115,7 @@ def _judge(
         return 1
     # How long after, for the message.
     late = min((frame.at_ns - end for _start, end in spans if frame.at_ns > end), default=None)
-    assert late is not None and late < GRACE, (
+    assert late is not None and late < FRAMES_END_WITHIN, (
         f"{frame.port} was not MASTER of {host.name} and sent ({late} ns after): {frame.data.hex()}"
     )
     return 1

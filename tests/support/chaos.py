@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from pycarp import State
@@ -34,7 +33,8 @@ from .wire import PASSPHRASE, VHID, VIP
 
 PING = 0.005
 """Seconds between a client's requests: an outage is known to that, and never reported shorter than it was."""
-PATIENCE = 15.0
+WITHIN = 15.0
+"""Seconds in which what is waited for must happen."""
 GUARDIAN = "pycarp-guardian"
 _HERE = Path(__file__).parent
 _SOL_NETLINK, _LISTEN_ALL_NSID = 270, 8
@@ -139,7 +139,7 @@ class Timeline:
         return [span for span in spans if span[0] < span[1]]
 
     def time_with(self, wanted: Callable[[int], bool], since: int, until: int | None = None) -> float:
-        """Milliseconds in which so many reachable hosts held the address."""
+        """Milliseconds in which a number of reachable hosts that `wanted` accepts held the address."""
         return sum(end - start for start, end, owners in self.spans(since, until) if wanted(len(owners))) / 1e6
 
 
@@ -199,12 +199,12 @@ class Witness:
         self._process.wait(10)
         self._reader.join()
 
-    def until(self, reached: Callable[[], bool], complaint: str, timeout: float = PATIENCE) -> None:
+    def until(self, reached: Callable[[], bool], complaint: str, timeout: float = WITHIN) -> None:
         with self._change:
             assert self._change.wait_for(reached, timeout), f"{complaint}; {self.timeline.changes}"
 
-    def answered(self, more: int = 10, timeout: float = PATIENCE) -> None:
-        """Wait for so many more answers."""
+    def answered(self, more: int = 10, timeout: float = WITHIN) -> None:
+        """Wait for this many more answers."""
         wanted = self.answers + more
         self.until(lambda: self.answers >= wanted, "nobody answers for the address", timeout)
 
@@ -213,7 +213,7 @@ class Witness:
             count = len(self._reports)
             self._process.stdin.write(f"{since}\n".encode())  # type: ignore[union-attr]
             self._process.stdin.flush()  # type: ignore[union-attr]
-            assert self._change.wait_for(lambda: len(self._reports) > count, PATIENCE)
+            assert self._change.wait_for(lambda: len(self._reports) > count, WITHIN)
             return self._reports[-1]
 
     def _read(self, names: Mapping[int, str]) -> None:
@@ -274,7 +274,7 @@ class Agent:
         """What `recent` events say it became, for which reason."""
         return [f"{event['after']} ({event['reason']})" for event in self.log.find("StateChanged")]
 
-    def wait(self, kind: str, timeout: float = PATIENCE, **wanted: Any) -> dict[str, Any]:
+    def wait(self, kind: str, timeout: float = WITHIN, **wanted: Any) -> dict[str, Any]:
         found: dict[str, Any] = self.log.wait(kind, timeout, **wanted)
         return found
 
@@ -286,7 +286,7 @@ class Agent:
     def counters(self) -> dict[str, Any]:
         before = len(self.log.find("Counters"))
         self.order("counters")
-        self.log.until(lambda: len(self.log.find("Counters")) > before, PATIENCE, "it does not tell its counters")
+        self.log.until(lambda: len(self.log.find("Counters")) > before, WITHIN, "it does not tell its counters")
         found: dict[str, Any] = self.log.find("Counters")[-1]
         return found
 
@@ -324,7 +324,7 @@ class Agent:
     def terminate(self) -> None:
         self.process.terminate()
 
-    def end(self, timeout: float = PATIENCE) -> int:
+    def end(self, timeout: float = WITHIN) -> int:
         code = self.process.wait(timeout)
         for reader in self._readers:
             reader.join()
@@ -393,9 +393,7 @@ class Stage:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._end_agents()
         self._stack.close()
 
@@ -445,14 +443,14 @@ class Stage:
 
     # What is seen
 
-    def settle(self, name: str, timeout: float = PATIENCE) -> None:
+    def settle(self, name: str, timeout: float = WITHIN) -> None:
         """Wait until this host alone holds the address and a client is answered."""
         self.witness.until(
             lambda: self.timeline.holders() == {name}, f"{name} is not the only one that holds it", timeout
         )
         self.witness.answered()
 
-    def holds(self, name: str, timeout: float = PATIENCE) -> None:
+    def holds(self, name: str, timeout: float = WITHIN) -> None:
         """Wait until this host holds the address, whoever else does, and a client is answered."""
         self.witness.until(lambda: name in self.timeline.holders(), f"{name} does not hold the address", timeout)
         self.witness.answered()
@@ -464,19 +462,27 @@ class Stage:
             agent.log.forget()
         return self._since
 
-    def seen(self) -> dict[str, float]:
+    def after(self, act: Callable[[], object], owner: str, prefix: str = "", alone: bool = True) -> dict[str, float]:
+        """Do this, wait until this host holds the address, alone or not: what is seen meanwhile."""
+        self.mark()
+        act()
+        (self.settle if alone else self.holds)(owner)
+        return self.seen(prefix)
+
+    def seen(self, prefix: str = "") -> dict[str, float]:
         """Milliseconds since `mark`: with two reachable owners, with none, and the client's longest outage.
 
         "outage" is without what only hosts that share a kernel wait for: its lock, while a link goes down. "outage in
         the lab" is with it.
         """
         found = gaps(self.witness.requests(self._since - int(4 * PING * 1e9)))
-        return {
+        values = {
             "two owners": self.timeline.time_with(lambda count: count > 1, self._since),
             "no owner": self.timeline.time_with(lambda count: count == 0, self._since),
             "outage": max((outside(gap, self.timeline.locked) for gap in found), default=0) / 1e6,
             "outage in the lab": max((end - start for start, end in found), default=0) / 1e6,
         }
+        return {prefix + what: value for what, value in values.items()}
 
     # What is done
 
@@ -524,7 +530,7 @@ class Stage:
         return self[name].popen(["ucarp", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def inject(self, name: str, frames: Sequence[bytes], seconds: float = 0.0) -> None:
-        """Whole frames from host `name`, spread over so many seconds."""
+        """Whole frames from host `name`, spread over `seconds`."""
         began = time.monotonic()
         with self[name].enter(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
             sender.bind(("eth0", 0))

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pycarp
@@ -32,7 +31,8 @@ VIP6 = "2001:db8::42"
 SWIFT = {"advbase": 0, "advskew": 10}
 """Adverts every 39 ms, master-down after 117 ms: for tests of what happens, not of when."""
 _INPUT = ("ipackets", "ipackets6", "hdrops", *(name for name in Stats.__dataclass_fields__ if name.startswith("bad")))
-PATIENCE = 8.0
+WITHIN = 8.0
+"""Seconds in which what is waited for must happen."""
 """Seconds until a test that waits for something gives up; nothing here takes so long on a quiet machine."""
 
 
@@ -63,12 +63,12 @@ class EventLog:
     def find(self, kind: type[Event] | str, **wanted: Any) -> list[Any]:
         return [event for event in self.recent if _fits(event, kind, wanted)]
 
-    def wait(self, kind: type[Event] | str, timeout: float = PATIENCE, **wanted: Any) -> Any:
+    def wait(self, kind: type[Event] | str, timeout: float = WITHIN, **wanted: Any) -> Any:
         """The first event of this kind with these values, as soon as there is one; fails the test after `timeout`."""
         self.until(lambda: bool(self.find(kind, **wanted)), timeout, f"no {kind} {wanted}")
         return self.find(kind, **wanted)[0]
 
-    def until(self, reached: Callable[[], bool], timeout: float = PATIENCE, complaint: str = "") -> None:
+    def until(self, reached: Callable[[], bool], timeout: float = WITHIN, complaint: str = "") -> None:
         """Wait for a condition that changes with events."""
         deadline = time.monotonic() + timeout
         with self._change:
@@ -117,7 +117,7 @@ class Node:
         """What the input path has counted."""
         return {name: value for name, value in self.stats().items() if name in _INPUT}
 
-    def become(self, state: State, which: int | str | None = None, timeout: float = PATIENCE) -> None:
+    def become(self, state: State, which: int | str | None = None, timeout: float = WITHIN) -> None:
         """Wait until it is in this state, and has the addresses if that is MASTER, or none of them if it is not."""
         name = self.hosts[0].name if which is None else which
         complaint = f"{self.host.name} {name} does not become {state.name}"
@@ -126,7 +126,7 @@ class Node:
         wanted = {str(one.ip) for one in host.addresses}
         _poll(lambda: (held(self.host) & wanted) == (wanted if state is State.MASTER else set()), timeout, complaint)
 
-    def wait(self, kind: type[Event], timeout: float = PATIENCE, **wanted: Any) -> Any:
+    def wait(self, kind: type[Event], timeout: float = WITHIN, **wanted: Any) -> Any:
         return self.log.wait(kind, timeout, **wanted)
 
     def transitions(self, vhid: int | None = None, name: str | None = None) -> list[events.StateChanged]:
@@ -163,11 +163,11 @@ class Command:
         for reader in self._readers:
             reader.start()
 
-    def wait(self, kind: type[Event] | str, timeout: float = PATIENCE, **wanted: Any) -> dict[str, Any]:
+    def wait(self, kind: type[Event] | str, timeout: float = WITHIN, **wanted: Any) -> dict[str, Any]:
         found: dict[str, Any] = self.log.wait(kind, timeout, **wanted)
         return found
 
-    def become(self, state: State, timeout: float = PATIENCE) -> None:
+    def become(self, state: State, timeout: float = WITHIN) -> None:
         """Wait until its last change of state was to this one, and the kernel has done what belongs to it."""
         self.log.until(lambda: self.state is state, timeout, f"{self.host.name} does not become {state.name}")
         if state is State.MASTER:
@@ -181,7 +181,7 @@ class Command:
     def send_signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def end(self, timeout: float = PATIENCE) -> int:
+    def end(self, timeout: float = WITHIN) -> int:
         """Wait for its end and return the exit code."""
         code = self.process.wait(timeout)
         self._join()
@@ -230,14 +230,12 @@ class Lan:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         self._stack.close()
         self.capture.stop()
         # An engine's descriptor lives as long as the engine: nobody may hold one when the test's leaks are counted.
         nodes, self.nodes = self.nodes, []
-        if error is not None:
+        if kind is not None:
             return
         from .audit import audit
 
@@ -357,7 +355,7 @@ def belongings(host: Host) -> set[str]:
 _SETTINGS = ("arp_ignore", "arp_announce", "arp_filter", "rp_filter", "accept_local")
 
 
-def wait_until(reached: Callable[[], bool], timeout: float = PATIENCE, complaint: str = "waited in vain") -> None:
+def wait_until(reached: Callable[[], bool], timeout: float = WITHIN, complaint: str = "waited in vain") -> None:
     """Poll a condition that no event tells of."""
     _poll(reached, timeout, complaint)
 

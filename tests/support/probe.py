@@ -7,7 +7,6 @@ import struct
 import threading
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
-from types import TracebackType
 from typing import Any, Self
 
 from .wire import BROADCAST_MAC, VIP, internet_checksum
@@ -42,9 +41,7 @@ class Prober:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._done.set()
         self._thread.join()
         self._socket.close()

@@ -7,6 +7,7 @@ import hmac
 import socket
 import struct
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 PASSPHRASE = "motdepassehalakon"
@@ -19,6 +20,14 @@ PEER = "10.13.37.12"
 BROADCAST_MAC = b"\xff" * 6
 GROUP_MAC = bytes.fromhex("01005e000012")
 GROUP_MAC6 = bytes.fromhex("333300000012")
+
+
+def passfile(directory: Path, passphrase: str = PASSPHRASE) -> str:
+    """The path of a file there with the passphrase, which its owner alone can read."""
+    path = directory / "pass"
+    path.write_text(passphrase + "\n")
+    path.chmod(0o600)
+    return str(path)
 
 
 def key(passphrase: str | bytes, dialect: str = "bsd") -> bytes:

@@ -23,6 +23,7 @@ if sys.platform != "linux":
     collect_ignore_glob = ["test_*.py"]
 else:
     from support.lan import Lan, lan
+    from support.wire import passfile
 
     from pycarp import _impl
     from pycarp.lab import namespaces
@@ -58,6 +59,12 @@ def _become_root_of_a_user_namespace() -> None:
         return
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
         Path("/proc/self", name).write_text(text)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    """The path of a file with the passphrase of `support.wire`."""
+    return passfile(tmp_path)
 
 
 @pytest.fixture

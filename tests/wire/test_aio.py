@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from support.lan import PATIENCE, VIP, Lan, held, interface, virtual_host
+from support.lan import VIP, WITHIN, Lan, held, interface, virtual_host
 
 from pycarp import EngineError, Event, InterfaceError, State, aio, events
 
@@ -22,7 +22,7 @@ def run(make_lan: Callable[..., Lan]) -> Callable[[Callable[[Lan], Coroutine[Any
 
     def run(main: Callable[[Lan], Coroutine[Any, Any, None]]) -> Lan:
         async def bounded() -> None:
-            await asyncio.wait_for(main(lone), 3 * PATIENCE)
+            await asyncio.wait_for(main(lone), 3 * WITHIN)
 
         with lone["main"].enter():
             asyncio.run(bounded())
@@ -33,7 +33,7 @@ def run(make_lan: Callable[..., Lan]) -> Callable[[Callable[[Lan], Coroutine[Any
 
 async def until_taken(engine: aio.Engine) -> list[Event]:
     seen = []
-    async for event in engine.events(timeout=PATIENCE):
+    async for event in engine.events(timeout=WITHIN):
         seen.append(event)
         if isinstance(event, events.AddressesTaken):
             return seen

@@ -19,14 +19,6 @@ from pycarp import State, events
 MASTER, BACKUP = State.MASTER, State.BACKUP
 
 
-@pytest.fixture
-def secret(tmp_path: Path) -> str:
-    path = tmp_path / "pass"
-    path.write_text(PASSPHRASE + "\n")
-    path.chmod(0o600)
-    return str(path)
-
-
 def up(net: Lan, name: str, secret: str, *words: str, advskew: int = 10) -> Command:
     common = ["vhid", "101", "passfile", secret, "advbase", "0", "advskew", str(advskew), f"{VIP}/24"]
     return net.command(name, "up", "carp101", *common, *words)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.lan import PATIENCE, VIP, Lan, Node, belongings, held, interface, virtual_host, wait_until
+from support.lan import VIP, WITHIN, Lan, Node, belongings, held, interface, virtual_host, wait_until
 
 import pycarp
 from pycarp import ConfigError, Engine, EngineError, Event, InterfaceError, State, events
@@ -47,7 +47,7 @@ def test_a_context_manager_and_its_events(lone: Lan, with_impl: str) -> None:
     with lone["main"].enter(), Engine(virtual_host(name="carp0")) as engine:
         assert repr(engine) == "<pycarp.Engine carp0 running>"
         seen = []
-        for event in engine.events(timeout=PATIENCE):
+        for event in engine.events(timeout=WITHIN):
             seen.append(event)
             if isinstance(event, events.AddressesTaken):
                 break
@@ -101,7 +101,7 @@ def test_a_stop_ends_those_who_wait(lone: Lan) -> None:
     reader.start()
     main.become(MASTER)
     main.stop()
-    reader.join(PATIENCE)
+    reader.join(WITHIN)
     assert not reader.is_alive()
     assert [event.after for event in seen if isinstance(event, events.StateChanged)] == [BACKUP, MASTER, INIT]
 
@@ -113,7 +113,7 @@ def test_the_descriptor_for_other_loops(collected: None, lone: Lan) -> None:
     number = main.engine.fileno()
     found: list[Event] = []
     while not any(isinstance(event, events.AddressesTaken) for event in found):
-        assert select.select([number], [], [], PATIENCE)[0]
+        assert select.select([number], [], [], WITHIN)[0]
         while (event := main.engine.poll()) is not None:
             found.append(event)
     assert not select.select([number], [], [], 0)[0]
@@ -128,7 +128,7 @@ def test_the_wire_does_not_wait_for_a_consumer(lone: Lan, caplog: pytest.LogCapt
     got: list[Event] = []
 
     def callback(event: Event) -> None:
-        gate.wait(PATIENCE)
+        gate.wait(WITHIN)
         got.append(event)
         if len(got) == 1:
             raise RuntimeError("a consumer's mistake")
@@ -177,7 +177,7 @@ def test_a_callback_may_use_the_engine(lone: Lan) -> None:
     engine = Engine(virtual_host(), on_event=callback)
     with lone["main"].enter():
         engine.start()
-    assert stopped.wait(PATIENCE)
+    assert stopped.wait(WITHIN)
     engine.stop()
     assert states == [MASTER]
     assert interface(lone["main"], "carp101") is None
@@ -196,7 +196,7 @@ def test_stops_that_meet(lone: Lan) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(WITHIN)
     assert not any(thread.is_alive() for thread in threads)
     assert interface(lone["main"], "carp101") is None
 
@@ -320,7 +320,7 @@ def _forked(function: Callable[[], list[str]]) -> list[str]:
             os._exit(0)
     os.close(writer)
     try:
-        assert select.select([reader], [], [], PATIENCE)[0], "the child hangs"
+        assert select.select([reader], [], [], WITHIN)[0], "the child hangs"
         return os.read(reader, 1 << 16).decode().splitlines()
     finally:
         os.close(reader)

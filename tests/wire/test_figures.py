@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from support.audit import adverts
 from support.lan import VIP, Command, Lan, lan
-from support.wire import PASSPHRASE
 
 from pycarp import State
 
@@ -25,14 +23,6 @@ ADVBASE, ADVSKEW = 1, 8
 MASTER_DOWN = 3 * ADVBASE + ADVSKEW / 256
 INTERVAL = 0.002
 TRIES = 3
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> str:
-    path = tmp_path / "pass"
-    path.write_text(PASSPHRASE)
-    path.chmod(0o600)
-    return str(path)
 
 
 def two_hosts(net: Lan, secret: str, impl: str) -> tuple[Command, Command]:

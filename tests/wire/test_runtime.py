@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.lan import PATIENCE, SWIFT, Lan, belongings, interface, virtual_host, wait_until
+from support.lan import SWIFT, WITHIN, Lan, belongings, interface, virtual_host, wait_until
 
 from pycarp import Engine, EngineError, State, VirtualHost, _impl, events
 from pycarp.engine.plan import make_plan
@@ -52,7 +52,7 @@ def test_calls_that_meet_a_stop(lone: Lan, with_impl: str) -> None:
         stopping = threading.Thread(target=engine.stop, daemon=True)
         stopping.start()
         for thread in (stopping, *asking):
-            thread.join(PATIENCE)
+            thread.join(WITHIN)
             assert not thread.is_alive()
 
 
@@ -78,7 +78,7 @@ def test_loops_that_wait_on_the_descriptor_see_the_end(lone: Lan) -> None:
         thread.start()
         time.sleep(0.01)
         engine.stop()
-        thread.join(PATIENCE)
+        thread.join(WITHIN)
         assert not thread.is_alive()
 
 
