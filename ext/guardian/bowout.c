@@ -1,4 +1,4 @@
-/* The thread that sends bow-outs. */
+/* Bow-outs. Thread: bow-outs; bowout_send and bowout_finish: the one that has the turn. */
 #include "bowout.h"
 
 #include <errno.h>
@@ -11,33 +11,33 @@ enum { ATTEMPTS = 5, LOOK_US = 100 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t change = PTHREAD_COND_INITIALIZER;
-/* The host at the front is being served. */
-static struct host *queue;
-static int route;
+/* The first is being served. */
+static struct instance *queue;
+static int asking;
 
 static void send_frame(int packet, const uint8_t *frame, size_t length)
 {
     for (int attempt = 1; send(packet, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0; attempt++) {
         if ((errno != EAGAIN && errno != ENOBUFS && errno != EINTR) || attempt == ATTEMPTS)
             return;
-        sleep_until(monotonic() + MS);
+        sleep_until(monotonic() + NS_PER_MS);
     }
 }
 
-static void send_frames(const struct host *host)
+static void send_frames(const struct instance *instance)
 {
-    const uint8_t *at = host->frames, *end = host->frames + host->frames_length;
+    const uint8_t *at = instance->frames, *end = instance->frames + instance->frames_length;
     uint16_t length;
-    sleep_until(host->farewell_at);
-    /* Who takes the link down may first have to wait for others who change this machine's interfaces. */
-    while (!atomic_load(&host->silent) && (host->link == 0 || link_sends(route, host->link)))
+    sleep_until(instance->bowout_at);
+    /* The thread that takes the link down may first have to wait for others who change interfaces. */
+    while (!atomic_load(&instance->silent) && (instance->link == 0 || link_sends(asking, instance->link)))
         sleep_until(monotonic() + LOOK_US * 1000);
-    /* Later, others have taken over, and a bow-out would promote a third host. */
-    if (life_age(&host->life) >= host->life.patience)
+    /* A bow-out after others have taken over would promote a third host. */
+    if (beat_age(&instance->beat) >= instance->beat.takeover_after)
         return;
     for (; at < end; at += sizeof length + length) {
         memcpy(&length, at, sizeof length);
-        send_frame(host->packet, at + sizeof length, length);
+        send_frame(instance->packet, at + sizeof length, length);
     }
 }
 
@@ -47,38 +47,38 @@ static void *run(void *nothing)
     for (;;) {
         while (queue == NULL)
             pthread_cond_wait(&change, &lock);
-        struct host *host = queue;
+        struct instance *instance = queue;
         pthread_mutex_unlock(&lock);
-        send_frames(host);
+        send_frames(instance);
         pthread_mutex_lock(&lock);
-        queue = host->farewell_next;
+        queue = instance->bowout_next;
         if (queue == NULL)
             pthread_cond_broadcast(&change);
     }
     return nothing;
 }
 
-int farewell_start(const pthread_attr_t *attributes, int socket)
+int bowout_start(const pthread_attr_t *attributes, int socket)
 {
     pthread_t thread;
-    route = socket;
+    asking = socket;
     return pthread_create(&thread, attributes, run, NULL);
 }
 
-void farewell_order(struct host *host, int64_t when)
+void bowout_send(struct instance *instance, int64_t when)
 {
-    struct host **end = &queue;
+    struct instance **end = &queue;
     pthread_mutex_lock(&lock);
-    host->farewell_at = when;
-    host->farewell_next = NULL;
+    instance->bowout_at = when;
+    instance->bowout_next = NULL;
     while (*end != NULL)
-        end = &(*end)->farewell_next;
-    *end = host;
+        end = &(*end)->bowout_next;
+    *end = instance;
     pthread_cond_broadcast(&change);
     pthread_mutex_unlock(&lock);
 }
 
-void farewell_finish(void)
+void bowout_finish(void)
 {
     pthread_mutex_lock(&lock);
     while (queue != NULL)

@@ -1,4 +1,4 @@
-/* What the guardian is and may do: it lives as long as it can, and can do as little as its work allows. */
+/* What the guardian's process is and may do. */
 #include "confine.h"
 
 #include <errno.h>
@@ -22,13 +22,13 @@ static void lock_memory(void)
 {
 #ifndef PYCARP_SANITIZED
     const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
-    /* Without that, memory that is asked for later could be refused for want of room to lock it. */
+    /* With a limit, later memory could be refused for want of room to lock it. */
     bool future = setrlimit(RLIMIT_MEMLOCK, &unlimited) == 0;
     (void) mlockall(future ? MCL_CURRENT | MCL_FUTURE : MCL_CURRENT);
 #endif
 }
 
-void confine_settle(bool realtime)
+void confine_process(bool realtime)
 {
     static const int ignored[] = { SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGQUIT, SIGUSR1, SIGUSR2 };
     const struct sched_param lowest = { .sched_priority = 1 };
@@ -82,7 +82,7 @@ void confine_calls(void) {}
 #define RETURN(what) BPF_STMT(BPF_RET | BPF_K, (what))
 #define REFUSE RETURN(SECCOMP_RET_ERRNO | EPERM)
 #define ALLOW(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
-/* Memory, but none that can be run. The argument's lower half comes first on both machines. */
+/* Memory, but none that can be executed. The argument's lower half comes first on both machines. */
 #define ALLOW_DATA(call)                                                                                               \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_##call, 0, 4), LOAD(args[2]),                                             \
         BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 1, 0), RETURN(SECCOMP_RET_ALLOW), REFUSE
@@ -141,7 +141,7 @@ void confine_calls(void)
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SIOCGIFNAME, 1, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SIOCGIFFLAGS, 0, 1),
         RETURN(SECCOMP_RET_ALLOW),
-        /* Refused, not killed for: a C library of tomorrow may try a call that it can do without. */
+        /* Refused, not killed: a later C library may try a call that it can do without. */
         REFUSE,
     };
     const struct sock_fprog program = { .len = sizeof filter / sizeof *filter, .filter = filter };

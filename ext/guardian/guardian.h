@@ -1,4 +1,4 @@
-/* The guardian's state, and what its parts ask of each other. All of it is touched under `turn` only. */
+/* The guardian's state, and what its parts ask of each other. Thread: the one that has the turn. */
 #ifndef PYCARP_GUARDIAN_H
 #define PYCARP_GUARDIAN_H
 
@@ -12,24 +12,24 @@
 enum { REPLIES = 512 };
 
 struct guardian {
-    pthread_mutex_t turn; /* the main thread sleeps without it; who sees the engine die takes it */
-    int engine, lifeline, life; /* descriptors that we were started with: socket, memory, process (or -1) */
+    pthread_mutex_t turn; /* the main thread sleeps without it; the lifeline's thread takes it when the engine dies */
+    int engine, lifeline, pidfd; /* passed by the engine: socket, memory, its process (or -1) */
     int route, timer;
-    uid_t uid; /* that we started with */
-    bool quiet; /* the engine has ended in order */
-    bool dropped; /* what was carried out last was a drop */
-    struct host *hosts;
+    uid_t uid;         /* of the engine when it started us */
+    bool quiet;        /* the engine has ended in order */
+    bool last_dropped; /* the last order that was carried out was a drop */
+    struct instance *instances;
 
     /* Replies that found no room in the socket. */
     struct reply replies[REPLIES];
     uint32_t replies_first, replies_count;
 };
 
-/* replies.c: answers go out at once or, where the engine does not read, later, or never. */
+/* replies.c: a reply is sent at once, or later where the engine does not read. */
 void reply_order(struct guardian *guardian, const struct order *order, int error, int64_t started, int64_t finished);
 void reply_superseded(struct guardian *guardian, const struct order *order);
 void reply_hello(struct guardian *guardian, int error);
-void reply_released(struct guardian *guardian, uint32_t index, int error, int64_t started, int64_t finished,
+void reply_released(struct guardian *guardian, const struct instance *instance, int error, int64_t started,
     int64_t silence);
 void replies_flush(struct guardian *guardian);
 
@@ -38,24 +38,24 @@ void replies_flush(struct guardian *guardian);
 bool orders_read(struct guardian *guardian);
 /* Carry out one order, the most urgent; false when there was none. */
 bool orders_carry_out(struct guardian *guardian);
-/* The engine is no more: what it wanted to have is not had, what it wanted to be rid of goes. */
-void orders_bequeath(struct guardian *guardian);
+/* The engine has ended: takes and renewals that wait are withdrawn, and all that it has taken is to be released. */
+void orders_withdraw(struct guardian *guardian);
 
 /* release.c */
-/* Mark hosts whose engine has been silent for too long, and release them. */
+/* Release the instances whose engine has been silent for too long. */
 void release_overdue(struct guardian *guardian);
-/* Release every host that is marked as leaving: mute them, drop them, and bow out where that is of use. */
+/* Release every instance that is `leaving`: mute, drop, and bow out where that is of use. */
 void release(struct guardian *guardian, bool bowout);
-/* Take the addresses of a host away, at once where that is all that needs to be done at once: 0 or an errno. */
-int release_addresses(struct guardian *guardian, struct host *host);
+/* Drop an instance's addresses, its link later where the addresses go without it: 0 or an errno. */
+int release_addresses(struct guardian *guardian, struct instance *instance);
 /* Take down a link whose time has come; false when there is none. With `wait`, wait for the time of the next. */
 bool release_link(struct guardian *guardian, bool wait);
-/* ns until the next host is overdue or the next link goes, or INT64_MAX. */
+/* ns until the next instance is overdue or the next link goes down, or INT64_MAX. */
 int64_t release_next(const struct guardian *guardian);
-/* What a drop may fail with: it is gone already, perhaps with its interface. */
+/* What a drop may fail with: the address is gone already, perhaps with its interface. */
 bool fine_to_drop(int error);
 
-/* lifeline.c: a thread that calls `died` when the engine's thread is no more. */
+/* lifeline.c: a thread that calls `died` when the engine's thread has ended. */
 int lifeline_start(struct guardian *guardian, const pthread_attr_t *attributes, void (*died)(struct guardian *));
 
 #endif

@@ -1,4 +1,4 @@
-/* The table of virtual hosts, and what ADD hands over. */
+/* The list of instances, and the description that comes with ADD. Thread: the one that has the turn. */
 #include "instance.h"
 
 #include <errno.h>
@@ -48,96 +48,97 @@ static bool frames_are_whole(const uint8_t *frames, uint32_t length, uint32_t co
     return length == 0 && count == 0;
 }
 
-static bool cut(struct host *host, const struct description *head, uint32_t length)
+static bool cut_up(struct instance *instance, const struct description *head, uint32_t length)
 {
     uint32_t at = sizeof *head;
     for (int which = 0; which < BATCHES; which++) {
-        struct batch *batch = &host->batches[which];
+        struct batch *batch = &instance->batches[which];
         if (head->lengths[which] > length - at)
             return false;
-        batch->requests = host->blob + at;
+        batch->requests = instance->blob + at;
         batch->length = head->lengths[which];
         if (!batch_prepare(batch))
             return false;
         at += head->lengths[which];
     }
-    host->frames = host->blob + at;
-    host->frames_length = head->lengths[BATCHES];
-    return host->frames_length == length - at && frames_are_whole(host->frames, host->frames_length, head->frame_count);
+    instance->frames = instance->blob + at;
+    instance->frames_length = head->lengths[BATCHES];
+    return instance->frames_length == length - at
+        && frames_are_whole(instance->frames, instance->frames_length, head->frame_count);
 }
 
-int host_read(struct host *host, int blob)
+int instance_read(struct instance *instance, int blob)
 {
     struct description head;
     uint32_t length = 0;
-    int error = copy_whole(blob, &host->blob, &length);
+    int error = copy_whole(blob, &instance->blob, &length);
     if (error != 0)
         return error;
-    memcpy(&head, host->blob, sizeof head);
-    if (head.version != DESCRIPTION_VERSION || head.index != host->index || !cut(host, &head, length)) {
-        free(host->blob);
+    memcpy(&head, instance->blob, sizeof head);
+    if (head.version != DESCRIPTION_VERSION || head.index != instance->index || !cut_up(instance, &head, length)) {
+        free(instance->blob);
         return EINVAL;
     }
-    host->essential = head.essential != 0 ? head.essential : host->batches[BATCH_TAKE].count;
-    host->mute_is_all = batch_count_type(&host->batches[BATCH_MUTE], RTM_DELADDR)
-        == batch_count_type(&host->batches[BATCH_DROP], RTM_DELADDR);
-    host->link = batch_link_down(&host->batches[BATCH_DROP]);
-    host->lease = 0;
+    instance->essential = head.essential != 0 ? head.essential : instance->batches[BATCH_TAKE].count;
+    instance->mute_is_all = batch_count_type(&instance->batches[BATCH_MUTE], RTM_DELADDR)
+        == batch_count_type(&instance->batches[BATCH_DROP], RTM_DELADDR);
+    instance->link = batch_link_down(&instance->batches[BATCH_DROP]);
+    instance->lease = 0;
     return 0;
 }
 
-static void let_go(struct host *host)
+static void free_description(struct instance *instance)
 {
-    free(host->blob);
-    close(host->packet);
-    close(host->lock);
+    free(instance->blob);
+    close(instance->packet);
+    close(instance->lock);
 }
 
-int host_put(struct host **hosts, const struct host *fresh)
+int instance_put(struct instance **instances, const struct instance *fresh)
 {
-    struct host *host = host_find(*hosts, fresh->index);
-    if (host == NULL) {
-        struct host **end = hosts;
-        if ((host = malloc(sizeof *host)) == NULL)
+    struct instance *instance = instance_find(*instances, fresh->index);
+    if (instance == NULL) {
+        struct instance **end = instances;
+        if ((instance = malloc(sizeof *instance)) == NULL)
             return ENOMEM;
-        *host = *fresh;
+        *instance = *fresh;
         while (*end != NULL)
             end = &(*end)->next;
-        *end = host;
+        *end = instance;
         return 0;
     }
-    let_go(host);
-    host->blob = fresh->blob;
-    memcpy(host->batches, fresh->batches, sizeof host->batches);
-    host->frames = fresh->frames;
-    host->frames_length = fresh->frames_length;
-    host->essential = fresh->essential;
-    host->lease = fresh->lease;
-    host->mute_is_all = fresh->mute_is_all;
-    host->link = fresh->link;
-    host->packet = fresh->packet;
-    host->lock = fresh->lock;
+    free_description(instance);
+    instance->blob = fresh->blob;
+    memcpy(instance->batches, fresh->batches, sizeof instance->batches);
+    instance->frames = fresh->frames;
+    instance->frames_length = fresh->frames_length;
+    instance->essential = fresh->essential;
+    instance->lease = fresh->lease;
+    instance->mute_is_all = fresh->mute_is_all;
+    instance->link = fresh->link;
+    instance->packet = fresh->packet;
+    instance->lock = fresh->lock;
     return 0;
 }
 
-struct host *host_find(struct host *hosts, uint32_t index)
+struct instance *instance_find(struct instance *instances, uint32_t index)
 {
-    while (hosts != NULL && hosts->index != index)
-        hosts = hosts->next;
-    return hosts;
+    while (instances != NULL && instances->index != index)
+        instances = instances->next;
+    return instances;
 }
 
-void host_remove(struct host **hosts, struct host *host)
+void instance_remove(struct instance **instances, struct instance *instance)
 {
-    while (*hosts != host)
-        hosts = &(*hosts)->next;
-    *hosts = host->next;
-    let_go(host);
-    free(host);
+    while (*instances != instance)
+        instances = &(*instances)->next;
+    *instances = instance->next;
+    free_description(instance);
+    free(instance);
 }
 
-int64_t life_age(const struct life *life)
+int64_t beat_age(const struct beat *beat)
 {
-    int64_t running = monotonic() - life->at, passed = boottime() - life->boot;
+    int64_t running = monotonic() - beat->at, passed = boottime() - beat->boot;
     return running > passed ? running : passed;
 }

@@ -1,6 +1,6 @@
-/* The engine's lifeline: a robust mutex in shared memory that its thread holds while it lives. The kernel gives it to us
- * when that thread ends, however that comes (an exec of the program included), and before it takes the process's memory
- * apart: a process of any size is seen to die within a fifth of a millisecond. */
+/* The engine's lifeline: a robust mutex in shared memory that its thread holds. The kernel gives it to us when that
+ * thread ends, in whatever way (an exec of the program included), and before it takes the process's memory apart: so
+ * the end of a process of any size is seen within 0.2 ms. Thread: lifeline. */
 #include <errno.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -8,7 +8,7 @@
 #include "clocks.h"
 #include "guardian.h"
 
-enum { PAGE = 4096, SOON_MS = 2, SELDOM_MS = 100 };
+enum { PAGE = 4096, NAP_FIRST_MS = 2, NAP_LAST_MS = 100 };
 
 static struct {
     struct guardian *guardian;
@@ -18,13 +18,13 @@ static struct {
 
 static void *watch(void *nothing)
 {
-    int64_t nap = SOON_MS * MS;
+    int64_t nap = NAP_FIRST_MS * NS_PER_MS;
     int error;
-    /* Free: the engine has not begun to hold it, or no longer holds it after an orderly end. It must be able to. */
+    /* It is free: the engine has not locked it yet, or ended in order. The engine must be able to lock it. */
     while ((error = pthread_mutex_lock(lifeline.mutex)) == 0) {
         pthread_mutex_unlock(lifeline.mutex);
         sleep_until(monotonic() + nap);
-        nap = nap < SELDOM_MS * MS ? nap * 2 : nap;
+        nap = nap < NAP_LAST_MS * NS_PER_MS ? nap * 2 : nap;
     }
     if (error == EOWNERDEAD || error == ENOTRECOVERABLE)
         lifeline.died(lifeline.guardian);

@@ -1,9 +1,11 @@
-/* The guardian: a process that alone writes addresses, on the word of one engine, and lets go of them when that engine
- * dies or falls silent. It holds no key. src/pycarp/_python/guardian/ is the same in Python.
+/* The guardian: a process that alone writes addresses, as one engine orders. When that engine dies or falls silent, the
+ * guardian drops them and bows out. It knows no key. src/pycarp/_python/guardian/ is the same in Python.
  *
  *     pycarp-guardian 1|0       ask for the lowest real-time priority, or not
  *
- * Descriptors: 3, a SOCK_SEQPACKET socket to the engine; 4, the memory with its lifeline; 5, its pidfd if there is one. */
+ * Descriptors: 3, a SOCK_SEQPACKET socket to the engine; 4, the memory with its lifeline; 5, its pidfd if there is one.
+ *
+ * Threads: main, lifeline and bow-outs. The first two work by turns, under `turn`. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -15,15 +17,15 @@
 #include <malloc.h>
 #endif
 
+#include "bowout.h"
 #include "clocks.h"
 #include "confine.h"
-#include "bowout.h"
 #include "guardian.h"
 
 enum {
     ENGINE = 3,
     LIFELINE = 4,
-    LIFE = 5,
+    PIDFD = 5,
 #ifdef PYCARP_SANITIZED
     STACK = 512 << 10,
 #else
@@ -31,23 +33,23 @@ enum {
 #endif
 };
 
-/* Let go of everything, and end. The turn is never given back: whoever waits for it ends here as well. */
+/* Release everything, and end. The turn is not given back: the other thread does nothing any longer. */
 static _Noreturn void end(struct guardian *guardian)
 {
     (void) orders_read(guardian);
-    orders_bequeath(guardian);
+    orders_withdraw(guardian);
     release(guardian, !guardian->quiet);
     while (orders_carry_out(guardian))
         ;
     replies_flush(guardian);
-    /* An engine of which only the thread has ended learns it from the socket, whatever holds up our threads' ends. */
+    /* Where only a thread of the engine has ended, the engine sees this at once, however long our exit takes. */
     (void) shutdown(guardian->engine, SHUT_RDWR);
     while (release_link(guardian, true))
         ;
     _exit(EXIT_SUCCESS);
 }
 
-/* In the lifeline's thread, which so needs to wake nobody. */
+/* Thread: lifeline, which so needs to wake nobody. */
 static void engine_died(struct guardian *guardian)
 {
     pthread_mutex_lock(&guardian->turn);
@@ -56,7 +58,7 @@ static void engine_died(struct guardian *guardian)
     pthread_mutex_unlock(&guardian->turn);
 }
 
-/* A timer that a suspend does not stop: who wakes up after an hour must not wait for the rest of a second. */
+/* The timer goes on during a suspend: what is due when the machine wakes up is done at once. */
 static void set_timer(const struct guardian *guardian)
 {
     int64_t left = release_next(guardian);
@@ -71,7 +73,7 @@ static _Noreturn void run(struct guardian *guardian)
     struct pollfd watched[] = {
         { .fd = guardian->engine, .events = POLLIN },
         { .fd = guardian->timer, .events = POLLIN },
-        { .fd = guardian->life, .events = POLLIN },
+        { .fd = guardian->pidfd, .events = POLLIN },
     };
     pthread_mutex_lock(&guardian->turn);
     for (;;) {
@@ -103,7 +105,7 @@ static int start(struct guardian *guardian)
         return error;
     (void) pthread_attr_setstacksize(&attributes, STACK);
     (void) pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    if ((error = farewell_start(&attributes, guardian->route)) != 0
+    if ((error = bowout_start(&attributes, guardian->route)) != 0
         || (error = lifeline_start(guardian, &attributes, engine_died)) != 0)
         return error;
     confine_calls();
@@ -118,16 +120,16 @@ int main(int argc, char **argv)
     socklen_t length = sizeof kind;
     guardian.engine = ENGINE;
     guardian.lifeline = LIFELINE;
-    guardian.life = fcntl(LIFE, F_GETFD) < 0 ? -1 : LIFE;
+    guardian.pidfd = fcntl(PIDFD, F_GETFD) < 0 ? -1 : PIDFD;
     guardian.uid = getuid();
     if (getsockopt(ENGINE, SOL_SOCKET, SO_TYPE, &kind, &length) < 0 || kind != SOCK_SEQPACKET
         || setsockopt(ENGINE, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
         return EXIT_FAILURE;
 #ifdef __GLIBC__
-    /* One heap for all threads: another would be 64 MiB of address space, locked. */
+    /* One heap for all threads: another one would be 64 MiB of address space, locked. */
     (void) mallopt(M_ARENA_MAX, 1);
 #endif
-    confine_settle(argc > 1 && argv[1][0] == '1');
+    confine_process(argc > 1 && argv[1][0] == '1');
     int error = start(&guardian);
     reply_hello(&guardian, error);
     if (error != 0)

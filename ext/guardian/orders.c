@@ -1,5 +1,5 @@
-/* What the engine orders. Everything that waits is read before the next thing is done, so that of several orders for
- * one virtual host only the last is carried out. */
+/* What the engine orders. Everything that waits is read before the next order is carried out, so of several orders for
+ * one instance only the last is. Thread: the one that has the turn. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,74 +11,71 @@
 
 enum {
     AT_A_TIME = 1024, /* messages, before something is carried out in between */
-    HANDED = 3,       /* descriptors that come with ADD: what to do, where to send, what to keep */
+    HANDED = 3,       /* descriptors that come with ADD: description, socket that sends, lock */
     HANDED_ROOM = 16,
 };
 
-static bool nothing_is_fine(int error) { return error == 0; }
+static bool fine_to_renew(int error) { return error == 0; }
 static bool fine_to_take(int error) { return error == EEXIST; }
 static bool fine_to_remove(int error) { return fine_to_drop(error) || error == ENOENT; }
 
-/* The engine lives, says this order. */
-static void note_life(struct host *host, const struct order *order)
+static bool waits_for(const struct instance *instance, enum kind kind)
+{
+    return instance->waiting && instance->order.kind == kind;
+}
+
+/* This order is a sign of life. */
+static void note_beat(struct instance *instance, const struct order *order)
 {
     int64_t now = monotonic(), passed = boottime();
-    struct life life = {
-        /* No sign of life comes from the future, or from before the machine was. */
+    instance->beat = (struct beat) {
+        /* None comes from the future, or from before the machine was started. */
         .at = order->at > now ? now : order->at < 0 ? 0 : order->at,
         .boot = order->boot > passed ? passed : order->boot < 0 ? 0 : order->boot,
-        .hold = order->next_beat_ms * MS,
-        .patience = order->takeover_after_ms * MS,
+        .next_beat = order->next_beat_ms * NS_PER_MS,
+        .takeover_after = order->takeover_after_ms * NS_PER_MS,
     };
-    host->life = life;
-    host->stale = life_age(&life) > life.hold;
-    host->respite = 0;
+    instance->stale = beat_age(&instance->beat) > instance->beat.next_beat;
+    instance->late_until = 0;
 }
 
-static void supersede(struct guardian *guardian, struct host *host)
+static void supersede(struct guardian *guardian, struct instance *instance)
 {
-    if (host->waiting && host->order.kind != ORDER_RENEW)
-        reply_superseded(guardian, &host->order);
+    if (instance->waiting && instance->order.kind != ORDER_RENEW)
+        reply_superseded(guardian, &instance->order);
 }
 
-static void place(struct guardian *guardian, const struct order *order)
+static void place(struct guardian *guardian, struct instance *instance, const struct order *order)
 {
-    struct host *host = host_find(guardian->hosts, order->index);
-    bool sign = order->kind == ORDER_RENEW || order->kind == ORDER_BEAT;
-    if (host == NULL || host->asked[ORDER_FORGET]) {
-        if (!sign)
-            reply_order(guardian, order, ENOENT, 0, 0);
-        return;
-    }
-    if (sign) {
-        bool taking = host->waiting && host->order.kind == ORDER_TAKE;
-        if (!host->mastered && !taking)
+    if (order->kind == ORDER_RENEW || order->kind == ORDER_BEAT) {
+        bool taking = waits_for(instance, ORDER_TAKE);
+        if (!instance->taken && !taking)
             return;
-        note_life(host, order);
-        if (order->kind == ORDER_BEAT || taking || (host->waiting && host->order.kind == ORDER_DROP))
+        note_beat(instance, order);
+        if (order->kind == ORDER_BEAT || taking || waits_for(instance, ORDER_DROP))
             return;
     } else {
-        supersede(guardian, host);
+        supersede(guardian, instance);
         if (order->kind == ORDER_TAKE)
-            note_life(host, order);
+            note_beat(instance, order);
     }
-    host->muted = host->muted && order->kind == ORDER_DROP;
-    host->order = *order;
-    host->waiting = true;
+    instance->muted = instance->muted && order->kind == ORDER_DROP;
+    instance->order = *order;
+    instance->waiting = true;
 }
 
 static void add(struct guardian *guardian, const struct order *order, int *handed, int count)
 {
-    struct host fresh = { .index = order->index };
-    struct host *former = host_find(guardian->hosts, order->index);
+    struct instance fresh = { .index = order->index };
+    struct instance *former = instance_find(guardian->instances, order->index);
     int error = EINVAL;
-    /* What is asked of the one that is to be forgotten comes first. */
+    /* What was ordered for an instance that is to be forgotten comes first. */
     while (former != NULL && former->asked[ORDER_FORGET] && orders_carry_out(guardian))
-        former = host_find(guardian->hosts, order->index);
-    if (count >= HANDED && (error = host_read(&fresh, handed[0])) == 0) {
+        former = instance_find(guardian->instances, order->index);
+    if (count >= HANDED && (error = instance_read(&fresh, handed[0])) == 0) {
         fresh.packet = handed[1];
         fresh.lock = handed[2];
-        if ((error = host_put(&guardian->hosts, &fresh)) == 0)
+        if ((error = instance_put(&guardian->instances, &fresh)) == 0)
             handed[1] = handed[2] = -1;
         else
             free(fresh.blob);
@@ -86,46 +83,34 @@ static void add(struct guardian *guardian, const struct order *order, int *hande
     reply_order(guardian, order, error, 0, 0);
 }
 
-static void ask_after(struct guardian *guardian, const struct order *order)
+static void handle_for_instance(struct guardian *guardian, const struct order *order)
 {
-    struct host *host = host_find(guardian->hosts, order->index);
-    if (host == NULL || host->asked[ORDER_FORGET]) {
-        reply_order(guardian, order, ENOENT, 0, 0);
-        return;
+    struct instance *instance = instance_find(guardian->instances, order->index);
+    if (instance == NULL || instance->asked[ORDER_FORGET]) {
+        if (order->kind != ORDER_RENEW && order->kind != ORDER_BEAT)
+            reply_order(guardian, order, ENOENT, 0, 0);
+    } else if (order->kind <= ORDER_BEAT)
+        place(guardian, instance, order);
+    else {
+        instance->asked[order->kind] = true;
+        instance->numbers[order->kind] = order->number;
     }
-    host->asked[order->kind] = true;
-    host->numbers[order->kind] = order->number;
 }
 
 static void handle(
     struct guardian *guardian, const struct order *order, const struct ucred *who, int *handed, int count)
 {
-    switch (order->kind) {
-    case ORDER_TAKE:
-    case ORDER_RENEW:
-    case ORDER_DROP:
-    case ORDER_BEAT:
-        place(guardian, order);
-        break;
-    case ORDER_ADD:
-        /* A program that gave up root keeps its hosts, and gets no other requests sent. */
+    if (order->kind == ORDER_QUIET) {
+        guardian->quiet = true;
+        reply_order(guardian, order, 0, 0, 0);
+    } else if (order->kind == ORDER_ADD) {
+        /* A program that gave up root keeps its instances, and adds no others. */
         if (who != NULL && (who->uid == 0 || who->uid == guardian->uid))
             add(guardian, order, handed, count);
         else
             reply_order(guardian, order, EPERM, 0, 0);
-        break;
-    case ORDER_FORGET:
-    case ORDER_REMOVE:
-    case ORDER_RESTORE:
-        ask_after(guardian, order);
-        break;
-    case ORDER_QUIET:
-        guardian->quiet = true;
-        reply_order(guardian, order, 0, 0, 0);
-        break;
-    default:
-        break;
-    }
+    } else if (order->kind <= ORDER_RESTORE)
+        handle_for_instance(guardian, order);
 }
 
 /* Descriptors and credentials that came with a message. */
@@ -167,7 +152,7 @@ static enum outcome read_one(struct guardian *guardian)
     if (got < 0) {
         if (errno == EAGAIN)
             return NOTHING;
-        /* The other end was closed with replies unread: said once, then comes what waits here. */
+        /* ECONNRESET: the other end was closed with replies unread. That is said once, then comes what waits. */
         return errno == EINTR || errno == ECONNRESET || errno == ENOBUFS || errno == ENOMEM ? READ : GONE;
     }
     int count = take_ancillary(&message, handed, &who, &known);
@@ -196,144 +181,150 @@ bool orders_read(struct guardian *guardian)
     return true;
 }
 
-/* Addresses that were to live so long may have gone while nobody ran: to renew them would bring them back. */
-static bool lease_is_over(const struct host *host, uint32_t lease)
+/* The kernel may have removed the addresses while the guardian did not run: to renew them would bring them back. */
+static bool lease_is_over(const struct instance *instance, uint32_t lease)
 {
-    return lease != LEASE_FOREVER && life_age(&host->life) > lease * SECOND + SECOND * 9 / 10;
+    return lease != LEASE_FOREVER && beat_age(&instance->beat) > lease * NS_PER_SECOND + LEASE_MAY_BE_OVER;
 }
 
-static void give_lease(struct host *host, uint32_t lease)
+static void give_lease(struct instance *instance, uint32_t lease)
 {
-    if (host->lease == lease)
+    if (instance->lease == lease)
         return;
-    batch_set_lease(&host->batches[BATCH_TAKE], lease);
-    batch_set_lease(&host->batches[BATCH_RENEW], lease);
-    host->lease = lease;
+    batch_set_lease(&instance->batches[BATCH_TAKE], lease);
+    batch_set_lease(&instance->batches[BATCH_RENEW], lease);
+    instance->lease = lease;
 }
 
-static void have(struct guardian *guardian, struct host *host, const struct order *order)
+static void take_or_renew(struct guardian *guardian, struct instance *instance, const struct order *order)
 {
     bool take = order->kind == ORDER_TAKE;
-    const struct batch *batch = &host->batches[take ? BATCH_TAKE : BATCH_RENEW];
     int64_t started = 0, finished = 0;
     int error = ETIMEDOUT;
     if (take)
-        host->link_due = 0;
-    if (!take && !host->mastered)
+        instance->link_due = 0;
+    else if (!instance->taken)
         return;
-    if (!lease_is_over(host, order->lease)) {
-        /* Before it is so: whatever happens from now on, there may be addresses to let go of. */
-        host->mastered = true;
-        give_lease(host, order->lease);
+    if (!lease_is_over(instance, order->lease)) {
+        /* Before it is so: whatever happens from now on, there may be addresses to release. */
+        instance->taken = true;
+        give_lease(instance, order->lease);
         started = monotonic();
-        error = batch_execute(guardian->route, batch, take ? host->essential : UINT32_MAX,
-            take ? fine_to_take : nothing_is_fine);
+        error = batch_execute(guardian->route, &instance->batches[take ? BATCH_TAKE : BATCH_RENEW],
+            take ? instance->essential : UINT32_MAX, take ? fine_to_take : fine_to_renew);
         finished = monotonic();
     }
-    if (lease_is_over(host, order->lease)) {
+    if (lease_is_over(instance, order->lease)) {
         error = ETIMEDOUT;
-        if ((host->leaving = host->mastered))
-            release(guardian, true); /* which is told */
+        if ((instance->leaving = instance->taken))
+            release(guardian, true);
     }
+    /* A renewal that came too late is told by the reply RELEASED. */
     if (take || (error != 0 && error != ETIMEDOUT))
         reply_order(guardian, order, error, started, finished);
 }
 
-static void drop(struct guardian *guardian, struct host *host, const struct order *order)
+static void drop(struct guardian *guardian, struct instance *instance, const struct order *order)
 {
     int64_t started = monotonic();
-    int error = release_addresses(guardian, host);
-    host->mastered = host->muted = false;
+    int error = release_addresses(guardian, instance);
+    instance->taken = instance->muted = false;
     reply_order(guardian, order, error, started, monotonic());
 }
 
-/* Where several drops wait, the quick part of each goes before the links of any. */
+/* Where several drops wait, the quick part of each is done before the links of any. */
 static void mute_waiting(struct guardian *guardian)
 {
     int drops = 0;
-    for (struct host *host = guardian->hosts; host != NULL; host = host->next)
-        drops += host->waiting && host->order.kind == ORDER_DROP;
-    for (struct host *host = guardian->hosts; drops > 1 && host != NULL; host = host->next)
-        if (host->waiting && host->order.kind == ORDER_DROP && !host->muted) {
+    struct instance *instance;
+    for (instance = guardian->instances; instance != NULL; instance = instance->next)
+        drops += waits_for(instance, ORDER_DROP);
+    for (instance = guardian->instances; drops > 1 && instance != NULL; instance = instance->next)
+        if (waits_for(instance, ORDER_DROP) && !instance->muted) {
             /* What fails here is tried again, and told, by the drop itself. */
-            (void) batch_execute(guardian->route, &host->batches[BATCH_MUTE], UINT32_MAX, fine_to_drop);
-            host->muted = true;
+            (void) batch_execute(guardian->route, &instance->batches[BATCH_MUTE], UINT32_MAX, fine_to_drop);
+            instance->muted = true;
         }
 }
 
-static bool carry_out_after(struct guardian *guardian, struct host *host)
+/* One of REMOVE, RESTORE and FORGET, in this order; false when none was asked for. */
+static bool carry_out_asked(struct guardian *guardian, struct instance *instance)
 {
     static const struct {
         enum kind kind;
         int batch;
     } steps[] = { { ORDER_REMOVE, BATCH_REMOVE }, { ORDER_RESTORE, BATCH_RESTORE } };
-    struct order order = { .index = host->index };
+    struct order order = { .index = instance->index };
     for (size_t at = 0; at < sizeof steps / sizeof *steps; at++) {
-        if (!host->asked[steps[at].kind])
+        if (!instance->asked[steps[at].kind])
             continue;
-        host->asked[steps[at].kind] = false;
+        instance->asked[steps[at].kind] = false;
         order.kind = (uint8_t) steps[at].kind;
-        order.number = host->numbers[steps[at].kind];
-        host->link_due = 0; /* the link goes with its interface */
+        order.number = instance->numbers[steps[at].kind];
+        instance->link_due = 0; /* the link goes with its interface */
         int64_t started = monotonic();
-        int error = batch_execute(guardian->route, &host->batches[steps[at].batch], UINT32_MAX, fine_to_remove);
+        int error = batch_execute(guardian->route, &instance->batches[steps[at].batch], UINT32_MAX, fine_to_remove);
         reply_order(guardian, &order, error, started, monotonic());
         return true;
     }
-    if (!host->asked[ORDER_FORGET])
+    if (!instance->asked[ORDER_FORGET])
         return false;
-    if (host->link_due != 0)
-        (void) batch_execute(guardian->route, &host->batches[BATCH_DROP], UINT32_MAX, fine_to_drop);
+    if (instance->link_due != 0)
+        (void) batch_execute(guardian->route, &instance->batches[BATCH_DROP], UINT32_MAX, fine_to_drop);
     order.kind = ORDER_FORGET;
-    order.number = host->numbers[ORDER_FORGET];
-    host_remove(&guardian->hosts, host);
+    order.number = instance->numbers[ORDER_FORGET];
+    instance_remove(&guardian->instances, instance);
     reply_order(guardian, &order, 0, 0, 0);
     return true;
 }
 
+/* Drops come first: an address on two hosts harms more than one that comes a little later. But links go down slowly,
+ * and the leases of others must not end meanwhile: so one renewal comes after each drop. */
+static struct instance *most_urgent(const struct guardian *guardian)
+{
+    struct instance *found = NULL, *instance;
+    for (instance = guardian->instances; instance != NULL && guardian->last_dropped; instance = instance->next)
+        if (waits_for(instance, ORDER_RENEW))
+            return instance;
+    for (instance = guardian->instances; instance != NULL; instance = instance->next) {
+        if (waits_for(instance, ORDER_DROP))
+            return instance;
+        if (instance->waiting && found == NULL)
+            found = instance;
+    }
+    return found;
+}
+
 bool orders_carry_out(struct guardian *guardian)
 {
-    struct host *found = NULL;
-    struct host *host;
+    struct instance *instance;
     mute_waiting(guardian);
-    /* Links go down slowly: between two of them the others' leases must not run out. */
-    for (host = guardian->hosts; host != NULL && guardian->dropped; host = host->next)
-        if (host->waiting && host->order.kind == ORDER_RENEW) {
-            struct order order = host->order;
-            guardian->dropped = host->waiting = false;
-            have(guardian, host, &order);
-            return true;
-        }
-    /* A drop goes first: an address on two hosts harms more than one that comes a little later. */
-    for (host = guardian->hosts; host != NULL && (found == NULL || found->order.kind != ORDER_DROP); host = host->next)
-        if (host->waiting && (found == NULL || host->order.kind == ORDER_DROP))
-            found = host;
-    if (found != NULL) {
-        struct order order = found->order;
-        found->waiting = false;
-        guardian->dropped = order.kind == ORDER_DROP;
+    if ((instance = most_urgent(guardian)) != NULL) {
+        struct order order = instance->order;
+        instance->waiting = false;
+        guardian->last_dropped = order.kind == ORDER_DROP;
         if (order.kind == ORDER_DROP)
-            drop(guardian, found, &order);
+            drop(guardian, instance, &order);
         else
-            have(guardian, found, &order);
+            take_or_renew(guardian, instance, &order);
         return true;
     }
-    for (host = guardian->hosts; host != NULL; host = host->next)
-        if (carry_out_after(guardian, host))
+    for (instance = guardian->instances; instance != NULL; instance = instance->next)
+        if (carry_out_asked(guardian, instance))
             return true;
     return false;
 }
 
-void orders_bequeath(struct guardian *guardian)
+void orders_withdraw(struct guardian *guardian)
 {
-    for (struct host *host = guardian->hosts; host != NULL; host = host->next) {
-        if (host->waiting && host->order.kind != ORDER_DROP) {
-            supersede(guardian, host);
-            /* It has told the LAN that it is the master: there is something to take back. */
-            host->mastered |= host->order.kind == ORDER_TAKE;
-            host->waiting = false;
+    for (struct instance *instance = guardian->instances; instance != NULL; instance = instance->next) {
+        if (instance->waiting && instance->order.kind != ORDER_DROP) {
+            supersede(guardian, instance);
+            /* The engine has told the LAN that it is MASTER: there is something to take back. */
+            instance->taken |= instance->order.kind == ORDER_TAKE;
+            instance->waiting = false;
         }
-        /* A drop that waits is the engine's own, with its own bow-out. */
-        host->leaving = host->mastered && !host->waiting;
+        /* A drop that waits is the engine's own: it has sent its own bow-out. */
+        instance->leaving = instance->taken && !instance->waiting;
     }
 }

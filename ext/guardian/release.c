@@ -1,62 +1,59 @@
-/* Letting go without having been told: the addresses first, then the bow-out, for another host to take over at once. */
+/* Releasing addresses without an order: the drop first, then the bow-out, at which another host takes over at once.
+ * Thread: the one that has the turn. */
 #include <errno.h>
 
-#include "clocks.h"
 #include "bowout.h"
+#include "clocks.h"
 #include "guardian.h"
-
-enum {
-    LATE_MS = 5,     /* woken so late, we were not running ourselves: the engine had no chance either */
-    RESPITE_MS = 20, /* and gets this long to show that it lives */
-    LINGER_MS = 50,  /* the link of an address that has gone stays up so long: to take it down keeps others waiting */
-    SILENT_US = 300, /* after the order to go, an address has stopped to answer */
-};
 
 bool fine_to_drop(int error)
 {
     return error == ENODEV || error == ENXIO || error == EADDRNOTAVAIL || error == ESRCH;
 }
 
-/* ns until this host is overdue, by what is known now. */
-static int64_t time_left(const struct host *host)
+/* ns until this instance is overdue, by what is known now. */
+static int64_t time_left(const struct instance *instance)
 {
-    return host->respite != 0 ? host->respite - monotonic() : host->life.hold - life_age(&host->life);
+    if (instance->late_until != 0)
+        return instance->late_until - monotonic();
+    return instance->beat.next_beat - beat_age(&instance->beat);
 }
 
 int64_t release_next(const struct guardian *guardian)
 {
-    int64_t next = INT64_MAX;
-    for (const struct host *host = guardian->hosts; host != NULL; host = host->next)
-        if (host->mastered && !guardian->quiet) {
-            int64_t left = time_left(host);
-            next = left < next ? left : next;
-        } else if (host->link_due != 0) {
-            int64_t left = host->link_due - monotonic();
-            next = left < next ? left : next;
-        }
+    int64_t next = INT64_MAX, left;
+    for (const struct instance *instance = guardian->instances; instance != NULL; instance = instance->next) {
+        if (instance->taken && !guardian->quiet)
+            left = time_left(instance);
+        else if (instance->link_due != 0)
+            left = instance->link_due - monotonic();
+        else
+            continue;
+        next = left < next ? left : next;
+    }
     return next;
 }
 
-static int execute(const struct guardian *guardian, const struct host *host, int which)
+static int execute(const struct guardian *guardian, const struct instance *instance, int which)
 {
-    return batch_execute(guardian->route, &host->batches[which], UINT32_MAX, fine_to_drop);
+    return batch_execute(guardian->route, &instance->batches[which], UINT32_MAX, fine_to_drop);
 }
 
-int release_addresses(struct guardian *guardian, struct host *host)
+int release_addresses(struct guardian *guardian, struct instance *instance)
 {
-    bool linger = host->mute_is_all && host->link != 0;
-    if (!linger || execute(guardian, host, BATCH_MUTE) != 0)
-        return execute(guardian, host, BATCH_DROP);
-    host->link_due = monotonic() + LINGER_MS * MS;
+    bool link_later = instance->mute_is_all && instance->link != 0;
+    if (!link_later || execute(guardian, instance, BATCH_MUTE) != 0)
+        return execute(guardian, instance, BATCH_DROP);
+    instance->link_due = monotonic() + LINK_DOWN_AFTER_DROP;
     return 0;
 }
 
 bool release_link(struct guardian *guardian, bool wait)
 {
-    struct host *first = NULL;
-    for (struct host *host = guardian->hosts; host != NULL; host = host->next)
-        if (host->link_due != 0 && (first == NULL || host->link_due < first->link_due))
-            first = host;
+    struct instance *first = NULL;
+    for (struct instance *instance = guardian->instances; instance != NULL; instance = instance->next)
+        if (instance->link_due != 0 && (first == NULL || instance->link_due < first->link_due))
+            first = instance;
     if (first == NULL || (!wait && first->link_due > monotonic()))
         return false;
     sleep_until(first->link_due);
@@ -65,13 +62,13 @@ bool release_link(struct guardian *guardian, bool wait)
     return true;
 }
 
-static bool is_overdue(struct host *host)
+static bool is_overdue(struct instance *instance)
 {
-    int64_t left = time_left(host);
+    int64_t left = time_left(instance);
     if (left >= 0)
         return false;
-    if (host->respite == 0 && left < -LATE_MS * MS) {
-        host->respite = monotonic() + RESPITE_MS * MS;
+    if (instance->late_until == 0 && left < -GUARDIAN_WOKEN_LATE) {
+        instance->late_until = monotonic() + GUARDIAN_WOKEN_LATE_ALLOWANCE;
         return false;
     }
     return true;
@@ -80,15 +77,15 @@ static bool is_overdue(struct host *host)
 void release_overdue(struct guardian *guardian)
 {
     bool any = false;
-    for (struct host *host = guardian->hosts; host != NULL; host = host->next) {
-        if (host->stale && host->waiting && host->order.kind != ORDER_DROP) {
-            host->waiting = false;
-            if (host->order.kind == ORDER_TAKE)
-                reply_order(guardian, &host->order, ETIMEDOUT, 0, 0);
+    for (struct instance *instance = guardian->instances; instance != NULL; instance = instance->next) {
+        if (instance->stale && instance->waiting && instance->order.kind != ORDER_DROP) {
+            instance->waiting = false;
+            if (instance->order.kind == ORDER_TAKE)
+                reply_order(guardian, &instance->order, ETIMEDOUT, 0, 0);
         }
-        if (host->mastered && !guardian->quiet && (host->stale || is_overdue(host)))
-            any = host->leaving = true;
-        host->stale = false;
+        if (instance->taken && !guardian->quiet && (instance->stale || is_overdue(instance)))
+            any = instance->leaving = true;
+        instance->stale = false;
     }
     if (any)
         release(guardian, true);
@@ -97,25 +94,26 @@ void release_overdue(struct guardian *guardian)
 void release(struct guardian *guardian, bool bowout)
 {
     int64_t begun = monotonic();
-    struct host *host;
-    for (host = guardian->hosts; host != NULL; host = host->next)
-        if (host->leaving)
-            atomic_store(&host->silent, execute(guardian, host, BATCH_MUTE) == 0 && host->mute_is_all);
-    for (host = guardian->hosts; bowout && host != NULL; host = host->next)
-        if (host->leaving && atomic_load(&host->silent))
-            farewell_order(host, begun + SILENT_US * 1000);
-    for (host = guardian->hosts; host != NULL; host = host->next) {
-        if (!host->leaving)
+    struct instance *instance;
+    for (instance = guardian->instances; instance != NULL; instance = instance->next)
+        if (instance->leaving)
+            atomic_store(
+                &instance->silent, execute(guardian, instance, BATCH_MUTE) == 0 && instance->mute_is_all);
+    for (instance = guardian->instances; bowout && instance != NULL; instance = instance->next)
+        if (instance->leaving && atomic_load(&instance->silent))
+            bowout_send(instance, begun + BOWOUT_AFTER_DROP);
+    for (instance = guardian->instances; instance != NULL; instance = instance->next) {
+        if (!instance->leaving)
             continue;
-        int64_t silence = life_age(&host->life), started = monotonic();
+        int64_t silence = beat_age(&instance->beat), started = monotonic();
         /* IPv6 addresses fall silent with the link, long before the kernel has finished with it. */
-        if (bowout && !atomic_load(&host->silent))
-            farewell_order(host, started + SILENT_US * 1000);
-        int error = release_addresses(guardian, host);
-        atomic_store(&host->silent, true);
-        host->mastered = host->leaving = host->muted = false;
-        host->respite = 0;
-        reply_released(guardian, host->index, error, started, monotonic(), silence);
+        if (bowout && !atomic_load(&instance->silent))
+            bowout_send(instance, started + BOWOUT_AFTER_DROP);
+        int error = release_addresses(guardian, instance);
+        atomic_store(&instance->silent, true);
+        instance->taken = instance->leaving = instance->muted = false;
+        instance->late_until = 0;
+        reply_released(guardian, instance, error, started, silence);
     }
-    farewell_finish();
+    bowout_finish();
 }

@@ -1,8 +1,10 @@
-/* Replies to the engine. It may be slow, or stopped: the guardian never waits for it. */
+/* Replies to the engine. The guardian never waits for an engine that is slow or stopped. Thread: the one that has the
+ * turn. */
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "clocks.h"
 #include "guardian.h"
 
 static bool put(struct guardian *guardian, const struct reply *reply)
@@ -11,7 +13,7 @@ static bool put(struct guardian *guardian, const struct reply *reply)
     do
         sent = send(guardian->engine, reply, sizeof *reply, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
-    /* An engine that is gone reads nothing any more. */
+    /* An engine that has ended reads nothing. */
     return sent >= 0 || (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM);
 }
 
@@ -48,9 +50,9 @@ void reply_hello(struct guardian *guardian, int error)
     reply(guardian, &(struct reply) { .kind = REPLY_HELLO, .error = error, .extra = (uint64_t) getpid() });
 }
 
-void reply_released(struct guardian *guardian, uint32_t index, int error, int64_t started, int64_t finished,
+void reply_released(struct guardian *guardian, const struct instance *instance, int error, int64_t started,
     int64_t silence)
 {
-    reply(guardian, &(struct reply) { .kind = REPLY_RELEASED, .index = index, .error = error,
-        .started = started, .finished = finished, .extra = silence > 0 ? (uint64_t) silence : 0 });
+    reply(guardian, &(struct reply) { .kind = REPLY_RELEASED, .index = instance->index, .error = error,
+        .started = started, .finished = monotonic(), .extra = silence > 0 ? (uint64_t) silence : 0 });
 }

@@ -19,7 +19,7 @@
 
 enum {
     ANSWER_ROOM = 4096,
-    PATIENCE_S = 5, /* for a kernel that has lost an answer */
+    ANSWERED_WITHIN_S = 5, /* else the kernel has lost an answer */
     /* An acknowledgement weighs some 800 octets in a receive buffer of usually 208 KiB; without room it is lost. */
     PART = 128,
 };
@@ -27,24 +27,24 @@ enum {
 int route_open(void)
 {
     const struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
-    const struct timeval patience = { .tv_sec = PATIENCE_S };
+    const struct timeval limit = { .tv_sec = ANSWERED_WITHIN_S };
     const int on = 1;
     int route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (route < 0)
         return -1;
     if (bind(route, (const struct sockaddr *) &kernel, sizeof kernel) < 0
-        || setsockopt(route, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0) {
+        || setsockopt(route, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0) {
         int error = errno;
         close(route);
         errno = error;
         return -1;
     }
-    /* Answers without the request in them; a kernel that cannot do that sends more than we read. */
+    /* Answers without the request in them; a kernel that cannot do that sends more than we read, which is cut off. */
     (void) setsockopt(route, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on);
     return route;
 }
 
-/* The header at `at`, and in `*next` where the one after it is; false at the end or where that is not in the batch. */
+/* The header at `at`, and in `*next` where the next one is; false at the end, or where the batch ends too early. */
 static bool header_at(const struct batch *batch, uint32_t at, struct nlmsghdr *header, uint32_t *next)
 {
     if (batch->length - at < sizeof *header)
@@ -105,7 +105,7 @@ static void set_lifetime(uint8_t *attributes, uint32_t length, uint32_t seconds)
         if ((attribute.rta_type & NLA_TYPE_MASK) == IFA_CACHEINFO && RTA_PAYLOAD(&attribute) >= sizeof life) {
             memcpy(&life, attributes + RTA_LENGTH(0), sizeof life);
             life.ifa_valid = seconds;
-            /* 0 is a deprecated address: it answers, and this host does not choose it for itself. */
+            /* 0 is a deprecated address: it answers, but this host does not choose it as a source. */
             if (life.ifa_prefered != 0)
                 life.ifa_prefered = seconds;
             memcpy(attributes + RTA_LENGTH(0), &life, sizeof life);
@@ -128,7 +128,7 @@ void batch_set_lease(struct batch *batch, uint32_t seconds)
             set_lifetime(batch->requests + at + skip, header.nlmsg_len - skip, seconds);
 }
 
-/* Read what was left unread: all batches are numbered alike, and it would be taken for the next one's. */
+/* Read the answers that are left: all batches are numbered from 1, and these would be taken for the next one's. */
 static void forget_answers(int route)
 {
     uint8_t answer[ANSWER_ROOM];
@@ -137,7 +137,7 @@ static void forget_answers(int route)
         ;
 }
 
-struct hearing {
+struct answers {
     uint32_t first, count; /* the requests that are asked now */
     uint32_t undecisive;   /* requests up to this number may fail */
     uint32_t answered;
@@ -145,7 +145,7 @@ struct hearing {
     bool (*fine)(int error);
 };
 
-static void hear(struct hearing *hearing, const uint8_t *answer, size_t length)
+static void read_answers(struct answers *answers, const uint8_t *answer, size_t length)
 {
     struct nlmsghdr header;
     int code;
@@ -153,11 +153,11 @@ static void hear(struct hearing *hearing, const uint8_t *answer, size_t length)
         memcpy(&header, answer, sizeof header);
         if (header.nlmsg_len < sizeof header + sizeof code)
             return;
-        if (header.nlmsg_type == NLMSG_ERROR && header.nlmsg_seq - hearing->first < hearing->count) {
+        if (header.nlmsg_type == NLMSG_ERROR && header.nlmsg_seq - answers->first < answers->count) {
             memcpy(&code, answer + sizeof header, sizeof code);
-            hearing->answered++;
-            if (code != 0 && hearing->failure == 0 && header.nlmsg_seq > hearing->undecisive && !hearing->fine(-code))
-                hearing->failure = -code;
+            answers->answered++;
+            if (code != 0 && answers->failure == 0 && header.nlmsg_seq > answers->undecisive && !answers->fine(-code))
+                answers->failure = -code;
         }
         size_t step = NLMSG_ALIGN((size_t) header.nlmsg_len);
         if (step >= length)
@@ -167,18 +167,18 @@ static void hear(struct hearing *hearing, const uint8_t *answer, size_t length)
     }
 }
 
-/* Send a part and hear an answer to each request. 0, or why that could not be done. */
-static int execute_part(int route, const uint8_t *requests, uint32_t length, struct hearing *hearing)
+/* Send a part and read an answer to each request. 0, or why that could not be done. */
+static int execute_part(int route, const uint8_t *requests, uint32_t length, struct answers *answers)
 {
     uint8_t answer[ANSWER_ROOM];
-    hearing->answered = 0;
+    answers->answered = 0;
     while (send(route, requests, length, 0) < 0)
         if (errno != EINTR)
             return errno;
-    while (hearing->answered < hearing->count) {
+    while (answers->answered < answers->count) {
         ssize_t got = recv(route, answer, sizeof answer, 0);
         if (got >= 0)
-            hear(hearing, answer, (size_t) got);
+            read_answers(answers, answer, (size_t) got);
         else if (errno != EINTR) {
             int error = errno == EAGAIN ? ETIMEDOUT : errno;
             forget_answers(route);
@@ -190,23 +190,23 @@ static int execute_part(int route, const uint8_t *requests, uint32_t length, str
 
 int batch_execute(int route, const struct batch *batch, uint32_t decisive, bool (*fine)(int error))
 {
-    struct hearing hearing = { .first = 1, .fine = fine };
+    struct answers answers = { .first = 1, .fine = fine };
     struct nlmsghdr header;
     uint32_t at = 0, next;
-    hearing.undecisive = decisive < batch->count ? batch->count - decisive : 0;
-    while (hearing.first <= batch->count) {
+    answers.undecisive = decisive < batch->count ? batch->count - decisive : 0;
+    while (answers.first <= batch->count) {
         uint32_t start = at;
-        for (hearing.count = 0; hearing.count < PART && header_at(batch, at, &header, &next); at = next)
-            hearing.count++;
-        if (hearing.count == 0)
+        for (answers.count = 0; answers.count < PART && header_at(batch, at, &header, &next); at = next)
+            answers.count++;
+        if (answers.count == 0)
             break;
-        int error = execute_part(route, batch->requests + start, at - start, &hearing);
-        /* The rest is sent all the same: what can be dropped must be. */
-        if (error != 0 && hearing.failure == 0)
-            hearing.failure = error;
-        hearing.first += hearing.count;
+        int error = execute_part(route, batch->requests + start, at - start, &answers);
+        /* The rest is sent all the same: each address that can be dropped is. */
+        if (error != 0 && answers.failure == 0)
+            answers.failure = error;
+        answers.first += answers.count;
     }
-    return hearing.failure;
+    return answers.failure;
 }
 
 bool link_sends(int route, int index)

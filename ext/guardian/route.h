@@ -1,4 +1,5 @@
-/* Batches of rtnetlink requests: checked, given a lease, carried out. */
+/* Batches of rtnetlink requests: checked, given a lease, carried out. Thread: the one that has the turn; link_sends:
+ * any. */
 #ifndef PYCARP_ROUTE_H
 #define PYCARP_ROUTE_H
 
@@ -13,7 +14,7 @@ struct batch {
 /* A blocking socket in this thread's network namespace, or -1 and errno. */
 int route_open(void);
 
-/* Whether a batch is whole requests, no more; counts them, numbers them from 1 and has each ask for its answer. */
+/* Whether a batch is whole requests and nothing else. Counts them, numbers them from 1, has each ask for an answer. */
 bool batch_prepare(struct batch *batch);
 
 /* How many requests of this type (RTM_*) it holds. */
@@ -22,14 +23,14 @@ uint32_t batch_count_type(const struct batch *batch, uint16_t type);
 /* The interface that it takes down, or 0. */
 int batch_link_down(const struct batch *batch);
 
-/* Addresses that this batch adds live so many seconds from then on. */
+/* Addresses that this batch adds live for this many seconds. */
 void batch_set_lease(struct batch *batch, uint32_t seconds);
 
-/* Send all requests, also past one that fails. The first error among the last `decisive` that is not `fine`, or 0. */
+/* Send all requests, also after one that fails. The first error among the last `decisive` that is not `fine`, or 0. */
 int batch_execute(int route, const struct batch *batch, uint32_t decisive, bool (*fine)(int error));
 
-/* Whether an interface still sends. It stops long before the kernel has finished with taking it down, and this waits
- * for nobody who is at that. */
+/* Whether an interface still sends. It stops long before the kernel has finished with taking it down; this does not
+ * wait for that. */
 bool link_sends(int route, int index);
 
 #endif
