@@ -101,7 +101,8 @@ def program(spawner: Spawner) -> list[str]:
         if not os.access(native, os.X_OK):
             raise EngineError(f"{native} is not there, or not executable: reinstall pycarp, or set PYCARP_IMPL=python")
         return [str(native)]
-    return [_interpreter(), "-I", "-S", str(here / "guardian" / "__main__.py")]
+    options = "-ISB" if sys.dont_write_bytecode else "-IS"
+    return [_interpreter(), options, str(here / "guardian" / "__main__.py")]
 
 
 def _interpreter() -> str:

@@ -1,0 +1,82 @@
+"""What the guardian's process is and may do: the twin of `ext/guardian/confine.c`, without its filter of system calls.
+
+Thread: main, before it does anything else.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # type: ignore[import-not-found]
+import _thread
+import ctypes
+import errno
+import os
+import resource
+from struct import Struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+IGNORED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_NO_NEW_PRIVS = 15, 29, 38
+MCL_CURRENT, MCL_FUTURE = 1, 2
+CAPABILITY_VERSION_3 = 0x20080522
+CAP_NET_ADMIN = 1 << 12
+STACK = 128 << 10
+
+libc: Any = ctypes.CDLL(None, use_errno=True)
+
+
+def _lock_memory() -> None:
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    # With a limit, later memory could be refused for want of room to lock it.
+    later = MCL_FUTURE if _succeeds(resource.setrlimit, resource.RLIMIT_MEMLOCK, unlimited) else 0
+    _thread.stack_size(STACK)
+    libc.mlockall(MCL_CURRENT | later)
+
+
+def confine_process(realtime: bool) -> None:
+    """Its name, session, signals, priority and memory: it goes on where other processes end. What is refused is done
+    without."""
+    for name in IGNORED:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    libc.prctl(PR_SET_NAME, ctypes.c_char_p(b"pycarp-guardian"), 0, 0, 0)
+    libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    _succeeds(os.setsid)
+    os.chdir("/")
+    if realtime:
+        _succeeds(os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_param(1))
+    _succeeds(_write, "/proc/self/oom_score_adj", b"-1000")
+    _lock_memory()
+
+
+def confine_capabilities() -> None:
+    """Keep CAP_NET_ADMIN and no other capability, for ever. Raises `OSError` (EPERM: it was not there)."""
+    header = Struct("=Ii").pack(CAPABILITY_VERSION_3, 0)
+    sets = Struct("=6I")
+    data = ctypes.create_string_buffer(sets.size)
+    if libc.capget(header, data) < 0:
+        raise OSError(ctypes.get_errno(), "capget")
+    permitted = sets.unpack(data.raw)[1] & CAP_NET_ADMIN
+    if not permitted:
+        raise OSError(errno.EPERM, "CAP_NET_ADMIN")
+    if libc.capset(header, sets.pack(permitted, permitted, 0, 0, 0, 0)) < 0:
+        raise OSError(ctypes.get_errno(), "capset")
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+
+
+def _succeeds(function: Any, *arguments: Any) -> bool:
+    try:
+        function(*arguments)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

@@ -1,0 +1,25 @@
+"""The guardian's state: the twin of `ext/guardian/guardian.h`. Thread: the one that has the turn."""
+
+from __future__ import annotations
+
+import _socket as socket
+import _thread
+import os
+
+from .instance import Instance
+
+
+class Guardian:
+    """See the header for what each is."""
+
+    __slots__ = ("engine", "instances", "last_dropped", "pidfd", "quiet", "replies", "route", "timer", "turn", "uid")
+    route: socket.socket
+    timer: int
+
+    def __init__(self, engine: socket.socket, pidfd: int) -> None:
+        self.turn = _thread.allocate_lock()
+        self.engine, self.pidfd = engine, pidfd
+        self.uid = os.getuid()
+        self.quiet = self.last_dropped = False
+        self.instances: dict[int, Instance] = {}
+        self.replies: list[bytes] = []

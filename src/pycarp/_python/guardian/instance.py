@@ -1,0 +1,142 @@
+"""The instances, and the description that comes with ADD: the twin of `ext/guardian/instance.c`.
+
+Thread: the one that has the turn.
+"""
+
+from __future__ import annotations
+
+import _socket as socket
+import os
+
+from .clocks import boottime, monotonic
+from .protocol import (
+    BATCH_DROP,
+    BATCH_MUTE,
+    BATCH_TAKE,
+    BATCHES,
+    DESCRIPTION,
+    DESCRIPTION_VERSION,
+    FRAME_LENGTH,
+    ORDER,
+)
+from .route import RTM_DELADDR, Batch, batch_count_type, batch_link_down, batch_prepare
+
+BLOB_LIMIT = 4 << 20
+
+
+class Order:
+    """An order as it came."""
+
+    __slots__ = ("at", "boot", "index", "kind", "lease", "next_beat_ms", "number", "takeover_after_ms")
+
+    def __init__(self, raw: bytes) -> None:
+        (self.kind, _flags, _zero, self.index, self.at, self.lease, self.next_beat_ms, self.takeover_after_ms,
+         self.number, self.boot) = ORDER.unpack(raw)  # fmt: skip
+
+
+class Instance:
+    """What was handed over, and what became of it; `ext/guardian/instance.h` says what each is."""
+
+    __slots__ = (
+        "asked",
+        "at",
+        "batches",
+        "boot",
+        "bowout_at",
+        "essential",
+        "frames",
+        "index",
+        "late_until",
+        "lease",
+        "leaving",
+        "link",
+        "link_due",
+        "lock",
+        "mute_is_all",
+        "muted",
+        "next_beat",
+        "order",
+        "packet",
+        "silent",
+        "stale",
+        "taken",
+        "takeover_after",
+    )  # fmt: skip
+    packet: socket.socket
+    lock: int
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.batches: list[Batch] = []
+        self.frames: list[bytes] = []
+        self.essential = self.lease = self.link = 0
+        self.mute_is_all = False
+        self.taken = self.stale = self.leaving = self.muted = self.silent = False
+        self.at = self.boot = self.next_beat = self.takeover_after = 0
+        self.late_until = self.link_due = self.bowout_at = 0
+        self.order: Order | None = None
+        self.asked: dict[int, Order] = {}
+
+
+def _copy_whole(blob: int) -> bytes:
+    size = os.lseek(blob, 0, os.SEEK_END)
+    if not DESCRIPTION.size <= size <= BLOB_LIMIT:
+        raise ValueError("no description has this size")
+    return os.pread(blob, size, 0)
+
+
+def _frames(data: bytes, count: int) -> list[bytes]:
+    frames = []
+    at = 0
+    while at + FRAME_LENGTH.size <= len(data):
+        (length,) = FRAME_LENGTH.unpack_from(data, at)
+        at += FRAME_LENGTH.size + length
+        frames.append(data[at - length : at])
+    if at != len(data) or len(frames) != count:
+        raise ValueError("the frames are malformed")
+    return frames
+
+
+def instance_read(index: int, blob: int) -> Instance:
+    """An instance without descriptors. Raises `ValueError` or `OSError` for what is no description of it."""
+    data = _copy_whole(blob)
+    version, described, essential, count, *lengths = DESCRIPTION.unpack_from(data)
+    if version != DESCRIPTION_VERSION or described != index or len(data) != DESCRIPTION.size + sum(lengths):
+        raise ValueError("the description is malformed")
+    instance = Instance(index)
+    at = DESCRIPTION.size
+    for length in lengths[:BATCHES]:
+        instance.batches.append(batch_prepare(data[at : at + length]))
+        at += length
+    instance.frames = _frames(data[at:], count)
+    instance.essential = essential or instance.batches[BATCH_TAKE].count
+    instance.mute_is_all = batch_count_type(instance.batches[BATCH_MUTE], RTM_DELADDR) == batch_count_type(
+        instance.batches[BATCH_DROP], RTM_DELADDR
+    )
+    instance.link = batch_link_down(instance.batches[BATCH_DROP])
+    return instance
+
+
+def _free_description(instance: Instance) -> None:
+    instance.packet.close()
+    os.close(instance.lock)
+
+
+def instance_put(instances: dict[int, Instance], fresh: Instance) -> None:
+    """Put `fresh` under its index; one that was there keeps its state."""
+    instance = instances.setdefault(fresh.index, fresh)
+    if instance is fresh:
+        return
+    _free_description(instance)
+    for name in ("batches", "frames", "essential", "lease", "mute_is_all", "link", "packet", "lock"):
+        setattr(instance, name, getattr(fresh, name))
+
+
+def instance_remove(instances: dict[int, Instance], instance: Instance) -> None:
+    del instances[instance.index]
+    _free_description(instance)
+
+
+def beat_age(instance: Instance) -> int:
+    """ns since the engine's sign of life, by the clock that has gone further."""
+    return max(monotonic() - instance.at, boottime() - instance.boot)

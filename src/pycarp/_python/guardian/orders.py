@@ -1,0 +1,293 @@
+"""What the engine orders. Everything that waits is read before the next order is carried out, so of several orders for
+one instance only the last is. The twin of `ext/guardian/orders.c`.
+
+Thread: the one that has the turn.
+"""
+
+from __future__ import annotations
+
+import _socket as socket
+import errno
+import os
+from struct import Struct
+
+from .clocks import LEASE_MAY_BE_OVER, NS_PER_MS, NS_PER_SECOND, boottime, monotonic
+from .guardian import Guardian
+from .instance import Instance, Order, beat_age, instance_put, instance_read, instance_remove
+from .protocol import (
+    BATCH_DROP,
+    BATCH_MUTE,
+    BATCH_REMOVE,
+    BATCH_RENEW,
+    BATCH_RESTORE,
+    BATCH_TAKE,
+    LEASE_FOREVER,
+    ORDER,
+    ORDER_ADD,
+    ORDER_BEAT,
+    ORDER_DROP,
+    ORDER_FORGET,
+    ORDER_QUIET,
+    ORDER_REMOVE,
+    ORDER_RENEW,
+    ORDER_RESTORE,
+    ORDER_TAKE,
+)
+from .release import FINE_TO_DROP, release, release_addresses
+from .replies import reply_order, reply_superseded
+from .route import ALL, batch_execute, batch_set_lease
+
+AT_A_TIME = 1024
+"""Messages, before something is carried out in between."""
+HANDED, HANDED_ROOM = 3, 16
+"""Descriptors that come with ADD (description, socket that sends, lock), and for how many there is room."""
+CREDENTIALS, DESCRIPTOR = Struct("=iII"), Struct("=i")
+FINE_TO_RENEW, FINE_TO_TAKE, FINE_TO_REMOVE = (
+    frozenset({0}),
+    frozenset({0, errno.EEXIST}),
+    FINE_TO_DROP | {errno.ENOENT},
+)
+READ, NOTHING, GONE = range(3)
+
+
+def _waits_for(instance: Instance, kind: int) -> bool:
+    return instance.order is not None and instance.order.kind == kind
+
+
+def _note_beat(instance: Instance, order: Order) -> None:
+    """This order is a sign of life."""
+    # None comes from the future, or from before the machine was started.
+    instance.at = max(0, min(order.at, monotonic()))
+    instance.boot = max(0, min(order.boot, boottime()))
+    instance.next_beat = order.next_beat_ms * NS_PER_MS
+    instance.takeover_after = order.takeover_after_ms * NS_PER_MS
+    instance.stale = beat_age(instance) > instance.next_beat
+    instance.late_until = 0
+
+
+def _supersede(guardian: Guardian, instance: Instance) -> None:
+    if instance.order is not None and instance.order.kind != ORDER_RENEW:
+        reply_superseded(guardian, instance.order)
+
+
+def _place(guardian: Guardian, instance: Instance, order: Order) -> None:
+    if order.kind in (ORDER_RENEW, ORDER_BEAT):
+        taking = _waits_for(instance, ORDER_TAKE)
+        if not instance.taken and not taking:
+            return
+        _note_beat(instance, order)
+        if order.kind == ORDER_BEAT or taking or _waits_for(instance, ORDER_DROP):
+            return
+    else:
+        _supersede(guardian, instance)
+        if order.kind == ORDER_TAKE:
+            _note_beat(instance, order)
+    instance.muted = instance.muted and order.kind == ORDER_DROP
+    instance.order = order
+
+
+def _add(guardian: Guardian, order: Order, handed: list[int]) -> None:
+    """Takes from `handed` what it keeps."""
+    # What was ordered for an instance that is to be forgotten comes first.
+    while (former := guardian.instances.get(order.index)) is not None and ORDER_FORGET in former.asked:
+        orders_carry_out(guardian)
+    code = errno.EINVAL
+    try:
+        if len(handed) >= HANDED:
+            fresh = instance_read(order.index, handed[0])
+            fresh.packet = socket.socket(fileno=handed[1])
+            fresh.lock = handed[2]
+            del handed[1:3]
+            instance_put(guardian.instances, fresh)
+            code = 0
+    except ValueError:
+        pass
+    except OSError as error:
+        code = error.errno or errno.EIO
+    reply_order(guardian, order, code)
+
+
+def _handle_for_instance(guardian: Guardian, order: Order) -> None:
+    instance = guardian.instances.get(order.index)
+    if instance is None or ORDER_FORGET in instance.asked:
+        if order.kind not in (ORDER_RENEW, ORDER_BEAT):
+            reply_order(guardian, order, errno.ENOENT)
+    elif order.kind <= ORDER_BEAT:
+        _place(guardian, instance, order)
+    else:
+        instance.asked[order.kind] = order
+
+
+def _handle(guardian: Guardian, order: Order, uid: int | None, handed: list[int]) -> None:
+    if order.kind == ORDER_QUIET:
+        guardian.quiet = True
+        reply_order(guardian, order)
+    elif order.kind == ORDER_ADD:
+        # A program that gave up root keeps its instances, and adds no others.
+        if uid in (0, guardian.uid):
+            _add(guardian, order, handed)
+        else:
+            reply_order(guardian, order, errno.EPERM)
+    elif order.kind <= ORDER_RESTORE:
+        _handle_for_instance(guardian, order)
+
+
+def _take_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[list[int], int | None]:
+    """Descriptors and the user that came with a message."""
+    handed: list[int] = []
+    uid = None
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            handed += (fd for (fd,) in DESCRIPTOR.iter_unpack(data[: len(data) & ~3]))
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(data) >= CREDENTIALS.size:
+            uid = CREDENTIALS.unpack_from(data)[1]
+    return handed, uid
+
+
+def _read_one(guardian: Guardian) -> int:
+    room = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(HANDED_ROOM * DESCRIPTOR.size)
+    try:
+        raw, ancillary, flags, _address = guardian.engine.recvmsg(
+            ORDER.size, room, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        )
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            return NOTHING
+        # ECONNRESET: the other end was closed with replies unread. That is said once, then comes what waits.
+        return READ if error.errno in (errno.ECONNRESET, errno.ENOBUFS, errno.ENOMEM) else GONE
+    handed, uid = _take_ancillary(ancillary)
+    # An empty message has a sender; the end has none.
+    if not raw and uid is None:
+        return GONE
+    try:
+        if len(raw) == ORDER.size and not flags & socket.MSG_TRUNC:
+            _handle(guardian, Order(raw), uid, handed)
+    finally:
+        for fd in handed:
+            os.close(fd)
+    return READ
+
+
+def orders_read(guardian: Guardian) -> bool:
+    """Read all that waits; false when the engine's end is closed."""
+    for _ in range(AT_A_TIME):
+        outcome = _read_one(guardian)
+        if outcome != READ:
+            return outcome == NOTHING
+    return True
+
+
+def _lease_is_over(instance: Instance, lease: int) -> bool:
+    """The kernel may have removed the addresses while the guardian did not run: to renew them would bring them back."""
+    return lease != LEASE_FOREVER and beat_age(instance) > lease * NS_PER_SECOND + LEASE_MAY_BE_OVER
+
+
+def _give_lease(instance: Instance, lease: int) -> None:
+    if instance.lease != lease:
+        batch_set_lease(instance.batches[BATCH_TAKE], lease)
+        batch_set_lease(instance.batches[BATCH_RENEW], lease)
+        instance.lease = lease
+
+
+def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None:
+    take = order.kind == ORDER_TAKE
+    started = finished = 0
+    error = errno.ETIMEDOUT
+    if take:
+        instance.link_due = 0
+    elif not instance.taken:
+        return
+    if not _lease_is_over(instance, order.lease):
+        # Before it is so: whatever happens from now on, there may be addresses to release.
+        instance.taken = True
+        _give_lease(instance, order.lease)
+        batch = instance.batches[BATCH_TAKE if take else BATCH_RENEW]
+        started = monotonic()
+        error = batch_execute(
+            guardian.route, batch, instance.essential if take else ALL, FINE_TO_TAKE if take else FINE_TO_RENEW
+        )
+        finished = monotonic()
+    if _lease_is_over(instance, order.lease):
+        error = errno.ETIMEDOUT
+        instance.leaving = instance.taken
+        release(guardian, True)
+    # A renewal that came too late is told by the reply RELEASED.
+    if take or error not in (0, errno.ETIMEDOUT):
+        reply_order(guardian, order, error, started, finished)
+
+
+def _drop(guardian: Guardian, instance: Instance, order: Order) -> None:
+    started = monotonic()
+    error = release_addresses(guardian, instance)
+    instance.taken = instance.muted = False
+    reply_order(guardian, order, error, started, monotonic())
+
+
+def _mute_waiting(guardian: Guardian) -> None:
+    """Where several drops wait, the quick part of each is done before the links of any."""
+    drops = [instance for instance in guardian.instances.values() if _waits_for(instance, ORDER_DROP)]
+    for instance in drops if len(drops) > 1 else ():
+        if not instance.muted:
+            # What fails here is tried again, and told, by the drop itself.
+            batch_execute(guardian.route, instance.batches[BATCH_MUTE], ALL, FINE_TO_DROP)
+            instance.muted = True
+
+
+def _carry_out_asked(guardian: Guardian, instance: Instance) -> bool:
+    """One of REMOVE, RESTORE and FORGET, in this order; false when none was asked for."""
+    for kind, batch in ((ORDER_REMOVE, BATCH_REMOVE), (ORDER_RESTORE, BATCH_RESTORE)):
+        if kind in instance.asked:
+            instance.link_due = 0  # the link goes with its interface
+            started = monotonic()
+            error = batch_execute(guardian.route, instance.batches[batch], ALL, FINE_TO_REMOVE)
+            reply_order(guardian, instance.asked.pop(kind), error, started, monotonic())
+            return True
+    if ORDER_FORGET not in instance.asked:
+        return False
+    if instance.link_due:
+        batch_execute(guardian.route, instance.batches[BATCH_DROP], ALL, FINE_TO_DROP)
+    instance_remove(guardian.instances, instance)
+    reply_order(guardian, instance.asked[ORDER_FORGET])
+    return True
+
+
+def _most_urgent(guardian: Guardian) -> Instance | None:
+    """Drops come first: an address on two hosts harms more than one that comes a little later.
+
+    But links go down slowly, and the leases of others must not end meanwhile: so one renewal comes after each drop.
+    """
+    waiting = [instance for instance in guardian.instances.values() if instance.order is not None]
+    first = (ORDER_RENEW, ORDER_DROP) if guardian.last_dropped else (ORDER_DROP,)
+    for kind in first:
+        for instance in waiting:
+            if _waits_for(instance, kind):
+                return instance
+    return waiting[0] if waiting else None
+
+
+def orders_carry_out(guardian: Guardian) -> bool:
+    """Carry out one order, the most urgent; false when there was none."""
+    _mute_waiting(guardian)
+    instance = _most_urgent(guardian)
+    if instance is None:
+        return any(_carry_out_asked(guardian, one) for one in list(guardian.instances.values()))
+    order, instance.order = instance.order, None
+    assert order is not None
+    guardian.last_dropped = order.kind == ORDER_DROP
+    if order.kind == ORDER_DROP:
+        _drop(guardian, instance, order)
+    else:
+        _take_or_renew(guardian, instance, order)
+    return True
+
+
+def orders_withdraw(guardian: Guardian) -> None:
+    """The engine has ended: takes and renewals that wait are withdrawn, and all that it has taken is to be released."""
+    for instance in guardian.instances.values():
+        if instance.order is not None and instance.order.kind != ORDER_DROP:
+            _supersede(guardian, instance)
+            # The engine has told the LAN that it is MASTER: there is something to take back.
+            instance.taken |= instance.order.kind == ORDER_TAKE
+            instance.order = None
+        # A drop that waits is the engine's own: it has sent its own bow-out.
+        instance.leaving = instance.taken and instance.order is None

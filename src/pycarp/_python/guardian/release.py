@@ -1,0 +1,120 @@
+"""Releasing addresses without an order: the drop first, then the bow-out, at which another host takes over at once.
+The twin of `ext/guardian/release.c`.
+
+Thread: the one that has the turn.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from .bowout import bowout_finish, bowout_send
+from .clocks import (
+    BOWOUT_AFTER_DROP,
+    GUARDIAN_WOKEN_LATE,
+    GUARDIAN_WOKEN_LATE_ALLOWANCE,
+    LINK_DOWN_AFTER_DROP,
+    monotonic,
+    sleep_until,
+)
+from .guardian import Guardian
+from .instance import Instance, beat_age
+from .protocol import BATCH_DROP, BATCH_MUTE, ORDER_DROP, ORDER_TAKE
+from .replies import reply_order, reply_released
+from .route import ALL, batch_execute
+
+FINE_TO_DROP = frozenset({0, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH})
+"""What a drop may end with: the address is gone already, perhaps with its interface."""
+
+
+def _time_left(instance: Instance) -> int:
+    """ns until this instance is overdue, by what is known now."""
+    if instance.late_until:
+        return instance.late_until - monotonic()
+    return instance.next_beat - beat_age(instance)
+
+
+def release_next(guardian: Guardian) -> int | None:
+    """ns until the next instance is overdue or the next link goes down, or None."""
+    left = []
+    for instance in guardian.instances.values():
+        if instance.taken and not guardian.quiet:
+            left.append(_time_left(instance))
+        elif instance.link_due:
+            left.append(instance.link_due - monotonic())
+    return min(left, default=None)
+
+
+def _execute(guardian: Guardian, instance: Instance, which: int) -> int:
+    return batch_execute(guardian.route, instance.batches[which], ALL, FINE_TO_DROP)
+
+
+def release_addresses(guardian: Guardian, instance: Instance) -> int:
+    """Drop an instance's addresses, its link later where the addresses go without it: 0 or an errno."""
+    link_later = instance.mute_is_all and instance.link
+    if not link_later or _execute(guardian, instance, BATCH_MUTE):
+        return _execute(guardian, instance, BATCH_DROP)
+    instance.link_due = monotonic() + LINK_DOWN_AFTER_DROP
+    return 0
+
+
+def release_link(guardian: Guardian, wait: bool) -> bool:
+    """Take down a link whose time has come; false when there is none. With `wait`, wait for the time of the next."""
+    due = [instance for instance in guardian.instances.values() if instance.link_due]
+    if not due:
+        return False
+    first = min(due, key=lambda instance: instance.link_due)
+    if not wait and first.link_due > monotonic():
+        return False
+    sleep_until(first.link_due)
+    first.link_due = 0
+    _execute(guardian, first, BATCH_DROP)
+    return True
+
+
+def _is_overdue(instance: Instance) -> bool:
+    left = _time_left(instance)
+    if left >= 0:
+        return False
+    if instance.late_until == 0 and left < -GUARDIAN_WOKEN_LATE:
+        instance.late_until = monotonic() + GUARDIAN_WOKEN_LATE_ALLOWANCE
+        return False
+    return True
+
+
+def release_overdue(guardian: Guardian) -> None:
+    """Release the instances whose engine has been silent for too long."""
+    for instance in guardian.instances.values():
+        order = instance.order
+        if instance.stale and order is not None and order.kind != ORDER_DROP:
+            instance.order = None
+            if order.kind == ORDER_TAKE:
+                reply_order(guardian, order, errno.ETIMEDOUT)
+        if instance.taken and not guardian.quiet and (instance.stale or _is_overdue(instance)):
+            instance.leaving = True
+        instance.stale = False
+    release(guardian, True)
+
+
+def release(guardian: Guardian, bowout: bool) -> None:
+    """Release every instance that is `leaving`: mute, drop, and bow out where that is of use."""
+    leaving = [instance for instance in guardian.instances.values() if instance.leaving]
+    if not leaving:
+        return
+    begun = monotonic()
+    for instance in leaving:
+        instance.silent = _execute(guardian, instance, BATCH_MUTE) == 0 and instance.mute_is_all
+    for instance in leaving:
+        if bowout and instance.silent:
+            bowout_send(instance, begun + BOWOUT_AFTER_DROP)
+    for instance in leaving:
+        silence, started = beat_age(instance), monotonic()
+        # IPv6 addresses fall silent with the link, long before the kernel has finished with it.
+        if bowout and not instance.silent:
+            bowout_send(instance, started + BOWOUT_AFTER_DROP)
+        error = release_addresses(guardian, instance)
+        instance.silent = True
+        instance.taken = instance.leaving = instance.muted = False
+        instance.late_until = 0
+        reply_released(guardian, instance, error, started, silence)
+    bowout_finish()
