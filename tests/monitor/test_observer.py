@@ -22,10 +22,11 @@ from pycarp.cli import main
 from pycarp.lab.namespaces import Lab
 from pycarp.lab.simulation import SECOND, Lan
 from pycarp.monitor import pcap as captures
-from pycarp.monitor.findings import PROPER_FORMS
 from pycarp.monitor.keysearch import KeySearch
 from pycarp.monitor.observer import MOST_SPEAKERS, Change, Observer
-from pycarp.monitor.speakers import Condition, Speaker, mac_text, seconds
+from pycarp.monitor.signatures import PROPER_FORMS
+from pycarp.monitor.speakers import Condition, Speaker
+from pycarp.monitor.text import mac_text, seconds
 from pycarp.protocol.frames import checksum
 
 SECRET = "motdepassehalakon"
@@ -163,7 +164,7 @@ def test_two_dialects() -> None:
     (finding,) = scene.observer.findings()
     assert "vhid 101: 10.13.37.11 and 10.13.37.12 are master at once" in finding
     assert "10.13.37.12 with the passphrase as NetBSD's ifconfig reads it, its last character lost" in finding
-    assert {key.source for key in scene.observer.rivals} == {MAIN, SECOND_HOST}
+    assert {key.source for key in scene.observer.contenders} == {MAIN, SECOND_HOST}
 
 
 def test_without_the_secret_it_says_how_to_learn_why() -> None:
@@ -178,7 +179,7 @@ def test_two_masters_end_when_one_of_them_does() -> None:
     scene.run(8)
     scene.second.stop()
     scene.run(4)
-    assert scene.observer.rivals == frozenset() == frozenset(scene.observer.findings())
+    assert scene.observer.contenders == frozenset() == frozenset(scene.observer.findings())
     assert scene.kinds()[-1] == ("one master", MAIN)
 
 
@@ -441,9 +442,9 @@ def test_clocks_that_go_backwards_do_no_harm() -> None:
 
 
 def test_secrets_show_nowhere() -> None:
-    detective = KeySearch(SECRET, [VIP])
+    search = KeySearch(SECRET, [VIP])
     (speaker,) = _observed(Observer(SECRET, [VIP]), bytes(Frame())).speakers.values()
-    shown = repr(detective) + repr(speaker) + str(speaker.as_dict())
+    shown = repr(search) + repr(speaker) + str(speaker.as_dict())
     assert SECRET not in shown and SECRET.encode().hex() not in shown and "motdepasse" not in shown
 
 

@@ -18,7 +18,8 @@ from pycarp.cli import main
 from pycarp.monitor import pcap as captures
 from pycarp.monitor import timing as measure
 from pycarp.monitor.observer import Change
-from pycarp.monitor.timing import Distribution, Key, Meter, Trend, quantiles
+from pycarp.monitor.speakers import Key
+from pycarp.monitor.timing import Distribution, Meter, Trend, quantiles
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "netbsd-frames.json"
 SECOND = 1_000_000_000
@@ -118,7 +119,7 @@ def test_a_perfect_speaker_has_no_error() -> None:
     meter = Meter()
     feed(meter, *regularly(ADVERT, range(0, 10 * SECOND, SECOND)))
     series = only(meter)
-    assert series.key == Key(VHID, MAIN, 4)
+    assert series.key == Key(VHID, 4, MAIN)
     assert (series.adverts, series.gaps, series.errors.count) == (10, 0, 9)
     assert series.errors.as_dict() == {"count": 9, "p50": 0, "p90": 0, "p99": 0, "max": 0, "mean": 0, "sd": 0}
     assert series.trend.slope == 0
@@ -227,6 +228,14 @@ def test_a_takeover_by_silence_is_measured_against_the_new_ones_own_timer() -> N
     )
 
 
+def test_without_an_advbase_the_timer_is_three_intervals() -> None:
+    meter = Meter()
+    main, backup = ADVERT.but(advbase=0, advskew=64), BACKUP.but(advbase=0, advskew=128)
+    feed(meter, (main, 0), (main, SECOND // 4), (backup, SECOND // 4 + 1_500_050_000))
+    (takeover,) = meter.takeovers
+    assert (takeover.cause, takeover.due, takeover.error) == ("silence", 3 * SECOND // 2, 50_000)
+
+
 def test_a_takeover_after_a_bow_out_has_no_timer() -> None:
     meter = Meter()
     feed(meter, (ADVERT, 0), (BOWOUT, SECOND), (BACKUP, SECOND + 2_300_000))
@@ -240,7 +249,7 @@ def test_a_preempted_master_that_speaks_once_more_takes_nothing_over() -> None:
         meter, (BACKUP, 0), (BACKUP, 1_390_625_000), (ADVERT, 2 * SECOND), (BACKUP, 2_781_250_000), (ADVERT, 3 * SECOND)
     )
     assert [(one.after, one.cause) for one in meter.takeovers] == [(MAIN, "preemption")]
-    assert meter.rivals == 1
+    assert meter.second_master == 1
 
 
 def test_two_masters_are_one_takeover_and_many_rivals() -> None:
@@ -249,7 +258,7 @@ def test_two_masters_are_one_takeover_and_many_rivals() -> None:
     for turn in range(1, 10):
         feed(meter, (ADVERT, turn * SECOND), (ADVERT.but(source=PEER), turn * SECOND + SECOND // 2))
     assert meter.takeover_count == 1
-    assert meter.rivals == 8
+    assert meter.second_master == 8
 
 
 def test_who_stays_alone_of_two_masters_is_the_master() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..monitor.speakers import seconds
+from ..monitor.text import seconds
 from .demo_stage import words
 from .demo_story import ADDRESS, CLIENT, FIRST, HOSTS, NOTABLE, PING_INTERVAL, Act, Gap, Happening, Stage, Story
 

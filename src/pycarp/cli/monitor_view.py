@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from ..monitor.observer import Change, Observer
-from ..monitor.speakers import Condition, Speaker, mac_text, seconds
+from ..monitor.speakers import Condition, Speaker
+from ..monitor.text import mac_text, seconds
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -236,7 +237,7 @@ def _table(observer: Observer, where: str, at: int | None) -> Table:
         ("faults", "left"),
     ):
         table.add_column(heading, justify=justify, no_wrap=heading != "faults")  # type: ignore[arg-type]
-    rivals = observer.rivals
+    rivals = observer.contenders
     for vhid, speakers in observer.groups().items():
         for number, speaker in enumerate(speakers):
             table.add_row(

@@ -160,8 +160,8 @@ def _total(meter: Meter, span: int) -> str:
     parts = [f"{meter.adverts} advert{'s' * (meter.adverts != 1)} in {span / 1e9:.1f} s"]
     if twins := sum(series.twins for series in meter.series.values()):
         parts.append(f"{twins} twin{'s' * (twins != 1)} (the same under another key)")
-    if meter.rivals:
-        parts.append(f"{meter.rivals} of a second master")
+    if meter.second_master:
+        parts.append(f"{meter.second_master} of a second master")
     parts += [f"{count} {reason}" for reason, count in sorted(meter.refused.items())]
     return ", ".join(parts)
 

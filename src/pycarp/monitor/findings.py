@@ -1,54 +1,55 @@
-"""What is wrong on a LAN and what to do about it, in plain sentences, from what an observer has gathered."""
+"""Findings: what is wrong on a LAN and what to do about it, in plain sentences, from what an observer knows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from ..protocol.abc import IPAddress
-from .keysearch import FORMS, Signature, without_link_local
-from .speakers import FAULTS, Condition, Key, Speaker, mac_text, seconds
+from .keysearch import FORMS, Signature
+from .signatures import PROPER_FORMS, proper_sets
+from .speakers import FAULTS, Condition, Key, Speaker
+from .text import mac_text, plural, seconds
 
-PROPER_FORMS = ("bsd", "netbsd")
-"""Forms of the passphrase that some system makes on purpose; the others are mistakes."""
+_REMEDIES = {
+    "twice-shortened": "it was shortened by hand for NetBSD's sake, and NetBSD shortened it again",
+    "twenty": "only 19 bytes count on every BSD, so take a passphrase of at most 19",
+    "line-end": "remove the line end from the passphrase's file, or what reads it",
+    "stripped": "blanks or quotes around it count where they are given",
+    "latin-1": "take a passphrase of ASCII characters",
+    "none": "its passphrase was never set",
+}
 _MOST_EXPLAINED = 16
-"""Speakers of one group that are explained; more than that are a flood, not a group."""
-
-
-def proper_sets(addresses: tuple[IPAddress, ...]) -> tuple[tuple[IPAddress, ...], ...]:
-    """What a digest over these addresses may cover: all (NetBSD, FreeBSD), or all but link-locals (OpenBSD)."""
-    return addresses, without_link_local(addresses)
+"""Speakers of one group that are explained; more than these are a flood, not a group."""
 
 
 def findings(
     groups: Mapping[int, Sequence[Speaker]],
     given: tuple[IPAddress, ...],
-    rivals: Iterable[Iterable[Key]],
+    contenders: Collection[Key],
     *,
     knows: bool,
-    judged: int | None = None,
+    vhid: int | None = None,
 ) -> Iterator[str]:
-    """All findings. `given` are the addresses, `rivals` the masters at once, `knows`: a secret was given.
+    """All findings. `given` are the addresses, `contenders` the masters at once, `knows`: a secret was given.
 
-    `judged` is the vhid that secret and addresses belong to; None: they are every group's.
+    `vhid` is the group that secret and addresses belong to; None: they are every group's.
     """
-    explained = {vhid: list(speakers[:_MOST_EXPLAINED]) for vhid, speakers in groups.items()}
-    contenders = {key for keys in rivals for key in keys}
-    for vhid, speakers in explained.items():
-        mine = judged in (None, vhid)
+    explained = {number: list(speakers[:_MOST_EXPLAINED]) for number, speakers in groups.items()}
+    for number, speakers in explained.items():
+        mine = vhid in (None, number)
         for speaker in speakers:
             for sentence in _alone(speaker, given if mine else (), knows and mine and speaker.key not in contenders):
-                yield f"vhid {vhid}: {sentence}"
+                yield f"vhid {number}: {sentence}"
         for one, other in combinations(speakers, 2):
             if one.key.family != other.key.family:
                 continue
-            if {one.key, other.key} <= contenders:
+            if one.key in contenders and other.key in contenders:
                 names = _names(one, other)
-                yield (
-                    f"vhid {vhid}: {names[0]} and {names[1]} are master at once: {why_both(one, other, given, knows)}"
-                )
+                why = why_both(one, other, given, knows)
+                yield f"vhid {number}: {names[0]} and {names[1]} are master at once: {why}"
             elif (difference := _misunderstanding(one, other)) is not None:
-                yield f"vhid {vhid}: {difference}"
+                yield f"vhid {number}: {difference}"
     yield from _split_groups(explained)
 
 
@@ -72,17 +73,12 @@ def why_both(one: Speaker, other: Speaker, given: tuple[IPAddress, ...], knows: 
     )
 
 
-def signed(signature: Signature, given: tuple[IPAddress, ...]) -> str:
-    """What an advert was signed with, as part of a sentence: the form of the passphrase and the addresses."""
-    return f"{FORMS[signature.form]}, over {_addresses(signature.addresses)}{_difference(signature, given)}"
-
-
 def _alone(speaker: Speaker, given: tuple[IPAddress, ...], knows: bool) -> Iterator[str]:
     """What can be said about a speaker without looking at others."""
     name = speaker.key.source
     for fault, count in sorted(speaker.faults.items()):
         if fault != "badauth":
-            yield f"{name}: {count} advert{'s' * (count != 1)} counted as {fault}: {FAULTS[fault]}"
+            yield f"{name}: {plural(count, 'advert')} counted as {fault}: {FAULTS[fault]}"
     for signature in speaker.signatures:
         yield from _wrongly_signed(name, signature, speaker, given)
     if knows and speaker.unexplained and not speaker.signatures:
@@ -98,7 +94,7 @@ def _wrongly_signed(name: str, signature: Signature, speaker: Speaker, given: tu
     if signature.vhid != speaker.key.vhid:
         yield f"{name} signs as vhid {signature.vhid}: its header says another group than it was configured for"
     if signature.form not in PROPER_FORMS:
-        yield f"{name} signs with {FORMS[signature.form]}: {_REMEDIES.get(signature.form, 'correct it there')}"
+        yield f"{name} signs with {FORMS[signature.form]}: {_REMEDIES[signature.form]}"
     if given and signature.addresses not in proper_sets(given):
         yield (
             f"{name} signs over {_addresses(signature.addresses)}{_difference(signature, given)}:"
@@ -111,20 +107,10 @@ def _wrongly_signed(name: str, signature: Signature, speaker: Speaker, given: tu
         )
 
 
-_REMEDIES = {
-    "twice-shortened": "it was shortened by hand for NetBSD's sake, and NetBSD shortened it again",
-    "twenty": "only 19 bytes count on every BSD, so take a passphrase of at most 19",
-    "line-end": "remove the line end from the passphrase's file, or what reads it",
-    "stripped": "blanks or quotes around it count where they are given",
-    "latin-1": "take a passphrase of ASCII characters",
-    "none": "its passphrase was never set",
-}
-
-
 def _unexplained(speaker: Speaker, given: tuple[IPAddress, ...]) -> str:
     name = speaker.key.source
     if not given:
-        return f"the signature of {name} cannot be judged: give the group's addresses with --address"
+        return f"the signature of {name} cannot be checked: give the group's addresses with --address"
     return (
         f"the signature of {name} fits no form of this passphrase over any of these addresses:"
         " another passphrase is set there, or an address that was not given"
@@ -135,35 +121,32 @@ def _misunderstanding(one: Speaker, other: Speaker) -> str | None:
     """How two speakers' signatures differ, if they never agree; None also when one of them is not known."""
     if not one.signatures or not other.signatures or set(one.signatures) & set(other.signatures):
         return None
-    names = _names(one, other)
+    name, name2 = _names(one, other)
     mine, theirs = next(iter(one.signatures)), next(iter(other.signatures))
-    forms = {signature.form for signature in (*one.signatures, *other.signatures)}
+    form, over = FORMS[mine.form], _addresses(mine.addresses)
+    form2, over2 = FORMS[theirs.form], _addresses(theirs.addresses)
     if mine.addresses == theirs.addresses and mine.vhid == theirs.vhid:
-        remedy = (
-            "give the host that reads it whole the passphrase without its last character, or 'dialect auto' if it is"
-            " pycarp"
-            if forms <= set(PROPER_FORMS)
-            else "give both the same passphrase"
-        )
-        return f"{names[0]} signs with {FORMS[mine.form]}, {names[1]} with {FORMS[theirs.form]}: {remedy}"
+        proper = all(signature.form in PROPER_FORMS for signature in (*one.signatures, *other.signatures))
+        remedy = "give both the same passphrase"
+        if proper:
+            remedy = "give the host that reads it whole the passphrase without its last character"
+            remedy += ", or 'dialect auto' if it is pycarp"
+        return f"{name} signs with {form}, {name2} with {form2}: {remedy}"
     if mine.form == theirs.form:
-        return (
-            f"{names[0]} signs over {_addresses(mine.addresses)}, {names[1]} over {_addresses(theirs.addresses)}:"
-            " give both the same addresses"
-        )
-    return f"{names[0]} signs with {signed(mine, ())}, {names[1]} with {signed(theirs, ())}: give both the same of each"
+        return f"{name} signs over {over}, {name2} over {over2}: give both the same addresses"
+    return f"{name} signs with {form}, over {over}, {name2} with {form2}, over {over2}: give both the same of each"
 
 
 def _split_groups(groups: Mapping[int, Sequence[Speaker]]) -> Iterator[str]:
     """The same secret and addresses under several vhids: hosts that were meant to be one group."""
-    by_essence: dict[tuple[IPAddress, ...], dict[int, Speaker]] = {}
+    by_addresses: dict[tuple[IPAddress, ...], dict[int, Speaker]] = {}
     for vhid, speakers in groups.items():
         for speaker in speakers:
             if speaker.condition is not Condition.ADVERTISING:
                 continue
             for signature in speaker.signatures:
-                by_essence.setdefault(signature.addresses, {}).setdefault(vhid, speaker)
-    for addresses, found in by_essence.items():
+                by_addresses.setdefault(signature.addresses, {}).setdefault(vhid, speaker)
+    for addresses, found in by_addresses.items():
         if len(found) > 1 and addresses:
             hosts = ", ".join(f"{speaker.key.source} under vhid {vhid}" for vhid, speaker in sorted(found.items()))
             yield (

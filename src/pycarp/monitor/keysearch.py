@@ -1,7 +1,7 @@
-"""Why a digest does not fit: which form of the passphrase and which addresses an advert was really signed with.
+"""Which form of the passphrase and which addresses an advert was signed with, where the digest does not fit.
 
-A kernel says "badauth" and no more. Whoever knows the secret can try the mistakes that people and systems make until
-one of them explains what was heard. Sources for the forms: docs/protocol.md, keys.
+A kernel says only "badauth". With the secret, this module tries the mistakes that people and systems make until one
+explains the advert. Sources for the forms: docs/protocol.md, keys.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from itertools import combinations
+from typing import Any
 
 from ..config import AddressLike
 from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, Advert
@@ -32,7 +33,7 @@ FORMS = {
 
 _MOST_SUBSETS = 1024
 _FEW = 6
-"""Of so many addresses that may belong to the group all subsets are tried, of more only pairs."""
+"""Of up to this many addresses that may belong to the group all subsets are tried, of more only pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,18 @@ class Signature:
     addresses: tuple[IPAddress, ...]
     key: bytes = field(repr=False, compare=False)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"form": self.form, "vhid": self.vhid, "addresses": [str(address) for address in self.addresses]}
+
     def fits(self, advert: Advert) -> bool:
         """Whether the advert's digest is right under this signature."""
         return hmac.compare_digest(_digest(self.key, self.vhid, self.addresses, advert.counter), advert.digest)
 
     def vouches(self, advert: Advert) -> bool | None:
-        """Whether the header is the one that its sender's tagged counter promised; None without a tag, as a BSD's.
+        """Whether the header is the one that the sender's tagged counter covers; None without a tag, as from a BSD.
 
-        See docs/protocol.md, the counter: a tag that fits under a header that does not is an advert altered on its way.
+        A tag that fits, with a header that does not, is an advert altered on its way (docs/protocol.md, the counter).
         """
         vouched = advert.counter[3:]
         if not hmac.compare_digest(tag(self.key, self.vhid, vouched), advert.counter[:3]):
@@ -60,7 +65,7 @@ class Signature:
 
 
 class KeySearch:
-    """Knows a passphrase (None: only the missing one is tried) and addresses; finds what adverts were signed with."""
+    """Finds what adverts were signed with, given a passphrase (None: only "no passphrase" is tried) and addresses."""
 
     def __init__(self, passphrase: str | bytes | None, addresses: Iterable[AddressLike] = ()) -> None:
         self.addresses: tuple[IPAddress, ...] = _ordered(ip_interface(value).ip for value in addresses)
@@ -76,7 +81,7 @@ class KeySearch:
                 return Signature(form, advert.vhid, addresses, key)
         return None
 
-    def investigate(self, advert: Advert, also: Iterable[IPAddress] = ()) -> Signature | None:
+    def search(self, advert: Advert, also: Iterable[IPAddress] = ()) -> Signature | None:
         """The signature that explains an advert, the likeliest first; `also` are addresses that may belong to it.
 
         Tries up to some ten thousand digests, a few tens of milliseconds: remember the answer.

@@ -1,8 +1,8 @@
 """Who speaks CARP here: the logic behind ``pycarp monitor``. Frames and their times come in, changes come out. No I/O.
 
-An `Observer` watches as nobody's instance: it judges adverts as the kernel would, but for the vhid, measures how
-regularly they come, notices who falls silent and who is master beside another. When it is given the secret and the
-addresses it also says why hosts do not understand each other. Everything it remembers is bounded, whatever it is fed.
+An `Observer` belongs to no group. It checks adverts as the kernel does, but for the vhid. It measures how regularly
+they come, and notices who falls silent and who is master beside another. With the secret and the addresses it also
+says why hosts do not understand each other. All that it remembers is bounded.
 """
 
 from __future__ import annotations
@@ -11,27 +11,20 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from .._impl import current
 from ..config import AddressLike
 from ..protocol import CARP_AUTHLEN, CARP_HEADER_LENGTH, CARP_TTL, CARP_VERSION, NS_PER_SECOND, Advert
-from ..protocol.abc import Datagram, IPAddress
+from ..protocol.abc import Datagram
 from ..protocol.frames import virtual_mac
-from . import findings as explanation
-from .keysearch import KeySearch, Signature
-from .speakers import FAULTS, Condition, Key, Speaker, mac_text, seconds
+from . import findings
+from .signatures import SignatureCheck
+from .speakers import FAULTS, Condition, Key, Speaker
+from .text import mac_text, seconds
 
 MOST_SPEAKERS = 1024
-MOST_GROUP_ADDRESSES = 32
-MOST_SIGNATURES = 4
-MOST_INVESTIGATIONS = 128
-"""Each costs some tens of milliseconds: a liar with many addresses must not buy hours of them."""
-INVESTIGATIONS_A_SPEAKER = 3
-MOST_SETS = 16
-MOST_TRIES = 100
-"""Adverts of one speaker that nothing explained, after which the easy explanations are not tried any more."""
 MOST_CHANGES_A_SECOND = 50
 _BURST = 400
 _TWIN = 5_000_000
@@ -43,7 +36,7 @@ _FREEBSD_TOS = 0xE0
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that a person who watches wants to know, once. `text` is one sentence; `details` are plain values."""
+    """News for a person who watches, told once. `text` is one sentence; `details` are plain values."""
 
     at: int
     kind: str
@@ -55,50 +48,37 @@ class Change:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            "event": self.kind,
-            "at": self.at,
-            "vhid": self.vhid,
-            "family": self.family,
-            "source": self.source,
-            "text": self.text,
-            **self.details,
-        }
+        group = {"vhid": self.vhid, "family": self.family, "source": self.source}
+        return {"event": self.kind, "at": self.at, **group, "text": self.text, **self.details}
 
 
 class Observer:
-    """Give it every frame with its time, in order, and look at `speakers`; `tick` when `deadline` has come.
+    """Give it every frame with its time, in order, and look at `speakers`; call `tick` when `deadline` has come.
 
-    `passphrase` and `addresses` are the group's, when they are known; with `vhid` no other group is judged by them.
-    Addresses are also learned from gratuitous ARP and neighbour advertisements of virtual MACs, where the frames
-    include them.
+    `passphrase` and `addresses` are the group's, when they are known; with `vhid` no other group is checked with them.
+    It also learns addresses from gratuitous ARP and neighbour advertisements of virtual MACs.
     """
 
     def __init__(
         self, passphrase: str | bytes | None = None, addresses: Iterable[AddressLike] = (), *, vhid: int | None = None
     ) -> None:
         self.speakers: dict[Key, Speaker] = {}
-        self.learned: dict[int, set[IPAddress]] = {}
         self.frames = 0
         self.adverts = 0
         """Datagrams of protocol 112 that are CARP's, right or wrong."""
         self.overlooked: Counter[str] = Counter()
-        """What there was no room or no place for, by reason."""
-        self._detective = KeySearch(passphrase, addresses)
-        self._vhid = vhid
-        self._has_passphrase = passphrase is not None
-        self._knows_secret = passphrase is not None or bool(self._detective.addresses)
-        self._investigations = 0
-        self._current: dict[tuple[int, int], Key] = {}
-        """By vhid and family: who became master last."""
-        self._sets: dict[tuple[IPAddress, ...], None] = {}
-        """Address sets that explained an advert: the next one is likely of the same."""
-        self._rivals: dict[tuple[int, int], frozenset[Key]] = {}
+        """What is not shown, by reason."""
+        self.deadline: int | None = None
+        self._check = SignatureCheck(passphrase, addresses, vhid)
+        self.learned = self._check.learned
+        self._masters: dict[tuple[int, int], Key] = {}
+        """By group: who became master last."""
+        self._contenders: dict[tuple[int, int], frozenset[Key]] = {}
+        """By group: those that are master at once."""
         self._said: set[str] = set()
         self._tokens = float(_BURST)
         self._refilled = 0
         self._changes: list[Change] = []
-        self.deadline: int | None = None
 
     def frame(self, frame: bytes, at: int) -> list[Change]:
         """Take in one Ethernet frame; returns what changed, including what the time that passed has changed."""
@@ -133,55 +113,50 @@ class Observer:
         return groups
 
     @property
-    def rivals(self) -> frozenset[Key]:
+    def contenders(self) -> frozenset[Key]:
         """Those that are master of a group beside another."""
-        return frozenset().union(*self._rivals.values())
+        return frozenset().union(*self._contenders.values())
 
     def findings(self) -> list[str]:
         """What is wrong here and what to do about it, one sentence each."""
-        found = explanation.findings(
-            self.groups(), self._given, self._rivals.values(), knows=self._knows_secret, judged=self._vhid
-        )
+        check = self._check
+        found = findings.findings(self.groups(), check.given, self.contenders, knows=check.knows, vhid=check.vhid)
         return list(dict.fromkeys(found))
 
     # Adverts
 
     def _datagram(self, frame: bytes, datagram: Datagram, at: int) -> None:
+        source = str(ip_address(datagram.source))
         router = _vrrp_router(datagram.payload)
         if router is not None:
-            source = str(_address(datagram.source))
             self._say_once(
                 at,
                 "vrrp",
                 f"{source} speaks VRRP, router {router}, not CARP: both are protocol 112 and use the MAC"
                 f" {mac_text(virtual_mac(router))}, so vhid {router} must not be used here",
-                source=source,
+                source,
             )
             self.overlooked["VRRP"] += 1
             return
         self.adverts += 1
         advert = current.packet.advert(datagram)
         if advert is None:
-            self._too_short(datagram, at)
+            self.overlooked["badlen"] += 1
+            self._say_once(at, "fault", f"an advert of {source} counts as badlen: {FAULTS['badlen']}", source)
             return
         fault = _fault(datagram, advert)
         speaker = self._speaker(Key(advert.vhid, advert.family, advert.source, advert.source_mac), advert, at)
         if speaker is None:
             return
-        if not fault and self._knows_secret:
-            fault = self._authenticate(speaker, advert)
+        if not fault and self._check.knows:
+            fault = self._check.fault(speaker, advert)
         if fault:
-            self._blame(speaker, fault, at)
-            # An advert that is signed otherwise is still some host's that believes itself master.
+            self._count_fault(speaker, fault, at)
+            # A host that signs otherwise is still MASTER in its own view.
             if fault != "badauth":
                 return
         self._obey(speaker, advert, at)
         _recognise(speaker, frame, advert)
-
-    def _too_short(self, datagram: Datagram, at: int) -> None:
-        source = str(_address(datagram.source))
-        self.overlooked["badlen"] += 1
-        self._say_once(at, "fault", f"an advert of {source} counts as badlen: {FAULTS['badlen']}", source=source)
 
     def _speaker(self, key: Key, advert: Advert, at: int) -> Speaker | None:
         speaker = self.speakers.get(key)
@@ -189,19 +164,19 @@ class Observer:
             if len(self.speakers) >= MOST_SPEAKERS and not self._make_room():
                 self.overlooked[f"of more than {MOST_SPEAKERS} speakers"] += 1
                 return None
-            speaker = Speaker(key, advert.advbase, advert.advskew, advert.demotion, at, at)
+            speaker = Speaker(key, advert.advbase, advert.advskew, at, at, demotion=advert.demotion)
             self.speakers[key] = speaker
         return speaker
 
     def _make_room(self) -> bool:
-        """Forget who has been silent longest, if anybody is: those who speak are never pushed out by newcomers."""
+        """Forget who has been silent longest, if anybody is: newcomers never displace those who speak."""
         idle = [one for one in self.speakers.values() if one.condition is not Condition.ADVERTISING]
         if not idle:
             return False
         del self.speakers[min(idle, key=lambda one: one.last).key]
         return True
 
-    def _blame(self, speaker: Speaker, fault: str, at: int) -> None:
+    def _count_fault(self, speaker: Speaker, fault: str, at: int) -> None:
         speaker.faults[fault] += 1
         if speaker.condition is Condition.FAULTY:
             speaker.last = at
@@ -220,25 +195,15 @@ class Observer:
             speaker.beats = 0
             return
         before, speaker.condition = speaker.condition, Condition.ADVERTISING
-        values = (speaker.advbase, speaker.advskew, speaker.demotion)
+        former = (speaker.advbase, speaker.advskew, speaker.demotion)
         speaker.advbase, speaker.advskew, speaker.demotion = advert.advbase, advert.advskew, advert.demotion
         if before is not Condition.ADVERTISING or self._returned(speaker):
             self._arrived(speaker, at)
-        elif values != (advert.advbase, advert.advskew, advert.demotion):
-            demoted = f", demotion {advert.demotion}" if advert.demotion or values[2] else ""
-            self._say(
-                at,
-                "changed",
-                speaker,
-                f"now says advbase {advert.advbase}, advskew {advert.advskew}{demoted}"
-                f" (was {values[0]}, {values[1]}{f', {values[2]}' if demoted else ''})",
-                advbase=advert.advbase,
-                advskew=advert.advskew,
-                demotion=advert.demotion,
-            )
-        due = at + speaker.patience
+        elif former != (advert.advbase, advert.advskew, advert.demotion):
+            self._changed(speaker, former, at)
+        due = at + speaker.master_down
         self.deadline = due if self.deadline is None else min(self.deadline, due)
-        self._watch_rivals(speaker, at)
+        self._watch_contenders(speaker, at)
 
     def _beat(self, speaker: Speaker, advert: Advert, at: int) -> None:
         """Measure the interval, unless this is the first advert after a silence or the twin of the one before."""
@@ -246,7 +211,7 @@ class Observer:
         if speaker.beats == 0 or speaker.condition is not Condition.ADVERTISING:
             speaker.beats, speaker.beat_at = 1, at
             return
-        # Under its two keys a pycarp sends one advert twice, with one nonce: on a busy machine some ms apart.
+        # pycarp sends one advert under each of its two keys, with one nonce: on a busy machine some ms apart.
         paired = advert.counter[3:] == speaker.counter[3:] and advert.counter != speaker.counter
         twin = gap < min(_TWIN, speaker.interval // 4) or (paired and gap < speaker.interval // 2)
         same = (advert.advbase, advert.advskew) == (speaker.advbase, speaker.advskew)
@@ -259,13 +224,15 @@ class Observer:
         speaker.intervals.append(gap)
         speaker.beat_at = at
 
+    # Masters: one, two, none
+
     def _arrived(self, speaker: Speaker, at: int) -> None:
         if speaker.adverts == 1:
-            # A fault may have made the speaker known before; heard it is only now.
+            # A fault may have made the speaker known earlier; it is heard only now.
             speaker.first = at
-        self._current[speaker.key[:2]] = speaker.key
+        self._masters[speaker.key.group] = speaker.key
         for other in self._others(speaker):
-            # If it speaks on nonetheless, what lies between is no interval.
+            # If it advertises again, the time between is no interval.
             other.beats = 0
         text = f"advertises every {seconds(speaker.interval)} (advbase {speaker.advbase}, advskew {speaker.advskew})"
         if speaker.adverts > 1:
@@ -278,40 +245,50 @@ class Observer:
             details |= {"after": former.key.source, "gap_ns": gap}
         self._say(at, "master", speaker, text, **details)
 
+    def _changed(self, speaker: Speaker, former: tuple[int, int, int], at: int) -> None:
+        demoted = f", demotion {speaker.demotion}" if speaker.demotion or former[2] else ""
+        before = ", ".join(map(str, former if demoted else former[:2]))
+        self._say(
+            at,
+            "changed",
+            speaker,
+            f"now says advbase {speaker.advbase}, advskew {speaker.advskew}{demoted} (was {before})",
+            advbase=speaker.advbase,
+            advskew=speaker.advskew,
+            demotion=speaker.demotion,
+        )
+
     def _returned(self, speaker: Speaker) -> bool:
         """Whether it is master again because the one that had displaced it is gone."""
-        current = self.speakers.get(self._current.get(speaker.key[:2], speaker.key))
-        return current is not None and current is not speaker and current.condition is not Condition.ADVERTISING
+        master = self.speakers.get(self._masters.get(speaker.key.group, speaker.key))
+        return master is not None and master is not speaker and master.condition is not Condition.ADVERTISING
 
     def _former(self, speaker: Speaker, at: int) -> Speaker | None:
         """Who was master before, if that is not long ago."""
-        others = [one for one in self._others(speaker) if one.adverts and 0 <= at - one.last <= 2 * one.patience]
+        others = [one for one in self._others(speaker) if one.adverts and 0 <= at - one.last <= 2 * one.master_down]
         return max(others, key=lambda one: one.last, default=None)
 
     def _others(self, speaker: Speaker) -> Iterator[Speaker]:
-        vhid, family = speaker.key[:2]
-        return (one for key, one in self.speakers.items() if key[0] == vhid and key[1] == family and one is not speaker)
+        group = speaker.key.group
+        return (one for key, one in self.speakers.items() if key.group == group and one is not speaker)
 
-    # Two masters, and none
-
-    def _watch_rivals(self, speaker: Speaker, at: int) -> None:
-        group = speaker.key[:2]
-        known = self._rivals.get(group, frozenset())
+    def _watch_contenders(self, speaker: Speaker, at: int) -> None:
+        known = self._contenders.get(speaker.key.group, frozenset())
         if speaker.key in known:
             return
         for other in self._others(speaker):
-            # Each has spoken twice since the other began: no takeover looks like that, one of them would have yielded.
+            # Each has spoken twice since the other began: in a takeover one of them would have yielded by then.
             both = other.condition is Condition.ADVERTISING and min(speaker.beats, other.beats) >= 2
             if both and other.beat_before < speaker.beat_before < other.beat_at:
-                self._rivals[group] = known | {speaker.key, other.key}
-                pair = sorted((other, speaker), key=lambda one: one.key.rank)
-                why = explanation.why_both(pair[0], pair[1], self._given, self._knows_secret)
+                self._contenders[speaker.key.group] = known | {speaker.key, other.key}
+                one, two = sorted((other, speaker), key=lambda one: one.key.rank)
+                why = findings.why_both(one, two, self._check.given, self._check.knows)
                 self._say(
                     at,
                     "two masters",
                     speaker,
-                    f"{pair[0].key.source} and {pair[1].key.source} are master of the same group at once: {why}",
-                    sources=[one.key.source for one in pair],
+                    f"{one.key.source} and {two.key.source} are master of the same group at once: {why}",
+                    sources=[one.key.source, two.key.source],
                     prefix=False,
                 )
                 return
@@ -321,114 +298,40 @@ class Observer:
         for speaker in self.speakers.values():
             if speaker.condition is not Condition.ADVERTISING:
                 continue
-            if at >= speaker.last + speaker.patience:
+            if at >= speaker.last + speaker.master_down:
                 speaker.condition, speaker.beats = Condition.SILENT, 0
                 self._fell_silent(speaker, at)
             else:
-                due.append(speaker.last + speaker.patience)
+                due.append(speaker.last + speaker.master_down)
         self.deadline = min(due, default=None)
-        for group, keys in list(self._rivals.items()):
-            left = [key for key in keys if key in self.speakers]
-            left = [key for key in left if self.speakers[key].condition is Condition.ADVERTISING]
+        for group, keys in list(self._contenders.items()):
+            left = [self.speakers[key] for key in keys if key in self.speakers]
+            left = [speaker for speaker in left if speaker.condition is Condition.ADVERTISING]
             if len(left) < 2:
-                del self._rivals[group]
+                del self._contenders[group]
                 if left:
-                    self._say(at, "one master", self.speakers[left[0]], "is the only master again")
+                    self._say(at, "one master", left[0], "is the only master again")
 
     def _fell_silent(self, speaker: Speaker, at: int) -> None:
-        current = self._current.get(speaker.key[:2], speaker.key)
-        if current == speaker.key:
-            self._say(
-                at,
-                "silent",
-                speaker,
-                f"is silent, its last advert came {seconds(at - speaker.last)} ago",
-                last=speaker.last,
-            )
-        else:
-            self._say(
-                at,
-                "silent",
-                speaker,
-                f"is silent since {current.source} is master",
-                last=speaker.last,
-                master=current.source,
-            )
-
-    # Signatures
-
-    @property
-    def _given(self) -> tuple[IPAddress, ...]:
-        return self._detective.addresses
-
-    def _authenticate(self, speaker: Speaker, advert: Advert) -> str:
-        """Find what the advert was signed with, remember it, and return the fault that a group's instance would see."""
-        found = next((one for one in speaker.signatures if one.fits(advert)), None)
-        if found is None and speaker.unexplained < MOST_TRIES:
-            found = next(filter(None, (self._detective.forms(advert, one) for one in self._sets)), None)
-        if found is None and self._may_investigate(speaker, self._also(advert)):
-            found = self._detective.investigate(advert, self._also(advert))
-        if found is None:
-            speaker.unexplained += 1
-            return "badauth" if self._can_judge(advert.vhid) else ""
-        if len(self._sets) < MOST_SETS:
-            self._sets[found.addresses] = None
-        if found in speaker.signatures or len(speaker.signatures) < MOST_SIGNATURES:
-            speaker.signatures[found] = speaker.signatures.get(found, 0) + 1
-        vouched = found.vouches(advert)
-        speaker.tagged |= vouched is not None
-        if vouched is False:
-            return "tampered"
-        if self._vhid not in (None, advert.vhid):
-            return ""
-        return "" if self._proper(found, advert.vhid) else "badauth"
-
-    def _may_investigate(self, speaker: Speaker, also: set[IPAddress]) -> bool:
-        if len(also) > speaker.known_addresses:
-            speaker.known_addresses, speaker.investigations = len(also), 0
-        if speaker.investigations >= INVESTIGATIONS_A_SPEAKER or self._investigations >= MOST_INVESTIGATIONS:
-            return False
-        speaker.investigations += 1
-        self._investigations += 1
-        return True
-
-    def _also(self, advert: Advert) -> set[IPAddress]:
-        source = IPv4Address(advert.source) if advert.family == 4 else IPv6Address(advert.source)
-        return {source, *self.learned.get(advert.vhid, ())}
-
-    def _can_judge(self, vhid: int) -> bool:
-        """Whether a digest that nothing explains is the speaker's fault: not while too little is known."""
-        if self._vhid not in (None, vhid):
-            return False
-        return self._has_passphrase and bool(self._given or self.learned.get(vhid))
-
-    def _proper(self, signature: Signature, vhid: int) -> bool:
-        """Whether a instance of the group with the given passphrase and addresses would accept it."""
-        expected = self._given or signature.addresses
-        if not self._has_passphrase:
-            return True
-        return (
-            signature.vhid == vhid
-            and signature.form in explanation.PROPER_FORMS
-            and signature.addresses in explanation.proper_sets(expected)
-        )
+        master = self._masters.get(speaker.key.group, speaker.key)
+        text = f"is silent, its last advert came {seconds(at - speaker.last)} ago"
+        details: dict[str, Any] = {"last": speaker.last}
+        if master != speaker.key:
+            text = f"is silent since {master.source} is master"
+            details["master"] = master.source
+        self._say(at, "silent", speaker, text, **details)
 
     # Addresses that are announced
 
     def _learn_arp(self, frame: bytes) -> None:
         if len(frame) >= 42 and frame[14:20] == b"\x00\x01\x08\x00\x06\x04" and frame[22:27] == _VIRTUAL_MAC:
-            self._learn(frame[27], IPv4Address(frame[28:32]))
+            self._check.learn(frame[27], IPv4Address(frame[28:32]))
 
     def _learn_neighbour(self, frame: bytes) -> None:
         if len(frame) >= 86 and frame[20] == 58 and frame[54] == 136 and frame[78:85] == b"\x02\x01" + _VIRTUAL_MAC:
-            self._learn(frame[85], IPv6Address(frame[62:78]))
+            self._check.learn(frame[85], IPv6Address(frame[62:78]))
 
-    def _learn(self, vhid: int, address: IPAddress) -> None:
-        known = self.learned.setdefault(vhid, set())
-        if len(known) < MOST_GROUP_ADDRESSES:
-            known.add(address)
-
-    # Saying so
+    # Changes
 
     def _say(self, at: int, kind: str, speaker: Speaker, text: str, *, prefix: bool = True, **details: Any) -> None:
         key = speaker.key
@@ -441,7 +344,7 @@ class Observer:
             self._emit(Change(at, kind, text, source=source))
 
     def _emit(self, change: Change) -> None:
-        # A flood of changes is somebody's attack or breakage; the table still shows what it comes to.
+        # A flood of changes comes from an attack or a fault; the table still shows the outcome.
         elapsed = max(0, change.at - self._refilled)
         self._refilled = max(self._refilled, change.at)
         self._tokens = min(_BURST, self._tokens + elapsed / NS_PER_SECOND * MOST_CHANGES_A_SECOND)
@@ -484,7 +387,7 @@ def _vrrp_router(payload: bytes) -> int | None:
     if len(payload) < 8 or payload[0] & 15 != 1:
         return None
     version, count = payload[0] >> 4, payload[3]
-    # Where both could be meant it is CARP: 36 bytes, and 7 in the place where VRRP counts addresses.
+    # A payload that fits both is CARP's: 36 bytes, and 7 in the place where VRRP counts addresses.
     if not count or (count == CARP_AUTHLEN and len(payload) == CARP_HEADER_LENGTH):
         return None
     lengths = {2: (16 + 4 * count,), 3: (8 + 4 * count, 8 + 16 * count)}
@@ -494,7 +397,3 @@ def _vrrp_router(payload: bytes) -> int | None:
 def _is_tagged_advert(frame: bytes) -> bool:
     ethertype = struct.unpack("!H", frame[16:18])[0] if len(frame) >= 18 else 0
     return (ethertype == 0x0800 and frame[27:28] == b"\x70") or (ethertype == 0x86DD and frame[24:25] == b"\x70")
-
-
-def _address(packed: bytes) -> IPAddress:
-    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
 from ..errors import CarpError
+from .text import plural, printable
 
 _LONGEST_FRAME = 262_144
 """What libpcap allows at most; a record that claims more is no record."""
@@ -55,14 +56,14 @@ def read(path: str | Path) -> Iterator[Captured]:
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below; only opening it is tried here)
     except OSError as error:
-        raise CaptureError(f"{_shown(str(path))} cannot be read: {error.strerror or error}") from None
+        raise CaptureError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from None
     with file:
         yield from read_stream(file, str(path))
 
 
 def read_stream(stream: BinaryIO, name: str = "the capture") -> Iterator[Captured]:
     """As `read`, from a stream that is open for reading bytes; `name` stands in messages."""
-    reader = _Reader(stream, _shown(name))
+    reader = _Reader(stream, printable(name))
     magic = reader.take(4, "")
     if magic in _MAGICS:
         yield from _read_pcap(reader, *_MAGICS[magic])
@@ -81,7 +82,7 @@ class Writer:
         try:
             self._file: BinaryIO = open(path, "wb")  # noqa: SIM115 (closed by `close`)
         except OSError as error:
-            raise CaptureError(f"{_shown(str(path))} cannot be written: {error.strerror or error}") from None
+            raise CaptureError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None
         self._file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, _SNAPLEN, _ETHERNET))
 
     def __enter__(self) -> Self:
@@ -136,7 +137,7 @@ class _Reader:
         return CaptureError(f"{self.name} is damaged{self._where()}: {what}")
 
     def _where(self) -> str:
-        return f", after {self.frames} frame{'s' * (self.frames != 1)}"
+        return f", after {plural(self.frames, 'frame')}"
 
 
 def _read_pcap(reader: _Reader, order: str, unit: int) -> Iterator[Captured]:
@@ -317,8 +318,3 @@ def _link(number: int, reader: _Reader) -> Callable[[bytes], bytes | None]:
         raise CaptureError(
             f"{reader.name} has link type {number}: give one of Ethernet (1), Linux cooked (113, 276) or raw IP (101)"
         ) from None
-
-
-def _shown(name: str) -> str:
-    """A file's name as it may stand on a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in name)

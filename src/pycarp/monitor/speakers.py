@@ -1,4 +1,4 @@
-"""What an observer knows of each host that speaks CARP."""
+"""What is known of each host that speaks CARP."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import statistics
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from ..protocol import NS_PER_SECOND, NS_PER_SKEW
-from ..protocol.abc import IPAddress
+from ..protocol.timing import master_down
 from .keysearch import Signature
+from .text import mac_text
 
 KEPT_INTERVALS = 512
 
@@ -26,6 +27,54 @@ FAULTS = {
 """Why an advert is not obeyed, by the kernel's counter; `tampered` is this package's own."""
 
 
+class Key(NamedTuple):
+    """Whose adverts they are: the group, the address family, and where they say and seem to come from.
+
+    `mac` is empty where hosts are not told apart by it.
+    """
+
+    vhid: int
+    family: int
+    source: str
+    mac: bytes = b""
+
+    @property
+    def group(self) -> tuple[int, int]:
+        """The vhid and the family: in each of these one host should be MASTER."""
+        return self.vhid, self.family
+
+    @property
+    def rank(self) -> tuple[int, int, bytes, bytes]:
+        """For sorting: by group, family, address, MAC."""
+        return self.vhid, self.family, ip_address(self.source).packed, self.mac
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"vhid": self.vhid, "family": self.family, "source": self.source}
+
+
+@dataclass(slots=True, eq=False)
+class Advertiser:
+    """One host as MASTER of one group in one family, by what it advertises. Times in ns of the frames' clock."""
+
+    key: Key
+    advbase: int
+    advskew: int
+    first: int
+    last: int
+    adverts: int = 0
+
+    @property
+    def interval(self) -> int:
+        """What its last advert promises."""
+        return self.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW
+
+    @property
+    def master_down(self) -> int:
+        """After this silence a BACKUP with its values takes over."""
+        return master_down(self.advbase, self.advskew)
+
+
 class Condition(str, Enum):
     """What a speaker is doing."""
 
@@ -38,36 +87,12 @@ class Condition(str, Enum):
         return self.value
 
 
-class Key(NamedTuple):
-    """What makes a speaker: the group, and where its adverts say and seem to come from."""
-
-    vhid: int
-    family: int
-    source: str
-    mac: bytes
-
-    @property
-    def address(self) -> IPAddress:
-        return IPv4Address(self.source) if self.family == 4 else IPv6Address(self.source)
-
-    @property
-    def rank(self) -> tuple[int, int, bytes, bytes]:
-        """For sorting: by group, family, address, MAC."""
-        return self.vhid, self.family, self.address.packed, self.mac
-
-
 @dataclass(slots=True, eq=False)
-class Speaker:
-    """One host as master of one group in one family. Times in ns; `first` and `last` are of adverts that are obeyed."""
+class Speaker(Advertiser):
+    """An advertiser and what the observer found out about it. `first` and `last` are of adverts that are obeyed."""
 
-    key: Key
-    advbase: int
-    advskew: int
-    demotion: int
-    first: int
-    last: int
+    demotion: int = 0
     condition: Condition = Condition.FAULTY
-    adverts: int = 0
     beats: int = 0
     """Adverts since it last began to speak, a twin not counted."""
     beat_at: int = 0
@@ -78,23 +103,13 @@ class Speaker:
     faults: Counter[str] = field(default_factory=Counter)
     signatures: dict[Signature, int] = field(default_factory=dict)
     unexplained: int = 0
-    investigations: int = 0
-    known_addresses: int = 0
-    """How many addresses there were to try at the last investigation."""
+    searches: int = 0
+    addresses_tried: int = 0
+    """How many addresses could be tried at the last search for its key."""
     looks_like: str = ""
     counter: bytes = b""
     same_counter: int = 0
     tagged: bool = False
-
-    @property
-    def interval(self) -> int:
-        """What its adverts promise."""
-        return self.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW
-
-    @property
-    def patience(self) -> int:
-        """How long a backup with its values waits before it takes over."""
-        return self.interval * 3 if self.advbase == 0 else self.advbase * 2 * NS_PER_SECOND + self.interval
 
     @property
     def beat_before(self) -> int:
@@ -107,10 +122,9 @@ class Speaker:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        intervals = {"min": self.shortest, "median": self.median, "max": self.longest} if self.intervals else None
         return {
-            "vhid": self.key.vhid,
-            "family": self.key.family,
-            "source": self.key.source,
+            **self.key.as_dict(),
             "mac": mac_text(self.key.mac),
             "condition": str(self.condition),
             "advbase": self.advbase,
@@ -119,27 +133,8 @@ class Speaker:
             "adverts": self.adverts,
             "first": self.first,
             "last": self.last,
-            "interval_ns": {"min": self.shortest, "median": self.median, "max": self.longest}
-            if self.intervals
-            else None,
+            "interval_ns": intervals,
             "faults": dict(self.faults),
-            "signatures": [
-                {"form": one.form, "vhid": one.vhid, "addresses": [str(a) for a in one.addresses], "adverts": count}
-                for one, count in self.signatures.items()
-            ],
+            "signatures": [{**one.as_dict(), "adverts": count} for one, count in self.signatures.items()],
             "looks_like": self.looks_like or None,
         }
-
-
-def seconds(nanoseconds: int) -> str:
-    """A duration for people: 1.391 s, 12.3 ms, 80 us."""
-    if nanoseconds >= NS_PER_SECOND:
-        return f"{nanoseconds / NS_PER_SECOND:.3f} s"
-    if nanoseconds >= 1_000_000:
-        return f"{nanoseconds / 1e6:.1f} ms"
-    return f"{nanoseconds / 1e3:.0f} us"
-
-
-def mac_text(mac: bytes) -> str:
-    """00:00:5e:00:01:65; empty for a frame that came without."""
-    return mac.hex(":") if any(mac) else ""

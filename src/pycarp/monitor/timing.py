@@ -1,7 +1,7 @@
-"""How regularly somebody speaks CARP: the figures behind ``pycarp observe``. Frames and their times come in. No I/O.
+"""How regularly hosts speak CARP: the figures behind ``pycarp observe``. Frames and their times come in. No I/O.
 
-A `Meter` is nobody's instance: it believes every advert that a kernel would take as far as its digest, and measures
-each speaker against what that speaker itself promises. Everything it remembers is bounded, whatever it is fed.
+A `Meter` belongs to no group. It measures every advert that passes the kernel's checks before the digest, against the
+interval that the speaker itself promises. All that it remembers is bounded.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._impl import current
-from ..protocol import CARP_TTL, CARP_VERSION, NS_PER_SECOND, NS_PER_SKEW, Advert
+from ..protocol import CARP_TTL, CARP_VERSION, Advert
 from ..protocol.abc import Datagram
+from ..protocol.timing import master_down
 from .observer import Change
+from .speakers import Advertiser, Key
+from .text import microseconds, plural
 
 MOST_SERIES = 1024
 KEPT_SAMPLES = 8192
-"""Beyond so many intervals of one speaker, percentiles come from a random choice of as many; all else stays exact."""
+"""Beyond this many intervals of one speaker, percentiles come from a random choice of as many; all else stays exact."""
 KEPT_TAKEOVERS = 1000
 TWIN = 1_000_000
 """An advert this many ns after another with the same header is its twin under the other key, or a copy of it."""
@@ -41,7 +43,7 @@ class Distribution:
         self.low = self.high = 0
         self._squares = 0.0
         self._samples = array("q")
-        # Its own and seeded: the same capture gives the same figures.
+        # Seeded, and of this object alone: the same capture gives the same figures.
         self._random = random.Random(112)
 
     def add(self, value: int) -> None:
@@ -120,25 +122,10 @@ class Trend:
         return self._xy / self._xx if self._xx else None
 
 
-class Key(NamedTuple):
-    """What makes a series: the group, who speaks, and in which address family."""
-
-    vhid: int
-    source: str
-    family: int
-
-
 @dataclass(slots=True, eq=False)
-class Series:
-    """One speaker's adverts. Times in ns of the frames' clock; an interval belongs to the advert that begins it."""
+class Series(Advertiser):
+    """One speaker's adverts; an interval belongs to the advert that begins it. `adverts` counts no twins."""
 
-    key: Key
-    advbase: int
-    advskew: int
-    first: int
-    last: int
-    adverts: int = 0
-    """Without twins, bow-outs included."""
     twins: int = 0
     bowouts: int = 0
     gaps: int = 0
@@ -153,17 +140,12 @@ class Series:
     _turn: int = 0
 
     @property
-    def interval(self) -> int:
-        """What its last advert promises."""
-        return self.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW
-
-    @property
     def mean_interval(self) -> float | None:
         """What it keeps, gaps left out; of use while the promise does not change."""
         return self.interval + self.errors.mean if self.errors.count else None
 
     def on_time(self, at: int) -> bool:
-        """Whether at this time it need not be missed yet."""
+        """Whether its next advert is not overdue at this time."""
         return self.running and (at - self.last) * _LATE <= self.interval * _ON_TIME
 
     def begin(self, at: int) -> None:
@@ -182,9 +164,7 @@ class Series:
         """Plain values for JSON."""
         mean, drift = self.mean_interval, self.trend.slope
         return {
-            "vhid": self.key.vhid,
-            "family": self.key.family,
-            "source": self.key.source,
+            **self.key.as_dict(),
             "advbase": self.advbase,
             "advskew": self.advskew,
             "adverts": self.adverts,
@@ -201,7 +181,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """Another one speaks for a group. `gap` is from the last advert of the one before to the first of the new one.
+    """Another host speaks for a group. `gap` is from the last advert of the one before to the first of the new one.
 
     `cause` is "silence", "bow-out", or "preemption" where the former master was still on time. `due` is the new one's
     master-down time by its own values, which is what a silence should last.
@@ -245,7 +225,7 @@ class Meter:
         self.takeover_count = 0
         self.adverts = 0
         """Those that were measured, twins not counted."""
-        self.rivals = 0
+        self.second_master = 0
         """Adverts of a master beside another one."""
         self.refused: Counter[str] = Counter()
         """Adverts that were not measured, by the kernel's name for the reason."""
@@ -267,7 +247,8 @@ class Meter:
     def advert(self, advert: Advert, at: int) -> list[Change]:
         """Take in one advert that is known to be right."""
         self._changes = []
-        key = Key(advert.vhid, advert.source, advert.family)
+        # Hosts are not told apart by MAC here: a host that changes it goes on.
+        key = Key(advert.vhid, advert.family, advert.source)
         series = self.series.get(key)
         if series is None:
             if len(self.series) >= MOST_SERIES:
@@ -279,27 +260,24 @@ class Meter:
             return []
         self.adverts += 1
         series.adverts += 1
-        group = (advert.vhid, advert.family)
         if advert.bowout:
             series.bowouts += 1
-            series.running = False
-            series.last = at
+            series.running, series.last = False, at
             self._say(at, "bowed out", series, f"{key.source} bows out")
         else:
-            self._watch_master(group, series, advert, at)
+            self._watch_master(series, advert, at)
             self._watch_interval(series, advert, at)
             series.advbase, series.advskew = advert.advbase, advert.advskew
-            series.running = True
-            series.last = at
+            series.running, series.last = True, at
         return self._changes
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "adverts": self.adverts,
-            "rivals": self.rivals,
+            "rivals": self.second_master,
             "refused": dict(self.refused),
-            "series": [self.series[key].as_dict() for key in sorted(self.series, key=_rank)],
+            "series": [self.series[key].as_dict() for key in sorted(self.series, key=lambda key: key.rank)],
             "takeover_count": self.takeover_count,
             "takeovers": [takeover.as_dict() for takeover in self.takeovers],
         }
@@ -315,21 +293,20 @@ class Meter:
             series.gaps += 1
             series.missed += missed
             series.longest_gap = max(series.longest_gap, passed)
-            text = (
-                f"{series.key.source} was silent for {passed / 1e9:.6f} s: {missed} advert{'s' * (missed > 1)} missed"
-            )
+            text = f"{series.key.source} was silent for {microseconds(passed)}: {plural(missed, 'advert')} missed"
             self._say(at, "gap", series, text, {"missed": missed, "gap_ns": passed})
             series.begin(at)
         else:
             series.beat(at)
 
-    def _watch_master(self, group: tuple[int, int], series: Series, advert: Advert, at: int) -> None:
+    def _watch_master(self, series: Series, advert: Advert, at: int) -> None:
+        group = series.key.group
         former = self._masters.get(group)
         if former is None or former is series:
             self._masters[group] = series
         elif series.on_time(at):
-            # It never stopped speaking: two masters, or one that has been preempted and has not heard so yet.
-            self.rivals += 1
+            # It never stopped speaking: two masters, or one that is preempted and has not heard it yet.
+            self.second_master += 1
             if not former.on_time(at):
                 self._masters[group] = series
         else:
@@ -338,15 +315,14 @@ class Meter:
 
     def _take_over(self, former: Series, series: Series, advert: Advert, at: int) -> None:
         cause = "preemption" if former.on_time(at) else "silence" if former.running else "bow-out"
-        due = 3 * advert.advbase * NS_PER_SECOND + advert.advskew * NS_PER_SKEW
-        key = series.key
+        due, key = master_down(advert.advbase, advert.advskew), series.key
         takeover = Takeover(at, key.vhid, key.family, former.key.source, key.source, at - former.last, due, cause)
         self.takeovers.append(takeover)
         self.takeover_count += 1
         after = "the bow-out" if cause == "bow-out" else "the last advert"
-        text = f"{key.source} takes over, {takeover.gap / 1e9:.6f} s after {after} of {former.key.source}"
+        text = f"{key.source} takes over, {microseconds(takeover.gap)} after {after} of {former.key.source}"
         if takeover.error is not None:
-            text += f" (due after {due / 1e9:.6f} s)"
+            text += f" (due after {microseconds(due)})"
         self._say(at, "takeover", series, text, takeover.as_dict())
 
     def _say(self, at: int, kind: str, series: Series, text: str, details: dict[str, Any] | None = None) -> None:
@@ -371,7 +347,3 @@ def _is_twin(series: Series, advert: Advert, at: int) -> bool:
     if advert.bowout or not series.running:
         return advert.bowout and not series.running
     return (advert.advbase, advert.advskew) == (series.advbase, series.advskew)
-
-
-def _rank(key: Key) -> tuple[int, int, bytes]:
-    return key.vhid, key.family, ip_address(key.source).packed

@@ -98,6 +98,11 @@ def lease(interval: int, advbase: int) -> int | None:
     return seconds if seconds * NS_PER_SECOND + LEASE_ENDS_LATE < 3 * advbase * NS_PER_SECOND else None
 
 
+def master_down(advbase: int, advskew: int) -> int:
+    """After this many ns without an advert a BACKUP with these values takes over; with advbase 0 as OpenBSD does."""
+    return 3 * advbase * NS_PER_SECOND + (advskew if advbase else 3 * advskew) * NS_PER_SKEW
+
+
 def takeover_after(advbase: int, advskew: int) -> int:
     """After this many ns of our silence another host of the group may have taken over."""
     return 3 * advbase * NS_PER_SECOND if advbase else 3 * advskew * NS_PER_SKEW
