@@ -511,21 +511,21 @@ def test_a_terminal_gets_a_table(capture: Path) -> None:
 
     from rich.console import Console
 
-    from pycarp.cli.monitor_view import ColourView, LiveView
+    from pycarp.cli.monitor_view import ColourView, LiveView, MonitorReport
 
     observer = Observer(SECRET, [VIP])
     console = Console(file=StringIO(), force_terminal=True, width=140, highlight=False)
-    with ColourView(observer, "a\x1b[2Jfile", console) as view:
+    with ColourView(MonitorReport(observer, "a\x1b[2Jfile"), console) as view:
         for at, frame in captures.read(capture):
             view.show(observer.frame(frame, at), at)
-        view.summary(at)
+        view.summary()
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "● master" in text and "○ bowed out" in text and "\x1b[2J" not in text and r"a\x1b[2Jfile" in text
     live = Observer()
-    with LiveView(live, "eth0", console) as view:
+    with LiveView(MonitorReport(live, "eth0"), console) as view:
         view.show([], EPOCH)
         view.show(live.frame(bytes(Frame()), EPOCH + SECOND), EPOCH + SECOND)
-        view.summary(EPOCH + SECOND)
+        view.summary()
     assert "nobody so far" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
