@@ -125,7 +125,7 @@ class LazyStage(demo_stage.SimulatedStage):
     """A stage on which the second host never does its part."""
 
     def start(self) -> None:
-        self._hosts[MAIN].start()
+        self._lan.hosts[MAIN].start()
 
 
 def test_a_host_that_does_not_do_its_part_ends_it(

@@ -115,7 +115,7 @@ def test_a_takeover_and_the_way_back() -> None:
     takeover = scene.changes[2]
     assert takeover.details["after"] == MAIN
     assert 3 * SECOND < takeover.details["gap_ns"] <= 3 * SECOND + 100 * SECOND // 256 + 1_000_000
-    assert "is silent since 10.13.37.11 is master" in scene.changes[4].text
+    assert "is silent now that 10.13.37.11 is master" in scene.changes[4].text
     assert scene.observer.findings() == []
     main = scene.speaker(MAIN)
     # Each advert came twice, under both keys: the beat is one second all the same.

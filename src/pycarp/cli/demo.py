@@ -1,4 +1,4 @@
-"""``pycarp demo``: an address fails over between two hosts, on real sockets, before your eyes."""
+"""``pycarp demo``: an address fails over between two hosts, on real sockets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import click
 
@@ -17,12 +16,13 @@ from .demo_stage import LabStage, SimulatedStage, this_program
 from .demo_story import DemoError, Stage, Story
 from .demo_view import DemoView, make_view
 from .output import complain
+from .signals import interrupt, on_signals
 
 _HELP = """Watch an address fail over between two hosts, while a client pings it.
 
 Two hosts run the real 'pycarp up' in network namespaces of their own, on a switch inside this machine; nothing outside
-it is touched. The master's cable is pulled and put back, and it is stopped; that takes some 15 seconds, and nothing is
-left behind, after Ctrl-C neither. As an ordinary user it plays in a user namespace; where that is not allowed, on a
+it is touched. The master's cable is pulled and put back, and it is stopped. That takes some 15 seconds, and nothing is
+left behind, not even after Ctrl-C. As an ordinary user it runs in a user namespace; where that is not allowed, on a
 simulated LAN in memory.
 
 \b
@@ -42,13 +42,13 @@ _WHERE = {
         "on a simulated LAN in memory, since this machine allows neither root's network namespaces nor a user's:"
         " the protocol is real, time and wire are not"
     ),
-    "elsewhere": ("on a simulated LAN in memory, since this is not Linux: the protocol is real, time and wire are not"),
+    "elsewhere": "on a simulated LAN in memory, since this is not Linux: the protocol is real, time and wire are not",
 }
 
 
 @click.command(help=_HELP)
-@click.option("--simulate", is_flag=True, help="Play on a simulated LAN in memory, at once.")
-@click.option("--seed", type=int, metavar="N", help="Make the simulated LAN's chance the same every time.")
+@click.option("--simulate", is_flag=True, help="Use a simulated LAN in memory; it is done at once.")
+@click.option("--seed", type=int, metavar="N", help="Make the random choices of the simulated LAN the same every time.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event, and the measurements, as one line of JSON.")
 @click.pass_context
 def demo(ctx: click.Context, simulate: bool, seed: int | None, as_json: bool) -> None:
@@ -58,13 +58,14 @@ def demo(ctx: click.Context, simulate: bool, seed: int | None, as_json: bool) ->
         how = "none"
     story = Story()
     view = make_view(story, as_json=as_json)
-    chance = random.randrange(1 << 32) if seed is None else seed
-    with _signals():
-        ctx.exit(_play(ctx, story, view, lambda: _stage(how, story, view, chance)))
+    chosen = random.randrange(1 << 32) if seed is None else seed
+    # They end the story as Ctrl-C does.
+    with on_signals(interrupt, "SIGTERM", "SIGHUP"):
+        ctx.exit(_play(ctx, story, view, lambda: _stage(how, story, view, chosen)))
 
 
 def _play(ctx: click.Context, story: Story, view: DemoView, build: Callable[[], Stage]) -> int:
-    """Play the story and clean up, whatever happens; returns the exit code."""
+    """Play the story and clean up in every case; returns the exit code."""
     stage: Stage | None = None
     code, trouble = 0, ""
     try:
@@ -79,7 +80,8 @@ def _play(ctx: click.Context, story: Story, view: DemoView, build: Callable[[], 
     except (CarpError, OSError) as error:
         code, trouble = 1, str(error) if isinstance(error, CarpError) else f"the lab failed: {error}"
     finally:
-        with _undisturbed():
+        # A second Ctrl-C must not leave behind what the first one was to remove.
+        with on_signals(signal.SIG_IGN, "SIGINT", "SIGTERM", "SIGHUP"):
             view.broken()
             if stage is not None:
                 stage.close()
@@ -99,7 +101,7 @@ def _stage(how: str, story: Story, view: DemoView, seed: int) -> Stage:
 
 
 def _how() -> str:
-    """Where the story can be played: a key of `_WHERE`."""
+    """Where the demonstration can run: a key of `_WHERE`."""
     if sys.platform != "linux":
         return "elsewhere"
     from ..lab.namespaces import available
@@ -119,31 +121,3 @@ def _enter(as_json: bool) -> None:
     with contextlib.suppress(OSError):
         enter_user_namespace([*this_program(), "demo", *(["--json"] if as_json else [])])
     del os.environ[_INSIDE]
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the story like Ctrl-C while the context lasts."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [signal.SIGTERM, signal.SIGHUP] if hasattr(signal, "SIGHUP") else [signal.SIGTERM]
-    former = [signal.signal(number, interrupt) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, former, strict=True):
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Cleaning up is not interrupted: an impatient second Ctrl-C would leave what the first one was meant to remove."""
-    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
-    former = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, former, strict=True):
-            signal.signal(number, handler)

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from .demo_story import (
     ADDRESS,
@@ -24,19 +24,15 @@ from .demo_story import (
     PING_INTERVAL,
     SUBNET,
     DemoError,
-    Gap,
     Happening,
-    find_gaps,
+    Stage,
+    Tell,
 )
-
-if TYPE_CHECKING:
-    from ..lab.namespaces import Lab, Pinger
-    from ..lab.simulation import Lan, Pings
 
 _LOOK = 0.05
 """Seconds between two looks at a condition, and two moments for the view to move."""
-_STOP_PATIENCE = 3.0
-Tell = Callable[[Happening], None]
+_STOPPED_WITHIN = 3.0
+"""Seconds in which a host's process ends; after that it is killed."""
 
 
 def this_program() -> list[str]:
@@ -46,7 +42,7 @@ def this_program() -> list[str]:
 
 
 def words(name: str) -> list[str]:
-    """What is typed on a host: the mission's own line. The passphrase comes by a pipe, no file has to be cleaned up."""
+    """What is typed on a host. The passphrase comes through a pipe: no file has to be removed afterwards."""
     host = HOSTS[name]
     netmask = str(host.addresses[0].network.netmask)
     skew = ["advskew", str(host.advskew)] if host.advskew else []
@@ -63,7 +59,7 @@ class _Process:
     stopping: bool = False
 
 
-class LabStage:
+class LabStage(Stage):
     """Hosts in network namespaces, each with a `pycarp up` of its own, and a client, on a switch that is a bridge."""
 
     real = True
@@ -71,18 +67,12 @@ class LabStage:
     def __init__(self, where: str, tell: Tell, idle: Callable[[], None]) -> None:
         from ..lab.namespaces import Lab
 
-        self.where = where
-        self._tell, self._idle = tell, idle
+        super().__init__(where, tell, idle)
         self._processes: dict[str, _Process] = {}
+        self._lab = Lab((*HOSTS, CLIENT), SUBNET, None, FIRST)
         self._selector = selectors.DefaultSelector()
-        self._pinger: Pinger | None = None
-        try:
-            self._lab: Lab = Lab((*HOSTS, CLIENT), SUBNET, None, FIRST)
-        except BaseException:
-            self._selector.close()
-            raise
         self._began = time.monotonic_ns()
-        self._realtime = time.time_ns() - time.monotonic_ns() + self._began
+        self._zero = time.time_ns()
 
     def now(self) -> int:
         return time.monotonic_ns() - self._began
@@ -94,7 +84,7 @@ class LabStage:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                # Ctrl-C is this program's to hear: it then stops the others in order.
+                # Ctrl-C goes to this program alone, which then stops the others in order.
                 process_group=0,
             )
             entry = self._processes[name] = _Process(name, process)
@@ -107,13 +97,10 @@ class LabStage:
                 self._selector.register(stream, selectors.EVENT_READ, entry)
 
     def ping(self) -> None:
-        self._pinger = self._lab[CLIENT].ping(ADDRESS, PING_INTERVAL / 1e9)
+        self._pinging = self._lab[CLIENT].ping(ADDRESS, PING_INTERVAL / 1e9)
 
-    def unplug(self, host: str) -> None:
-        self._lab.unplug(host)
-
-    def plug(self, host: str) -> None:
-        self._lab.plug(host)
+    def cable(self, host: str, plugged: bool) -> None:
+        (self._lab.plug if plugged else self._lab.unplug)(host)
 
     def stop(self, host: str) -> None:
         self._processes[host].stopping = True
@@ -129,29 +116,17 @@ class LabStage:
             self._idle()
         return until is not None and until()
 
-    def gaps(self) -> list[Gap]:
-        if self._pinger is None:
-            return []
-        zero = self._realtime
-        requests = self._pinger.requests()
-        return find_gaps(((sent - zero, None if at is None else at - zero) for sent, at in requests), self.now())
-
-    def pings(self) -> tuple[int, int]:
-        return (0, 0) if self._pinger is None else (self._pinger.sent, self._pinger.received)
-
     def close(self) -> None:
-        """Stop the hosts in order, those that linger by force; take the lab apart."""
+        """Stop the hosts in order, or by force those that do not end; take the lab apart."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._lab.close)
             stack.callback(self._selector.close)
-            if self._pinger is not None:
-                stack.callback(self._pinger.stop)
             running = [entry.process for entry in self._processes.values() if entry.process.poll() is None]
             for process in running:
                 process.terminate()
-            end = time.monotonic() + _STOP_PATIENCE
+            end = time.monotonic() + _STOPPED_WITHIN
             for process in running:
-                # What they still have to say is read, so that none of them waits for a full pipe.
+                # Their last lines are read, so that none of them waits for a full pipe.
                 while process.poll() is None and time.monotonic() < end:
                     for key, _ in self._selector.select(_LOOK):
                         self._drain(key.fileobj)
@@ -192,12 +167,12 @@ class LabStage:
 
     def _ended(self, entry: _Process) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            entry.process.wait(_STOP_PATIENCE)
+            entry.process.wait(_STOPPED_WITHIN)
         assert entry.process.stderr is not None
         with contextlib.suppress(OSError):
             rest = entry.process.stderr.read() or b""
             entry.complaints.extend(line for line in rest.decode("utf-8", "backslashreplace").splitlines() if line)
-        last = entry.complaints[-1] if entry.complaints else "without a word"
+        last = entry.complaints[-1] if entry.complaints else "it printed no error"
         raise DemoError(f"the pycarp of {entry.host} has ended (exit code {entry.process.returncode}): {last}")
 
 
@@ -206,43 +181,34 @@ def _dies_with_us() -> list[str]:
     return ["setpriv", "--pdeathsig", "SIGTERM", "--"] if shutil.which("setpriv") else []
 
 
-class SimulatedStage:
+class SimulatedStage(Stage):
     """The same hosts on a simulated LAN: the protocol is real, the time and the wire are not."""
 
-    real = False
-
     def __init__(self, where: str, tell: Tell, idle: Callable[[], None], seed: int) -> None:
-        from ..lab import simulation
+        from ..lab.simulation import Lan
 
-        self.where = where
-        self._tell, self._idle = tell, idle
-        self._lan: Lan = simulation.Lan(seed=seed)
-        self._hosts = {
-            name: self._lan.host(name, f"10.13.37.{number}/24", host)
-            for number, (name, host) in enumerate(HOSTS.items(), FIRST)
-        }
+        super().__init__(where, tell, idle)
+        self._lan = Lan(seed=seed)
+        for number, (name, host) in enumerate(HOSTS.items(), FIRST):
+            self._lan.host(name, f"10.13.37.{number}/24", host)
         self._client = self._lan.client(CLIENT, f"10.13.37.{FIRST + len(HOSTS)}/24")
-        self._pings: Pings | None = None
         self._told = 0
 
     def now(self) -> int:
         return self._lan.now
 
     def start(self) -> None:
-        for host in self._hosts.values():
+        for host in self._lan.hosts.values():
             host.start()
 
     def ping(self) -> None:
-        self._pings = self._client.ping(ADDRESS, interval=PING_INTERVAL)
+        self._pinging = self._client.ping(ADDRESS, interval=PING_INTERVAL)
 
-    def unplug(self, host: str) -> None:
-        self._lan.unplug(self._hosts[host])
-
-    def plug(self, host: str) -> None:
-        self._lan.plug(self._hosts[host])
+    def cable(self, host: str, plugged: bool) -> None:
+        (self._lan.plug if plugged else self._lan.unplug)(self._lan.hosts[host])
 
     def stop(self, host: str) -> None:
-        self._hosts[host].stop()
+        self._lan.hosts[host].stop()
 
     def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
         end = self._lan.now + int(seconds * 1e9)
@@ -253,14 +219,3 @@ class SimulatedStage:
             self._told = len(self._lan.log)
             self._idle()
         return until is not None and until()
-
-    def gaps(self) -> list[Gap]:
-        if self._pings is None:
-            return []
-        return find_gaps(zip(self._pings.sent_at, self._pings.answered_at, strict=True), self.now())
-
-    def pings(self) -> tuple[int, int]:
-        return (0, 0) if self._pings is None else (self._pings.sent, self._pings.received)
-
-    def close(self) -> None:
-        pass

@@ -1,4 +1,4 @@
-"""The story that ``pycarp demo`` tells, on whatever stage: what is done, what follows, what is measured."""
+"""The story of ``pycarp demo``, the same on every stage: what is done, what follows, what is measured."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from ..config import VirtualHost
 from ..errors import CarpError
 from ..protocol import NS_PER_SECOND
+from ..protocol.timing import TAKEOVER_JITTER, TAKEOVER_STEP, master_down
 
 PASSPHRASE = "motdepassehalakon"
 ADDRESS = "10.13.37.42"
@@ -23,14 +24,14 @@ HOSTS = {
 }
 PING_INTERVAL = 10_000_000
 NOTABLE = 3
-"""So many pings lost in a row are worth a line in the timeline."""
-_PATIENCE = 100_000_000
-"""A ping that was sent this many ns ago is lost; a later answer still makes it found."""
+"""This many pings lost in a row are worth a line in the timeline."""
+_LOST_AFTER = 100_000_000
+"""A ping is lost this many ns after it was sent; a later answer still counts."""
 ALLOWANCE = 50_000_000
 """What a machine may add to the protocol's own time before it is called late."""
 _START_LIMIT = 60.0
-_REST = 1.2
-"""Seconds between two acts, in which the pings show that all is well."""
+_BETWEEN_ACTS = 1.2
+"""Seconds in which the pings show that all is well."""
 
 
 class DemoError(CarpError):
@@ -38,7 +39,7 @@ class DemoError(CarpError):
 
 
 class Happening(NamedTuple):
-    """What a host told, or what was done to it: `at` in ns since the curtain rose, `event` as `Event.as_dict`."""
+    """What a host told: `at` in ns since the stage began, `event` as `Event.as_dict`."""
 
     at: int
     host: str
@@ -65,7 +66,7 @@ class Gap(NamedTuple):
 def find_gaps(requests: Iterable[tuple[int, int | None]], now: int) -> list[Gap]:
     """Every run of lost pings, from when each was sent and when it was answered.
 
-    Only what was asked and not answered counts: a client that was too busy to ask proves nothing.
+    Only requests without an answer count: a client that was too busy to ask proves nothing.
     """
     found: list[Gap] = []
     start = asked = lost = 0
@@ -74,7 +75,7 @@ def find_gaps(requests: Iterable[tuple[int, int | None]], now: int) -> list[Gap]
             if lost:
                 found.append(Gap(start, asked, answered, lost, False))
             start, lost = answered, 0
-        elif now - sent >= _PATIENCE:
+        elif now - sent >= _LOST_AFTER:
             asked = asked if lost else sent
             start = start or sent
             lost += 1
@@ -83,41 +84,72 @@ def find_gaps(requests: Iterable[tuple[int, int | None]], now: int) -> list[Gap]
     return found
 
 
-class Stage(Protocol):
+Tell = Callable[[Happening], None]
+
+
+class Pinging(Protocol):
+    """A client that pings, as both labs have it."""
+
+    @property
+    def sent(self) -> int: ...
+    @property
+    def received(self) -> int: ...
+    def requests(self) -> list[tuple[int, int | None]]: ...
+
+
+class Stage:
     """Where the story is played. Times are ns since it began."""
 
-    where: str
-    real: bool
+    real = False
     """Whether there is anything to clean up."""
 
-    def now(self) -> int: ...
+    def __init__(self, where: str, tell: Tell, idle: Callable[[], None]) -> None:
+        self.where = where
+        self._tell, self._idle = tell, idle
+        self._pinging: Pinging | None = None
+        self._zero = 0
+        """When it began, by the clock of the pings."""
+
+    def now(self) -> int:
+        raise NotImplementedError
+
     def start(self) -> None:
         """Let both hosts start."""
+        raise NotImplementedError
 
     def ping(self) -> None:
         """Let the client ping the address, from now on."""
+        raise NotImplementedError
 
-    def unplug(self, host: str) -> None: ...
-    def plug(self, host: str) -> None: ...
+    def cable(self, host: str, plugged: bool) -> None:
+        """Pull a host's cable out, or put it back."""
+        raise NotImplementedError
+
     def stop(self, host: str) -> None:
         """Tell a host's carp to stop in good order."""
+        raise NotImplementedError
 
     def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
-        """Let time pass, or until the condition is met; returns whether it is. Happenings are told meanwhile."""
-
-    def gaps(self) -> list[Gap]:
-        """Every run of lost pings up to now."""
-
-    def pings(self) -> tuple[int, int]:
-        """How many were sent and answered."""
+        """Let time pass, or until the condition is met; returns whether it is. Meanwhile, tell what happens."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Leave nothing behind."""
 
+    def gaps(self) -> list[Gap]:
+        """Every run of lost pings up to now."""
+        requests = self._pinging.requests() if self._pinging is not None else []
+        zero = self._zero
+        return find_gaps(((sent - zero, None if at is None else at - zero) for sent, at in requests), self.now())
+
+    def pings(self) -> tuple[int, int]:
+        """How many were sent and answered."""
+        return (0, 0) if self._pinging is None else (self._pinging.sent, self._pinging.received)
+
 
 @dataclass(slots=True)
 class Act:
-    """One thing that was done, and what the client had to suffer for it. `allowed` is the protocol's own maximum."""
+    """One thing that was done, and what the client lost by it. `allowed` is the protocol's own maximum."""
 
     name: str
     allowed: int
@@ -152,7 +184,6 @@ class Story:
     happenings: list[Happening] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=lambda: dict.fromkeys(HOSTS, ""))
-    plugged: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(HOSTS, True))
     holder: str = ""
     held_since: int = 0
 
@@ -170,43 +201,42 @@ class Story:
 
     def play(self, stage: Stage) -> None:
         """From the first start to the last bow-out. Raises `DemoError` when a host does not do its part."""
-        self._do(stage, "start", "")
+        self.acted(stage.now(), "start", "")
         stage.start()
         self._expect(stage, MAIN, _START_LIMIT, "at the start")
         # A client that asked before there was an owner would wait out its own ARP retries.
         stage.ping()
-        stage.wait(_REST)
+        stage.wait(_BETWEEN_ACTS)
 
         main, second = HOSTS[MAIN], HOSTS[SECOND]
-        silence = 3 * second.advbase * NS_PER_SECOND + second.interval - second.advbase * NS_PER_SECOND
-        self._act(
-            stage,
-            Act(f"{MAIN}'s cable is pulled", silence, "3*advbase + advskew/256"),
-            lambda: self._cable(stage, False),
-            SECOND,
+        silence = Act(
+            f"{MAIN}'s cable is pulled", master_down(second.advbase, second.advskew), "3*advbase + advskew/256"
         )
+        self._act(stage, silence, lambda: self._cable(stage, False), SECOND, silence.allowed / NS_PER_SECOND)
+        # The next advert of main comes within an interval of second, and one is there to be missed.
+        limit = 2 * second.interval / NS_PER_SECOND + main.advbase
         self._act(
             stage,
-            Act(f"{MAIN}'s cable is back", 0, "taken over while both can answer"),
+            Act(f"{MAIN}'s cable is back", 0, "both hosts can answer"),
             lambda: self._cable(stage, True),
             MAIN,
-            # Its next advert comes within an interval, and one is there to be missed.
-            limit=2 * second.interval / NS_PER_SECOND + main.advbase,
+            limit,
         )
-        handover = second.advskew * 20_000 + 500_000
+        handover = second.advskew * TAKEOVER_STEP + TAKEOVER_JITTER
         self._act(
             stage,
-            Act(f"{MAIN} stops in good order", handover, "bow-out, advskew*20 us + 0.5 ms"),
-            lambda: self._goodbye(stage),
+            Act(f"{MAIN} stops in good order", handover, "advskew*20 us + 0.5 ms"),
+            lambda: self._stop(stage),
             SECOND,
+            handover / NS_PER_SECOND,
         )
 
-    def _act(self, stage: Stage, act: Act, deed: Callable[[], None], heir: str, limit: float | None = None) -> None:
+    def _act(self, stage: Stage, act: Act, deed: Callable[[], None], heir: str, limit: float) -> None:
         act.start = stage.now()
         deed()
-        self._expect(stage, heir, (act.allowed / NS_PER_SECOND + 3.0) if limit is None else limit + 3.0, act.name)
+        self._expect(stage, heir, limit + 3.0, act.name)
         act.moved_at = self.held_since
-        stage.wait(_REST)
+        stage.wait(_BETWEEN_ACTS)
         gaps = [gap for gap in stage.gaps() if gap.end > act.start]
         act.outage = max((gap.duration for gap in gaps), default=0)
         act.lost = sum(gap.lost for gap in gaps)
@@ -217,13 +247,9 @@ class Story:
             raise DemoError(f"{heir} did not take {ADDRESS} within {limit:.1f} s, {when}: the machine may be too busy")
 
     def _cable(self, stage: Stage, plugged: bool) -> None:
-        self._do(stage, "plug" if plugged else "unplug", MAIN)
-        self.plugged[MAIN] = plugged
-        (stage.plug if plugged else stage.unplug)(MAIN)
+        self.acted(stage.now(), "plug" if plugged else "unplug", MAIN)
+        stage.cable(MAIN, plugged)
 
-    def _goodbye(self, stage: Stage) -> None:
-        self._do(stage, "stop", MAIN)
+    def _stop(self, stage: Stage) -> None:
+        self.acted(stage.now(), "stop", MAIN)
         stage.stop(MAIN)
-
-    def _do(self, stage: Stage, what: str, host: str) -> None:
-        self.acted(stage.now(), what, host)

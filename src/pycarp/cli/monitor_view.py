@@ -113,6 +113,7 @@ class ColourView(View):
     def __init__(self, report: MonitorReport, console: Console) -> None:
         super().__init__(report)
         self._console = console
+        self._columns = list(_COLUMNS)
 
     def change(self, change: Change) -> None:
         self._console.print(_change_line(change))
@@ -128,14 +129,15 @@ class ColourView(View):
         return Group(self._table(), *findings, *map(_change_line, recent))
 
     def _table(self) -> Table:
-        """All columns, or those that the terminal has room for."""
-        columns = list(_COLUMNS)
-        table = self._table_of(columns)
-        for heading in _OPTIONAL:
-            if self._console.measure(table).maximum <= self._console.width:
+        """All columns, or those that the terminal has room for; what was left out once stays away."""
+        table = self._table_of(self._columns)
+        endless = self._console.options.update(max_width=10_000)
+        while self._console.measure(table, options=endless).maximum > self._console.width:
+            optional = [heading for heading in _OPTIONAL if heading in self._columns]
+            if not optional:
                 break
-            columns.remove(heading)
-            table = self._table_of(columns)
+            self._columns.remove(optional[0])
+            table = self._table_of(self._columns)
         return table
 
     def _table_of(self, columns: Sequence[str]) -> Table:

@@ -48,7 +48,7 @@ def source_options(function: _F) -> _F:
 class Source:
     """An interface (`live`) or a capture. `frames(due, refresh)` gives every frame with its time.
 
-    On an interface it also gives the time, when it is `due` (ns since 1970, None for never) and every `refresh` seconds.
+    On an interface it also gives the time: when it is `due` (ns since 1970, None: never), and every `refresh` seconds.
     """
 
     where: str

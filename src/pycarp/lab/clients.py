@@ -60,11 +60,15 @@ class Pings:
     def received(self) -> int:
         return sum(at is not None for at in self.answered_at)
 
+    def requests(self) -> list[tuple[int, int | None]]:
+        """When each ping was sent, and when it was answered, if it was."""
+        return list(zip(self.sent_at, self.answered_at, strict=True))
+
     def outages(self, *, lost_after: int = 100 * MILLISECOND) -> list[Outage]:
         """Every run of unanswered pings. At the end of the list a ping counts as lost only `lost_after` ns after it."""
         found: list[Outage] = []
         start, lost = None, 0
-        for sent, answered in zip(self.sent_at, self.answered_at, strict=True):
+        for sent, answered in self.requests():
             if answered is None:
                 start = sent if start is None else start
                 lost += 1

@@ -169,7 +169,8 @@ def _difference(signature: Signature, given: tuple[IPAddress, ...]) -> str:
 
 
 def _addresses(addresses: Sequence[IPAddress]) -> str:
-    return " and ".join(map(str, addresses)) if addresses else "no address"
+    texts = [str(address) for address in addresses]
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:]))) or "no address"
 
 
 def _names(one: Speaker, other: Speaker) -> tuple[str, str]:

@@ -317,7 +317,7 @@ class Observer:
         text = f"is silent, its last advert came {seconds(at - speaker.last)} ago"
         details: dict[str, Any] = {"last": speaker.last}
         if master != speaker.key:
-            text = f"is silent since {master.source} is master"
+            text = f"is silent now that {master.source} is master"
             details["master"] = master.source
         self._say(at, "silent", speaker, text, **details)
 
