@@ -115,7 +115,8 @@ class BuildExtensions(build_ext):
         stage = Path(self.build_temp) / "cython"
         # `from .packet cimport ...` is looked for under the name that the module has once installed.
         package = stage.joinpath("include", *PACKAGE.split("."))
-        package.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(package, ignore_errors=True)
+        package.mkdir(parents=True)
         for declarations in ROOT.glob("ext/**/*.pxd"):
             if declarations.stem in {*MODULES, "guardian", "system", "timing"}:
                 shutil.copy2(declarations, package)

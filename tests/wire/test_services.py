@@ -72,8 +72,7 @@ def questions(net: Lan) -> Iterator[Callable[[], str | None]]:
 
 
 def test_a_service_that_waits_for_the_address(net: Lan) -> None:
-    # Fault: The MASTER's cable is cut and plugged in; then it stops.
-    # Expected: A service bound with IP_FREEBIND on both hosts answers on the host that has the address.
+    """Bound with IP_FREEBIND on both hosts from the start: it answers where the address is."""
     with contextlib.ExitStack() as stack:
         for name in ("main", "second"):
             stack.callback(Service(net[name], freebind=True).close)
@@ -93,8 +92,7 @@ def test_a_service_that_waits_for_the_address(net: Lan) -> None:
 
 
 def test_a_service_that_starts_when_the_address_has_come(net: Lan) -> None:
-    # Fault: The MASTER stops.
-    # Expected: A service that binds after AddressesTaken, without any option, binds and answers.
+    """Bound after AddressesTaken, without any option: the event means that the kernel has it."""
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     with contextlib.ExitStack() as stack:
         ask = stack.enter_context(questions(net))
@@ -110,8 +108,7 @@ def test_a_service_that_starts_when_the_address_has_come(net: Lan) -> None:
 
 
 def test_a_client_beyond_a_gateway(net: Lan) -> None:
-    # Fault: A client asks through a gateway; the MASTER's cable is cut, plugged in, and the new MASTER stops.
-    # Expected: Answers go back through the carpdev's own gateway, from the virtual MAC.
+    """It asks from another network: the answers go back through the carpdev's own gateway, from the virtual MAC."""
     with Namespace() as far:
         router = net["client"]
         router.run(["ip", "link", "add", "wan", "type", "veth", "peer", "name", "wan", "netns", far.path])
@@ -151,8 +148,7 @@ def test_a_client_beyond_a_gateway(net: Lan) -> None:
 
 
 def test_a_default_route_that_comes_later(net: Lan) -> None:
-    # Fault: None: the default route is added while the engine runs.
-    # Expected: The table of the address follows: a client beyond the gateway is answered.
+    """The table of the address follows the main one while the engine runs."""
     with Namespace() as far:
         router = net["client"]
         router.run(["ip", "link", "add", "wan", "type", "veth", "peer", "name", "wan", "netns", far.path])
@@ -178,8 +174,7 @@ def test_a_default_route_that_comes_later(net: Lan) -> None:
 
 
 def test_a_connection_outlives_nothing_but_a_new_one_succeeds(net: Lan) -> None:
-    # Fault: The MASTER's cable is cut while a TCP connection stands.
-    # Expected: The new owner resets the connection, and answers the next one.
+    """TCP: the old connection is reset by the new owner, and the next one is answered."""
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     with contextlib.ExitStack() as stack:
@@ -209,8 +204,7 @@ def test_a_connection_outlives_nothing_but_a_new_one_succeeds(net: Lan) -> None:
 
 
 def test_a_service_on_a_backup_cannot_speak_for_the_address(net: Lan) -> None:
-    # Fault: A service on a BACKUP sends from the address, which it has bound beforehand.
-    # Expected: Nothing of it is on the wire until that host is MASTER.
+    """Bound to it beforehand, and with something to say: the kernel sends nothing from an address that is elsewhere."""
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     second.wait(events.PeerHeard)

@@ -25,7 +25,6 @@ from .actions import carry_out, demote_others, drain
 from .addresses import retry_now, send_order, take
 from .reports import report_demotions
 from .state import Carpdev, Instance, Ownership, RuntimeState
-from .suspicion import look_at_watchdog
 from .transmit import announce as send_announcements
 
 # Carpdevs
@@ -180,7 +179,6 @@ def demote(runtime: RuntimeState, now: int, by: int) -> int:
 
 def watch(runtime: RuntimeState, now: int, limit: int) -> None:
     runtime.watchdog.limit, runtime.watchdog.fed = limit, now
-    look_at_watchdog(runtime)
 
 
 def measures(runtime: RuntimeState, now: int) -> Measures:
@@ -203,7 +201,8 @@ def settled(runtime: RuntimeState, now: int, index: int | None) -> bool:
     """Whether the orders of one instance, or of all, are carried out, or nobody is there to do so."""
     instances = runtime.instances.values() if index is None else [runtime.instances[index]]
     open_orders = any(one.ownership.unanswered or one.ownership.unsent is not None for one in instances)
-    return runtime.guardian.process is None or not open_orders
+    nobody = runtime.guardian.process is None and not runtime.guardian.lost
+    return nobody or not open_orders
 
 
 def ask(runtime: RuntimeState, now: int, kind: Kind, index: int, answer: Future[Reply]) -> None:

@@ -1,0 +1,457 @@
+# The runtime as Python sees it.
+#
+# Thread: any caller. `_deliver` and what it calls: events, where another guardian is started as well.
+
+cdef double _SETTLED_LOOK = 0.0005  # seconds between two looks whether orders are carried out
+
+
+cdef command_t _command(int index) noexcept:
+    cdef command_t command
+    memset(&command, 0, sizeof(command_t))
+    command.index = index
+    return command
+
+
+cdef class Runtime:
+    """Runtime(emit, realtime="auto")
+--
+
+    Runs virtual hosts in a native thread. Methods, arguments and errors are those of `pycarp._python.runtime.Runtime`.
+    """
+
+    cdef runtime_t *runtime
+    cdef Lifeline _lifeline
+    cdef object _emit, _lock, _event_thread, _guardian
+    cdef dict _instances, _sockets, _hosts
+    cdef list _forgotten
+    cdef bint _running, _abandoned, _ended, _realtime
+
+    def __cinit__(self):
+        self.runtime = <runtime_t *> calloc(1, sizeof(runtime_t))
+        if self.runtime == NULL:
+            raise MemoryError
+        self.runtime.wake = self.runtime.reports.wake = self.runtime.guardian.fd = -1
+        if not _make_room(self.runtime):
+            raise MemoryError
+
+    def __init__(self, emit, realtime="auto"):
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._instances, self._sockets, self._hosts, self._forgotten = {}, {}, {}, []
+        self._realtime = realtime is not False
+        self._lifeline = spawn.Lifeline()
+        self.runtime.lifeline = self._lifeline.memory
+        try:
+            self.runtime.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self.runtime.reports.wake = os.eventfd(0, os.EFD_CLOEXEC)
+            self._start_thread()
+            if realtime is True and self.runtime.has_realtime != 1:
+                raise CapabilityError(
+                    "realtime=True needs the permission for SCHED_FIFO: grant CAP_SYS_NICE, or a limit on rtprio "
+                    '(systemd: LimitRTPRIO=2), or take realtime="auto"'
+                )
+            self.runtime.guardian.late_allowance = (
+                LATE_ALLOWANCE_REALTIME if self.runtime.has_realtime == 1 else LATE_ALLOWANCE_ORDINARY
+            )
+            self._guardian = Guardian(self._lifeline, self._realtime, spawn)
+            self._attach()
+            event_thread = threading.Thread(target=self._deliver, name="pycarp-events", daemon=True)
+            event_thread.start()
+            self._event_thread = event_thread
+        except BaseException:
+            self.close()
+            raise
+
+    cdef int _start_thread(self) except -1:
+        cdef sigset_t everything, former
+        cdef timespec pause = duration(50000)
+        cdef int error
+        self.runtime.wants_realtime = self._realtime
+        # The program's signals are its own threads' business.
+        sigfillset(&everything)
+        pthread_sigmask(SIG_SETMASK, &everything, &former)
+        error = pthread_create(&self.runtime.thread, NULL, run, self.runtime)
+        pthread_sigmask(SIG_SETMASK, &former, NULL)
+        if error:
+            raise OSError(error, os.strerror(error))
+        self._running = True
+        # Also until it has locked the lifeline: the guardian waits for the end of that.
+        with nogil:
+            while atomic_load32(&self.runtime.lifeline_locked) == 0:
+                nanosleep(&pause, NULL)
+        return 0
+
+    def __dealloc__(self):
+        cdef int at
+        if self.runtime == NULL:
+            return
+        if self._running and not self._abandoned:
+            # Nobody closed it, and nobody can any more. Its sockets are gone already: only the thread must not live on.
+            with nogil:
+                self.runtime.closing = True
+                wake(self.runtime.wake)
+                pthread_join(self.runtime.thread, NULL)
+        for at in range(self.runtime.carpdev_count):
+            _free_carpdev(self.runtime.carpdevs[at])
+        free(self.runtime.carpdevs)
+        free(self.runtime.instances)
+        free(self.runtime.heap)
+        free(self.runtime.agenda.demotions)
+        free(self.runtime)
+
+    # Carpdevs
+
+    def add_carpdev(self, int carpdev, sockets, mac, addresses, allow):
+        cdef command_t command = _command(-1)
+        cdef carpdev_t *fresh = <carpdev_t *> calloc(1, sizeof(carpdev_t))
+        cdef int error
+        if fresh == NULL:
+            raise MemoryError
+        try:
+            error = ring_open(&fresh.ring, sockets.receive.fileno())
+            if error:
+                raise OSError(error, f"a packet ring could not be had: {os.strerror(error)}")
+            fresh.number, fresh.send_fd, fresh.input.allow = carpdev, sockets.send.fileno(), allow
+            command.new_carpdev = fresh
+            if not self._send_carpdev(&command, mac, addresses, add_carpdev):
+                raise MemoryError
+        except BaseException:
+            _free_carpdev(fresh)
+            raise
+        self._sockets[carpdev] = sockets
+
+    def update_carpdev(self, int carpdev, mac, addresses):
+        cdef command_t command = _command(-1)
+        command.carpdev = carpdev
+        if not self._send_carpdev(&command, mac, addresses, update_carpdev):
+            raise KeyError(carpdev)
+
+    cdef bint _send_carpdev(self, command_t *command, object mac, object addresses, command_run_t run) except -1:
+        try:
+            _fill_carpdev(command, mac, addresses)
+            self._call(command, run)
+        finally:
+            free(command.addresses.items)
+            free(command.broadcasts.items)
+        return command.found
+
+    def remove_carpdev(self, int carpdev):
+        cdef command_t command = _command(-1)
+        command.carpdev = carpdev
+        self._call(&command, remove_carpdev)
+        if not command.found:
+            raise KeyError(carpdev)
+        _free_carpdev(command.new_carpdev)
+        self._sockets.pop(carpdev).close()
+
+    # Instances
+
+    def add_instance(self, int index, int carpdev, plan, device, lock):
+        cdef command_t command = _command(index)
+        cdef _Instance added = _Instance(index, carpdev, plan, device, lock)
+        command.carpdev = carpdev
+        command.new_instance = added.instance
+        self._hosts[index] = plan.host
+        self._instances[index] = added
+        self._entrust(added, plan)
+        self._call(&command, add_instance)
+
+    def move_instance(self, int index, int carpdev, plan, device, lock):
+        cdef _Instance moved = self._instances[index]
+        moved.lock, moved.carpdev = lock, carpdev
+        self._replan(moved, plan, device, move_instance)
+
+    def replan(self, int index, plan, device):
+        self._replan(self._instances[index], plan, device, replan)
+
+    cdef int _replan(self, _Instance changed, object plan, object device, command_on_t on) except -1:
+        cdef command_t command = _command(changed.instance.index)
+        command.carpdev = changed.carpdev
+        command.value = plan.host != changed.plan.host
+        _fill_plan(&command.plan, plan)
+        try:
+            changed.device = device
+            self._entrust(changed, plan)
+            self._hosts[command.index] = plan.host
+            self._call_on(&command, on)
+            changed.plan = plan
+        finally:
+            # Now it is the former one, or, if nothing came of it, the new one.
+            _free_plan(&command.plan)
+        return 0
+
+    def remove_instance(self, int index, restore=False):
+        owned = self.owns(index)
+        self.stop_instance(index)
+        self._await_orders(index, owned)
+        try:
+            for kind in [ORDER_REMOVE, ORDER_RESTORE] if restore else [ORDER_REMOVE]:
+                error = self._ask_guardian(kind, index)
+                if error:
+                    raise OSError(error, os.strerror(error))
+        finally:
+            try:
+                self._ask_guardian(ORDER_FORGET, index)
+            except EngineError:
+                pass
+            self._on(index, remove_instance, 0)
+            self._forgotten.append(index)
+            del self._instances[index]
+
+    def start_instance(self, int index):
+        state = (<_Instance> self._instances[index]).plan.host.state
+        self._on(index, start_instance, -1 if state is None else state)
+
+    def stop_instance(self, int index):
+        self._on(index, stop_instance, 0)
+
+    def stop_all(self):
+        owned = any([self.owns(index) for index in list(self._instances)])
+        self._ask_all(stop_all, 0)
+        self._await_orders(-1, owned)
+
+    def link(self, int index, up):
+        self._on(index, link, bool(up))
+
+    def force(self, int index, state):
+        self._on(index, force, State(state))
+
+    def retake(self, int index):
+        self._on(index, retake, 0)
+
+    def announce(self, int index):
+        self._on(index, announce_again, 0)
+
+    def refuse(self, int index, int64_t until):
+        self._on(index, refuse, until)
+
+    def state(self, int index):
+        return _STATES[(<_Instance> self._instances[index]).instance.machine.state]
+
+    def owns(self, int index):
+        return bool((<_Instance> self._instances[index]).instance.ownership.owned)
+
+    def heard(self, int index):
+        return (<_Instance> self._instances[index]).instance.suspicion.heard
+
+    def demotion(self, int index):
+        return (<_Instance> self._instances[index]).instance.machine.demotion
+
+    def stats(self, int index):
+        cdef command_t command = _command(index)
+        self._call_on(&command, stats)
+        return Stats(*[command.counters[at] for at in range(COUNTERS)])
+
+    # All of it
+
+    def demote(self, int by):
+        return self._ask_all(demote, by)
+
+    def watch(self, int64_t limit):
+        self._ask_all(watch, limit)
+
+    def alive(self):
+        atomic_store64(&self.runtime.watchdog.fed, <uint64_t> monotonic())
+        if atomic_load32(&self.runtime.watchdog.expired) and self.runtime.wake >= 0:
+            wake(self.runtime.wake)
+
+    def measures(self):
+        cdef measures_t *measures = &self.runtime.measures
+        return Measures(
+            realtime=self.runtime.has_realtime == 1,
+            ring_losses=self._ask_all(count_losses, 0),
+            wakeup=tuple([measures.wakeup[at] for at in range(BUCKETS)]),
+            sending=tuple([measures.sending[at] for at in range(BUCKETS)]),
+            takeover=tuple([measures.takeover[at] for at in range(BUCKETS)]),
+        )
+
+    def close(self):
+        cdef command_t command = _command(-1)
+        try:
+            self.stop_all()
+            self._ask_guardian(ORDER_QUIET, 0)
+        except EngineError:
+            pass
+        # Locked to the end: a command that came after this one would never be answered.
+        with self._lock:
+            if self._running:
+                command.run = close
+                self._post(&command)
+                with nogil:
+                    pthread_join(self.runtime.thread, NULL)
+                self._running = False
+                self._ended = True
+        # Outside of the lock: the event thread may wait for it, to bring the thread another guardian.
+        if self._event_thread is not None:
+            event_thread, self._event_thread = self._event_thread, None
+            wake(self.runtime.reports.wake)
+            event_thread.join()
+        with self._lock:
+            if self._guardian is not None:
+                self._guardian.close()
+                self._guardian = None
+            self._close_descriptors()
+
+    def abandon(self):
+        self._abandoned = True
+        self._running = False
+        if self._guardian is not None:
+            self._guardian.abandon()
+        self._close_descriptors()
+
+    def _close_descriptors(self):
+        cdef int at
+        self._lifeline.close()
+        for at in range(self.runtime.carpdev_count):
+            ring_close(&self.runtime.carpdevs[at].ring)
+        for sockets in self._sockets.values():
+            sockets.close()
+        self._sockets.clear()
+        descriptors = [self.runtime.wake, self.runtime.reports.wake]
+        self.runtime.wake = self.runtime.reports.wake = -1
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    # Commands
+
+    cdef int _call(self, command_t *command, command_run_t run) except -1:
+        """Have the thread run a command. The GIL is free meanwhile."""
+        command.run = run
+        with self._lock:
+            if not self._running:
+                raise EngineError("the engine is not running")
+            self._post(command)
+        return 0
+
+    cdef int _call_on(self, command_t *command, command_on_t on) except -1:
+        """The same for the instance of its index."""
+        command.on = on
+        self._call(command, NULL)
+        if not command.found:
+            raise KeyError(command.index)
+        return 0
+
+    cdef void _post(self, command_t *command) noexcept:
+        sem_init(&command.done, 0, 0)
+        with nogil:
+            atomic_push(&self.runtime.commands, <void **> command)
+            wake(self.runtime.wake)
+            while sem_wait(&command.done) != 0:
+                pass
+        sem_destroy(&command.done)
+
+    cdef int _on(self, int index, command_on_t on, int64_t value) except -1:
+        cdef command_t command = _command(index)
+        command.value = value
+        return self._call_on(&command, on)
+
+    cdef int64_t _ask_all(self, command_run_t run, int64_t value) except? -1:
+        cdef command_t command = _command(-1)
+        command.value = value
+        self._call(&command, run)
+        return command.value
+
+    # The guardian
+
+    def _attach(self):
+        """Show the thread its guardian, or that there is none."""
+        self._ask_all(attach, -1 if self._guardian is None else self._guardian.fileno())
+
+    def _entrust(self, _Instance added, plan):
+        """Give the guardian what it needs to take, renew and drop, and the bow-outs that it sends if we cannot."""
+        sockets, guardian = self._sockets.get(added.carpdev), self._guardian
+        if guardian is None or sockets is None:
+            return  # done when there is a guardian, or a carpdev, again
+        try:
+            guardian.add(added.instance.index, added.device, plan.bowouts, sockets.send, added.lock)
+        except GuardianGone:
+            pass  # the thread has noticed, and another is on its way
+
+    def _ask_guardian(self, int kind, int index):
+        """Have the guardian do what it answers in its own time; returns the error's number, or 0."""
+        cdef command_t command = _command(index)
+        cdef int64_t give_up = monotonic() + ORDERS_DONE_WITHIN
+        command.value = kind
+        self._call(&command, ask)
+        if not command.found:
+            raise EngineError("the guardian of the addresses is gone")
+        while monotonic() < give_up:
+            self._call(&command, answer)
+            if command.found:
+                if command.value == EHOSTDOWN:
+                    raise EngineError("the guardian of the addresses is gone")
+                return command.value
+            time.sleep(_SETTLED_LOOK)
+        raise EngineError("the guardian of the addresses does not answer")
+
+    def _await_orders(self, int index, owned):
+        """Wait until the orders of one instance, or of all (-1), are carried out, but not for ever; and until the link
+        of a device is down that has had addresses: both keep others waiting who change interfaces on this machine."""
+        cdef command_t command = _command(index)
+        cdef int64_t give_up = monotonic() + ORDERS_DONE_WITHIN
+        while not command.found and monotonic() < give_up:
+            self._call(&command, settled)
+            if not command.found:
+                time.sleep(_SETTLED_LOOK)
+        time.sleep(DEVICE_REMOVED_AFTER_DROP / 1e9 if owned else 0)
+
+    def _replace_guardian(self):
+        """In the event thread: start another one. Where that cannot be, the thread hands over."""
+        former, self._guardian = self._guardian, None
+        if former is not None:
+            if self.runtime.guardian.hanging:
+                former.kill()
+            former.close(0)
+        self.runtime.guardian.hanging = False
+        try:
+            self._guardian = Guardian(self._lifeline, self._realtime, spawn)
+            for instance in list(self._instances.values()):
+                self._entrust(instance, (<_Instance> instance).plan)
+            self._emit(events.GuardianReplaced(vhid=0, name="", at=monotonic()))
+        except (CarpError, OSError) as error:
+            if self._guardian is not None:
+                former, self._guardian = self._guardian, None
+                former.close(0)
+            what = (
+                f"no other can be started ({error}): this host stands back, its addresses go when their lease ends"
+            )
+            self._emit(events.GuardianLost(vhid=0, name="", at=monotonic(), what=what))
+            # Where this process still may, it drops them itself.
+            for instance in list(self._instances.values()):
+                try:
+                    with netlink.RouteSocket() as route:
+                        route.execute((<_Instance> instance).device.drop)
+                except OSError:
+                    pass
+        try:
+            self._attach()
+        except EngineError:
+            pass  # it is being closed
+
+    # Events
+
+    def _deliver(self):
+        """In a Python thread: events from the ring to their consumer."""
+        cdef reports_t *reports = &self.runtime.reports
+        cdef record_t record
+        while True:
+            os.read(reports.wake, 8)
+            ended = self._ended
+            forgotten, self._forgotten = self._forgotten, []
+            while reports.fetched != atomic_load32(&reports.put):
+                record = reports.records[reports.fetched % RECORDS]
+                atomic_store32(&reports.fetched, reports.fetched + 1)
+                host = self._hosts.get(record.index)
+                if host is not None or record.index < 0:
+                    name = "" if host is None else host.name
+                    self._emit(record.make(&record, {"vhid": record.vhid, "name": name, "at": record.at}, host))
+                if record.make == guardian_lost_event and not ended:
+                    self._replace_guardian()
+            lost = atomic_take64(&reports.lost)
+            if lost:
+                self._emit(events.EventsLost(vhid=0, name="", at=monotonic(), count=lost))
+            for index in forgotten:
+                self._hosts.pop(index, None)
+            if ended:
+                return

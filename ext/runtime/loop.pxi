@@ -1,0 +1,233 @@
+# The loop: it waits for frames, replies, commands and deadlines, and runs what is due.
+#
+# Thread: runtime, no GIL.
+
+cdef extern from *:
+    """
+    #define LEAD_MOST INT64_C(300000)
+    #define ALLOWANCE_MOST INT64_C(10000000)
+    #define WARM INT64_C(400000)
+    #define FLOOD_WINDOW INT64_C(1000000)
+    #define FLOOD_NAP INT64_C(3000000)
+    #define UNSENT_LOOK INT64_C(500000)
+    """
+    # All in ns.
+    const int64_t LEAD_MOST  # the loop waits awake this long before a deadline, at most ...
+    const int64_t ALLOWANCE_MOST  # ... and saves up this much of it
+    const int64_t WARM  # a processor that has just woken is slow for this long
+    const int64_t FLOOD_WINDOW  # whether frames are a flood is decided once in this time
+    const int64_t FLOOD_NAP  # between two looks at the ring while it is flooded
+    const int64_t UNSENT_LOOK  # between two looks at whether there is room for an order that found none
+
+cdef enum:
+    FRAMES_A_LOOK = 32  # frames received between two looks at the clock
+    FLOOD = 4  # this many frames in a window make it a flood: each alone would cost a wake-up
+    SPIN_SHARE = 100  # at most this part of a CPU is spent on waiting awake
+    FEW = 8  # instances for whom there is time to spare before a deadline
+    PRIORITY = 2  # SCHED_FIFO's
+
+
+cdef void *run(void *argument) noexcept nogil:
+    """The thread: it runs until `closing`."""
+    cdef runtime_t *runtime = <runtime_t *> argument
+    cdef instance_t *instance
+    cdef pollfd *fds = NULL
+    cdef void *grown
+    cdef uint32_t frames
+    cdef int room = 0, at
+    _begin(runtime)
+    while True:
+        # While we were stopped the guardian may have let go: that comes before anything we would say ourselves.
+        look_for_pause(runtime)
+        if runtime.guardian.readable:
+            collect(runtime)
+        run_commands(runtime)
+        report_demotions(runtime)
+        if runtime.closing:
+            break
+        if runtime.guardian.unsent:
+            send_unsent_orders(runtime)
+        look_at_watchdog(runtime)
+        if runtime.guardian.hand_over_due and monotonic() >= runtime.guardian.hand_over_due:
+            hand_over(runtime, monotonic())
+        frames = 0
+        for at in range(runtime.carpdev_count):
+            frames += _read_frames(runtime, runtime.carpdevs[at], monotonic())
+        _count_frames(&runtime.pacing, frames)
+        _run_timers(runtime, monotonic())
+        if runtime.heap_count:
+            instance = runtime.heap[0]
+            if instance.machine.state == STATE_MASTER:
+                prepare(instance, instance.machine.config.advbase, machine_advskew(&instance.machine))
+        if room < 2 + runtime.carpdev_count:
+            grown = realloc(fds, (2 + runtime.carpdev_count) * sizeof(pollfd))
+            if grown != NULL:
+                fds, room = <pollfd *> grown, 2 + runtime.carpdev_count
+        _wait(runtime, fds)
+    free(fds)
+    lifeline_unlock(runtime.lifeline)
+    return NULL
+
+
+cdef void _begin(runtime_t *runtime) noexcept nogil:
+    cdef sched_param priority
+    prctl(PR_SET_NAME, <unsigned long> <char *> b"pycarp-runtime")
+    prctl(PR_SET_TIMERSLACK, 1)
+    mlock(runtime, sizeof(runtime_t))
+    if runtime.wants_realtime:
+        priority.sched_priority = PRIORITY
+        atomic_store32(
+            &runtime.has_realtime, 1 if pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority) == 0 else 2
+        )
+    lifeline_lock(runtime.lifeline)
+    atomic_store32(&runtime.lifeline_locked, 1)
+    runtime.pacing.refreshed = monotonic()
+    runtime.suspended = boottime() - runtime.pacing.refreshed
+
+
+cdef uint32_t _read_frames(runtime_t *runtime, carpdev_t *carpdev, int64_t now) noexcept nogil:
+    """Take what the ring holds, a ringful at most, and look after the timers meanwhile."""
+    cdef const uint8_t *frame
+    cdef size_t length
+    cdef uint32_t count = 0
+    while count < carpdev.ring.count:
+        frame = ring_next(&carpdev.ring, &length)
+        if frame == NULL:
+            break
+        receive(runtime, carpdev, frame, length, now)
+        ring_release(&carpdev.ring)
+        count += 1
+        if count % FRAMES_A_LOOK == 0:
+            now = monotonic()
+            _run_timers(runtime, now)
+    return count
+
+
+cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
+    cdef instance_t *instance
+    cdef timers_t *timers
+    if now - PAUSE_NOTICED > next_due(runtime):
+        look_for_pause(runtime)  # once more: we may have been stopped while frames were read
+    while next_due(runtime) <= now:
+        instance = runtime.heap[0]
+        timers = &instance.timers
+        measure(runtime.measures.wakeup, now - timers.due)
+        _run_machine(runtime, instance, timers.due, now)
+        if timers.take_due <= now:
+            timers.take_due = MACHINE_NEVER
+            announce(instance)
+            take(runtime, instance, now)
+        if timers.retry_due <= now:
+            retry(runtime, instance, now)
+        if timers.announce_due <= now:
+            timers.announce_due = MACHINE_NEVER
+            if instance.ownership.owned:
+                announce(instance)
+        schedule(runtime, instance)
+
+
+cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, int64_t now) noexcept nogil:
+    cdef actions_t actions
+    cdef bint advert
+    if must_wait(runtime, instance, now):
+        machine_delay_takeover(&instance.machine, now)
+    advert = instance.machine.state == STATE_MASTER and instance.machine.advert_due == due
+    machine_timeout(&instance.machine, now, &actions)
+    carry_out(runtime, instance, &actions, now)
+    if advert:
+        measure(runtime.measures.sending, monotonic() - due)
+        if instance.ownership.owned and instance.ownership.announcements:
+            instance.ownership.announcements -= 1
+            announce(instance)
+
+
+# Waiting
+
+cdef void _wait(runtime_t *runtime, pollfd *fds) noexcept nogil:
+    """Until there is something to do: on the kernel as long as that is precise enough, the rest awake."""
+    cdef pacing_t *pacing = &runtime.pacing
+    cdef int64_t due = _next_look(runtime), now = monotonic(), left = due - now, lead
+    cdef bint napping = pacing.flooded, timed = due != MACHINE_NEVER, ready
+    cdef int64_t nap = FLOOD_NAP if napping else UNSENT_LOOK
+    cdef timespec timeout
+    if left <= 0:
+        return
+    _refresh_allowance(pacing, now)
+    lead = min(pacing.lead, pacing.allowance)
+    # Many instances keep the processor warm.
+    if runtime.heap_count <= FEW and pacing.allowance > ALLOWANCE_MOST // 2:
+        lead += WARM
+    if left <= lead:
+        while monotonic() < due:
+            pass
+        pacing.allowance -= left
+        return
+    if timed:
+        left -= lead
+    # In a flood the ring is looked at every few ms, and nothing else wakes us.
+    if (napping or runtime.guardian.unsent) and left > nap:
+        left = nap
+        timed = False
+    timeout = duration(left)
+    ready = _poll(runtime, fds, &timeout if timed or napping or runtime.guardian.unsent else NULL, not napping)
+    if timed and not ready:
+        _learn(pacing, monotonic() - (now + left))
+
+
+cdef bint _poll(runtime_t *runtime, pollfd *fds, const timespec *timeout, bint frames) noexcept nogil:
+    """Sleep until a descriptor is ready; False if none became so."""
+    cdef int at, ready, error, count = 2 + runtime.carpdev_count if frames else 2
+    cdef unsigned int length
+    cdef unsigned long long woken
+    for at in range(count):
+        fds[at].fd = (
+            runtime.wake if at == 0 else runtime.guardian.fd if at == 1 else runtime.carpdevs[at - 2].ring.fd
+        )
+        fds[at].events = POLLIN
+        fds[at].revents = 0
+    ready = ppoll(fds, count, timeout, NULL)
+    if ready > 0 and fds[0].revents:
+        read(runtime.wake, &woken, 8)
+    if ready > 0 and fds[1].revents:
+        runtime.guardian.readable = True
+    for at in range(2, count):
+        if ready > 0 and fds[at].revents & POLLERR:
+            # The interface went down: said once, and left standing until it is read.
+            length = sizeof(error)
+            getsockopt(fds[at].fd, SOL_SOCKET, SO_ERROR, &error, &length)
+    return ready != 0
+
+
+cdef inline int64_t _next_look(const runtime_t *runtime) noexcept nogil:
+    """The first deadline of all."""
+    cdef int64_t due = next_due(runtime)
+    if runtime.demotions_due:
+        due = min(due, runtime.demotions_due)
+    if runtime.watchdog.limit and not runtime.watchdog.expired:
+        due = min(due, <int64_t> atomic_load64(&runtime.watchdog.fed) + runtime.watchdog.limit)
+    if runtime.guardian.hand_over_due:
+        due = min(due, runtime.guardian.hand_over_due)
+    return due
+
+
+cdef inline void _refresh_allowance(pacing_t *pacing, int64_t now) noexcept nogil:
+    pacing.allowance = min(pacing.allowance + (now - pacing.refreshed) // SPIN_SHARE, ALLOWANCE_MOST)
+    pacing.refreshed = now
+
+
+cdef inline void _learn(pacing_t *pacing, int64_t late) noexcept nogil:
+    """Follow how late the kernel wakes us: up at once, down slowly."""
+    late = min(late, LEAD_MOST)
+    if late > pacing.lead:
+        pacing.lead = late
+    else:
+        pacing.lead -= (pacing.lead - late) // 32
+
+
+cdef inline void _count_frames(pacing_t *pacing, uint32_t count) noexcept nogil:
+    cdef int64_t now = monotonic(), passed = now - pacing.window
+    pacing.frames += count
+    if passed >= FLOOD_WINDOW:
+        pacing.flooded = pacing.frames * FLOOD_WINDOW > FLOOD * passed
+        pacing.frames = 0
+        pacing.window = now

@@ -1,0 +1,88 @@
+# Copies of plans and addresses, for the thread to work on without the GIL, and an instance's memory.
+#
+# Thread: any caller, under the GIL.
+
+cdef void _free_plan(plan_t *plan) noexcept:
+    free(plan.announce_frames)
+    free(plan.announce_lengths)
+    free(plan.addresses.items)
+    memset(plan, 0, sizeof(plan_t))
+
+
+cdef int _fill_plan(plan_t *place, object plan) except -1:
+    """A plan's bytes in memory of their own. What `plan.authenticator` points to is not copied: it learns."""
+    cdef bytes whole = b"".join(plan.announce_frames), mac = plan.mac
+    cdef AdvertTemplate template
+    cdef object host = plan.host
+    cdef int at
+    memset(place, 0, sizeof(plan_t))
+    try:
+        for _family, template in plan.templates:
+            place.templates[place.template_count] = template.template
+            place.template_count += 1
+        place.announce_count = <int> len(plan.announce_frames)
+        place.announce_frames = <uint8_t *> malloc(len(whole) + 1)
+        place.announce_lengths = <uint16_t *> malloc(2 * place.announce_count + 2)
+        if place.announce_frames == NULL or place.announce_lengths == NULL:
+            raise MemoryError
+        memcpy(place.announce_frames, PyBytes_AS_STRING(whole), len(whole))
+        for at in range(place.announce_count):
+            place.announce_lengths[at] = <uint16_t> len(plan.announce_frames[at])
+        place.announce_repeats = <uint8_t> (host.announcements - 1)
+        input_store_addresses(&place.addresses, plan.packed)
+        memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
+        place.auth = &(<Authenticator?> plan.authenticator).auth
+        place.config.advbase, place.config.advskew, place.config.vhid = host.advbase, host.advskew, host.vhid
+        place.config.preempt = host.preempt
+        place.config.arbitrate = host.siblings == "arbitrate"
+        place.config.runnable = host.up and bool(host.addresses)
+    except BaseException:
+        _free_plan(place)
+        raise
+    return 0
+
+
+cdef int _fill_carpdev(command_t *command, object mac, object addresses) except -1:
+    cdef bytes octets = bytes(mac)
+    input_store_carpdev(&command.addresses, &command.broadcasts, addresses)
+    command.has_mac = len(octets) == 6
+    if command.has_mac:
+        memcpy(command.mac, PyBytes_AS_STRING(octets), 6)
+    return 0
+
+
+cdef void _free_carpdev(carpdev_t *carpdev) noexcept:
+    input_forget_all(&carpdev.input)
+    ring_close(&carpdev.ring)
+    free(carpdev.input.addresses.items)
+    free(carpdev.input.broadcasts.items)
+    free(carpdev)
+
+
+cdef class _Instance:
+    """An instance's memory, and the Python objects that it points into."""
+
+    cdef instance_t *instance
+    cdef object plan, device, lock
+    cdef int carpdev
+
+    def __cinit__(self, int index, int carpdev, plan, device, lock):
+        cdef instance_t *instance = <instance_t *> calloc(1, sizeof(instance_t))
+        cdef uint64_t seed = 0
+        self.instance = instance
+        self.plan, self.carpdev, self.device, self.lock = plan, carpdev, device, lock
+        if instance == NULL:
+            raise MemoryError
+        _fill_plan(&instance.plan, plan)
+        instance.index, instance.vhid = index, plan.host.vhid
+        instance.timers.heap_at = -1
+        instance.timers.announce_due = instance.timers.take_due = instance.timers.retry_due = MACHINE_NEVER
+        instance.ownership.lease = instance.ownership.lease_told = LEASE_FOREVER
+        instance.ownership.least_advbase = plan.host.advbase
+        getrandom(&seed, 8, 0)
+        machine_init(&instance.machine, &instance.plan.config, NULL, NULL, seed)
+
+    def __dealloc__(self):
+        if self.instance != NULL:
+            _free_plan(&self.instance.plan)
+            free(self.instance)

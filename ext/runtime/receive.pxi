@@ -1,0 +1,127 @@
+# From a frame to the machine.
+#
+# Thread: runtime, no GIL.
+
+cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD)
+cdef dict _COUNTERS = {
+    COUNT_BADAUTH: "badauth",
+    COUNT_BADVHID: "badvhid",
+    COUNT_BADTTL: "badttl",
+    COUNT_BADSUM: "badsum",
+    COUNT_BADVER: "badver",
+    COUNT_ALTERED: "altered",
+    COUNT_ECHO: "echo",
+}
+
+
+cdef void receive(
+    runtime_t *runtime, carpdev_t *carpdev, const uint8_t *frame, size_t length, int64_t now
+) noexcept nogil:
+    """Check one frame, and show it to the machine that it is for."""
+    cdef verdict_t verdict
+    cdef instance_t *instance
+    cdef peer_t peer
+    input_frame(&carpdev.input, frame, length, now, &verdict)
+    if not verdict.has_advert:
+        return
+    memset(&peer, 0, sizeof(peer_t))
+    peer.family = verdict.datagram.family
+    memcpy(peer.address, verdict.datagram.source, 4 if peer.family == 4 else 16)
+    instance = carpdev.instances[verdict.advert.vhid]
+    if verdict.counter == VERDICT_VALID and instance != NULL:
+        _valid(runtime, instance, &verdict, &peer, now)
+    elif verdict.counter == VERDICT_SIBLING:
+        instance = carpdev.instances[verdict.sibling_of]
+        if instance != NULL:
+            _sibling(runtime, instance, &verdict, &peer, now)
+    else:
+        _rejected(runtime, carpdev, instance, &verdict, &peer, now)
+
+
+cdef void _valid(
+    runtime_t *runtime, instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now
+) noexcept nogil:
+    cdef suspicion_t *suspicion = &instance.suspicion
+    cdef actions_t actions
+    cdef uint8_t was = instance.machine.state
+    _note_peer(runtime, instance, verdict, peer, now)
+    if verdict.advert.advbase < instance.ownership.least_advbase:
+        instance.ownership.least_advbase = verdict.advert.advbase
+    suspicion.heard = now
+    ring_count_losses(&instance.carpdev.ring)
+    suspicion.losses, suspicion.delays = instance.carpdev.ring.losses, 0
+    if was == STATE_MASTER:
+        note_rival(runtime, instance, verdict, peer, now)
+    machine_receive(
+        &instance.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew, peer, now, &actions
+    )
+    if was == STATE_MASTER and instance.machine.state == STATE_MASTER:
+        _announce_soon(instance, now)
+    carry_out(runtime, instance, &actions, now)
+
+
+cdef void _sibling(
+    runtime_t *runtime, instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now
+) noexcept nogil:
+    cdef actions_t actions
+    cdef bint owned = instance.ownership.owned
+    machine_sibling(
+        &instance.machine, verdict.advert.vhid, verdict.advert.advbase, verdict.advert.advskew, peer, now, &actions
+    )
+    if owned and instance.machine.state == STATE_MASTER:
+        _announce_soon(instance, now)  # its MAC is another: clients may have learned that
+    carry_out(runtime, instance, &actions, now)
+
+
+cdef inline void _announce_soon(instance_t *instance, int64_t now) noexcept nogil:
+    """The last frames of whoever has to yield may mislead switches and clients."""
+    if instance.timers.announce_due == MACHINE_NEVER:
+        instance.timers.announce_due = now + ANNOUNCE_AFTER_RIVAL
+
+
+cdef inline void _note_peer(
+    runtime_t *runtime, instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now
+) noexcept nogil:
+    cdef record_t record
+    cdef reported_t *reported = &instance.reported
+    if known(reported.peers, &reported.peer_count, peer, instance.vhid, <uint8_t> verdict.dialect):
+        return
+    record = new_record(instance, peer_event, now)
+    record.peer = peer[0]
+    record.detail = <uint8_t> verdict.dialect
+    record.advbase, record.advskew = verdict.advert.advbase, verdict.advert.advskew
+    report(runtime, &record)
+
+
+cdef void _rejected(
+    runtime_t *runtime, carpdev_t *carpdev, instance_t *instance, const verdict_t *verdict, const peer_t *peer,
+    int64_t now,
+) noexcept nogil:
+    cdef int counter = verdict.counter
+    cdef record_t record
+    if (
+        counter == COUNT_BADAUTH
+        # The kernel counts so too when the vhid is ours, but in INIT.
+        or (counter == COUNT_BADVHID and instance == NULL)
+        or counter == COUNT_BADTTL
+        or counter == COUNT_BADSUM
+        or counter == COUNT_BADVER
+        or counter == COUNT_ALTERED
+        or counter == COUNT_ECHO
+    ) and not known(carpdev.rejected, &carpdev.rejected_count, peer, verdict.advert.vhid, <uint8_t> counter):
+        record = new_record(instance, rejected_event, now)
+        record.peer = peer[0]
+        record.vhid, record.detail = verdict.advert.vhid, <uint8_t> counter
+        report(runtime, &record)
+
+
+cdef object peer_event(const record_t *record, dict who, object host):
+    dialect = _DIALECTS[record.detail]
+    return events.PeerHeard(
+        **who, peer=peer_of(record), dialect=dialect, advbase=record.advbase, advskew=record.advskew
+    )
+
+
+cdef object rejected_event(const record_t *record, dict who, object host):
+    counter = _COUNTERS[record.detail]
+    return events.AdvertRejected(**who, counter=counter, peer=peer_of(record), hint=events.HINTS[counter])

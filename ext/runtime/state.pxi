@@ -1,0 +1,233 @@
+# What the loop works on: a struct for each room that owns something.
+#
+# Thread: runtime, no GIL. Other threads read single values: state, demotion, whether addresses are owned, when a peer
+# was heard. Times are CLOCK_MONOTONIC, ns, where nothing else is said.
+
+cdef enum:
+    KNOWN = 32  # peers and rivals remembered for each instance, rejected ones for each carpdev
+    READY = 4  # frames of one advert: two families under two dialects
+    AGENDA = 4 * MACHINE_ACTIONS  # actions: of a step and of its sent advert, and the same of one demoted instance
+    ANSWERS = 64  # of the guardian, kept for those who asked; a power of two
+    RECORDS = 4096  # events under way to Python; a power of two
+    BUCKETS = 40  # of a histogram: bucket i counts what took less than 2**i ns
+    BOWOUT = 255  # advbase and advskew of the last advert
+
+KNOWN_PEERS = KNOWN
+
+
+# reports
+
+cdef struct record_t
+# In the event thread: the event that a record is. `who` are its first arguments, `host` is the configuration, or None.
+ctypedef object (*make_event_t)(const record_t *record, dict who, object host)
+
+cdef struct record_t:
+    # One event on its way to Python.
+    make_event_t make
+    int64_t at, value
+    int index  # of the instance, -1: it concerns the engine as a whole
+    peer_t peer
+    uint8_t vhid, before, after, detail, advbase, advskew
+
+
+cdef struct known_t:
+    # A peer that was reported.
+    uint8_t address[16]
+    uint8_t family, vhid
+    uint8_t what  # the dialect, the counter or the rule that it was reported for
+
+
+cdef struct reports_t:
+    # One thread puts, one fetches.
+    record_t records[RECORDS]
+    uint32_t put, fetched
+    uint64_t lost
+    int wake  # eventfd: there are records
+
+
+cdef struct reported_t:
+    # What was reported of an instance and is not repeated.
+    known_t peers[KNOWN]
+    known_t rivals[KNOWN]
+    int peer_count, rival_count
+    int64_t demotion
+    bint unleased
+
+
+cdef struct measures_t:
+    # See stats.Measures.
+    uint64_t wakeup[BUCKETS]
+    uint64_t sending[BUCKETS]
+    uint64_t takeover[BUCKETS]
+
+
+# timers
+
+cdef struct timers_t:
+    # When an instance is due, and its deadlines beside the machine's.
+    int64_t due, announce_due, take_due, retry_due
+    int heap_at  # its place in the heap, -1: none
+
+
+# transmit
+
+cdef struct frame_t:
+    uint8_t octets[ADVERT_FRAME_MAX]
+    uint8_t length, family
+
+
+cdef struct transmit_t:
+    frame_t ready[READY]  # the next advert, signed ahead
+    int ready_count
+    uint8_t ready_advbase, ready_advskew
+    uint32_t ready_dialects
+    bint failing  # the last advert could not be sent
+
+
+# addresses
+
+cdef struct ownership_t:
+    # What the guardian was told of an instance.
+    bint owned  # its addresses were ordered here, and the guardian expects beats
+    uint8_t unsent  # 1 + the order that found no room, or 0
+    uint32_t unanswered  # orders
+    uint32_t lease  # seconds that the addresses live, or LEASE_FOREVER
+    uint32_t lease_told  # the one that the guardian was told last
+    uint8_t least_advbase  # heard in the group
+    uint8_t announcements  # still to be repeated after a takeover
+    int64_t decided  # when the take or drop under way was, 0: there is none
+    int64_t advertised  # CLOCK_BOOTTIME of the last advert as MASTER
+    int64_t retry_delay
+
+
+# suspicion
+
+cdef struct suspicion_t:
+    int64_t heard  # when a valid advert was heard last, 0: never
+    uint64_t losses  # of the carpdev's ring, then
+    uint8_t delays  # intervals that a takeover has waited since
+    int64_t refused_until  # until then silence is no reason to take over
+
+
+cdef struct watchdog_t:
+    int64_t limit  # the program is to be heard from every so many ns, 0: not at all
+    uint64_t fed  # when it was last
+    uint32_t expired
+
+
+# Instances and carpdevs
+
+cdef struct plan_t:
+    # A plan's bytes; the authenticator is the Python object's and is kept alive there.
+    template_t templates[2]
+    int template_count
+    uint8_t *announce_frames  # in a row
+    uint16_t *announce_lengths
+    int announce_count
+    uint8_t announce_repeats
+    auth_t *auth
+    addresses_t addresses
+    uint8_t mac[6]
+    machine_config_t config
+
+
+cdef struct instance_t:
+    int index
+    uint8_t vhid
+    bint wanted  # it was started, and not stopped since
+    machine_t machine
+    input_instance_t input
+    plan_t plan
+    carpdev_t *carpdev  # NULL: it has gone
+    timers_t timers
+    transmit_t transmit
+    ownership_t ownership
+    suspicion_t suspicion
+    reported_t reported
+
+
+cdef struct carpdev_t:
+    int number
+    int send_fd
+    ring_t ring
+    input_t input
+    instance_t *instances[256]  # by vhid
+    known_t rejected[KNOWN]
+    int rejected_count
+
+
+# actions
+
+cdef struct item_t:
+    instance_t *instance
+    action_t action
+    bint after_drop  # an advert that waits until the addresses have gone
+    bint last  # of what the machine asked for in one step
+
+
+cdef struct demotion_t:
+    # All instances but its cause are demoted; those before `next` have been.
+    int64_t by
+    instance_t *cause
+    int next
+
+
+cdef struct agenda_t:
+    # A stack of actions, and a ring of demotions in the order in which they came; the first one is under way. What lies
+    # below `floor` was on the stack when that began, and waits until all demotions are done.
+    item_t items[AGENDA]
+    int count, floor
+    demotion_t *demotions
+    int demotion_first, demotion_count, demotion_room
+
+
+# addresses, guardian
+
+cdef struct guardian_t:
+    int fd  # our end of its socket, -1: there is none
+    bint readable
+    bint lost  # Python is at starting another one
+    bint hanging
+    bint unsent  # some instance's order found no room
+    int64_t asked  # when it was asked whether it hangs, 0: it has answered
+    int64_t hand_over_due  # unless there is another one, 0: not at all
+    int64_t late_allowance  # an advert may be so many ns late before it lets go
+    uint32_t numbers  # of questions
+    uint32_t answers[ANSWERS]  # the number answered, by number
+    int32_t answer_errors[ANSWERS]
+
+
+# loop
+
+cdef struct pacing_t:
+    # How early to wake: as late as the kernel has been, within what may be spent on waiting awake.
+    int64_t lead, allowance, refreshed
+    # How many frames came in this window, and whether those were a flood.
+    int64_t window
+    uint32_t frames
+    bint flooded
+
+
+cdef struct runtime_t:
+    void *commands
+    int wake  # eventfd: commands
+    void *lifeline
+    uint32_t lifeline_locked
+    uint32_t wants_realtime, has_realtime
+    bint closing
+    pthread_t thread
+    carpdev_t **carpdevs
+    int carpdev_count
+    instance_t **instances
+    int instance_count
+    instance_t **heap
+    int heap_count
+    agenda_t agenda
+    guardian_t guardian
+    watchdog_t watchdog
+    pacing_t pacing
+    int64_t suspended  # ns that this machine has been, when looked at last
+    int64_t demotion
+    int64_t demotions_due  # then changed demotions are reported, 0: none has changed
+    measures_t measures
+    reports_t reports

@@ -1,0 +1,126 @@
+# What speaks against trusting ourselves: pauses, lost frames, rivals, a program that is not heard from.
+#
+# Thread: runtime, no GIL.
+
+cdef enum:
+    MOST_DELAYS = 2  # intervals that a takeover waits because frames were lost
+
+cdef tuple _RULES = ("worse", "tie", "better")
+
+
+cdef void look_for_pause(runtime_t *runtime) noexcept nogil:
+    """Were we stopped, or was the machine asleep? Then others may have taken over meanwhile."""
+    cdef int64_t now = monotonic(), boot = boottime(), limit
+    cdef int64_t suspended = boot - now
+    cdef instance_t *instance
+    cdef int at
+    if now - PAUSE_NOTICED <= next_due(runtime) and suspended - runtime.suspended <= PAUSE_NOTICED:
+        return
+    runtime.suspended = suspended
+    collect(runtime)
+    if runtime.guardian.asked:
+        runtime.guardian.asked = now  # it may have been stopped with us
+    for at in range(runtime.instance_count):
+        instance = runtime.instances[at]
+        limit = takeover_after(instance)
+        if instance.ownership.lease != LEASE_FOREVER:
+            limit = min(limit, instance.ownership.lease * NS_PER_SECOND)
+        if instance.machine.state == STATE_MASTER and boot - instance.ownership.advertised > limit:
+            stalled(runtime, instance, False)
+
+
+cdef void stalled(runtime_t *runtime, instance_t *instance, bint released) noexcept nogil:
+    """A MASTER did not run for so long that it stands by. `released`: the guardian has let go of its addresses."""
+    cdef int64_t now = monotonic()
+    cdef actions_t actions
+    cdef record_t record
+    if instance.machine.state != STATE_MASTER or (released and not instance.ownership.owned):
+        return
+    record = new_record(instance, stalled_event, now)
+    record.value, record.detail = boottime() - instance.ownership.advertised, released
+    report(runtime, &record)
+    machine_retire(&instance.machine, REASON_STALLED, False, now, &actions)
+    carry_out(runtime, instance, &actions, now)
+
+
+cdef bint must_wait(runtime_t *runtime, instance_t *instance, int64_t now) noexcept nogil:
+    """Whether silence is no reason to take over: by order, or because frames were lost since the last valid advert."""
+    cdef suspicion_t *suspicion = &instance.suspicion
+    cdef record_t record
+    if not machine_overdue(&instance.machine, now):
+        return False
+    if now < suspicion.refused_until:
+        return True
+    if instance.carpdev == NULL or suspicion.delays >= MOST_DELAYS:
+        return False
+    ring_count_losses(&instance.carpdev.ring)
+    if instance.carpdev.ring.losses == suspicion.losses:
+        return False
+    suspicion.delays += 1
+    record = new_record(instance, delayed_event, now)
+    record.value = <int64_t> (instance.carpdev.ring.losses - suspicion.losses)
+    report(runtime, &record)
+    return True
+
+
+cdef void note_rival(
+    runtime_t *runtime, instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now
+) noexcept nogil:
+    """Another MASTER was heard by a MASTER."""
+    cdef int64_t own = machine_interval(&instance.machine)
+    cdef int64_t other = NS_PER_SECOND * verdict.advert.advbase + NS_PER_SKEW * verdict.advert.advskew
+    cdef uint8_t rule = 2 if other < own else 1 if other == own else 0
+    cdef reported_t *reported = &instance.reported
+    cdef record_t record
+    if verdict.advert.advbase == BOWOUT and verdict.advert.advskew == BOWOUT:
+        return
+    if known(reported.rivals, &reported.rival_count, peer, instance.vhid, rule):
+        return
+    record = new_record(instance, rival_event, now)
+    record.peer = peer[0]
+    record.detail = rule
+    report(runtime, &record)
+
+
+cdef void look_at_watchdog(runtime_t *runtime) noexcept nogil:
+    """Is the program that embeds us still there? If not, another host shall serve in its place."""
+    cdef watchdog_t *watchdog = &runtime.watchdog
+    cdef record_t record
+    cdef actions_t actions
+    cdef int64_t now
+    cdef int at
+    if not watchdog.limit and not watchdog.expired:
+        return
+    now = monotonic()
+    record = new_record(NULL, watchdog_fed_event if watchdog.expired else watchdog_expired_event, now)
+    record.value = now - <int64_t> atomic_load64(&watchdog.fed)
+    if (watchdog.limit > 0 and record.value >= watchdog.limit) == (watchdog.expired != 0):
+        return
+    report(runtime, &record)
+    atomic_store32(&watchdog.expired, 1 - watchdog.expired)
+    if watchdog.expired:
+        for at in range(runtime.instance_count):
+            machine_retire(&runtime.instances[at].machine, REASON_WATCHDOG, True, now, &actions)
+            carry_out(runtime, runtime.instances[at], &actions, now)
+    demote_others(runtime, 1 if watchdog.expired else -1, NULL)
+    drain(runtime, now)
+
+
+cdef object stalled_event(const record_t *record, dict who, object host):
+    return events.Stalled(**who, pause=record.value, released=bool(record.detail))
+
+
+cdef object delayed_event(const record_t *record, dict who, object host):
+    return events.TakeoverDelayed(**who, losses=record.value)
+
+
+cdef object rival_event(const record_t *record, dict who, object host):
+    return events.RivalHeard(**who, peer=peer_of(record), rule=_RULES[record.detail])
+
+
+cdef object watchdog_expired_event(const record_t *record, dict who, object host):
+    return events.WatchdogExpired(**who, silence=record.value)
+
+
+cdef object watchdog_fed_event(const record_t *record, dict who, object host):
+    return events.WatchdogFed(**who)

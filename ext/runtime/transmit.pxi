@@ -1,0 +1,77 @@
+# Adverts and announcements on their way out.
+#
+# Thread: runtime, no GIL.
+
+cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew) noexcept nogil:
+    """Have the next advert ready: signed ahead, so that at the deadline there is nothing to do but to send."""
+    cdef transmit_t *transmit = &instance.transmit
+    cdef const plan_t *plan = &instance.plan
+    cdef uint8_t dialects[2]
+    cdef uint8_t counter[COUNTER_LENGTH]
+    cdef uint8_t digest[DIGEST_LENGTH]
+    cdef uint32_t nonce = 0, mask = 0
+    cdef int at, family, count = auth_dialects(plan.auth, dialects)
+    cdef frame_t *frame
+    for at in range(count):
+        mask |= 1 << dialects[at]
+    if (
+        transmit.ready_count and transmit.ready_advbase == advbase and transmit.ready_advskew == advskew
+        and transmit.ready_dialects == mask
+    ):
+        return
+    transmit.ready_count = 0
+    getrandom(&nonce, 3, 0)
+    for at in range(count):
+        auth_counter(plan.auth, dialects[at], advbase, advskew, nonce, counter)
+        auth_sign(plan.auth, dialects[at], counter, digest)
+        for family in range(plan.template_count):
+            frame = &transmit.ready[transmit.ready_count]
+            frame.length = <uint8_t> template_frame(
+                &plan.templates[family], advbase, advskew, counter, digest, frame.octets
+            )
+            frame.family = plan.templates[family].family
+            transmit.ready_count += 1
+    transmit.ready_advbase, transmit.ready_advskew, transmit.ready_dialects = advbase, advskew, mask
+
+
+cdef bint send_advert(
+    runtime_t *runtime, instance_t *instance, uint8_t advbase, uint8_t advskew, int64_t now
+) noexcept nogil:
+    """Send an advert in every family and dialect; False if any frame could not be sent."""
+    cdef transmit_t *transmit = &instance.transmit
+    cdef record_t record
+    cdef int at, error, failure = 0
+    prepare(instance, advbase, advskew)
+    for at in range(transmit.ready_count):
+        error = send_frame(instance, transmit.ready[at].octets, transmit.ready[at].length)
+        if error == 0:
+            input_sent(&instance.carpdev.input, instance.vhid, transmit.ready[at].family)
+        elif failure == 0:
+            failure = error
+    transmit.ready_count = 0
+    if failure and not transmit.failing:
+        record = new_record(instance, not_sent_event, now)
+        record.value = failure
+        report(runtime, &record)
+    transmit.failing = failure != 0
+    return failure == 0
+
+
+cdef void announce(const instance_t *instance) noexcept nogil:
+    """Gratuitous ARP and unsolicited neighbour advertisements: where the addresses are."""
+    cdef const uint8_t *frame = instance.plan.announce_frames
+    cdef int at
+    for at in range(instance.plan.announce_count):
+        send_frame(instance, frame, instance.plan.announce_lengths[at])
+        frame += instance.plan.announce_lengths[at]
+
+
+cdef inline int send_frame(const instance_t *instance, const uint8_t *frame, size_t length) noexcept nogil:
+    """Send one frame on the instance's carpdev. 0, or an errno."""
+    if instance.carpdev == NULL:
+        return ENODEV
+    return errno if send(instance.carpdev.send_fd, frame, length, MSG_DONTWAIT) < 0 else 0
+
+
+cdef object not_sent_event(const record_t *record, dict who, object host):
+    return events.Failed(**who, what=f"an advert could not be sent: {os.strerror(record.value)}")
