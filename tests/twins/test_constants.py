@@ -2,21 +2,89 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import pkgutil
 import re
 from pathlib import Path
+from typing import Any
 
-from pycarp import protocol
+import pytest
+from support import IMPLEMENTATIONS
+
+from pycarp import _python, protocol
 from pycarp.protocol import timing
 
 ROOT = Path(__file__).parents[2]
+PREFIX = f"{_python.__name__}."
+TWINS = [info.name.removeprefix(PREFIX) for info in pkgutil.walk_packages(_python.__path__, PREFIX) if not info.ispkg]
+NUMBER = r"(?:U?INT(?:64|32)_C\()?\(?(0x[0-9a-fA-F]+|\d+(?: << \d+)?)\b(?! *[*+<])"
+IN_C = re.compile(rf"(?:#define +([A-Z]\w+) +|\b([A-Z][A-Z0-9_]+) *= *){NUMBER}")
+# Numbers of Python's alone, by module, with the reason.
+ALONE: dict[str, set[str]] = {
+    "guardian.confine": {"STACK"},  # the thread of an interpreter needs more than C's
+}
+CORE = {"packet", "auth", "input", "machine", "arbitration", "siblings"}
+
+
+def in_c() -> dict[str, set[int]]:
+    """Every number that has a name in C or Cython, by name: macros, enums and assignments."""
+    found: dict[str, set[int]] = {}
+    for path in sorted((ROOT / "ext").rglob("*")):
+        if path.suffix in (".c", ".h", ".pyx", ".pxd", ".pxi"):
+            for macro, name, number in IN_C.findall(path.read_text("utf-8")):
+                base, _, shift = number.partition(" << ")
+                found.setdefault(macro or name, set()).add(int(base, 0) << int(shift or 0))
+    return found
+
+
+def in_python(name: str) -> dict[str, Any]:
+    """The constants that a module of the reference defines, by name."""
+    module = importlib.import_module(PREFIX + name)
+    assert module.__file__ is not None
+    found: dict[str, Any] = {}
+    for statement in ast.parse(Path(module.__file__).read_text("utf-8")).body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()]
+            found |= {name: getattr(module, name) for name in names}
+    return found
 
 
 def test_every_time_limit_is_the_same_in_c() -> None:
     header = (ROOT / "ext" / "timing.h").read_text()
-    in_c = {name: int(value) for name, value in re.findall(r"#define (\w+) INT64_C\((\d+)\)", header)}
-    in_python = {name: value for name, value in vars(timing).items() if name.isupper() and not name.startswith("_")} | {
+    there = {name: int(value) for name, value in re.findall(r"#define (\w+) INT64_C\((\d+)\)", header)}
+    here = {name: value for name, value in vars(timing).items() if name.isupper() and not name.startswith("_")} | {
         "NS_PER_SECOND": protocol.NS_PER_SECOND,
         "NS_PER_SKEW": protocol.NS_PER_SKEW,
     }
-    in_python.pop("FOREVER")  # no time limit, but a value of netlink's
-    assert in_c == in_python
+    here.pop("FOREVER")  # no time limit, but a value of netlink's
+    assert there == here
+
+
+def test_a_number_of_the_reference_is_the_same_in_c() -> None:
+    """Wherever C or Cython gives a number the same name."""
+    there = in_c()
+    assert there["BOWOUT"] == {protocol.BOWOUT} and there["SIBLINGS_KNOWN"] == {8}, "the sources are not understood"
+    for module in TWINS:
+        for name, value in in_python(module).items():
+            if isinstance(value, int) and name.lstrip("_") in there and name not in ALONE.get(module, ()):
+                assert there[name.lstrip("_")] == {value}, f"{module}.{name}"
+
+
+@pytest.mark.skipif("native" not in IMPLEMENTATIONS, reason="the compiled implementation is not tested here")
+@pytest.mark.parametrize("name", [name for name in TWINS if name.partition(".")[0] in CORE])
+def test_the_constants_of_the_core(name: str) -> None:
+    """Each public one is one of the compiled twin, or stands in its sources."""
+    try:
+        native: Any = importlib.import_module(f"pycarp._native.{name}")
+    except ModuleNotFoundError:
+        native = None  # a part of another extension
+    there = in_c()
+    for constant, value in in_python(name).items():
+        if constant.startswith("_") or constant in ALONE.get(name, set()):
+            continue
+        if hasattr(native, constant):
+            assert getattr(native, constant) == value, constant
+        else:
+            assert there.get(constant) == {value}, f"{constant} is not in C"

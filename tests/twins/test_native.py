@@ -6,7 +6,6 @@ Quick differential checks with fixed seeds; test_differential.py has the long tr
 
 from __future__ import annotations
 
-import inspect
 import os
 import random
 import re
@@ -549,22 +548,6 @@ def test_the_peer_of_a_planned_takeover_is_not_kept_longer(
 
 
 # The modules
-
-
-def test_the_same_signatures(pair: Pair) -> None:
-    def parameters(thing: Any) -> list[tuple[str, Any]]:
-        return [(p.name, p.default) for p in inspect.signature(thing).parameters.values() if p.name != "self"]
-
-    for name in ("packet", "input", "auth", "machine"):
-        native, python = getattr(pair[0], name), getattr(pair[1], name)
-        for public, value in vars(python).items():
-            if public.startswith("_") or getattr(value, "__module__", None) != python.__name__:
-                continue
-            twin = getattr(native, public)
-            assert parameters(twin) == parameters(value), public
-            for method, function in vars(value).items() if isinstance(value, type) else ():
-                if inspect.isfunction(function) and not method.startswith("_"):
-                    assert parameters(getattr(twin, method)) == parameters(function), f"{public}.{method}"
 
 
 @pytest.mark.parametrize(
