@@ -238,8 +238,7 @@ class Reconciler:
     def _own_part(self, carpdev: Interface) -> tuple[object, ...]:
         """The carpdev's MAC and own addresses, without floating ones that takes and drops put there."""
         floating = {one.ip for instance in self._instances for one in instance.host.addresses}
-        own = (one for one in carpdev.addresses if not one.ours and one.interface.ip not in floating)
-        return carpdev.mac, *own
+        return carpdev.mac, *(one for one in carpdev.addresses if not one.ours and one.interface.ip not in floating)
 
     # Repairs
 

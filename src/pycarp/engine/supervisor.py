@@ -22,7 +22,7 @@ from ..errors import CarpError, ConfigError, EngineError
 from ..events import Event
 from ..linux.capabilities import require
 from ..linux.device import Device
-from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
+from ..linux.interfaces import Interface, choose_carpdev, mark_on, read_interfaces
 from ..linux.leftovers import Inventory
 from ..linux.lock import VirtualHostLock
 from ..linux.watch import Watch
@@ -243,13 +243,10 @@ def _restoring(going: tuple[Instance, ...]) -> list[Instance]:
     last = {instance.carpdev.index: instance for instance in going if instance.host.mac == "virtual"}
     own = {instance.device.index for instance in going}
     try:
-        marks = [one.mark for one in read_interfaces() if one.index not in own]
+        others = [one for one in read_interfaces() if one.index not in own]
     except OSError:
-        marks = []
-    for mark in marks:
-        if mark is not None:
-            last.pop(mark.index, None)
-    return list(last.values())
+        others = []
+    return [instance for index, instance in last.items() if mark_on(index, others) is None]
 
 
 def _program_has_ended() -> bool:

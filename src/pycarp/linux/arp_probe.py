@@ -10,8 +10,9 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, ip_address
 
+from ..protocol.frames import arp_request, neighbour_solicitation
 from .interfaces import Interface, source_address
 from .messages import Address
 from .sockets import (
@@ -30,11 +31,9 @@ from .sockets import (
 )
 
 _ETH_P_ALL, _ETH_P_ARP, _ETH_P_IPV6 = 0x0003, 0x0806, 0x86DD
-_BROADCAST = b"\xff" * 6
 _ALL_NODES = bytes.fromhex("333300000001")
-_ARP_REQUEST, _ARP_REPLY = 1, 2
-_ICMPV6, _SOLICITATION, _ADVERTISEMENT = 58, 135, 136
-_LINK_LAYER_SOURCE, _LINK_LAYER_TARGET = 1, 2
+_ARP_REPLY = 2
+_ICMPV6, _ADVERTISEMENT, _LINK_LAYER_TARGET = 58, 136, 2
 _FRAME = 1 << 11
 _READS = 1024
 """At most this many frames are read in a row: a flood of answers gets no more attention than this."""
@@ -108,19 +107,9 @@ def question(carpdev: Interface, address: Address, floating: Iterable[Address] =
     Where the carpdev has no address but `floating` ones, the question is that of a host without an address.
     """
     if isinstance(address, IPv4Address):
-        source = _near(carpdev, address, floating)
-        header = struct.pack("!HHBBH", 1, 0x0800, 6, 4, _ARP_REQUEST)
-        ethernet = _BROADCAST + carpdev.mac + _ETH_P_ARP.to_bytes(2, "big")
-        return ethernet + header + carpdev.mac + source.packed + bytes(6) + address.packed
+        return arp_request(carpdev.mac, _near(carpdev, address, floating).packed, address.packed)
     own = source_address(carpdev, 6, frozenset(floating))
-    group = IPv6Address("ff02::1:ff00:0").packed[:13] + address.packed[13:]
-    option = b"" if own is None else bytes((_LINK_LAYER_SOURCE, 1)) + carpdev.mac
-    sender = bytes(16) if own is None else own.packed
-    icmp = struct.pack("!BBHI", _SOLICITATION, 0, 0, 0) + address.packed + option
-    pseudo = sender + group + struct.pack("!IHBB", len(icmp), 0, 0, _ICMPV6)
-    icmp = icmp[:2] + _checksum(pseudo + icmp).to_bytes(2, "big") + icmp[4:]
-    ip = struct.pack("!IHBB16s16s", 0x60000000, len(icmp), _ICMPV6, 255, sender, group)
-    return b"\x33\x33" + group[12:] + carpdev.mac + _ETH_P_IPV6.to_bytes(2, "big") + ip + icmp
+    return neighbour_solicitation(carpdev.mac, None if own is None else own.packed, address.packed)
 
 
 def answer(frame: bytes) -> tuple[Address, bytes] | None:
@@ -186,10 +175,3 @@ def _compare(at: int, words: list[bytes], known: bool) -> list[Instruction]:
     for word in words if known else ():
         program += [(JUMP_IF_EQUAL, 0, 1, int.from_bytes(word, "big")), (RETURN, 0, 0, WHOLE)]
     return [*program, (RETURN, 0, 0, 0 if known else WHOLE)]
-
-
-def _checksum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return 0xFFFF - total

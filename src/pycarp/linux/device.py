@@ -1,7 +1,7 @@
-"""The place of a virtual host on this machine: device, rules, settings, and the requests that move its addresses.
+"""What a virtual host has on this machine: device, rules, settings, and the requests that take and drop its addresses.
 
-With the virtual MAC (the default) the addresses live on a macvlan of their own that exists from setup to teardown and
-is up only while they are here. With the interface's MAC they live on the carpdev itself.
+With the virtual MAC (the default) the addresses are on a macvlan of their own, which exists from setup to teardown and
+is up only while they are here. With the interface's MAC they are on the carpdev itself.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from ..config import VirtualHost
 from ..errors import CapabilityError, InterfaceError
+from ..protocol.frames import virtual_mac
 from . import messages, netlink, sysctl
-from .interfaces import OWN_PROTOCOL, Gateway, Interface, Mark, parse_gateway, read_interfaces
+from .interfaces import OWN_PROTOCOL, Gateway, Interface, Mark, mark_on, parse_gateway, read_interfaces
 from .leftovers import RULE_PRIORITY, Inventory, table_of
 from .messages import Address, Network
 
@@ -56,7 +57,7 @@ class Device:
     @property
     def mac(self) -> bytes:
         """The MAC that answers for the addresses: 00:00:5e:00:01:VHID, in both families."""
-        return bytes((0, 0, 0x5E, 0, 1, self.host.vhid)) if self.host.mac == "virtual" else self.carpdev.mac
+        return virtual_mac(self.host.vhid) if self.host.mac == "virtual" else self.carpdev.mac
 
     def setup(self, inventory: Inventory | None = None) -> None:
         """Make everything but the addresses, after removing what a crashed run left.
@@ -97,16 +98,16 @@ class Device:
         if self.host.mac == "interface":
             self.take, self.drop = self.renew, netlink.batch(*delete.values())
             return
-        # While the link is down the addresses are mute, and taking it down needs milliseconds of the kernel. An IPv4
-        # address goes in silence, so it goes first; to remove an IPv6 address from a link that is up would send
-        # multicast reports from the virtual MAC, so it goes last.
+        # While the link is down the addresses are mute, and taking it down needs milliseconds of the kernel. IPv4
+        # addresses go first: that sends nothing. IPv6 addresses go last: removed from a link that is up, they send
+        # multicast reports from the virtual MAC.
         up = messages.link_state(self.index, True)
         self.essential += 1
         self.take = netlink.batch(
-            # The ways out come before the addresses, or the first answers would leave by the carpdev with its MAC.
+            # The routes come before the addresses, or the first answers would leave by the carpdev with its MAC.
             up,
             *self._routes(),
-            # They are there since setup, unless somebody (systemd-networkd, for one) swept away what was not its own.
+            # They are there since setup, unless another program removed them, as systemd-networkd does.
             *(self._rule(messages.add_rule, one.ip) for one in addresses),
             *add,
             # Once more, for its outcome to stand among the essential ones; the kernel has nothing to do.
@@ -116,7 +117,7 @@ class Device:
         self.drop = netlink.batch(*silent, messages.link_state(self.index, False), *others)
 
     def change(self, host: VirtualHost) -> None:
-        """Go over to other addresses: those that are no more leave the machine now; a `take` brings the new ones.
+        """Change to other addresses: the former ones leave the machine now, a `take` brings the new ones.
 
         Name, vhid and the kind of MAC must be the same.
         """
@@ -135,9 +136,9 @@ class Device:
         self.refresh(self.carpdev)
 
     def teardown(self) -> None:
-        """Remove everything and give the carpdev its settings back. As often as you like; what is gone is fine.
+        """Remove everything and give the carpdev its settings back. May be called again; what is gone is fine.
 
-        Raises the first `OSError` that was none of that, after trying all.
+        Raises the first other `OSError`, after trying all.
         """
         mark = self._mark
         if not self.index and mark is None:
@@ -149,12 +150,10 @@ class Device:
             outcome += route.execute(netlink.batch(*removal))
             if mark is not None:
                 outcome += _restore(route, mark, read_interfaces())
-        for error in outcome:
-            if error is not None and error.errno not in GONE:
-                raise error
+        _raise_first(outcome, GONE)
 
     def forget(self) -> None:
-        """Somebody else has carried out `drop`, `remove`, and `restore` where it was due: nothing is left to undo."""
+        """The guardian has carried out `drop`, `remove`, and `restore` where it was due: nothing is left to undo."""
         self.index, self._mark = 0, None
         self.take = self.renew = self.drop = self.remove = self.restore = b""
         self.mute = ()
@@ -190,32 +189,25 @@ class Device:
         carpdev = inventory.carpdev(self.carpdev.index)
         if carpdev is None:
             raise InterfaceError(f"{self.carpdev.name} has gone: {self.host.name} has no interface to speak on")
-        marks = (one.mark for one in inventory.interfaces)
-        former = self._mark or next((mark for mark in marks if mark is not None and mark.index == carpdev.index), None)
-        self._mark = mark = Mark(
-            vhid=self.host.vhid,
-            carpdev=carpdev.name,
-            index=carpdev.index,
-            arp_ignore=carpdev.arp_ignore if former is None else former.arp_ignore,
-            arp_announce=carpdev.arp_announce if former is None else former.arp_announce,
-        )
-        outcome = route.execute(
+        # Its settings as they were before any virtual host came.
+        before = self._mark or mark_on(carpdev.index, inventory.interfaces) or carpdev
+        mark = Mark(self.host.vhid, carpdev.name, carpdev.index, before.arp_ignore, before.arp_announce)
+        self._mark = mark
+        added, *others = route.execute(
             netlink.batch(
                 messages.add_macvlan(self.name, carpdev.index, self.mac),
                 messages.set_alias(self.name, str(mark)),
                 messages.no_link_local(self.name),
             )
         )
-        if outcome[0] is not None:
-            raise self._refused(outcome[0])
+        if added is not None:
+            raise self._refused(added)
         self.index = socket.if_nametoindex(self.name)
         inventory.interfaces += (Interface(self.index, self.name, self.mac, up=False, alias=str(mark)),)
-        for error in outcome[1:]:
-            if error is not None and not (error.errno == errno.EAFNOSUPPORT and 6 not in self.host.families):
-                raise error
+        _raise_first(others, frozenset() if 6 in self.host.families else frozenset({errno.EAFNOSUPPORT}))
         self._allow_ipv6(6 in self.host.families)
         route.request(
-            # Answer for what is on the link that was asked on, neither for the neighbour's address nor he for ours.
+            # The device answers for its own addresses only, and the carpdev does not answer for them.
             messages.ipv4_conf(self.index, {"arp_ignore": 1}),
             messages.ipv4_conf(
                 carpdev.index,
@@ -236,7 +228,7 @@ class Device:
         return InterfaceError(f"{where}: {error.strerror}")
 
     def _allow_ipv6(self, wanted: bool) -> None:
-        """Where /proc/sys cannot be written, that no link-local address is made keeps the device quiet."""
+        """Where /proc/sys cannot be written, the device is still quiet: it has no link-local address."""
         for setting, value in (("accept_ra", 0), ("autoconf", 0), ("disable_ipv6", int(not wanted))):
             sysctl.try_write(f"ipv6/conf/{self.name}/{setting}", value)
 
@@ -249,16 +241,15 @@ class Device:
         _execute(route, [self._rule(messages.add_rule, ip) for ip in addresses], frozenset({errno.EEXIST}))
 
     def _routes(self) -> list[bytes]:
-        """The carpdev's ways to the LAN and beyond, through the device: answers leave from the virtual MAC."""
+        """The carpdev's routes, through the device instead: answers leave from the virtual MAC."""
         subnets: dict[Network, None] = {}
-        own = [one.interface for one in self.carpdev.addresses if not one.ours]
-        for one in itertools.chain(own, self.host.addresses):
+        for one in itertools.chain(self.carpdev.own_addresses, self.host.addresses):
             if one.version in self.host.families and one.network.prefixlen < one.max_prefixlen:
                 subnets[one.network] = None
         requests = [messages.add_route(self.index, one, self.table, OWN_PROTOCOL) for one in subnets]
         for route in self._gateways()[:_ROUTES]:
             network, gateway = route.network, route.address
-            # IPv6 holds "onlink" against the main table, where the gateway is on the carpdev, and refuses; but it finds
+            # IPv6 compares "onlink" with the main table, where the gateway is on the carpdev, and refuses. But it finds
             # the gateway through the subnets above.
             near = any(gateway in subnet for subnet in subnets) or (gateway.version == 6 and gateway.is_link_local)
             onlink = gateway.version == 4 or not near
@@ -279,7 +270,7 @@ class Device:
 
 def _restore(route: netlink.RouteSocket, mark: Mark, interfaces: Iterable[Interface]) -> list[OSError | None]:
     """Give a carpdev its settings back, unless another virtual host still needs ours."""
-    if any(one.mark is not None and one.mark.index == mark.index for one in interfaces):
+    if mark_on(mark.index, interfaces) is not None:
         return []
     return route.execute(netlink.batch(_settings(mark)))
 
@@ -289,6 +280,10 @@ def _settings(mark: Mark) -> bytes:
 
 
 def _execute(route: netlink.RouteSocket, requests: list[bytes], fine: frozenset[int]) -> None:
-    for error in route.execute(netlink.batch(*requests)):
+    _raise_first(route.execute(netlink.batch(*requests)), fine)
+
+
+def _raise_first(outcome: list[OSError | None], fine: frozenset[int]) -> None:
+    for error in outcome:
         if error is not None and error.errno not in fine:
             raise error

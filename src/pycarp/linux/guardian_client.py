@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 from .._python.guardian import protocol
 from ..errors import CapabilityError, CarpError, EngineError
 from . import netlink
+from .lock import exists
 
 if TYPE_CHECKING:
     from .device import Device
@@ -302,7 +303,7 @@ class Guardian:
             _wait(self.pidfd, select.POLLIN, patience)
         else:
             give_up = time.monotonic() + patience
-            while _exists(self.pid) and time.monotonic() < give_up:
+            while exists(self.pid) and time.monotonic() < give_up:
                 time.sleep(0.001)
         # Only a program that is process 1, or a reaper of orphans, finds it among its children.
         with contextlib.suppress(OSError):
@@ -357,16 +358,6 @@ def _wait(descriptor: int, events: int, seconds: float) -> None:
     poll = select.poll()
     poll.register(descriptor, events)
     poll.poll(max(0.0, seconds) * 1000)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _may_configure(pid: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any
@@ -16,7 +16,7 @@ from . import netlink
 from .messages import IPV4_CONF, Address, Network
 
 OWN_PROTOCOL = 112
-"""Marks what is ours in the kernel: IFA_PROTO of addresses, the protocol of rules and routes."""
+"""Marks what this program put into the kernel: IFA_PROTO of addresses, the protocol of rules and routes."""
 
 _ARPHRD_ETHER = 1
 _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
@@ -77,6 +77,11 @@ class Interface:
         """What its alias says, if it is ours."""
         return Mark.parse(self.alias)
 
+    @property
+    def own_addresses(self) -> list[IPv4Interface | IPv6Interface]:
+        """Those that no virtual host of this program put there."""
+        return [one.interface for one in self.addresses if not one.ours]
+
     def replace(self, **changes: Any) -> Interface:
         """A copy with the named fields changed."""
         return replace(self, **changes)
@@ -107,6 +112,12 @@ class Mark:
         settings = dict.fromkeys(("index", "arp_ignore", "arp_announce"), 0)
         settings.update((name, int(value)) for name, value in _SETTING.findall(found[3]) if name in settings)
         return cls(int(found[1]), found[2], **settings)
+
+
+def mark_on(carpdev: int, interfaces: Iterable[Interface]) -> Mark | None:
+    """That of some virtual host's device on the carpdev of that index; None where there is no device."""
+    marks = (one.mark for one in interfaces)
+    return next((mark for mark in marks if mark is not None and mark.index == carpdev), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +255,10 @@ def source_address(interface: Interface, family: int, exclude: Collection[Addres
 def _refuse_held(host: VirtualHost, interfaces: Sequence[Interface]) -> None:
     wanted = {one.ip for one in host.addresses}
     for interface in interfaces:
-        if interface.ours:
-            continue
-        for one in interface.addresses:
-            if one.interface.ip in wanted and not one.ours:
+        for one in () if interface.ours else interface.own_addresses:
+            if one.ip in wanted:
                 raise InterfaceError(
-                    f"{one.interface.ip} is already on {interface.name}: a floating address must not be a host's own; "
+                    f"{one.ip} is already on {interface.name}: a floating address must not be a host's own; "
                     f"remove it there or give another"
                 )
 
@@ -269,19 +278,15 @@ def _named(name: str, interfaces: Sequence[Interface], others: Sequence[Interfac
 
 def _holds(interface: Interface, ip: Address) -> bool:
     if isinstance(ip, IPv6Address) and ip.is_link_local:
-        # Every link has this subnet: it decides nothing, but IPv6 must be there.
+        # Every link with IPv6 has this subnet.
         return any(one.interface.version == 6 for one in interface.addresses)
-    return any(
-        ip in one.interface.network
-        for one in interface.addresses
-        if one.interface.version == ip.version and not one.ours
-    )
+    return any(ip in one.network for one in interface.own_addresses if one.version == ip.version)
 
 
 def _listed(interfaces: Sequence[Interface]) -> str:
     described = []
     for interface in interfaces:
-        subnets = dict.fromkeys(str(one.interface.network) for one in interface.addresses if not one.ours)
+        subnets = dict.fromkeys(str(one.network) for one in interface.own_addresses)
         described.append(f"{interface.name} ({', '.join(subnets) or 'no address'})")
     return ", ".join(described)
 

@@ -100,15 +100,22 @@ def _bind(name: bytes) -> socket.socket | None:
     return opened
 
 
-def _lives(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether there is a process of that number; also one that has ended and was not yet waited for."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
+    return True
+
+
+def _lives(pid: int) -> bool:
+    if not exists(pid):
+        return False
     try:
-        # A process that has ended and was not yet waited for is still found. The state follows the name in parentheses.
+        # The state follows the name in parentheses.
         state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except OSError:
         return True

@@ -1,6 +1,6 @@
-"""The frames with which an owner says where its addresses are, and the MAC that says so. No I/O, no state.
+"""The frames that say or ask where an address is, and the MAC of a virtual host. No I/O, no state.
 
-For both implementations. Sources: NetBSD `carp_send_arp`, `carp_send_na`; RFC 826, RFC 1071, RFC 4861 section 4.4.
+For both implementations. Sources: NetBSD `carp_send_arp`, `carp_send_na`; RFC 826, RFC 1071, RFC 4861 section 4.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ETHERTYPE_IPV6 = b"\x86\xdd"
 IPV6_HEADER = struct.Struct("!IHBB16s16s")
 _BROADCAST_MAC = b"\xff" * 6
 _ALL_NODES = IPv6Address("ff02::1").packed
-_ALL_NODES_MAC = bytes.fromhex("333300000001")
+_SOLICITED_NODE = IPv6Address("ff02::1:ff00:0").packed[:13]
 
 
 def exactly(name: str, value: bytes, length: int) -> bytes:
@@ -46,13 +46,18 @@ def _arp(ethernet: bytes, operation: int, mac: bytes, address: bytes, to_mac: by
     return ethernet + ETHERTYPE_ARP + header + mac + address + to_mac + to_address
 
 
+def arp_request(mac: bytes, source: bytes, address: bytes) -> bytes:
+    """A broadcast question for an IPv4 address. A host that has none yet asks from 0.0.0.0 (RFC 5227)."""
+    return _arp(_BROADCAST_MAC + exactly("mac", mac, 6), 1, mac, source, bytes(6), address)
+
+
 def gratuitous_arp(mac: bytes, address: IPv4Address | str) -> bytes:
     """A broadcast ARP request for one's own address (NetBSD `carp_send_arp`).
 
     The Ethernet source is `mac` too, so that switches learn where the virtual MAC is now; NetBSD has the carpdev's.
     """
-    mac, packed = exactly("mac", mac, 6), IPv4Address(address).packed
-    return _arp(_BROADCAST_MAC + mac, 1, mac, packed, bytes(6), packed)
+    packed = IPv4Address(address).packed
+    return arp_request(bytes(mac), packed, packed)
 
 
 def arp_reply(mac: bytes, address: IPv4Address | str, to_mac: bytes, to_address: IPv4Address | str) -> bytes:
@@ -64,8 +69,18 @@ def arp_reply(mac: bytes, address: IPv4Address | str, to_mac: bytes, to_address:
 def neighbour_advertisement(mac: bytes, address: IPv6Address | str) -> bytes:
     """An unsolicited neighbour advertisement to all nodes, override flag set, for one IPv6 address (RFC 4861 4.4)."""
     mac, packed = exactly("mac", mac, 6), IPv6Address(address).packed
-    icmp = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + packed + b"\x02\x01" + mac
-    pseudo = packed + _ALL_NODES + struct.pack("!IHBB", len(icmp), 0, 0, 58)
+    return _icmpv6(mac, packed, _ALL_NODES, struct.pack("!BBHI", 136, 0, 0, 0x20000000) + packed + b"\x02\x01" + mac)
+
+
+def neighbour_solicitation(mac: bytes, source: bytes | None, address: bytes) -> bytes:
+    """A question for an IPv6 address, to its solicited-node group (RFC 4861 4.3). From :: without a `source`."""
+    option = b"" if source is None else b"\x01\x01" + mac
+    icmp = struct.pack("!BBHI", 135, 0, 0, 0) + address + option
+    return _icmpv6(mac, source or bytes(16), _SOLICITED_NODE + address[13:], icmp)
+
+
+def _icmpv6(mac: bytes, source: bytes, group: bytes, icmp: bytes) -> bytes:
+    pseudo = source + group + struct.pack("!IHBB", len(icmp), 0, 0, 58)
     icmp = icmp[:2] + checksum(pseudo + icmp).to_bytes(2, "big") + icmp[4:]
-    ip = IPV6_HEADER.pack(0x60000000, len(icmp), 58, 255, packed, _ALL_NODES)
-    return _ALL_NODES_MAC + mac + ETHERTYPE_IPV6 + ip + icmp
+    ip = IPV6_HEADER.pack(0x60000000, len(icmp), 58, 255, source, group)
+    return b"\x33\x33" + group[12:] + mac + ETHERTYPE_IPV6 + ip + icmp
