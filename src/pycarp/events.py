@@ -60,11 +60,15 @@ class Event:
     """
 
     severity: ClassVar[Severity] = "news"
-    says: ClassVar[str]
+    says: ClassVar[str] = ""
     """The sentence of `text`, with the event's fields in braces."""
     vhid: int
     name: str
     at: int
+
+    def __init_subclass__(cls, severity: Severity | None = None, says: str | None = None) -> None:
+        # None also where the dataclass makes the class once more, for its slots.
+        cls.severity, cls.says = severity or cls.severity, says or cls.says
 
     @property
     def text(self) -> str:
@@ -104,28 +108,25 @@ class StateChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddressesTaken(Event):
+class AddressesTaken(Event, says="holds {addresses} ({took})"):
     """The kernel confirmed that the addresses are on this host; `took` is ns from the decision to the confirmation."""
 
-    says: ClassVar[str] = "holds {addresses} ({took})"
     addresses: tuple[str, ...]
     took: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddressesDropped(Event):
+class AddressesDropped(Event, says="gave up {addresses} ({took})"):
     """The kernel confirmed that the addresses are no longer on this host; `took` as in `AddressesTaken`."""
 
-    says: ClassVar[str] = "gave up {addresses} ({took})"
     addresses: tuple[str, ...]
     took: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerHeard(Event):
+class PeerHeard(Event, says="heard {peer}: advbase {advbase}, advskew {advskew}, key as {dialect}"):
     """A valid advert came from an address, or under a dialect, that had not been heard before."""
 
-    says: ClassVar[str] = "heard {peer}: advbase {advbase}, advskew {advskew}, key as {dialect}"
     peer: str
     dialect: str
     advbase: int
@@ -133,21 +134,19 @@ class PeerHeard(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdvertRejected(Event):
+class AdvertRejected(Event, severity="warning", says="refuses adverts of {peer}: {counter}, {hint}"):
     """An advert was not obeyed: `counter` is the kernel's name for the check it failed, `hint` says what to look at.
 
     Reported when first seen from a peer, not for every frame.
     """
 
-    severity: ClassVar[Severity] = "warning"
-    says: ClassVar[str] = "refuses adverts of {peer}: {counter}, {hint}"
     counter: str
     peer: str
     hint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiblingHeard(Event):
+class SiblingHeard(Event, severity="warning", says="{advice}"):
     """A host with the same addresses and the same secret advertises under another vhid, `sibling`.
 
     `standing` says what that means here: "yield" (this host stands by), "prefer" (this host is the owner as soon as
@@ -156,8 +155,6 @@ class SiblingHeard(Event):
     the remedy. Reported when a sibling is found and when the standing changes, not for every advert.
     """
 
-    severity: ClassVar[Severity] = "warning"
-    says: ClassVar[str] = "{advice}"
     sibling: int
     peer: str
     standing: str
@@ -165,7 +162,7 @@ class SiblingHeard(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RivalHeard(Event):
+class RivalHeard(Event, severity="warning"):
     """Another MASTER of this virtual host was heard while it was MASTER here: for a moment, two hosts held the
     addresses.
 
@@ -173,7 +170,6 @@ class RivalHeard(Event):
     yields), "worse" (the other is, and has to yield).
     """
 
-    severity: ClassVar[Severity] = "warning"
     peer: str
     rule: Literal["better", "worse", "tie"]
 
@@ -183,13 +179,12 @@ class RivalHeard(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stalled(Event):
+class Stalled(Event, severity="warning"):
     """The engine was MASTER and did not run for `pause` ns (stopped, starved, or the machine slept): it stands by.
 
     `released` says whether the guardian let go of the addresses meanwhile, so that another host could take over.
     """
 
-    severity: ClassVar[Severity] = "warning"
     pause: int
     released: bool
 
@@ -200,83 +195,75 @@ class Stalled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchdogExpired(Event):
+class WatchdogExpired(
+    Event, severity="warning", says="the program gave no sign of life for {silence}: adverts count as advskew 240"
+):
     """The program has not called `Engine.alive()` for `silence` ns: the engine is BACKUP at advskew 240 until it does.
 
     It concerns every virtual host: `vhid` is 0 and `name` empty.
     """
 
-    severity: ClassVar[Severity] = "warning"
-    says: ClassVar[str] = "the program gave no sign of life for {silence}: adverts count as advskew 240"
     silence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchdogFed(Event):
+class WatchdogFed(Event, says="the program gives signs of life again"):
     """The program called `Engine.alive()` again: its adverts have their own advskew. `vhid` is 0 and `name` empty."""
-
-    says: ClassVar[str] = "the program gives signs of life again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakeoverDelayed(Event):
+class TakeoverDelayed(
+    Event,
+    severity="warning",
+    says="no master is heard, but frames were lost here ({losses}): waits for one more interval",
+):
     """The master seems silent, but `losses` frames were lost on the way into this program since it was last heard.
 
     That is no silence: the takeover waits for one more interval, at most twice in a row.
     """
 
-    severity: ClassVar[Severity] = "warning"
-    says: ClassVar[str] = "no master is heard, but frames were lost here ({losses}): waits for one more interval"
     losses: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardianLost(Event):
+class GuardianLost(Event, severity="alarm", says="the guardian is lost: {what}"):
     """The process that lets go of the addresses when this one dies has ended; `what` is one sentence.
 
     Until `GuardianReplaced` only the addresses' lease protects against two owners. `vhid` is 0 and `name` empty.
     """
 
-    severity: ClassVar[Severity] = "alarm"
-    says: ClassVar[str] = "the guardian is lost: {what}"
     what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardianReplaced(Event):
+class GuardianReplaced(Event, says="there is a guardian again"):
     """A new guardian has taken over from the one that was lost. `vhid` is 0 and `name` empty."""
-
-    says: ClassVar[str] = "there is a guardian again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseUnavailable(Event):
+class LeaseUnavailable(Event, severity="warning", says="holds addresses without a time limit: {why}"):
     """The addresses are held without a time limit, because no whole second fits the intervals; `why` is one sentence.
 
     The guardian alone lets go of them if this process dies. Reported once.
     """
 
-    severity: ClassVar[Severity] = "warning"
-    says: ClassVar[str] = "holds addresses without a time limit: {why}"
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddressConflict(Event):
+class AddressConflict(Event, severity="warning", says="{mac} answers for {address}, though no master is heard"):
     """A host with this MAC answers for one of the addresses, while no advert of the group is heard."""
 
-    severity: ClassVar[Severity] = "warning"
-    says: ClassVar[str] = "{mac} answers for {address}, though no master is heard"
     address: str
     mac: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FamilySilent(Event):
+class FamilySilent(
+    Event, severity="warning", says="the master is no longer heard in IPv{family}, though in the other family"
+):
     """The master is heard in one address family only; `family` (4 or 6) is the one that fell silent."""
 
-    severity: ClassVar[Severity] = "warning"
-    says: ClassVar[str] = "the master is no longer heard in IPv{family}, though in the other family"
     family: int
 
 
@@ -305,20 +292,16 @@ class CarpdevChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed(Event):
+class Failed(Event, severity="alarm", says="failed: {what}"):
     """Something the engine tried on the machine did not work; `what` is one sentence, and the engine goes on."""
 
-    severity: ClassVar[Severity] = "alarm"
-    says: ClassVar[str] = "failed: {what}"
     what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventsLost(Event):
+class EventsLost(Event, severity="warning", says="{count} events are not shown: what reads them is too slow"):
     """The consumer was too slow: `count` events were dropped here. `vhid` is 0 and `name` empty."""
 
-    severity: ClassVar[Severity] = "warning"
-    says: ClassVar[str] = "{count} events are not shown: what reads them is too slow"
     count: int
 
 

@@ -76,5 +76,5 @@ class TestOnTheKernel:
             assert outcome == [None] * 1000
             again = route.execute(netlink.batch(*(messages.delete_address(index, one) for one in many[:600:-1])))
             assert again == [None] * 399
-            assert len(route.dump(netlink.dump_request(netlink.RTM_GETADDR, 2))) == 603
-            assert len(route.dump(netlink.dump_request(netlink.RTM_GETLINK))) == 2
+            assert len(route.dump(netlink.RTM_GETADDR, 2)) == 603
+            assert len(route.dump(netlink.RTM_GETLINK)) == 2

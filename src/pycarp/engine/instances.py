@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from .. import _impl
 from ..config import Address, VirtualHost
@@ -106,19 +107,14 @@ class Instances:
 
     def report_carpdev(self, instance: Instance) -> None:
         carpdev = instance.carpdev
-        self._emit(
-            CarpdevChanged(
-                vhid=instance.host.vhid,
-                name=instance.host.name,
-                at=time.monotonic_ns(),
-                carpdev=carpdev.name,
-                present=instance.present,
-                up=carpdev.up and carpdev.running,
-            )
-        )
+        up = carpdev.up and carpdev.running
+        self._report(instance, CarpdevChanged, carpdev=carpdev.name, present=instance.present, up=up)
 
     def report_failure(self, instance: Instance, what: str) -> None:
-        self._emit(Failed(vhid=instance.host.vhid, name=instance.host.name, at=time.monotonic_ns(), what=what))
+        self._report(instance, Failed, what=what)
+
+    def _report(self, instance: Instance, kind: type[Event], **values: Any) -> None:
+        self._emit(kind(vhid=instance.host.vhid, name=instance.host.name, at=time.monotonic_ns(), **values))
 
 
 def addresses_of(interface: Interface) -> tuple[Address, ...]:

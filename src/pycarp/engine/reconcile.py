@@ -221,7 +221,7 @@ class Reconciler:
         before, instance.carpdev = instance.carpdev, now
         intact = _is_intact(instance, by_index)
         changed = instance.outdated or gateways or self._own_part(before) != self._own_part(now)
-        rebuilt = not intact and instance.stopped_until is None and self._rebuild(instance)
+        rebuilt = not intact and instance.stopped_until is None and self._repair_device(instance)
         if changed:
             if intact:
                 instance.device.refresh(now)
@@ -242,23 +242,24 @@ class Reconciler:
 
     # Repairs
 
-    def _rebuild(self, instance: Instance) -> bool:
+    def _repair_device(self, instance: Instance) -> bool:
         """Somebody removed, renamed or changed the macvlan: make it anew. Returns whether it is there again."""
         if instance.backoff.count(time.monotonic()):
             self._back_off(instance, f"somebody keeps removing or changing the interface {instance.device.name}")
             return False
+        return self._make_device(instance)
+
+    def _make_device(self, instance: Instance) -> bool:
+        """Returns whether it is there; otherwise the instance backs off."""
         try:
-            self._make_device(instance)
+            instance.device.teardown()
+            instance.device.carpdev = instance.carpdev
+            instance.device.setup()
         except (CarpError, OSError) as error:
             self._back_off(instance, str(error))
             return False
-        return True
-
-    def _make_device(self, instance: Instance) -> None:
-        instance.device.teardown()
-        instance.device.carpdev = instance.carpdev
-        instance.device.setup()
         instance.misplaced, instance.loss_noticed = None, False
+        return True
 
     def _check_addresses(self, instance: Instance, device: Interface) -> None:
         """A MASTER that lacks an address, or whose device is down, takes again. Another that has one drops it.
@@ -310,7 +311,8 @@ class Reconciler:
             try:
                 by_index = {interface.index: interface for interface in read_interfaces()}
                 if instance.carpdev.index in by_index and not _is_intact(instance, by_index):
-                    self._make_device(instance)
+                    if not self._make_device(instance):
+                        return
                     self._runtime.replan(instance.index, instance.plan, instance.device)
             except (CarpError, OSError) as error:
                 self._back_off(instance, str(error))

@@ -249,7 +249,7 @@ class Lab:
 
     def _state(self, port: int) -> int:
         with self.switch.enter(), netlink.RouteSocket() as route:
-            for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETLINK)):
+            for payload in route.dump(netlink.RTM_GETLINK):
                 if netlink.LINK.unpack_from(payload)[2] == port:
                     info = netlink.attributes(netlink.attributes(payload, netlink.LINK.size).get(_IFLA_LINKINFO, b""))
                     return netlink.attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")).get(_IFLA_BRPORT_STATE, b"\0")[0]

@@ -132,7 +132,7 @@ class Device:
                 if 6 in host.families and not had_ipv6:
                     self._allow_ipv6(True)
                 self._set_rules(route, after - before)
-            _execute(route, requests, GONE)
+            route.request(*requests, fine=GONE)
         self.refresh(self.carpdev)
 
     def teardown(self) -> None:
@@ -150,7 +150,7 @@ class Device:
             outcome += route.execute(netlink.batch(*removal))
             if mark is not None:
                 outcome += _restore(route, mark, read_interfaces())
-        _raise_first(outcome, GONE)
+        netlink.raise_first(outcome, GONE)
 
     def forget(self) -> None:
         """The guardian has carried out `drop`, `remove`, and `restore` where it was due: nothing is left to undo."""
@@ -176,7 +176,7 @@ class Device:
 
     def _clean(self, route: netlink.RouteSocket, inventory: Inventory) -> None:
         requests, dead = inventory.removal(self)
-        _execute(route, requests, GONE)
+        route.request(*requests, fine=GONE)
         for mark in dead:
             if self.host.mac == "virtual" and mark.index == self.carpdev.index:
                 self._mark = self._mark or mark  # its settings are those that teardown gives back
@@ -204,7 +204,7 @@ class Device:
             raise self._refused(added)
         self.index = socket.if_nametoindex(self.name)
         inventory.interfaces += (Interface(self.index, self.name, self.mac, up=False, alias=str(mark)),)
-        _raise_first(others, frozenset() if 6 in self.host.families else frozenset({errno.EAFNOSUPPORT}))
+        netlink.raise_first(others, () if 6 in self.host.families else (errno.EAFNOSUPPORT,))
         self._allow_ipv6(6 in self.host.families)
         route.request(
             # The device answers for its own addresses only, and the carpdev does not answer for them.
@@ -238,7 +238,7 @@ class Device:
         return build(ip, self.table, OWN_PROTOCOL, RULE_PRIORITY)
 
     def _set_rules(self, route: netlink.RouteSocket, addresses: Iterable[Address]) -> None:
-        _execute(route, [self._rule(messages.add_rule, ip) for ip in addresses], frozenset({errno.EEXIST}))
+        route.request(*(self._rule(messages.add_rule, ip) for ip in addresses), fine=(errno.EEXIST,))
 
     def _routes(self) -> list[bytes]:
         """The carpdev's routes, through the device instead: answers leave from the virtual MAC."""
@@ -262,8 +262,7 @@ class Device:
         with netlink.RouteSocket() as route:
             for version in self.host.families:
                 family = socket.AF_INET if version == 4 else socket.AF_INET6
-                dump = route.dump(netlink.dump_request(netlink.RTM_GETROUTE, family))
-                found += [parse_gateway(payload) for _kind, payload in dump]
+                found += map(parse_gateway, route.dump(netlink.RTM_GETROUTE, family))
         gateways = [one for one in found if one is not None and one.index == self.carpdev.index]
         return sorted(gateways, key=lambda one: one.network.prefixlen)
 
@@ -277,13 +276,3 @@ def _restore(route: netlink.RouteSocket, mark: Mark, interfaces: Iterable[Interf
 
 def _settings(mark: Mark) -> bytes:
     return messages.ipv4_conf(mark.index, {"arp_ignore": mark.arp_ignore, "arp_announce": mark.arp_announce})
-
-
-def _execute(route: netlink.RouteSocket, requests: list[bytes], fine: frozenset[int]) -> None:
-    _raise_first(route.execute(netlink.batch(*requests)), fine)
-
-
-def _raise_first(outcome: list[OSError | None], fine: frozenset[int]) -> None:
-    for error in outcome:
-        if error is not None and error.errno not in fine:
-            raise error

@@ -132,13 +132,13 @@ class Gateway:
 def read_interfaces() -> tuple[Interface, ...]:
     """All interfaces of the calling thread's network namespace, by index."""
     with netlink.RouteSocket() as route:
-        links = route.dump(netlink.dump_request(netlink.RTM_GETLINK))
+        links = route.dump(netlink.RTM_GETLINK)
         addresses: dict[int, list[InterfaceAddress]] = {}
-        for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETADDR)):
+        for payload in route.dump(netlink.RTM_GETADDR):
             parsed = parse_address(payload)
             if parsed is not None:
                 addresses.setdefault(parsed[0], []).append(parsed[1])
-    interfaces = [parse_link(payload) for _kind, payload in links]
+    interfaces = [parse_link(payload) for payload in links]
     return tuple(
         interface.replace(addresses=tuple(addresses.get(interface.index, ())))
         for interface in sorted(interfaces, key=lambda interface: interface.index)

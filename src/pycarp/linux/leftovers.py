@@ -39,7 +39,7 @@ class Inventory:
         with netlink.RouteSocket() as route:
             for family in (socket.AF_INET, socket.AF_INET6):
                 with contextlib.suppress(OSError):  # a kernel without IPv6, or without rules
-                    for _kind, payload in route.dump(netlink.dump_request(netlink.RTM_GETRULE, family)):
+                    for payload in route.dump(netlink.RTM_GETRULE, family):
                         self._note_rule(netlink.attributes(payload, netlink.ROUTE.size))
 
     def removal(self, device: Device) -> tuple[list[bytes], list[Mark]]:

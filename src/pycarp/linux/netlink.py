@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from .sockets import SocketOwner, closed_on_error
 
@@ -87,12 +87,6 @@ def batch(*requests: bytes) -> bytes:
     return bytes(joined)
 
 
-def dump_request(kind: int, family: int = 0) -> bytes:
-    """Ask for all links, addresses, routes or rules (one of RTM_GET*)."""
-    body = bytes((family,)).ljust(_HEADERS[kind], bytes(1))
-    return HEADER.pack(HEADER.size + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0) + body
-
-
 def _parts(requests: bytes) -> Iterator[tuple[bytes, int]]:
     """Cut a batch between requests: (part, how many requests are in it)."""
     start = at = count = 0
@@ -138,16 +132,16 @@ class RouteSocket(SocketOwner):
                         missing -= 1
         return outcome
 
-    def request(self, *requests: bytes) -> None:
-        """Send requests in one call; raises `OSError` for the first that failed, after all were tried."""
-        for error in self.execute(batch(*requests)):
-            if error is not None:
-                raise error
+    def request(self, *requests: bytes, fine: Collection[int] = ()) -> None:
+        """Send requests in one call; raises the first `OSError` but `fine` ones, after all were tried."""
+        raise_first(self.execute(batch(*requests)), fine)
 
-    def dump(self, request: bytes) -> list[tuple[int, bytes]]:
-        """(type, payload) of every object that a dump request returns; one that changed midway is read again."""
+    def dump(self, wanted: int, family: int = 0) -> list[bytes]:
+        """The payloads of all links, addresses, routes or rules (one of RTM_GET*), read again if they change midway."""
+        body = bytes((family,)).ljust(_HEADERS[wanted], bytes(1))
+        request = HEADER.pack(HEADER.size + len(body), wanted, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0) + body
         for _attempt in range(_DUMP_ATTEMPTS):
-            found: list[tuple[int, bytes]] = []
+            found: list[bytes] = []
             self._socket.send(request)
             done = interrupted = False
             while not done:
@@ -163,11 +157,18 @@ class RouteSocket(SocketOwner):
                         if code < 0:
                             raise OSError(-code, os.strerror(-code))
                     else:
-                        found.append((kind, payload))
+                        found.append(payload)
             if not interrupted:
                 return found
-        # Busy machine: what was read last is complete but for the objects that changed meanwhile.
+        # On a busy machine, the last one is complete but for the objects that changed meanwhile.
         return found
+
+
+def raise_first(outcome: Iterable[OSError | None], fine: Collection[int] = ()) -> None:
+    """Raise the first error of a batch whose number is not among the `fine` ones."""
+    for error in outcome:
+        if error is not None and error.errno not in fine:
+            raise error
 
 
 def _error(flags: int, payload: bytes) -> OSError | None:

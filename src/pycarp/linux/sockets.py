@@ -135,7 +135,7 @@ def join_groups(index: int, families: Iterable[int]) -> list[socket.socket]:
     the interface does not have are left out.
     """
     with contextlib.ExitStack() as undo:
-        joined = (_join_ipv4(index) if family == 4 else _join_ipv6(index) for family in families)
+        joined = (_join(index, family) for family in families)
         opened = [undo.enter_context(one) for one in joined if one is not None]
         undo.pop_all()
     return opened
@@ -172,28 +172,18 @@ def attach_filter(opened: socket.socket, program: Sequence[Instruction]) -> None
     opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(memory)))
 
 
-def _join_ipv4(index: int) -> socket.socket | None:
-    request = struct.pack("=4s4si", socket.inet_aton(GROUP_IPV4), bytes(4), index)
-    return _join(socket.AF_INET, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
-
-
-def _join_ipv6(index: int) -> socket.socket | None:
-    request = socket.inet_pton(socket.AF_INET6, GROUP_IPV6) + struct.pack("=i", index)
-    return _join(socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
-
-
-def _join(family: socket.AddressFamily, level: int, option: int, request: bytes) -> socket.socket | None:
+def _join(index: int, version: int) -> socket.socket | None:
+    if version == 4:
+        family, level, option = socket.AF_INET, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP
+        request = struct.pack("=4s4si", socket.inet_aton(GROUP_IPV4), bytes(4), index)
+    else:
+        family, level, option = socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP
+        request = socket.inet_pton(socket.AF_INET6, GROUP_IPV6) + struct.pack("=i", index)
     try:
-        opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        with closed_on_error(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as opened:
+            opened.setsockopt(level, option, request)
     except OSError as error:
-        if error.errno == errno.EAFNOSUPPORT:
-            return None
-        raise
-    try:
-        opened.setsockopt(level, option, request)
-    except OSError as error:
-        opened.close()
-        if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL):
+        if error.errno in (errno.EAFNOSUPPORT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL):
             return None
         raise
     return opened
