@@ -13,7 +13,6 @@ from scapy.layers.l2 import Ether
 from scapy.utils import PcapNgWriter, PcapWriter, rdpcap
 
 from pycarp.errors import CarpError
-from pycarp.monitor import pcap as captures
 from pycarp.monitor.pcap import Captured, CaptureError, read, read_stream, write
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "netbsd-frames.json"
@@ -210,7 +209,7 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="cannot be read"):
         list(read(tmp_path))
     with pytest.raises(CaptureError, match="cannot be written"):
-        captures.Writer(tmp_path / "missing" / "a.pcap")
+        write(tmp_path / "missing" / "a.pcap", [])
 
 
 def test_a_hostile_name_does_not_reach_the_terminal(tmp_path: Path) -> None:

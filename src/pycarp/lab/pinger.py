@@ -13,10 +13,11 @@ import time
 from ipaddress import ip_address
 from typing import Self
 
-from ..linux.sockets import arrival, want_times
+from ..linux.sockets import arrival, closed_on_error, want_times
 from ..protocol.frames import checksum
 
-_ECHO = {4: (8, 0), 6: (128, 129)}
+_ECHO = {4: (socket.AF_INET, socket.IPPROTO_ICMP, 8, 0), 6: (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129)}
+"""By version of IP: family, protocol, and the types of a request and a reply."""
 _HEADER = struct.Struct("!BBHHH")
 _COUNTER = struct.Struct("!Q")
 
@@ -30,24 +31,16 @@ class Pinger:
     def __init__(self, address: str, interval: float = 0.01) -> None:
         self.address = ip_address(address)
         self.interval = int(interval * 1e9)
-        self._request, self._reply = _ECHO[self.address.version]
+        family, protocol, self._request, self._reply = _ECHO[self.address.version]
         self._sent: list[int] = []
         self._answers: dict[int, int] = {}
         self._stopped_at = 0
         self._token = os.urandom(8)
         self._identifier = int.from_bytes(self._token[:2], "big")
-        family, protocol = (
-            (socket.AF_INET, socket.IPPROTO_ICMP)
-            if self.address.version == 4
-            else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
-        )
-        self._socket = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
-        try:
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        with closed_on_error(socket.socket(family, kind, protocol)) as self._socket:
             want_times(self._socket)
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        except BaseException:
-            self._socket.close()
-            raise
         self._thread = threading.Thread(target=self._run, name="pycarp-pinger", daemon=True)
         self._thread.start()
 

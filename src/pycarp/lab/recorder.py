@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from ..linux.sockets import arrival, grow, want_times
+from ..linux.sockets import arrival, closed_on_error, grow, packet_socket, want_times
 
 _ETH_P_ALL = 3
 _SOL_PACKET = 263
@@ -61,15 +61,12 @@ class Recorder:
         self.frames: list[Frame] = []
         self.dropped = 0
         self._ports: dict[int, tuple[str, socket.socket]] = {}
-        self._wake = -1
-        try:
+        with contextlib.ExitStack() as undo:
             for name, index in ports.items():
-                opened = _open(index)
+                opened = undo.enter_context(_open(index))
                 self._ports[opened.fileno()] = (name, opened)
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        except BaseException:
-            self._close()
-            raise
+            undo.pop_all()
         self._thread = threading.Thread(target=self._run, name="pycarp-recorder", daemon=True)
         self._thread.start()
 
@@ -84,7 +81,12 @@ class Recorder:
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
             self._thread.join()
-            self._close()
+            os.close(self._wake)
+            self._wake = -1
+            for _name, opened in self._ports.values():
+                with opened, contextlib.suppress(OSError):
+                    _packets, lost = struct.unpack("=II", opened.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+                    self.dropped += lost
             self.frames.sort(key=lambda frame: frame.at_ns)
         return self.frames
 
@@ -116,26 +118,13 @@ class Recorder:
         while True:
             try:
                 data, ancillary, _flags, address = opened.recvmsg(_LARGEST, 128)
-            except BlockingIOError:
-                return
             except OSError:
-                # The port went down or away: what it had is read, the others go on.
+                # Nothing left, or the port went down or away: what it had is read, the others go on.
                 return
             for level, kind, value in ancillary:
                 if level == _SOL_PACKET and kind == _PACKET_AUXDATA:
                     data = _tagged(data, value)
             self.frames.append(Frame(arrival(ancillary), port, data, address[2] == socket.PACKET_OUTGOING))
-
-    def _close(self) -> None:
-        for _name, opened in self._ports.values():
-            with contextlib.suppress(OSError):
-                _packets, lost = struct.unpack("=II", opened.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
-                self.dropped += lost
-            opened.close()
-        self._ports.clear()
-        if self._wake >= 0:
-            os.close(self._wake)
-            self._wake = -1
 
 
 def _tagged(data: bytes, value: bytes) -> bytes:
@@ -148,14 +137,9 @@ def _tagged(data: bytes, value: bytes) -> bytes:
 
 
 def _open(index: int) -> socket.socket:
-    # Protocol 0 until it is bound: no frame of another interface gets in.
-    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
-    try:
+    with closed_on_error(packet_socket()) as opened:
         grow(opened, _BUFFER)
         want_times(opened)
         opened.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         opened.bind((socket.if_indextoname(index), _ETH_P_ALL))
-    except BaseException:
-        opened.close()
-        raise
     return opened

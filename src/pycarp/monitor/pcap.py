@@ -11,16 +11,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, Literal, NamedTuple
 
 from ..errors import CarpError
+from ..protocol import NS_PER_SECOND
 from .text import plural, printable
 
 _LONGEST_FRAME = 262_144
 """What libpcap allows at most; a record that claims more is no record."""
 _LONGEST_BLOCK = 16 * 1024 * 1024
 _MOST_INTERFACES = 4096
-_NANOSECONDS = 1_000_000_000
 
 _MAGICS = {
     b"\xa1\xb2\xc3\xd4": (">", 1000),
@@ -33,7 +33,6 @@ _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _SECTION, _INTERFACE, _SIMPLE, _ENHANCED, _OLD_PACKET = 0x0A0D0D0A, 1, 3, 6, 2
 
 _ETHERNET = 1
-_SNAPLEN = _LONGEST_FRAME
 _NO_MAC = bytes(6)
 
 
@@ -53,18 +52,14 @@ def read(path: str | Path) -> Iterator[Captured]:
 
     What stood before a damaged place has been given out by then.
     """
-    try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below; only opening it is tried here)
-    except OSError as error:
-        raise CaptureError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from None
-    with file:
+    with _open(path, "rb", "read") as file:
         yield from read_stream(file, str(path))
 
 
 def read_stream(stream: BinaryIO, name: str = "the capture") -> Iterator[Captured]:
     """As `read`, from a stream that is open for reading bytes; `name` stands in messages."""
     reader = _Reader(stream, printable(name))
-    magic = reader.take(4, "")
+    magic = reader.take(4, "its header", may_end=True)
     if magic in _MAGICS:
         yield from _read_pcap(reader, *_MAGICS[magic])
     elif magic == _PCAPNG:
@@ -75,50 +70,34 @@ def read_stream(stream: BinaryIO, name: str = "the capture") -> Iterator[Capture
         raise CaptureError(f"{reader.name} is neither pcap nor pcapng: give a file that tcpdump -w or Wireshark wrote")
 
 
-class Writer:
-    """Writes Ethernet frames to a pcap file with timestamps in nanoseconds. Use it in a ``with`` statement."""
-
-    def __init__(self, path: str | Path) -> None:
-        try:
-            self._file: BinaryIO = open(path, "wb")  # noqa: SIM115 (closed by `close`)
-        except OSError as error:
-            raise CaptureError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None
-        self._file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, _SNAPLEN, _ETHERNET))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def write(self, at: int, frame: bytes) -> None:
-        """Append one frame; `at` in nanoseconds since 1970, UTC."""
-        self._file.write(struct.pack("<IIII", *divmod(at, _NANOSECONDS), len(frame), len(frame)) + frame)
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def write(path: str | Path, frames: Iterable[tuple[int, bytes]]) -> int:
-    """Write (nanoseconds since 1970, Ethernet frame) pairs to a pcap file; returns how many there were."""
+    """Write (ns since 1970, Ethernet frame) pairs to a pcap file with such timestamps; returns how many there were."""
     count = 0
-    with Writer(path) as writer:
+    with _open(path, "wb", "written") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, _LONGEST_FRAME, _ETHERNET))
         for at, frame in frames:
-            writer.write(at, frame)
+            file.write(struct.pack("<IIII", *divmod(at, NS_PER_SECOND), len(frame), len(frame)) + frame)
             count += 1
     return count
 
 
+def _open(path: str | Path, mode: Literal["rb", "wb"], what: str) -> BinaryIO:
+    try:
+        return open(path, mode)
+    except OSError as error:
+        raise CaptureError(f"{printable(str(path))} cannot be {what}: {error.strerror or error}") from None
+
+
 class _Reader:
-    """A stream that is read in whole pieces, and knows how to complain."""
+    """A stream that is read in whole pieces; its errors name the file and how far it was read."""
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
         self.name = name
         self.frames = 0
 
-    def take(self, size: int, what: str) -> bytes:
-        """`size` bytes. Without `what` the end of the file may come first, and b"" (or a rest) is returned."""
+    def take(self, size: int, what: str, *, may_end: bool = False) -> bytes:
+        """`size` bytes, the whole of `what`; where the file `may_end`, b"" at its end."""
         pieces = []
         while size:
             try:
@@ -129,7 +108,7 @@ class _Reader:
                 break
             pieces.append(piece)
             size -= len(piece)
-        if size and what:
+        if size and (pieces or not may_end):
             raise CaptureError(f"{self.name} ends in the middle of {what}{self._where()}: it was cut short")
         return b"".join(pieces)
 
@@ -144,9 +123,7 @@ def _read_pcap(reader: _Reader, order: str, unit: int) -> Iterator[Captured]:
     header = reader.take(20, "its header")
     link = _link(struct.unpack(order + "I", header[16:20])[0] & 0xFFFF, reader)
     record = struct.Struct(order + "IIII")
-    while head := reader.take(record.size, ""):
-        if len(head) < record.size:
-            raise CaptureError(f"{reader.name} ends in the middle of a record{reader._where()}: it was cut short")
+    while head := reader.take(record.size, "a record", may_end=True):
         seconds, fraction, length, _original = record.unpack(head)
         if length > _LONGEST_FRAME:
             raise reader.damaged(f"a frame of {length} bytes cannot be")
@@ -154,7 +131,7 @@ def _read_pcap(reader: _Reader, order: str, unit: int) -> Iterator[Captured]:
         reader.frames += 1
         frame = link(data)
         if frame is not None:
-            yield Captured(seconds * _NANOSECONDS + fraction * unit, frame)
+            yield Captured(seconds * NS_PER_SECOND + fraction * unit, frame)
 
 
 class _Interface(NamedTuple):
@@ -186,9 +163,7 @@ def _read_pcapng(reader: _Reader) -> Iterator[Captured]:
                 foreign += 1
             elif (frame := interface.link(data)) is not None:
                 yield Captured(at, frame)
-        head = reader.take(4, "")
-        if 0 < len(head) < 4:
-            raise CaptureError(f"{reader.name} ends in the middle of a block{reader._where()}: it was cut short")
+        head = reader.take(4, "a block", may_end=True)
     if foreign and foreign == reader.frames:
         raise CaptureError(f"{reader.name} has no frames of Ethernet, Linux cooked capture or raw IP: nothing to read")
 
@@ -249,7 +224,7 @@ def _packet(
         at, length = 0, min(fields[0], interface.snaplen or fields[0], len(body) - size)
     else:
         high, low, length = fields[-4:-1]
-        at = interface.offset * _NANOSECONDS + (high << 32 | low) * _NANOSECONDS // interface.ticks
+        at = interface.offset * NS_PER_SECOND + (high << 32 | low) * NS_PER_SECOND // interface.ticks
     if length > len(body) - size:
         raise reader.damaged("a frame is longer than its block")
     return interface, at, body[size : size + length]
