@@ -41,6 +41,8 @@ def speak(host: Host, frame: Frame, count: int) -> None:
 
 @pytest.mark.slow
 def test_it_measures_what_is_sent(lab: Lab) -> None:
+    # Fault: None: 24 adverts, one every 97.65625 ms.
+    # Expected: The figures of one series: 20 adverts, and errors far below the interval.
     process = observe(lab["client"], "--count", "20", "--json")
     time.sleep(1.0)
     speak(lab["main"], TENTH, 24)
@@ -56,6 +58,8 @@ def test_it_measures_what_is_sent(lab: Lab) -> None:
 
 
 def test_a_signal_ends_it_with_its_figures(lab: Lab) -> None:
+    # Fault: SIGTERM after five adverts.
+    # Expected: It prints its figures and ends in order.
     process = observe(lab["client"])
     time.sleep(1.0)
     speak(lab["main"], TENTH, 5)
@@ -67,6 +71,8 @@ def test_a_signal_ends_it_with_its_figures(lab: Lab) -> None:
 
 
 def test_an_interface_that_is_not_there(lab: Lab) -> None:
+    # Fault: The interface does not exist.
+    # Expected: One line on stderr that names it, and exit code 2.
     done = lab["client"].run([sys.executable, "-m", "pycarp", "observe", "-i", "eth7"], check=False)
     assert done.returncode == 2
     assert "there is no interface 'eth7'" in done.stderr
