@@ -1,11 +1,14 @@
-"""The engine for asyncio: the same threads, the same events, awaited."""
+"""The engine for asyncio: the same threads and events, awaited.
+
+Thread: the one that runs the event loop
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from .config import VirtualHost
 from .engine import engine as _engine
@@ -16,8 +19,6 @@ from .stats import Measures
 if TYPE_CHECKING:
     from typing import Self
 
-T = TypeVar("T")
-
 
 class Engine:
     """`pycarp.Engine` whose calls are awaited; arguments, results and errors are the same.
@@ -26,8 +27,8 @@ class Engine:
         async for event in engine.events():
             print(event)
 
-    `on_event` is called in the engine's thread, not in the event loop. Where the program leaves the loop without
-    stopping the engine, the engine stops when the program ends.
+    `on_event` is called in a thread of its own, not in the event loop. If the program leaves the loop without stopping
+    the engine, the engine stops when the program ends.
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class Engine:
         """See `pycarp.Engine.start`. It runs in this thread: the network namespace is this thread's."""
         self._engine.start()
         self._arrived = asyncio.Event()
-        asyncio.get_running_loop().add_reader(self._engine.fileno(), self._wake)
+        self._listen()
 
     async def stop(self) -> None:
-        """See `pycarp.Engine.stop`. The loop goes on meanwhile; a cancelled stop is completed all the same."""
+        """See `pycarp.Engine.stop`. The loop goes on meanwhile. A stop that is cancelled is completed first."""
         if self._arrived is None or self._stopping:
             return
         self._stopping = True
@@ -85,23 +86,17 @@ class Engine:
         finally:
             self._stopped = True
             self._arrived.set()
-            self._engine._queue.release()  # nobody waits on it any more
+            self._engine._queue.release()  # nothing waits on it any longer
 
     async def events(self, timeout: float | None = None) -> AsyncIterator[Event]:
         """See `pycarp.Engine.events`."""
         while True:
-            event = self._engine.poll()
-            if event is not None:
+            while (event := self._engine.poll()) is not None:
                 yield event
-                continue
             if self._stopped or self._arrived is None:
                 return
             self._arrived.clear()
-            # It may have come between the look and the clearing.
-            event = self._engine.poll()
-            if event is not None:
-                yield event
-                continue
+            # An event that comes between poll and here keeps the descriptor readable.
             if not self._stopping:
                 self._listen()
             try:
@@ -111,11 +106,11 @@ class Engine:
 
     async def stats(self, which: int | str) -> dict[str, Any]:
         """See `pycarp.Engine.stats`."""
-        return await self._call(lambda: self._engine.stats(which))
+        return await asyncio.to_thread(self._engine.stats, which)
 
     async def measures(self) -> Measures:
         """See `pycarp.Engine.measures`."""
-        return await self._call(self._engine.measures)
+        return await asyncio.to_thread(self._engine.measures)
 
     def state(self, which: int | str) -> State:
         """See `pycarp.Engine.state`; it waits for nothing."""
@@ -127,15 +122,15 @@ class Engine:
 
     async def demote(self, by: int = 1) -> int:
         """See `pycarp.Engine.demote`."""
-        return await self._call(lambda: self._engine.demote(by))
+        return await asyncio.to_thread(self._engine.demote, by)
 
     async def undemote(self, by: int = 1) -> int:
         """See `pycarp.Engine.undemote`."""
-        return await self._call(lambda: self._engine.undemote(by))
+        return await asyncio.to_thread(self._engine.undemote, by)
 
     async def force(self, which: int | str, state: State) -> None:
         """See `pycarp.Engine.force`."""
-        await self._call(lambda: self._engine.force(which, state))
+        await asyncio.to_thread(self._engine.force, which, state)
 
     def alive(self) -> None:
         """See `pycarp.Engine.alive`."""
@@ -143,18 +138,15 @@ class Engine:
 
     async def announce(self, which: int | str) -> None:
         """See `pycarp.Engine.announce`."""
-        await self._call(lambda: self._engine.announce(which))
+        await asyncio.to_thread(self._engine.announce, which)
 
     async def reconfigure(self, *hosts: VirtualHost) -> None:
         """See `pycarp.Engine.reconfigure`."""
-        await self._call(lambda: self._engine.reconfigure(*hosts))
-
-    async def _call(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(None, function)
+        await asyncio.to_thread(self._engine.reconfigure, *hosts)
 
     def _wake(self) -> None:
         assert self._arrived is not None
-        # The descriptor stays readable until the queue is empty: without a reader waiting that would spin the loop.
+        # The descriptor stays readable until the queue is empty: while no task reads, that would spin the loop.
         asyncio.get_running_loop().remove_reader(self._engine.fileno())
         self._arrived.set()
 

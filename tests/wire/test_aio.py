@@ -41,6 +41,8 @@ async def until_taken(engine: aio.Engine) -> list[Event]:
 
 
 def test_a_context_manager_and_its_events(run: Any, with_impl: str) -> None:
+    # Fault: None: an engine runs in an async with block until it is MASTER.
+    # Expected: Its events come in order, from BACKUP to INIT; it cannot start twice, and its device is gone.
     async def main(lone: Lan) -> None:
         async with aio.Engine(virtual_host(name="carp0")) as engine:
             assert repr(engine) == "<pycarp.aio.Engine carp0 running>"
@@ -61,6 +63,8 @@ def test_a_context_manager_and_its_events(run: Any, with_impl: str) -> None:
 
 
 def test_every_call_is_awaited(run: Any) -> None:
+    # Fault: None, then a call for an unknown vhid and one for a missing carpdev.
+    # Expected: Each call does what the blocking one does, and the wrong ones raise.
     async def main(lone: Lan) -> None:
         async with aio.Engine(virtual_host()) as engine:
             await until_taken(engine)
@@ -84,6 +88,8 @@ def test_every_call_is_awaited(run: Any) -> None:
 
 
 def test_a_stop_ends_those_who_wait(run: Any) -> None:
+    # Fault: The engine stops while two tasks wait for events.
+    # Expected: Both iterators end.
     async def main(lone: Lan) -> None:
         engine = aio.Engine(virtual_host())
         await engine.start()
@@ -104,6 +110,8 @@ def test_a_stop_ends_those_who_wait(run: Any) -> None:
 
 
 def test_events_end_after_a_silence(run: Any) -> None:
+    # Fault: No event comes within the timeout.
+    # Expected: The iterator ends after that time.
     async def main(lone: Lan) -> None:
         async with aio.Engine(virtual_host()) as engine:
             await until_taken(engine)
@@ -116,8 +124,8 @@ def test_events_end_after_a_silence(run: Any) -> None:
 
 
 def test_it_does_not_spin_while_nobody_reads(run: Any) -> None:
-    """The descriptor stays readable: the loop must not be woken for it again and again."""
-
+    # Fault: Events wait, and no task reads them.
+    # Expected: The loop is not woken again and again, though the descriptor stays readable.
     async def main(lone: Lan) -> None:
         async with aio.Engine(virtual_host()) as engine:
             while engine.state(101) is not MASTER:
@@ -140,6 +148,8 @@ def test_it_does_not_spin_while_nobody_reads(run: Any) -> None:
 
 
 def test_the_loop_goes_on_during_a_stop(run: Any) -> None:
+    # Fault: None: the engine stops while another task runs.
+    # Expected: That task has its turns meanwhile.
     async def main(lone: Lan) -> None:
         engine = aio.Engine(virtual_host())
         await engine.start()
@@ -161,6 +171,8 @@ def test_the_loop_goes_on_during_a_stop(run: Any) -> None:
 
 
 def test_a_cancelled_stop_is_completed(run: Any) -> None:
+    # Fault: The task that stops the engine is cancelled.
+    # Expected: The stop is completed, and its events can be read.
     async def main(lone: Lan) -> None:
         engine = aio.Engine(virtual_host())
         await engine.start()
@@ -177,6 +189,8 @@ def test_a_cancelled_stop_is_completed(run: Any) -> None:
 
 
 def test_a_cancelled_reader_loses_nothing(run: Any) -> None:
+    # Fault: The task that reads events is cancelled, twenty times.
+    # Expected: No event is lost.
     async def main(lone: Lan) -> None:
         async with aio.Engine(virtual_host()) as engine:
             first: list[Event] = []
@@ -198,6 +212,8 @@ def test_a_cancelled_reader_loses_nothing(run: Any) -> None:
 
 
 def test_a_start_that_fails(run: Any) -> None:
+    # Fault: The named carpdev does not exist.
+    # Expected: Entering the async with block raises.
     async def main(lone: Lan) -> None:
         with pytest.raises(InterfaceError, match="no interface eth9"):
             async with aio.Engine(virtual_host(carpdev="eth9")):
@@ -207,6 +223,8 @@ def test_a_start_that_fails(run: Any) -> None:
 
 
 def test_the_callback(run: Any) -> None:
+    # Fault: None: an engine runs with a callback.
+    # Expected: The callback gets the events, in a thread of its own.
     async def main(lone: Lan) -> None:
         loop = asyncio.get_running_loop()
         taken: asyncio.Future[Event] = loop.create_future()

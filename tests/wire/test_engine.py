@@ -41,6 +41,8 @@ def lone(make_lan: Callable[..., Lan]) -> Lan:
 
 
 def test_a_context_manager_and_its_events(lone: Lan, with_impl: str) -> None:
+    # Fault: None: an engine runs in a with block until it is MASTER.
+    # Expected: Its events come in order, from BACKUP to INIT; it cannot start twice, and takes no calls afterwards.
     lone.remember("main")
     with lone["main"].enter(), Engine(virtual_host(name="carp0")) as engine:
         assert repr(engine) == "<pycarp.Engine carp0 running>"
@@ -71,6 +73,8 @@ def test_a_context_manager_and_its_events(lone: Lan, with_impl: str) -> None:
 
 
 def test_an_exception_inside_the_context_stops_it(lone: Lan) -> None:
+    # Fault: The with block raises.
+    # Expected: The engine stops, and its device is gone.
     lone.remember("main")
     with lone["main"].enter(), pytest.raises(ZeroDivisionError), Engine(virtual_host()):
         raise ZeroDivisionError
@@ -78,6 +82,8 @@ def test_an_exception_inside_the_context_stops_it(lone: Lan) -> None:
 
 
 def test_events_end_after_a_silence(lone: Lan) -> None:
+    # Fault: No event comes within the timeout.
+    # Expected: The iterator ends after that time.
     main = lone.start("main")
     main.become(MASTER)
     assert len(list(main.engine.events(timeout=0.05))) >= 3
@@ -87,6 +93,8 @@ def test_events_end_after_a_silence(lone: Lan) -> None:
 
 
 def test_a_stop_ends_those_who_wait(lone: Lan) -> None:
+    # Fault: The engine stops while a thread waits for events.
+    # Expected: The iterator delivers all events, and ends.
     main = lone.start("main")
     seen: list[Event] = []
     reader = threading.Thread(target=lambda: seen.extend(main.engine.events()))
@@ -99,6 +107,8 @@ def test_a_stop_ends_those_who_wait(lone: Lan) -> None:
 
 
 def test_the_descriptor_for_other_loops(collected: None, lone: Lan) -> None:
+    # Fault: None: a loop waits on the engine's descriptor.
+    # Expected: It is readable while `poll` has events, and after the stop.
     main = lone.start("main")
     number = main.engine.fileno()
     found: list[Event] = []
@@ -112,7 +122,8 @@ def test_the_descriptor_for_other_loops(collected: None, lone: Lan) -> None:
 
 
 def test_the_wire_does_not_wait_for_a_consumer(lone: Lan, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody reads events(), and the callback sleeps and then fails: adverts go out, and the loss is told."""
+    # Fault: Nobody reads events(), and the callback sleeps, then raises.
+    # Expected: Adverts go out, EventsLost counts the loss, and the exception is logged.
     gate = threading.Event()
     got: list[Event] = []
 
@@ -146,7 +157,8 @@ def test_the_wire_does_not_wait_for_a_consumer(lone: Lan, caplog: pytest.LogCapt
 
 
 def test_a_callback_may_use_the_engine(lone: Lan) -> None:
-    """Also stop it, while somebody else is doing the same."""
+    # Fault: The callback calls the engine and stops it, also while another thread does.
+    # Expected: The calls return, and the engine stops.
     stopped = threading.Event()
     states: list[State] = []
     engine: Engine
@@ -172,7 +184,8 @@ def test_a_callback_may_use_the_engine(lone: Lan) -> None:
 
 
 def test_stops_that_meet(lone: Lan) -> None:
-    """The owner stops it, and its callback does so at the news of that; three more threads join in."""
+    # Fault: Four threads and the callback stop the engine at the same time.
+    # Expected: All of them return, and the device is gone.
     engine: Engine
     lone.remember("main")
     engine = Engine(virtual_host(), on_event=lambda event: engine.stop() if _is_end(event) else None)
@@ -205,6 +218,8 @@ def _is_end(event: Event) -> bool:
 def test_errors_at_the_start_leave_nothing(
     lone: Lan, hosts: list[dict[str, Any]], error: type[Exception], message: str
 ) -> None:
+    # Fault: A host among the given ones cannot be run.
+    # Expected: The start raises, and no device, rule or thread is left.
     before = belongings(lone["main"])
     threads = threading.active_count()
     engine = Engine(*(virtual_host(**one) for one in hosts))
@@ -218,6 +233,8 @@ def test_errors_at_the_start_leave_nothing(
 
 
 def test_one_virtual_host_in_two_engines(lone: Lan) -> None:
+    # Fault: A second engine starts a virtual host that runs.
+    # Expected: It raises and names the process; the first one stays MASTER and answers.
     main = lone.start("main")
     main.become(MASTER)
     with lone["main"].enter(), pytest.raises(InterfaceError, match=f"is already run by process {os.getpid()}"):
@@ -227,6 +244,8 @@ def test_one_virtual_host_in_two_engines(lone: Lan) -> None:
 
 
 def test_wrong_values_in_calls(lone: Lan) -> None:
+    # Fault: Calls get values that are out of range or unknown.
+    # Expected: Each raises; a following call works.
     main = lone.start("main")
     for wrong in (0, -1, True, 1.5, "1"):
         with pytest.raises(ValueError, match="a demotion of .* is none"):
@@ -246,6 +265,8 @@ def test_wrong_values_in_calls(lone: Lan) -> None:
 
 
 def test_announcements_on_request(lone: Lan) -> None:
+    # Fault: None: `announce` is called as BACKUP and as MASTER.
+    # Expected: The MASTER announces again.
     main = lone.start("main")
     main.engine.announce(101)  # a BACKUP has nothing to announce
     main.become(MASTER)
@@ -261,7 +282,8 @@ def _announcements(net: Lan) -> list[Any]:
 
 
 def test_a_forked_child_has_no_engine(collected: None, lone: Lan, with_impl: str) -> None:
-    """It closes its copies, says so when asked, and ends without a word on the wire; the parent's goes on."""
+    # Fault: The program forks while it is MASTER.
+    # Expected: The child's copies are closed, its calls say so, and it sends nothing; the parent goes on.
     main = lone.start("main")
     main.become(MASTER)
     main.engine.fileno()
@@ -319,7 +341,8 @@ def _packet_sockets() -> set[int]:
 
 
 def test_a_childs_life_keeps_no_lock(lone: Lan) -> None:
-    """A forked child that lives on does not keep the virtual host locked when the parent's engine has stopped."""
+    # Fault: The engine stops while a forked child lives on.
+    # Expected: The virtual host can be started again.
     main = lone.start("main")
     main.become(MASTER)
     reader, writer = os.pipe()
@@ -373,7 +396,8 @@ def _script(lone: Lan, text: str, **options: Any) -> subprocess.Popen[bytes]:
     ids=["falls-off", "exits", "raises", "with-a-thread"],
 )
 def test_a_program_that_ends_without_a_stop(lone: Lan, end: str, code: int) -> None:
-    """The engine bows out, and takes its things along."""
+    # Fault: The program ends, exits or raises without a stop.
+    # Expected: It ends with its own exit code, after a bow-out and the removal of the address.
     process = _script(lone, end)
     _out, errors = process.communicate(timeout=15)
     assert process.returncode == code
@@ -385,6 +409,8 @@ def test_a_program_that_ends_without_a_stop(lone: Lan, end: str, code: int) -> N
 
 @pytest.mark.usefixtures("interruptible")
 def test_a_keyboard_interrupt(lone: Lan) -> None:
+    # Fault: SIGINT comes while the program reads events.
+    # Expected: KeyboardInterrupt ends it, and the device is gone.
     process = _script(lone, "print('ready', flush=True)\nfor event in engine.events():\n    pass")
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGINT)
@@ -395,7 +421,8 @@ def test_a_keyboard_interrupt(lone: Lan) -> None:
 
 
 def test_a_guest_is_no_burden(lone: Lan) -> None:
-    """No signal handlers, no children to reap, no logging configuration, and no daemon that outlives the stop."""
+    # Fault: None: an engine runs and stops.
+    # Expected: It leaves no signal handler, child to reap, logging handler or thread.
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     root = list(logging.getLogger().handlers)
     main = lone.start("main")
@@ -405,12 +432,12 @@ def test_a_guest_is_no_burden(lone: Lan) -> None:
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == handlers
     main.stop()
     assert list(logging.getLogger().handlers) == root
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("pycarp-")] == ["pycarp-capture"]
+    assert [one.name for one in threading.enumerate() if one.name.startswith("pycarp-")] == ["pycarp-recorder"]
 
 
 def test_many_engines_one_after_the_other(lone: Lan, with_impl: str) -> None:
-    """Nothing accumulates: threads, descriptors, interfaces."""
-
+    # Fault: None: ten engines run one after the other.
+    # Expected: Threads, descriptors and interfaces do not accumulate.
     def counted() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
 
@@ -423,6 +450,8 @@ def test_many_engines_one_after_the_other(lone: Lan, with_impl: str) -> None:
 
 
 def test_a_virtual_host_that_is_down(lone: Lan) -> None:
+    # Fault: The virtual host is configured down, then up, then down.
+    # Expected: It is INIT while it is down, and MASTER while it is up.
     main = lone.start("main", up=False)
     assert main.state() is INIT
     main.reconfigure(virtual_host())

@@ -25,6 +25,8 @@ def on_second_cable(net: Lan, **changes: Any) -> Node:
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "chosen"])
 def test_the_carpdev_is_deleted_and_made_again(net: Lan, named: bool) -> None:
+    # Fault: The carpdev of the MASTER is deleted and made again.
+    # Expected: It is INIT and demoted while there is none, then MASTER without demotion, and answers.
     main = on_second_cable(net, carpdev="eth1" if named else None)
     net["main"].run(["ip", "link", "delete", "eth1"])
     main.become(INIT)
@@ -42,6 +44,8 @@ def test_the_carpdev_is_deleted_and_made_again(net: Lan, named: bool) -> None:
 
 
 def test_a_stop_while_the_carpdev_is_gone(net: Lan) -> None:
+    # Fault: The engine stops while its carpdev is gone.
+    # Expected: Nothing fails, and no rule is left.
     main = on_second_cable(net)
     net["main"].run(["ip", "link", "delete", "eth1"])
     main.become(INIT)
@@ -52,6 +56,8 @@ def test_a_stop_while_the_carpdev_is_gone(net: Lan) -> None:
 
 
 def test_one_of_two_carpdevs_goes(net: Lan) -> None:
+    # Fault: One of two carpdevs is deleted.
+    # Expected: The virtual host on the other one stays MASTER and answers.
     net.cable("main", "client")
     main = net.start("main", virtual_host(), virtual_host(vhid=7, addresses=[f"{FAR}/24"]))
     main.become(MASTER, 101)
@@ -66,6 +72,8 @@ def test_one_of_two_carpdevs_goes(net: Lan) -> None:
 
 @pytest.mark.parametrize("addresses", [(f"{VIP}/24",), (f"{VIP}/24", f"{VIP6}/64")], ids=["ipv4", "both"])
 def test_a_masters_macvlan_is_deleted_by_hand(net: Lan, addresses: tuple[str, ...]) -> None:
+    # Fault: Somebody deletes the macvlan of the MASTER.
+    # Expected: It is made again with its addresses; the host stays MASTER and answers.
     main = net.start("main", addresses=addresses)
     main.become(MASTER)
     pinger = net.ping()
@@ -77,6 +85,8 @@ def test_a_masters_macvlan_is_deleted_by_hand(net: Lan, addresses: tuple[str, ..
 
 
 def test_a_backups_macvlan_is_deleted_by_hand(net: Lan) -> None:
+    # Fault: Somebody deletes the macvlan of a BACKUP.
+    # Expected: It is made again, and the host takes over when the MASTER stops.
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     second.wait(events.PeerHeard)
@@ -88,7 +98,8 @@ def test_a_backups_macvlan_is_deleted_by_hand(net: Lan) -> None:
 
 
 def test_the_address_is_deleted_by_hand(net: Lan) -> None:
-    """Whoever takes it from a master's device gets told by its return."""
+    # Fault: Somebody deletes the address of the MASTER.
+    # Expected: It is taken again and answers.
     main = net.start("main")
     main.become(MASTER)
     net["main"].run(["ip", "address", "delete", f"{VIP}/32", "dev", "carp101"])
@@ -97,6 +108,8 @@ def test_the_address_is_deleted_by_hand(net: Lan) -> None:
 
 
 def test_the_macvlan_is_set_down_by_hand(net: Lan) -> None:
+    # Fault: Somebody sets the macvlan of the MASTER down.
+    # Expected: It is set up again, and the address answers.
     main = net.start("main")
     main.become(MASTER)
     pinger = net.ping()
@@ -106,7 +119,8 @@ def test_the_macvlan_is_set_down_by_hand(net: Lan) -> None:
 
 
 def test_the_carpdevs_address_changes(net: Lan) -> None:
-    """Adverts come from the new one; from the virtual address while there is none."""
+    # Fault: The carpdev's own address changes, goes, and comes back.
+    # Expected: Adverts come from the new one, and from the virtual address while there is none; the MASTER stays.
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     second.wait(events.PeerHeard, peer=net["main"].address)
@@ -124,6 +138,8 @@ def test_the_carpdevs_address_changes(net: Lan) -> None:
 
 
 def test_the_carpdev_is_renamed(net: Lan) -> None:
+    # Fault: The carpdev is set down, renamed and set up.
+    # Expected: The change is reported; the host is MASTER on it again, and leaves nothing after the stop.
     main = on_second_cable(net)
     for words in (("eth1", "down"), ("eth1", "name", "lan0"), ("lan0", "up")):
         net["main"].run(["ip", "link", "set", *words])
@@ -136,7 +152,8 @@ def test_the_carpdev_is_renamed(net: Lan) -> None:
 
 
 def test_a_named_carpdev_is_renamed(net: Lan) -> None:
-    """It goes on with the interface it had: the name was for finding it."""
+    # Fault: A carpdev that was given by name is renamed.
+    # Expected: The host stays on that interface: the name was for finding it.
     main = on_second_cable(net, carpdev="eth1")
     for words in (("eth1", "down"), ("eth1", "name", "lan0"), ("lan0", "up")):
         net["main"].run(["ip", "link", "set", *words])
@@ -148,6 +165,8 @@ def test_a_named_carpdev_is_renamed(net: Lan) -> None:
 
 @pytest.mark.parametrize("mac", ["virtual", "interface"])
 def test_the_carpdevs_mac_changes(net: Lan, mac: str) -> None:
+    # Fault: The carpdev gets another MAC.
+    # Expected: The address answers; with mac="interface" adverts come from the new MAC, else from the virtual one.
     main = on_second_cable(net, mac=mac)
     fresh = bytes.fromhex("020000000299")
     net["main"].run(["ip", "link", "set", "eth1", "address", fresh.hex(":")])
@@ -169,6 +188,8 @@ def test_the_carpdevs_mac_changes(net: Lan, mac: str) -> None:
 
 
 def test_the_carpdev_is_set_down_and_up_by_hand(net: Lan) -> None:
+    # Fault: The carpdev of the MASTER is set down and up.
+    # Expected: It is INIT without the address meanwhile, then MASTER, and answers.
     main = on_second_cable(net)
     net["main"].run(["ip", "link", "set", "eth1", "down"])
     main.become(INIT)
@@ -180,6 +201,8 @@ def test_the_carpdev_is_set_down_and_up_by_hand(net: Lan) -> None:
 
 
 def test_it_starts_without_carrier(net: Lan) -> None:
+    # Fault: The cable is unplugged at the start.
+    # Expected: The host is INIT until it is plugged in, then MASTER.
     net.lab.unplug("main")
     wait_until(lambda: not interface(net["main"], "eth0").running)  # type: ignore[union-attr]
     main = net.start("main")
@@ -191,6 +214,8 @@ def test_it_starts_without_carrier(net: Lan) -> None:
 
 
 def test_a_carpdev_that_is_missing_at_the_start(net: Lan) -> None:
+    # Fault: No interface fits the virtual host, or its address is the host's own.
+    # Expected: The start raises and says which interfaces there are.
     with pytest.raises(InterfaceError, match="no interface eth9; there is eth0"):
         net.start("main", carpdev="eth9")
     with pytest.raises(InterfaceError, match="no interface has the subnet of 203.0.113.1"):
@@ -200,6 +225,8 @@ def test_a_carpdev_that_is_missing_at_the_start(net: Lan) -> None:
 
 
 def test_a_foreign_interface_of_that_name(net: Lan) -> None:
+    # Fault: An interface of another program has the device's name.
+    # Expected: The start raises, and that interface stays.
     net["main"].run(["ip", "link", "add", "carp101", "type", "veth", "peer", "name", "far"])
     with pytest.raises(InterfaceError, match="an interface carp101 already, and it is not ours"):
         net.start("main")
@@ -207,7 +234,8 @@ def test_a_foreign_interface_of_that_name(net: Lan) -> None:
 
 
 def test_new_carpdevs_addresses_are_routed_from_the_virtual_host(net: Lan) -> None:
-    """A second subnet on the carpdev is reached from the floating address too, once the engine has seen it."""
+    # Fault: The carpdev gets an address in a second subnet.
+    # Expected: That subnet is reached from the floating address, by the virtual MAC.
     main = net.start("main")
     main.become(MASTER)
     net["main"].run(["ip", "address", "add", "198.51.100.1/24", "dev", "eth0"])

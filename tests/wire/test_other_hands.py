@@ -1,4 +1,4 @@
-"""Others at work on the same machine and the same LAN: what they change is put back, or the group is told."""
+"""Other programs at work on the same machine and the same LAN: what they change is repaired, or reported."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 
 @pytest.mark.parametrize("words", [("address", "02:00:00:00:00:66"), ("name", "mine0")], ids=["mac", "name"])
 def test_a_masters_macvlan_is_changed_by_hand(net: Lan, words: tuple[str, str]) -> None:
+    # Fault: Somebody gives the macvlan of the MASTER another MAC or name.
+    # Expected: It is made again; the host stays MASTER and answers.
     main = net.start("main", addresses=[f"{VIP}/24", f"{VIP6}/64"])
     main.become(MASTER)
     net.audited = False  # for a moment it answers from the MAC that it was given
@@ -29,6 +31,8 @@ def test_a_masters_macvlan_is_changed_by_hand(net: Lan, words: tuple[str, str]) 
 
 
 def test_a_masters_macvlan_is_moved_away(net: Lan) -> None:
+    # Fault: Somebody moves the macvlan of the MASTER to another namespace.
+    # Expected: It is made again; the host stays MASTER and answers.
     main = net.start("main")
     main.become(MASTER)
     with Lab(["other"]) as elsewhere:
@@ -39,6 +43,8 @@ def test_a_masters_macvlan_is_moved_away(net: Lan) -> None:
 
 
 def test_a_backup_is_given_the_address_by_hand(net: Lan) -> None:
+    # Fault: Somebody gives a BACKUP the address and sets its macvlan up.
+    # Expected: Both are undone; the states stay, and the address answers.
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     second.wait(events.PeerHeard)
@@ -55,7 +61,8 @@ def test_a_backup_is_given_the_address_by_hand(net: Lan) -> None:
 )
 @pytest.mark.slow
 def test_somebody_who_does_not_give_up(net: Lan, words: str) -> None:
-    """No two programs undo each other's work for long: another host takes over."""
+    # Fault: A program removes address or macvlan of the MASTER again and again.
+    # Expected: The host backs off for 10 s and says so once; the other host takes over and answers.
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     second.wait(events.PeerHeard)
@@ -68,9 +75,9 @@ def test_somebody_who_does_not_give_up(net: Lan, words: str) -> None:
     fighter = threading.Thread(target=fight)
     fighter.start()
     try:
-        told = main.wait(events.Failed)
-        assert told.what.startswith("somebody keeps removing")
-        assert told.what.endswith("backing off for 10 s")
+        failed = main.wait(events.Failed)
+        assert failed.what.startswith("somebody keeps removing")
+        assert failed.what.endswith("backing off for 10 s")
         second.become(MASTER)
         assert main.state() is INIT
         assert net.ping().wait(10)
@@ -81,7 +88,7 @@ def test_somebody_who_does_not_give_up(net: Lan, words: str) -> None:
     assert len(main.log.find(events.Failed)) == 1
 
 
-class TestStrangers:
+class TestConflicts:
     """The client itself has the address, or thinks so."""
 
     @pytest.fixture
@@ -92,6 +99,8 @@ class TestStrangers:
 
     @pytest.mark.slow
     def test_it_is_told_and_taken_all_the_same(self, squatted: Lan) -> None:
+        # Fault: The client answers for the address, and no advert is heard.
+        # Expected: The conflict is reported once, and the host becomes MASTER.
         main = squatted.start("main", advbase=1, advskew=0)
         told = main.wait(events.AddressConflict)
         assert (told.address, told.mac) == (VIP, squatted["client"].mac.hex(":"))
@@ -100,6 +109,8 @@ class TestStrangers:
 
     @pytest.mark.slow
     def test_it_is_refused_as_long_as_somebody_answers(self, squatted: Lan) -> None:
+        # Fault: The same, with conflict="refuse".
+        # Expected: The host stays BACKUP until nobody answers, then it becomes MASTER.
         main = squatted.start("main", advbase=1, advskew=0, conflict="refuse")
         main.wait(events.AddressConflict)
         stays(lambda: main.state() is BACKUP, 3)
@@ -109,6 +120,8 @@ class TestStrangers:
 
     @pytest.mark.slow
     def test_a_master_that_is_heard_is_none(self, net: Lan) -> None:
+        # Fault: None: a MASTER is heard.
+        # Expected: The BACKUP asks nothing and reports no conflict.
         main = net.start("main", advbase=1, advskew=0)
         main.become(MASTER)
         second = net.start("second", advbase=1, advskew=100)
@@ -124,6 +137,8 @@ class TestStrangers:
 
     @pytest.mark.slow
     def test_a_failover_tells_of_nobody(self, net: Lan) -> None:
+        # Fault: The MASTER's cable is cut.
+        # Expected: The BACKUP takes over and reports no conflict.
         main = net.start("main", advbase=1, advskew=0)
         main.become(MASTER)
         second = net.start("second", advbase=1, advskew=100)

@@ -66,7 +66,8 @@ def _environment() -> dict[str, str]:
 
 
 def test_an_ordinary_user_in_a_user_namespace() -> None:
-    """The whole story without root: a lab, two hosts, a cut cable, a hand-over."""
+    # Fault: A cut cable, in a lab that an ordinary user made in a user namespace.
+    # Expected: The other host takes over.
     if shutil.which("unshare") is None or shutil.which("setpriv") is None:
         pytest.fail("util-linux is not installed")
     enter = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--"]
@@ -87,6 +88,8 @@ def test_an_ordinary_user_in_a_user_namespace() -> None:
 
 
 def test_the_labs_own_way_into_a_user_namespace() -> None:
+    # Fault: None: an ordinary user enters a user namespace by the lab's own function.
+    # Expected: The lab is available there.
     program = (
         "import sys; from pycarp.lab.namespaces import available, enter_user_namespace; "
         "enter_user_namespace([sys.executable, '-c', "
@@ -108,6 +111,8 @@ def test_the_labs_own_way_into_a_user_namespace() -> None:
     ],
 )
 def test_missing_capabilities_are_named(net: Lan, dropped: str, missing: str) -> None:
+    # Fault: CAP_NET_ADMIN, CAP_NET_RAW or both are missing.
+    # Expected: Engine and command name them and the remedy, and nothing is changed.
     before = belongings(net["main"])
     program = textwrap.dedent(
         f"""
@@ -129,7 +134,8 @@ def test_missing_capabilities_are_named(net: Lan, dropped: str, missing: str) ->
 
 
 def test_two_capabilities_are_enough(net: Lan) -> None:
-    """CAP_NET_ADMIN and CAP_NET_RAW and no other, as systemd's AmbientCapabilities gives them to an ordinary user."""
+    # Fault: None: an ordinary user runs the command with CAP_NET_ADMIN and CAP_NET_RAW only.
+    # Expected: The address answers, and the command ends in order.
     net.remember("main")
     two = "+net_admin,+net_raw"
     who = [*_as_nobody(), f"--inh-caps={two}", f"--ambient-caps={two}"]

@@ -1,4 +1,4 @@
-"""Other values while it runs: what the wire allows without a drop happens without a drop."""
+"""Reconfiguration while it runs: no drop where the wire allows that."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def pair(net: Lan) -> tuple[Node, Node]:
     ids=["advskew", "advbase", "preempt", "dialect"],
 )
 def test_a_master_stays_master(with_impl: str, net: Lan, pair: tuple[Node, Node], changes: dict[str, Any]) -> None:
+    # Fault: None: advskew, advbase, preempt or dialect of the MASTER change.
+    # Expected: It stays MASTER, without a transition on either host, and answers.
     main, second = pair
     pinger = net.ping()
     assert pinger.wait(3)
@@ -40,6 +42,8 @@ def test_a_master_stays_master(with_impl: str, net: Lan, pair: tuple[Node, Node]
 
 
 def test_an_address_more_and_one_less(net: Lan, pair: tuple[Node, Node]) -> None:
+    # Fault: None: both hosts get two more addresses, then lose two.
+    # Expected: The new ones answer, the lost ones leave device and rules; the MASTER stays.
     main, second = pair
     pinger = net.ping()
     assert pinger.wait(3)
@@ -62,7 +66,8 @@ def test_an_address_more_and_one_less(net: Lan, pair: tuple[Node, Node]) -> None
 
 
 def test_another_passphrase(net: Lan, pair: tuple[Node, Node]) -> None:
-    """First on the master, then on the backup: in between the backup knows nobody, and is master for itself."""
+    # Fault: None: the backup's passphrase changes, then the MASTER's.
+    # Expected: The backup rejects adverts and is MASTER meanwhile, then BACKUP; the MASTER stays and answers.
     main, second = pair
     pinger = net.ping()
     assert pinger.wait(3)
@@ -76,6 +81,8 @@ def test_another_passphrase(net: Lan, pair: tuple[Node, Node]) -> None:
 
 
 def test_another_vhid_is_another_group(net: Lan, pair: tuple[Node, Node]) -> None:
+    # Fault: None: the vhid of the MASTER changes.
+    # Expected: The backup takes over the old group; the host is MASTER of the new one only.
     main, second = pair
     net.audited = False  # both groups have the address now, each with a MAC of its own
     main.reconfigure(virtual_host(vhid=102, name="carp101"))
@@ -87,6 +94,8 @@ def test_another_vhid_is_another_group(net: Lan, pair: tuple[Node, Node]) -> Non
 
 
 def test_virtual_hosts_come_and_go(net: Lan) -> None:
+    # Fault: None: a second virtual host comes, the first one goes and comes back.
+    # Expected: The one that is kept stays MASTER, and the one that goes leaves nothing.
     one = virtual_host(vhid=1, addresses=["10.13.37.51/24"])
     two = virtual_host(vhid=2, addresses=["10.13.37.52/24"])
     main = net.start("main", one)
@@ -105,6 +114,8 @@ def test_virtual_hosts_come_and_go(net: Lan) -> None:
 
 
 def test_from_the_virtual_mac_to_the_interfaces(net: Lan, pair: tuple[Node, Node]) -> None:
+    # Fault: None: the virtual host goes over to the interface's MAC.
+    # Expected: The macvlan is gone, and the virtual host runs.
     main, _second = pair
     main.reconfigure(virtual_host(advskew=10, mac="interface"))
     assert interface(net["main"], "carp101") is None
@@ -125,6 +136,8 @@ def test_from_the_virtual_mac_to_the_interfaces(net: Lan, pair: tuple[Node, Node
 def test_a_broken_configuration_changes_nothing(
     net: Lan, pair: tuple[Node, Node], wrong: dict[str, Any], error: type[Exception]
 ) -> None:
+    # Fault: A new virtual host among the given ones cannot be run.
+    # Expected: The call raises; configuration and states stay.
     main, second = pair
     before = main.engine.hosts
     with pytest.raises(error):
@@ -135,7 +148,8 @@ def test_a_broken_configuration_changes_nothing(
 
 
 def test_a_name_that_is_taken_changes_nothing(net: Lan, pair: tuple[Node, Node]) -> None:
-    """Found out only while the device is being made."""
+    # Fault: The device of a new virtual host cannot be made: its name is taken.
+    # Expected: The call raises and the first one stays MASTER; once the name is free, it works.
     main, _second = pair
     net["main"].run(["ip", "link", "add", "carp5", "type", "veth", "peer", "name", "far"])
     before = main.engine.hosts

@@ -72,7 +72,8 @@ def questions(net: Lan) -> Iterator[Callable[[], str | None]]:
 
 
 def test_a_service_that_waits_for_the_address(net: Lan) -> None:
-    """Bound with IP_FREEBIND on both hosts from the start: it answers where the address is."""
+    # Fault: The MASTER's cable is cut and plugged in; then it stops.
+    # Expected: A service bound with IP_FREEBIND on both hosts answers on the host that has the address.
     with contextlib.ExitStack() as stack:
         for name in ("main", "second"):
             stack.callback(Service(net[name], freebind=True).close)
@@ -92,7 +93,8 @@ def test_a_service_that_waits_for_the_address(net: Lan) -> None:
 
 
 def test_a_service_that_starts_when_the_address_has_come(net: Lan) -> None:
-    """Bound after AddressesTaken, without any option: the event means that the kernel has it."""
+    # Fault: The MASTER stops.
+    # Expected: A service that binds after AddressesTaken, without any option, binds and answers.
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     with contextlib.ExitStack() as stack:
         ask = stack.enter_context(questions(net))
@@ -108,7 +110,8 @@ def test_a_service_that_starts_when_the_address_has_come(net: Lan) -> None:
 
 
 def test_a_client_beyond_a_gateway(net: Lan) -> None:
-    """It asks from another network: the answers go back through the carpdev's own gateway, from the virtual MAC."""
+    # Fault: A client asks through a gateway; the MASTER's cable is cut, plugged in, and the new MASTER stops.
+    # Expected: Answers go back through the carpdev's own gateway, from the virtual MAC.
     with Namespace() as far:
         router = net["client"]
         router.run(["ip", "link", "add", "wan", "type", "veth", "peer", "name", "wan", "netns", far.path])
@@ -148,7 +151,8 @@ def test_a_client_beyond_a_gateway(net: Lan) -> None:
 
 
 def test_a_default_route_that_comes_later(net: Lan) -> None:
-    """The table of the address follows the main one while the engine runs."""
+    # Fault: None: the default route is added while the engine runs.
+    # Expected: The table of the address follows: a client beyond the gateway is answered.
     with Namespace() as far:
         router = net["client"]
         router.run(["ip", "link", "add", "wan", "type", "veth", "peer", "name", "wan", "netns", far.path])
@@ -174,7 +178,8 @@ def test_a_default_route_that_comes_later(net: Lan) -> None:
 
 
 def test_a_connection_outlives_nothing_but_a_new_one_succeeds(net: Lan) -> None:
-    """TCP: the old connection is reset by the new owner, and the next one is answered."""
+    # Fault: The MASTER's cable is cut while a TCP connection stands.
+    # Expected: The new owner resets the connection, and answers the next one.
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     with contextlib.ExitStack() as stack:
@@ -204,7 +209,8 @@ def test_a_connection_outlives_nothing_but_a_new_one_succeeds(net: Lan) -> None:
 
 
 def test_a_service_on_a_backup_cannot_speak_for_the_address(net: Lan) -> None:
-    """Bound to it beforehand, and with something to say: the kernel sends nothing from an address that is elsewhere."""
+    # Fault: A service on a BACKUP sends from the address, which it has bound beforehand.
+    # Expected: Nothing of it is on the wire until that host is MASTER.
     main, second = net.start("main", advskew=10), net.start("second", advskew=25)
     main.become(MASTER)
     second.wait(events.PeerHeard)

@@ -1,4 +1,7 @@
-"""`Engine`: virtual hosts inside a Python program, from `start` to `stop`."""
+"""`Engine`: virtual hosts inside a Python program, from `start` to `stop`.
+
+Thread: any caller; `_run_callback`: callback
+"""
 
 from __future__ import annotations
 
@@ -32,18 +35,17 @@ class Engine:
                 print(event)
 
     `on_event` is called for every event, in a thread of its own; a slow one delays nothing but itself. `queue` is how
-    many events wait for a consumer, in `events()` and for `on_event`: past that the oldest go, and `EventsLost` says
-    how many. `allow=False` is net.inet.carp.allow=0: adverts are counted and not obeyed. `realtime` asks for
-    SCHED_FIFO for the native runtime's threads: "auto" takes it where it is permitted, True insists, False does
-    without. `watchdog` is how many seconds may pass between two calls of `alive`: past that, and until the next call,
+    many events wait for a consumer, in `events()` and for `on_event`: when it is full the oldest are dropped, and
+    `EventsLost` says how many. `allow=False` is net.inet.carp.allow=0: adverts are counted and not obeyed. `realtime`
+    asks for SCHED_FIFO for the native runtime's threads: "auto" takes it where it is permitted, True insists, False
+    does without. `watchdog` is how many seconds may pass between two calls of `alive`: after that, until the next call,
     the engine bows out and is BACKUP with demotion; None is no watchdog.
 
     Everything happens in the network namespace of the thread that calls `start`. It needs CAP_NET_ADMIN and
-    CAP_NET_RAW. An engine runs once. One that was not stopped when the program ends stops then. In a forked child it
-    is dead.
+    CAP_NET_RAW. An engine runs once. If it runs when the program ends, it stops then. In a forked child it does not
+    run.
 
-    The virtual host in a call is meant by vhid or by name ("carp0"). Raises `ConfigError` for hosts that contradict
-    each other.
+    Calls name a virtual host by vhid or by name ("carp0"). Raises `ConfigError` for hosts that contradict each other.
     """
 
     def __init__(
@@ -64,12 +66,12 @@ class Engine:
         self._queue = EventQueue(queue)
         self._callback = on_event
         self._callback_queue = EventQueue(queue) if on_event is not None else None
-        self._event_thread: threading.Thread | None = None
+        self._callback_thread: threading.Thread | None = None
         self._supervisor: Supervisor | None = None
         self._lock = threading.Lock()
-        self._settled = threading.Event()
-        self._settled.set()
-        self._used = False
+        self._stopped = threading.Event()
+        self._stopped.set()
+        self._started = False
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -95,57 +97,59 @@ class Engine:
 
         Raises `CapabilityError`, `InterfaceError`, `ConfigError`, `OSError`; then nothing is left behind.
         """
-        # What writes to the machine is imported only by those who want that.
+        # Imported here: only a program that starts an engine needs what changes the machine.
         from .supervisor import Supervisor
 
         with self._lock:
-            if self._used:
+            if self._started:
                 raise EngineError("an engine runs once: make a new one")
-            self._used = True
+            self._started = True
             self._pid = os.getpid()
-            self._supervisor = Supervisor(self._hosts, self._emit, self._allow, self._realtime, self._watchdog)
-            _running.add(self)
+            supervisor = Supervisor(self._hosts, self._emit, self._allow, self._realtime, self._watchdog)
+            self._supervisor = supervisor
+            _engines.add(self)
             if self._callback_queue is not None:
-                event_thread = threading.Thread(target=self._deliver, name="pycarp-callback", daemon=True)
+                thread = threading.Thread(target=self._run_callback, name="pycarp-callback", daemon=True)
                 try:
-                    event_thread.start()
+                    thread.start()
                 except BaseException:
-                    supervisor, self._supervisor = self._supervisor, None
-                    _running.discard(self)
+                    self._supervisor = None
+                    _engines.discard(self)
                     supervisor.stop()
                     raise
-                self._event_thread = event_thread
+                self._callback_thread = thread
 
     def stop(self) -> None:
-        """Bow out where MASTER, drop the addresses, remove the devices, end the threads. Doing it again is no mistake.
+        """Bow out where MASTER, drop the addresses, remove the devices, end the threads. May be called again.
 
-        Iterators of `events()` deliver what is left and end. In a forked child only the copies of descriptors are
-        closed.
+        Iterators of `events()` deliver the events that are left, and end. In a forked child it only closes the copies
+        of descriptors.
         """
         with self._lock:
+            in_callback = threading.current_thread() is self._callback_thread
             supervisor = None if os.getpid() != self._pid else self._supervisor
             if supervisor is not None:
                 self._supervisor = None
-                self._settled.clear()
+                self._stopped.clear()
         if supervisor is None:
-            # Another thread may be at it: wait for it, unless it waits for this one.
-            if threading.current_thread() is not self._event_thread:
-                self._settled.wait()
+            # Wait for another thread that stops it, unless that one waits for this one.
+            if not in_callback:
+                self._stopped.wait()
             return
         try:
             supervisor.stop()
         finally:
             self._queue.close()
-            if self._callback_queue is not None and self._event_thread is not None:
+            if self._callback_queue is not None and self._callback_thread is not None:
                 self._callback_queue.close()
-                if threading.current_thread() is not self._event_thread:
-                    self._event_thread.join()
-            # The queue's descriptor stays, readable, as long as the engine: loops that wait on it have to see the end.
-            _running.discard(self)
-            self._settled.set()
+                if not in_callback:
+                    self._callback_thread.join()
+            # The queue's descriptor stays open and readable as long as the engine: loops that wait on it see the end.
+            _engines.discard(self)
+            self._stopped.set()
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """What happens, as it happens. Ends when the engine has stopped, or when `timeout` seconds bring nothing.
+        """The events, as they come. Ends when the engine has stopped, or when no event comes for `timeout` seconds.
 
         Each event goes to one iterator only; those from before the first call are kept (`queue`).
         """
@@ -153,7 +157,7 @@ class Engine:
             yield event
 
     def poll(self) -> Event | None:
-        """The next event that is there already, or None. For loops that wait on `fileno()`."""
+        """The next event that has come, or None. For loops that wait on `fileno()`."""
         return self._queue.get_nowait()
 
     def fileno(self) -> int:
@@ -171,8 +175,8 @@ class Engine:
     def stats(self, which: int | str) -> dict[str, Any]:
         """Counters by their kernel names (`netstat -p carp`), and what the runtime measured of itself.
 
-        The counters are those of the virtual host, with what came to its carpdev for nobody in particular. The rest
-        are the fields of `stats.Measures`, the same for all virtual hosts of the engine.
+        The counters are those of the virtual host, and of what came to its carpdev for no known vhid. The rest are the
+        fields of `stats.Measures`, the same for all virtual hosts of the engine.
         """
         runtime, index = self._find(which)
         return {**runtime.stats(index).as_dict(), **runtime.measures().as_dict()}
@@ -187,7 +191,7 @@ class Engine:
         return runtime.demotion(index)
 
     def demote(self, by: int = 1) -> int:
-        """Make all virtual hosts of this engine less eager (a failed health check, say). Returns the new demotion.
+        """Demote all virtual hosts of this engine, after a failed health check for instance. Returns the new demotion.
 
         The first demotion is advertised at once: backups with preempt take over.
         """
@@ -198,7 +202,7 @@ class Engine:
         return self._running().runtime.demote(-_positive(by))
 
     def alive(self) -> None:
-        """The program is well: what `watchdog` waits for. Cheap, from any thread; does nothing without a watchdog."""
+        """Tell the `watchdog` that the program runs. Cheap, from any thread; does nothing without a watchdog."""
         if self._watchdog:
             self._running().runtime.alive()
 
@@ -215,8 +219,8 @@ class Engine:
     def reconfigure(self, *hosts: VirtualHost) -> None:
         """Run these virtual hosts from now on. Names tell which is which.
 
-        A changed advbase, advskew, passphrase, preempt or address leaves a MASTER what it is. Another vhid, carpdev
-        or kind of MAC stops the virtual host and starts it anew. Raises what `start` raises.
+        With another advbase, advskew, passphrase, preempt or address a MASTER stays MASTER. Another vhid, carpdev or
+        kind of MAC stops the virtual host and starts it anew. Raises what `start` raises.
         """
         checked = _checked(hosts)
         self._running().reconfigure(checked)
@@ -227,13 +231,13 @@ class Engine:
         if self._callback_queue is not None:
             self._callback_queue.put(event)
 
-    def _deliver(self) -> None:
+    def _run_callback(self) -> None:
         assert self._callback is not None and self._callback_queue is not None
         while (event := self._callback_queue.get()) is not None:
             try:
                 self._callback(event)
             except Exception:
-                # Imported here: nothing else needs it, and it costs every start a few ms.
+                # Imported here: its import takes a few ms, and nothing else needs it.
                 import logging
 
                 logging.getLogger("pycarp").exception("on_event failed at %r", event)
@@ -252,15 +256,15 @@ class Engine:
         return supervisor.runtime, supervisor.instances.find(which).index
 
     def _abandon(self) -> None:
-        """In a forked child: the copies of the descriptors go, so that no child keeps a lock or a membership alive."""
+        """In a forked child: close the copies of the descriptors, so that no child keeps a lock or a membership."""
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             with contextlib.suppress(OSError):
                 supervisor.abandon()
-        # Whoever held these in the parent does not exist here.
+        # A thread of the parent may hold the old ones, and does not exist here.
         self._lock = threading.Lock()
-        self._settled = threading.Event()
-        self._settled.set()
+        self._stopped = threading.Event()
+        self._stopped.set()
         self._queue.abandon()
         self._queue = EventQueue(1)
         self._queue.close()
@@ -290,15 +294,14 @@ def _positive(by: int) -> int:
     return by
 
 
-# A fork copies descriptors, and with them locks and group memberships: the child must let go of them. The only state of
-# this module, and weak.
-_running: weakref.WeakSet[Engine] = weakref.WeakSet()
+# A fork copies descriptors, and with them locks and group memberships: the child closes them.
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    for engine in list(_running):
+    for engine in list(_engines):
         engine._abandon()
-    _running.clear()
+    _engines.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,4 +1,7 @@
-"""Calls from one thread into another's loop, with a descriptor that wakes it."""
+"""Calls from other threads into the supervisor's loop, with a descriptor that wakes it.
+
+Thread: any caller; `work`: supervisor
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,19 @@ T = TypeVar("T")
 
 
 class Mailbox:
-    """The loop selects on `fileno()` and calls `work()`; other threads `call` and wait, or `post` and go on."""
+    """The loop selects on `fileno()` and calls `work()`; other threads `call` and wait, or `post` and do not wait."""
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()
-        self._letters: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._open = True
 
     def fileno(self) -> int:
         return self._fd
 
     def call(self, function: Callable[[], T]) -> T:
-        """Have the loop call it.
-
-        Returns what it returned, raises what it raised, `EngineError` when the loop has ended.
-        """
+        """Have the loop call it: returns what it returns, raises what it raises, or `EngineError` if the loop ended."""
         return self.post(function).result()
 
     def post(self, function: Callable[[], T]) -> Future[T]:
@@ -40,36 +40,36 @@ class Mailbox:
         with self._lock:
             if not self._open:
                 raise EngineError("the engine is not running")
-            self._letters.append((function, future))
+            self._calls.append((function, future))
             os.eventfd_write(self._fd, 1)
         return future
 
     def work(self) -> None:
-        """In the loop: carry out what has been asked so far."""
+        """In the loop: carry out the calls that have come so far."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._fd)
-        for _ in range(len(self._letters)):
-            if not self._letters:
-                return  # one of them has closed it
-            function, future = self._letters.popleft()
+        for _ in range(len(self._calls)):
+            if not self._calls:
+                return  # one of the calls has closed it
+            function, future = self._calls.popleft()
             try:
                 future.set_result(function())
             except BaseException as error:
                 future.set_exception(error)
 
     def close(self) -> None:
-        """Take no more; what was asked and not done fails."""
+        """Take no more calls; those that are left fail."""
         with self._lock:
             if not self._open:
                 return
             self._open = False
             os.close(self._fd)
-        while self._letters:
-            _, future = self._letters.popleft()
+        while self._calls:
+            _, future = self._calls.popleft()
             future.set_exception(EngineError("the engine is not running"))
 
     def abandon(self) -> None:
-        """In a forked child, where whoever holds the lock does not exist: close the descriptor, and that is all."""
+        """In a forked child, where the thread that holds the lock may not exist: only close the descriptor."""
         if self._open:
             self._open = False
             os.close(self._fd)

@@ -1,4 +1,7 @@
-"""The way of events from the engine's threads to their consumer: bounded, and never in the way of the wire."""
+"""The queue of events between the engine's threads and their consumer. No thread of the engine waits for a consumer.
+
+Thread: any caller
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from ..events import Event, EventsLost
 
 
 class EventQueue:
-    """A bounded queue of events. When it is full the oldest go, are counted, and are reported as `EventsLost`."""
+    """A bounded queue of events. When it is full the oldest are dropped, counted, and reported as `EventsLost`."""
 
     def __init__(self, capacity: int) -> None:
         self._fd: int | None = None
@@ -47,7 +50,7 @@ class EventQueue:
             return self._pop()
 
     def get_nowait(self) -> Event | None:
-        """The next event that is there, or None."""
+        """The next event that has come, or None."""
         with self._ready:
             return self._pop() if self._items else None
 
@@ -64,21 +67,21 @@ class EventQueue:
             return self._fd
 
     def close(self) -> None:
-        """No more events; consumers get what is left, then the end."""
+        """Take no more events; consumers get those that are left, then None."""
         with self._ready:
             self._closed = True
             self._signal()
             self._ready.notify_all()
 
     def release(self) -> None:
-        """Give the descriptor back. Call it when nobody waits on it any more."""
+        """Close the descriptor. Call it when nothing waits on it any longer."""
         with self._ready:
             if self._fd is not None:
                 os.close(self._fd)
                 self._fd = None
 
     def abandon(self) -> None:
-        """In a forked child, where the lock may be held by nobody: the copy of the descriptor goes, and that is all."""
+        """In a forked child, where the thread that holds the lock may not exist: only close the descriptor."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
