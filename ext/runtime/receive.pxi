@@ -124,4 +124,4 @@ cdef object peer_event(const record_t *record, dict who, object host):
 
 cdef object rejected_event(const record_t *record, dict who, object host):
     counter = _COUNTERS[record.detail]
-    return events.AdvertRejected(**who, counter=counter, peer=peer_of(record), hint=events.HINTS[counter])
+    return events.AdvertRejected(**who, counter=counter, peer=peer_of(record), hint=HINTS[counter])

@@ -61,6 +61,7 @@ from ..errors import CapabilityError, CarpError, EngineError
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, STANDINGS, Reason, State
+from ..protocol.checks import HINTS
 from ..protocol.timing import no_lease
 from ..stats import Measures, Stats
 from . import spawn

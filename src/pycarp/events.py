@@ -8,17 +8,6 @@ from typing import Any, ClassVar, Literal, cast
 
 from .protocol import Reason, State
 
-HINTS = {
-    "badauth": "another passphrase, another form of it, or other addresses: compare pass and addresses on both hosts",
-    "badvhid": "nobody here has this vhid: if that host belongs to the group, give both the same vhid",
-    "badttl": "the advert has crossed a router or is forged: the hosts of a group share one link",
-    "badsum": "the advert was damaged on its way or its sender computes the checksum otherwise",
-    "badver": "the sender speaks another version, or VRRP: protocol 112 is both's",
-    "altered": "its priority was changed on the way: somebody on this link forges adverts of the group",
-    "echo": "this is our own advert: a loop or a mirror on the way sends it back",
-}
-"""What an `AdvertRejected` advises, by the counter of the check that failed."""
-
 _NOT_ONE_GROUP = (
     "{peer} (claimed) holds the same addresses under vhid {sibling}: these hosts are not in one group; "
     "use one vhid, and advskew 100 on the second"

@@ -130,5 +130,5 @@ def test_a_header_that_was_altered_on_its_way() -> None:
     word = int.from_bytes(frame[40:42], "big") + (50 << 8)
     frame[40:42] = (word if word <= 0xFFFF else word - 0xFFFF).to_bytes(2, "big")
     changes = scene.observer.frame(bytes(frame), EPOCH + scene.lan.now)
-    assert [change.details.get("counter") for change in changes] == ["tampered"]
+    assert [change.details.get("counter") for change in changes] == ["altered"]
     assert scene.speaker(MAIN).advskew == 50

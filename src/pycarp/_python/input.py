@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from dataclasses import fields
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
-from ..protocol import CARP_HEADER_LENGTH, CARP_TTL, CARP_VERSION, GROUP_IPV4, GROUP_IPV6, Advert, State
-from ..protocol.abc import Authenticator, Datagram, Verdict
+from ..protocol import CARP_VERSION, GROUP_IPV4, GROUP_IPV6, Advert, State, abc
+from ..protocol.abc import Datagram, Verdict
+from ..protocol.checks import HINTS, first_fault
 from ..stats import Stats
-from . import auth, packet
+from . import packet
+from .auth import Authenticator
 from .siblings import Search
 
 IGNORED = "ignored"
@@ -28,7 +30,9 @@ class _Instance:
 
     __slots__ = ("addresses", "authenticator", "mac", "siblings", "state", "stats")
 
-    def __init__(self, authenticator: Authenticator, mac: bytes, addresses: frozenset[bytes], siblings: bool) -> None:
+    def __init__(
+        self, authenticator: abc.Authenticator, mac: bytes, addresses: frozenset[bytes], siblings: bool
+    ) -> None:
         self.authenticator = authenticator
         self.mac = mac
         self.addresses = addresses
@@ -68,7 +72,7 @@ class Input:
     def set_instance(
         self,
         vhid: int,
-        authenticator: Authenticator,
+        authenticator: abc.Authenticator,
         mac: bytes,
         addresses: Iterable[bytes],
         siblings: bool = True,
@@ -102,19 +106,13 @@ class Input:
 
         Without `vhid`, those of the carpdev. A copy: it does not change later.
         """
-        parts = [self._unclaimed]
-        parts += (
-            [instance.stats for instance in self._instances.values()] if vhid is None else [self._instances[vhid].stats]
-        )
+        instances = self._instances.values() if vhid is None else (self._instances[vhid],)
+        parts = [self._unclaimed, *(instance.stats for instance in instances)]
         return Stats(*(sum(getattr(part, field.name) for part in parts) for field in fields(Stats)))
 
     def count_sent(self, vhid: int, family: int) -> None:
         """One advert of an instance went out in a family (4 or 6)."""
-        stats = self._instances[vhid].stats
-        if family == 4:
-            stats.opackets += 1
-        else:
-            stats.opackets6 += 1
+        _count(self._instances[vhid].stats, "opackets" if family == 4 else "opackets6")
 
     def receive(self, frame: bytes, now: int = 0) -> Verdict:
         """Take one Ethernet frame, which came at `now` (ns), through all checks, count it, and say what came of it.
@@ -130,38 +128,33 @@ class Input:
         payload = datagram.payload
         instance = self._instances.get(payload[1]) if len(payload) > 1 else None
         stats = self._unclaimed if instance is None else instance.stats
+        packets = "ipackets" if datagram.family == 4 else "ipackets6"
+        advert = packet.advert(datagram)
+        verdict = Verdict("allow", advert)
         if for_carpdev:
             # The kernel hands a frame for everybody to the carpdev as well, which is no carp interface.
-            _count(stats, datagram.family)
+            _count(stats, packets)
             if self.allow:
-                stats.badif += 1
-        advert = packet.advert(datagram)
-        if not for_carp:
-            return Verdict("badif" if self.allow else "allow", advert)
-        _count(stats, datagram.family)
-        if not self.allow:
-            return Verdict("allow", advert)
-        if datagram.ttl != CARP_TTL:
-            stats.badttl += 1
-            return Verdict("badttl", advert)
-        if len(payload) < CARP_HEADER_LENGTH or advert is None:
-            stats.badlen += 1
-            return Verdict("badlen")
-        if not packet.checksum_ok(datagram):
-            stats.badsum += 1
-            return Verdict("badsum", advert)
-        if instance is None or instance.state is State.INIT:
-            stats.badvhid += 1
-            return Verdict("badvhid", advert) if instance is not None else self._seek(advert, now)
-        if advert.version != CARP_VERSION:
-            stats.badver += 1
-            return Verdict("badver", advert)
+                verdict = Verdict("badif", advert)
+                _count(stats, "badif")
+        if for_carp:
+            _count(stats, packets)
+            if self.allow:
+                verdict = self._check(datagram, advert, instance, now)
+                if verdict.counter in HINTS:
+                    _count(stats, verdict.counter)
+        return verdict
+
+    def _check(self, datagram: Datagram, advert: Advert | None, instance: _Instance | None, now: int) -> Verdict:
+        """What the carp interface makes of it."""
+        known = instance is not None and instance.state is not State.INIT
+        fault = first_fault(datagram, advert, packet.checksum_ok, known)
+        if advert is not None and instance is None and fault == "badvhid":
+            return self._seek(advert, now)
+        if advert is None or instance is None or fault:
+            return Verdict(fault, advert)
         dialect = instance.authenticator.verify(advert.counter, advert.digest)
-        if dialect is None:
-            stats.badauth += 1
-            return Verdict("badauth", advert)
-        wrong = _guard(instance.authenticator, advert, dialect, stats)
-        return Verdict(wrong, advert) if wrong else Verdict("", advert, dialect)
+        return Verdict("badauth", advert) if dialect is None else _guard(instance.authenticator, advert, dialect)
 
     def _seek(self, advert: Advert, now: int) -> Verdict:
         """What an advert is whose vhid nobody here has."""
@@ -171,16 +164,14 @@ class Input:
             vhid: instance.authenticator
             for vhid, instance in sorted(self._instances.items())
             # As in the compiled twin, not for subclasses: one may verify in its own way.
-            if instance.siblings
-            and instance.state is not State.INIT
-            and type(instance.authenticator) is auth.Authenticator
+            if instance.siblings and instance.state is not State.INIT and type(instance.authenticator) is Authenticator
         }
         found = self._search.find(instances, advert, now)
         if found is None:
             return Verdict("badvhid", advert)
-        vhid, authenticator, dialect = found
-        wrong = _guard(authenticator, advert, dialect, self._unclaimed)
-        return Verdict(wrong, advert) if wrong else Verdict("sibling", advert, dialect, vhid)
+        # A kernel counts it so, whatever else it is to us.
+        _count(self._unclaimed, "badvhid")
+        return _guard(found[1], advert, found[2], found[0])
 
     def _delivery(self, datagram: Datagram) -> tuple[bool, bool]:
         """Which interfaces the kernel would hand this to: (a carp interface, the carpdev itself)."""
@@ -202,18 +193,13 @@ class Input:
         return False, False
 
 
-def _guard(authenticator: Authenticator, advert: Advert, dialect: str, stats: Stats) -> str:
-    """What is wrong with an advert whose digest is right, counted; "" for nothing."""
+def _guard(authenticator: abc.Authenticator, advert: Advert, dialect: str, sibling_of: int | None = None) -> Verdict:
+    """What an advert is whose digest is right."""
     wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect)
-    if wrong == "echo":
-        stats.echo += 1
-    elif wrong:
-        stats.altered += 1
-    return wrong
+    if wrong:
+        return Verdict(wrong, advert)
+    return Verdict("" if sibling_of is None else "sibling", advert, dialect, sibling_of)
 
 
-def _count(stats: Stats, family: int) -> None:
-    if family == 4:
-        stats.ipackets += 1
-    else:
-        stats.ipackets6 += 1
+def _count(stats: Stats, counter: str) -> None:
+    setattr(stats, counter, getattr(stats, counter) + 1)

@@ -23,6 +23,7 @@ from ..protocol import (
     Transition,
     abc,
 )
+from ..protocol.checks import HINTS
 from ..protocol.frames import arp_reply
 from ..stats import Stats
 from .frames import ARP, ECHO_REPLY, ECHO_REQUEST, IPV4, IPV6, build_echo, dissect_arp, dissect_echo
@@ -30,17 +31,6 @@ from .network import Network, Record, Station
 
 TAKE_DELAY = 250_000
 """Default ns from the decision to take an address to its first answer (measured on Linux: 157-243 us)."""
-_HINTS = {
-    "allow": "adverts are not allowed here",
-    "badif": "sent to the host itself, not to its group",
-    "badttl": "the TTL is not 255: it came through a router, or is forged",
-    "badlen": "shorter than an advert",
-    "badsum": "damaged on its way, or built wrongly",
-    "badvhid": "no virtual host with this vhid runs here",
-    "badver": "another version of the protocol",
-    "badauth": "another passphrase, other addresses, or another dialect",
-    "ignored": "not for this host",
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -255,13 +245,13 @@ class Host(Station):
             self._do(ours, ours.machine.sibling(advert.vhid, advert, advert.source, self.lan.now))
             return
         instance = self._instances.get(advert.vhid)
-        if instance is None:
+        if instance is None or (verdict.counter and verdict.counter not in HINTS):
             return
         counter, dialect = verdict.counter, verdict.dialect or ""
         if (advert.source, counter or dialect) not in instance.told:
             instance.told.add((advert.source, counter or dialect))
             if counter:
-                self._tell(instance, events.AdvertRejected, counter=counter, peer=advert.source, hint=_HINTS[counter])
+                self._tell(instance, events.AdvertRejected, counter=counter, peer=advert.source, hint=HINTS[counter])
             else:
                 values = {"dialect": dialect, "advbase": advert.advbase, "advskew": advert.advskew}
                 self._tell(instance, events.PeerHeard, peer=advert.source, **values)

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from ..protocol.abc import IPAddress
+from ..protocol.checks import HINTS
 from .keysearch import FORMS, Signature
 from .signatures import PROPER_FORMS, proper_sets
-from .speakers import FAULTS, Condition, Key, Speaker
+from .speakers import Condition, Key, Speaker
 from .text import mac_text, plural, seconds
 
 _REMEDIES = {
@@ -78,7 +79,7 @@ def _alone(speaker: Speaker, given: tuple[IPAddress, ...], knows: bool) -> Itera
     name = speaker.key.source
     for fault, count in sorted(speaker.faults.items()):
         if fault != "badauth":
-            yield f"{name}: {plural(count, 'advert')} counted as {fault}: {FAULTS[fault]}"
+            yield f"{name}: {plural(count, 'advert')} counted as {fault}: {HINTS[fault]}"
     for signature in speaker.signatures:
         yield from _wrongly_signed(name, signature, speaker, given)
     if knows and speaker.unexplained and not speaker.signatures:

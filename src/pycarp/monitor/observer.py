@@ -16,12 +16,13 @@ from typing import Any
 
 from .._impl import current
 from ..config import AddressLike
-from ..protocol import CARP_AUTHLEN, CARP_HEADER_LENGTH, CARP_TTL, CARP_VERSION, NS_PER_SECOND, Advert
+from ..protocol import CARP_AUTHLEN, CARP_HEADER_LENGTH, NS_PER_SECOND, Advert
 from ..protocol.abc import Datagram
+from ..protocol.checks import HINTS, first_fault
 from ..protocol.frames import virtual_mac
 from . import findings
 from .signatures import SignatureCheck
-from .speakers import FAULTS, Condition, Key, Speaker
+from .speakers import Condition, Key, Speaker
 from .text import mac_text, seconds
 
 MOST_SPEAKERS = 1024
@@ -142,9 +143,9 @@ class Observer:
         advert = current.packet.advert(datagram)
         if advert is None:
             self.overlooked["badlen"] += 1
-            self._say_once(at, "fault", f"an advert of {source} counts as badlen: {FAULTS['badlen']}", source)
+            self._say_once(at, "fault", f"an advert of {source} counts as badlen: {HINTS['badlen']}", source)
             return
-        fault = _fault(datagram, advert)
+        fault = first_fault(datagram, advert, current.packet.checksum_ok)
         speaker = self._speaker(Key(advert.vhid, advert.family, advert.source, advert.source_mac), advert, at)
         if speaker is None:
             return
@@ -181,7 +182,7 @@ class Observer:
         if speaker.condition is Condition.FAULTY:
             speaker.last = at
         if speaker.faults[fault] == 1:
-            text = f"an advert of {speaker.key.source} counts as {fault}: {FAULTS[fault]}"
+            text = f"an advert of {speaker.key.source} counts as {fault}: {HINTS[fault]}"
             self._say(at, "fault", speaker, text, prefix=False, counter=fault)
 
     def _obey(self, speaker: Speaker, advert: Advert, at: int) -> None:
@@ -357,15 +358,6 @@ class Observer:
     def _taken(self) -> list[Change]:
         taken, self._changes = self._changes, []
         return taken
-
-
-def _fault(datagram: Datagram, advert: Advert) -> str:
-    """The first of the kernel's checks that the advert fails; those that need a secret or a vhid come elsewhere."""
-    if datagram.ttl != CARP_TTL:
-        return "badttl"
-    if not current.packet.checksum_ok(datagram):
-        return "badsum"
-    return "" if advert.version == CARP_VERSION else "badver"
 
 
 def _recognise(speaker: Speaker, frame: bytes, advert: Advert) -> None:

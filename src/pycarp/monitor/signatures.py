@@ -69,7 +69,7 @@ class SignatureCheck:
         vouched = found.vouches(advert)
         speaker.tagged |= vouched is not None
         if vouched is False:
-            return "tampered"
+            return "altered"
         return "" if self.vhid not in (None, advert.vhid) or self._proper(found, advert.vhid) else "badauth"
 
     def _explain(self, speaker: Speaker, advert: Advert) -> Signature | None:

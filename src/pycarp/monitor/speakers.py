@@ -16,16 +16,6 @@ from .text import mac_text
 
 KEPT_INTERVALS = 512
 
-FAULTS = {
-    "badttl": "the TTL is not 255: it has crossed a router, or is forged",
-    "badlen": "it is shorter than an advert",
-    "badsum": "its checksum is wrong: damaged on its way, or built wrongly",
-    "badver": "it is of another version of the protocol",
-    "badauth": "its signature fits neither form of the passphrase with the addresses given",
-    "tampered": "its header was altered after it was signed",
-}
-"""Why an advert is not obeyed, by the kernel's counter; `tampered` is this package's own."""
-
 
 class Key(NamedTuple):
     """Whose adverts they are: the group, the address family, and where they say and seem to come from.

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._impl import current
-from ..protocol import CARP_TTL, CARP_VERSION, Advert
-from ..protocol.abc import Datagram
+from ..protocol import Advert
+from ..protocol.checks import first_fault
 from ..protocol.timing import master_down
 from .observer import Change
 from .speakers import Advertiser, Key
@@ -238,7 +238,7 @@ class Meter:
         if datagram is None:
             return []
         advert = current.packet.advert(datagram)
-        fault = _fault(datagram, advert)
+        fault = first_fault(datagram, advert, current.packet.checksum_ok)
         if fault or advert is None:
             self.refused[fault] += 1
             return []
@@ -328,17 +328,6 @@ class Meter:
     def _say(self, at: int, kind: str, series: Series, text: str, details: dict[str, Any] | None = None) -> None:
         key = series.key
         self._changes.append(Change(at, kind, text, key.vhid, key.family, key.source, details or {}))
-
-
-def _fault(datagram: Datagram, advert: Advert | None) -> str:
-    """The first of the kernel's checks that it fails; those that need a secret or a vhid are left out."""
-    if datagram.ttl != CARP_TTL:
-        return "badttl"
-    if advert is None:
-        return "badlen"
-    if not current.packet.checksum_ok(datagram):
-        return "badsum"
-    return "" if advert.version == CARP_VERSION else "badver"
 
 
 def _is_twin(series: Series, advert: Advert, at: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ... import events
 from ...protocol import Advert, State
 from ...protocol.abc import Verdict
+from ...protocol.checks import HINTS
 from ...protocol.timing import ANNOUNCE_AFTER_RIVAL
 from .actions import carry_out
 from .reports import report
@@ -26,7 +27,7 @@ def receive(runtime: RuntimeState, carpdev: Carpdev, frame: bytes, now: int) -> 
         _valid(runtime, instance, advert, verdict.dialect, now)
     elif verdict.counter == "sibling" and verdict.sibling_of is not None:
         _sibling(runtime, carpdev.instances[verdict.sibling_of], advert, now)
-    elif verdict.counter in events.HINTS:
+    elif verdict.counter in HINTS:
         _rejected(runtime, carpdev, instance, verdict, advert, now)
 
 
@@ -77,5 +78,5 @@ def _rejected(
         return  # the kernel counts so too, but it is ours, and only in INIT
     carpdev.rejected.add((counter, peer, vhid))
     name = instance.plan.host.name if instance is not None else ""
-    hint = events.HINTS[counter]
+    hint = HINTS[counter]
     runtime.emit(events.AdvertRejected(vhid=vhid, name=name, at=now, counter=counter, peer=peer, hint=hint))
