@@ -118,7 +118,7 @@ class BuildExtensions(build_ext):
         shutil.rmtree(package, ignore_errors=True)
         package.mkdir(parents=True)
         for declarations in ROOT.glob("ext/**/*.pxd"):
-            if declarations.stem in {*MODULES, "guardian", "system", "timing"}:
+            if declarations.stem in {*MODULES, "arbitration", "guardian", "system", "timing"}:
                 shutil.copy2(declarations, package)
         translated = cythonize(
             # Fresh objects: cythonize wants to see .pyx, and build_ext keeps its own attributes on ours.

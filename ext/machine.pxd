@@ -7,59 +7,31 @@ injected source of randomness failed: then the machine is as it was before, and 
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 
+from .arbitration cimport arbitration_t
+
 
 cdef enum:
-    STATE_INIT = 0
-    STATE_BACKUP = 1
-    STATE_MASTER = 2
+    BOWOUT = 255
+    SUPPRESSED_ADVSKEW = 240
+    SEND_ERRORS = 3
+    MACHINE_ACTIONS = 8  # the most that one step can ask for is five: stop, of a MASTER in every kind of trouble
+
+# The numbers of protocol.State.
+cdef enum:
+    STATE_INIT, STATE_BACKUP, STATE_MASTER
 
 # In the order of protocol.Reason.
 cdef enum:
-    REASON_STARTED
-    REASON_STOPPED
-    REASON_LINK_DOWN
-    REASON_LINK_UP
-    REASON_MASTER_DOWN
-    REASON_BOWOUT
-    REASON_TOO_SLOW
-    REASON_PREEMPT
-    REASON_BETTER
-    REASON_TIE
-    REASON_FORCED
-    REASON_STALLED
-    REASON_WATCHDOG
-    REASON_SIBLING
-    REASON_HANDED_OVER
+    REASON_STARTED, REASON_STOPPED, REASON_LINK_DOWN, REASON_LINK_UP, REASON_MASTER_DOWN, REASON_BOWOUT
+    REASON_TOO_SLOW, REASON_PREEMPT, REASON_BETTER, REASON_TIE, REASON_FORCED, REASON_STALLED, REASON_WATCHDOG
+    REASON_SIBLING, REASON_HANDED_OVER
 
 cdef enum:
-    ACTION_SEND_ADVERT
-    ACTION_ANNOUNCE
-    ACTION_TAKE
-    ACTION_DROP
-    ACTION_TRANSITION
-    ACTION_SUPPRESS
-    ACTION_FAMILY_SILENT
-    ACTION_SIBLING_FOUND
-
-# In the order of protocol.STANDINGS.
-cdef enum:
-    STANDING_YIELD
-    STANDING_PREFER
-    STANDING_STALEMATE
-    STANDING_SEVERAL
-    STANDING_WARN
+    ACTION_SEND_ADVERT, ACTION_ANNOUNCE, ACTION_TAKE, ACTION_DROP, ACTION_TRANSITION, ACTION_SUPPRESS
+    ACTION_FAMILY_SILENT, ACTION_SIBLING_FOUND
 
 cdef enum:
-    # The most that one step can ask for is five: stop, of a MASTER in every kind of trouble.
-    MACHINE_ACTIONS = 8
-
-cdef enum:
-    MACHINE_SIBLINGS = 2
-
-cdef enum:
-    # Indexes of the families' timers.
-    MACHINE_IPV4 = 0
-    MACHINE_IPV6 = 1
+    MACHINE_IPV4, MACHINE_IPV6  # indexes of the families' timers
 
 cdef enum:
     PEER_NOBODY = 0
@@ -101,45 +73,25 @@ cdef struct machine_config_t:
 ctypedef int64_t (*machine_draw_t)(void *context, int64_t bound) noexcept nogil
 
 
-# Another vhid with our addresses, as it was last heard.
-cdef struct sibling_t:
-    uint8_t vhid
-    bint stubborn
-    int answers  # how often it was told to let go
-    int64_t interval
-    int64_t due  # not heard until then, it is gone
-    int64_t since  # when it was first told
-    int64_t answer_due  # until then what is heard are copies of the advert that was answered
-
-
 cdef struct machine_t:
     machine_config_t config
-    machine_draw_t draw  # NULL: the generator below
+    machine_draw_t draw  # NULL: the machine's own generator
     void *context  # for draw
-    uint64_t seed  # the generator's state
-    int64_t demotion
-    int64_t send_errors
-    int64_t send_successes
+    uint64_t seed  # the state of its own generator
+    int64_t demotion, send_errors, send_successes
     # Timers, in ns; MACHINE_NEVER when they do not run.
-    int64_t advert_due
-    int64_t down_due
-    int64_t takeover_due
-    int64_t recovery_due
-    int64_t withheld_due
-    int64_t family_due[2]
-    bint overdue[2]
-    sibling_t siblings[MACHINE_SIBLINGS]  # those whose `due` lies ahead
-    int64_t lag  # the random part of master-down, kept after a tie for as long as nobody but equals is heard
-    int64_t since  # it became MASTER
-    int64_t hold  # until then equal adverts are copies of those of the rivals in a tie
-    uint8_t cause  # why it became MASTER
+    int64_t advert_due, master_down_due, takeover_due, forget_errors_due, withheld_until
+    int64_t family_due[2]  # master-down of a family in which the master was heard
+    bint silent_families[2]
+    int64_t tie_wait  # the random part of master-down, kept after a tie for as long as nobody but equals is heard
+    int64_t tie_copies_end  # until then equal adverts are copies of those of the rivals in a tie
+    int64_t master_since
+    uint8_t master_reason
     uint8_t state
     uint8_t takeover_reason
     peer_t peer  # whose advert the planned takeover answers
-    bint started
-    bint link
-    bint link_suppressed
-    uint8_t standings[256]  # what was told of each vhid, counted from 1
+    bint started, link, link_suppressed
+    arbitration_t arbitration
 
 
 cdef extern from *:
@@ -159,8 +111,8 @@ cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil
 cdef uint8_t machine_advskew(const machine_t *machine) noexcept nogil
 cdef int64_t machine_interval(const machine_t *machine) noexcept nogil
 cdef int64_t machine_master_down(const machine_t *machine) noexcept nogil
-cdef bint machine_withheld(const machine_t *machine) noexcept nogil
 
+# An advert's `peer` is never NULL.
 cdef int machine_start(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_stop(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_link(machine_t *machine, bint up, int64_t now, actions_t *actions) noexcept nogil
@@ -183,8 +135,8 @@ cdef int machine_retire(
     machine_t *machine, uint8_t reason, bint bowout, int64_t now, actions_t *actions
 ) noexcept nogil
 
-# Before machine_timeout, where frames may have been lost: whether it would take over because nobody was heard; and that
-# takeover waits for one more interval.
+# Before machine_timeout, when frames may have been lost: whether it would take over because nobody was heard; and let
+# that takeover wait for one more interval.
 cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil
 cdef void machine_delay_takeover(machine_t *machine, int64_t now) noexcept nogil
 
@@ -195,4 +147,4 @@ cdef class Machine:
     cdef object _random
     cdef object _peer
     cdef object _error
-    cdef list _carry(self, int outcome, const actions_t *actions, object source)
+    cdef list _done(self, int outcome, const actions_t *actions, object source=*)

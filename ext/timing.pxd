@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The figures of `pycarp.protocol.timing`, which says what each is for, for Cython."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 
 cdef extern from "timing.h":
@@ -13,3 +13,9 @@ cdef extern from "timing.h":
     const int64_t RENEWAL_LATE_ALLOWANCE, LEASE_ENDS_LATE
     const int64_t LATE_ALLOWANCE_REALTIME, LATE_ALLOWANCE_ORDINARY
     const int64_t GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN, PAUSE_NOTICED, ORDERS_DONE_WITHIN
+
+
+cdef inline int64_t master_down(uint8_t advbase, uint8_t advskew) noexcept nogil:
+    if advbase == 0:
+        return 3 * advskew * NS_PER_SKEW
+    return 3 * advbase * NS_PER_SECOND + advskew * NS_PER_SKEW

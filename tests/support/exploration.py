@@ -20,14 +20,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pycarp import VirtualHost
-from pycarp._python.machine import TIE_JITTER, Machine
+from pycarp._python.arbitration import SIBLING_ANSWERS
+from pycarp._python.machine import Machine
 from pycarp.protocol import Action, Advert, Drop, Reason, SendAdvert, State, Take
+from pycarp.protocol.timing import TIE_JITTER
 
 from .elections import heard
 
 DELAY = 50_000
 _SLOTS = tuple(slot for slot in Machine.__slots__)
-_DUE = ("_advert_due", "_down_due", "_takeover_due", "_recovery_due", "_withheld_due")
+_DUE = ("_advert_due", "_master_down_due", "_takeover_due", "_forget_errors_due", "_withheld_until")
 
 
 class _Undecided(Exception):
@@ -55,24 +57,26 @@ def _clone(machine: Machine) -> Machine:
     for slot in _SLOTS:
         setattr(made, slot, getattr(machine, slot))
     made._family_due = dict(machine._family_due)
-    made._overdue = set(machine._overdue)
-    made._siblings = [copy(each) for each in machine._siblings]
-    made._standings = dict(machine._standings)
+    made._silent_families = set(machine._silent_families)
+    made._arbitration = copy(machine._arbitration)
+    made._arbitration._siblings = [copy(each) for each in machine._arbitration._siblings]
+    made._arbitration._standings = dict(machine._arbitration._standings)
     return made
 
 
 def _key(machine: Machine, now: int) -> tuple[Any, ...]:
     """What the machine will do, in times from now. What lies too far back to matter is one."""
     return (
-        machine._state, machine._started, machine._link, machine._demotion, machine._send_errors, machine._lag,
-        machine._cause, machine._takeover_reason,
+        machine._state, machine._started, machine._link, machine._demotion, machine._send_errors, machine._tie_wait,
+        machine._master_reason, machine._takeover_reason,
         tuple(None if at is None else at - now for at in (getattr(machine, slot) for slot in _DUE)),
-        tuple(sorted((family, at - now) for family, at in machine._family_due.items())), tuple(machine._overdue),
-        min(now - machine._since, TIE_JITTER + 1), max(machine._hold - now, 0),
+        tuple(sorted((family, at - now) for family, at in machine._family_due.items())),
+        tuple(machine._silent_families),
+        min(now - machine._master_since, TIE_JITTER + 1), max(machine._tie_copies_end - now, 0),
         tuple(
-            (each.vhid, each.interval, each.due - now, now - each.since if each.answers else 0, min(each.answers, 3),
-             max(each.answer_due - now, 0), each.stubborn)
-            for each in machine._siblings if each.due > now
+            (each.vhid, each.interval, each.gone_at - now, now - each.first_answer if each.answers else 0,
+             min(each.answers, SIBLING_ANSWERS), max(each.copies_end - now, 0), each.stalemate)
+            for each in machine._arbitration._siblings if each.gone_at > now
         ),
     )  # fmt: skip
 

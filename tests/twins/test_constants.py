@@ -88,3 +88,16 @@ def test_the_constants_of_the_core(name: str) -> None:
             assert getattr(native, constant) == value, constant
         else:
             assert there.get(constant) == {value}, f"{constant} is not in C"
+
+
+def in_order(name: str, prefix: str) -> list[str]:
+    """The words of an enum without values that a declaration file has."""
+    enums = re.findall(r"^cdef enum:\n((?:    .*\n)+)", (ROOT / "ext" / name).read_text(), re.MULTILINE)
+    (enum,) = [each for each in enums if each.split()[0].startswith(prefix)]
+    return re.findall(rf"\b{prefix}(\w+)\b(?! =)", enum)
+
+
+def test_the_machines_words_stand_in_the_same_order_in_c() -> None:
+    assert in_order("machine.pxd", "STATE_") == [state.name for state in sorted(protocol.State)]
+    assert in_order("machine.pxd", "REASON_") == [reason.name for reason in protocol.Reason]
+    assert in_order("arbitration.pxd", "STANDING_") == [standing.upper() for standing in protocol.STANDINGS]

@@ -1,0 +1,233 @@
+# What Python sees of the state machine: the class `Machine`. `pycarp._python.machine` says more of each method.
+
+import os
+
+from ..protocol import (
+    Announce, Drop, FamilySilent, Reason, SendAdvert, SiblingFound, STANDINGS, State, Suppress, Take, Transition,
+)
+
+cdef tuple _STATES = tuple(State)
+cdef tuple _REASONS = tuple(Reason)
+
+
+cdef int64_t _moment(object now) except -1:
+    """The range in which no sum of ours leaves 64 bits."""
+    if not 0 <= now < MACHINE_NOW_LIMIT:
+        raise OverflowError(f"now is {now}: give nanoseconds of a monotonic clock, 0 to 2**62-1")
+    return now
+
+
+cdef int64_t _ask(void *context, int64_t bound) noexcept with gil:
+    """The injected source of randomness; what it raises is kept for the step's caller."""
+    machine = <Machine> context
+    try:
+        drawn = machine._random(bound)
+        if not 0 <= drawn < bound:
+            raise ValueError(f"random({bound}) gave {drawn}: it must be 0 to {bound - 1}")
+        return drawn
+    except BaseException as error:
+        machine._error = error
+        return -1
+
+
+cdef machine_config_t _read_config(object config) except *:
+    cdef machine_config_t read
+    read.advbase = config.advbase
+    read.advskew = config.advskew
+    read.vhid = config.vhid
+    read.preempt = config.preempt
+    read.arbitrate = config.siblings == "arbitrate"
+    read.runnable = config.up and bool(config.addresses)
+    return read
+
+
+cdef object _action(const action_t *action, object source):
+    """`source` is who a transition's peer is."""
+    cdef object peer = None if action.peer.family == PEER_NOBODY else source
+    if action.kind == ACTION_SEND_ADVERT:
+        return SendAdvert(action.advbase, action.advskew)
+    if action.kind == ACTION_ANNOUNCE:
+        return Announce()
+    if action.kind == ACTION_TAKE:
+        return Take()
+    if action.kind == ACTION_DROP:
+        return Drop()
+    if action.kind == ACTION_SUPPRESS:
+        return Suppress(action.by)
+    if action.kind == ACTION_FAMILY_SILENT:
+        return FamilySilent(action.family)
+    if action.kind == ACTION_SIBLING_FOUND:
+        return SiblingFound(action.vhid, STANDINGS[action.standing], peer)
+    return Transition(_STATES[action.before], _STATES[action.after], _REASONS[action.reason], peer, action.at)
+
+
+cdef class Machine:
+    """Machine(config, random=None)
+--
+
+    One virtual host between INIT, BACKUP and MASTER.
+
+    Every call takes `now`, nanoseconds of a monotonic clock (0 to 2**62-1, `OverflowError` otherwise), and returns the
+    actions to carry out, in order. The caller then looks at `deadline` (ns of the same clock, or None) and calls
+    `timeout(now)` when it has come. `random` is the source of the waits that break ties. What it raises comes through,
+    and nothing has happened then.
+    """
+
+    def __cinit__(self, config, random=None):
+        cdef machine_config_t read = _read_config(config)
+        cdef machine_draw_t draw = NULL
+        self._config = config
+        self._random = random
+        if random is not None:
+            draw = _ask
+        machine_init(&self.machine, &read, draw, <void *> self, int.from_bytes(os.urandom(8), "little"))
+
+    cdef list _done(self, int outcome, const actions_t *actions, object source=None):
+        """What a step wrote down, as objects."""
+        cdef int index
+        if self.machine.takeover_due == MACHINE_NEVER:
+            self._peer = None
+        if outcome < 0:
+            error, self._error = self._error, None
+            raise error
+        return [_action(&actions.items[index], source) for index in range(actions.count)]
+
+    @property
+    def config(self) -> VirtualHost:
+        return self._config
+
+    @property
+    def state(self) -> State:
+        return _STATES[self.machine.state]
+
+    @property
+    def deadline(self) -> int | None:
+        """When `timeout` is to be called next, in ns; None: not before something else happens."""
+        cdef int64_t due = machine_deadline(&self.machine)
+        return None if due == MACHINE_NEVER else due
+
+    @property
+    def demotion(self) -> int:
+        """How many reasons there are to be less eager; above 0 the effective advskew is at least 240."""
+        return self.machine.demotion
+
+    @property
+    def advskew(self) -> int:
+        """The advskew that is sent and compared now."""
+        return machine_advskew(&self.machine)
+
+    @property
+    def interval(self) -> int:
+        """Nanoseconds between our adverts now."""
+        return machine_interval(&self.machine)
+
+    @property
+    def master_down(self) -> int:
+        """Nanoseconds of silence after which the master is gone: from one's own configured values (`carp_setrun`)."""
+        return machine_master_down(&self.machine)
+
+    @property
+    def withheld(self) -> bool:
+        """A MASTER that has not taken the addresses yet: another vhid has to let go of them first."""
+        return self.machine.withheld_until != MACHINE_NEVER
+
+    def start(self, now: int) -> list[Action]:
+        """Administratively up. Starting what is started changes nothing."""
+        cdef actions_t actions
+        return self._done(machine_start(&self.machine, _moment(now), &actions), &actions)
+
+    def stop(self, now: int) -> list[Action]:
+        """Administratively down: a MASTER drops its addresses and bows out. What demoted other hosts here ends."""
+        cdef actions_t actions
+        return self._done(machine_stop(&self.machine, _moment(now), &actions), &actions)
+
+    def link(self, up: bool, now: int) -> list[Action]:
+        """The carpdev's link or the carpdev itself went (False) or came back (True)."""
+        cdef actions_t actions
+        return self._done(machine_link(&self.machine, up, _moment(now), &actions), &actions)
+
+    def receive(self, advert: Advert, source: str | None, now: int) -> list[Action]:
+        """A valid advert was heard; `source` is the address that it claims to come from."""
+        cdef actions_t actions
+        cdef int64_t moment = _moment(now)
+        cdef uint8_t family = advert.family
+        cdef bint planned = self.machine.takeover_due != MACHINE_NEVER
+        cdef peer_t peer
+        cdef int outcome
+        if family != 4 and family != 6:
+            raise ValueError(f"an advert's family is 4 or 6, not {family}")
+        peer.family = PEER_NOBODY if source is None else PEER_OPAQUE
+        outcome = machine_receive(&self.machine, family, advert.advbase, advert.advskew, &peer, moment, &actions)
+        if not planned:
+            self._peer = source
+        return self._done(outcome, &actions, source)
+
+    def sibling(self, vhid: int, advert: Advert, source: str | None, now: int) -> list[Action]:
+        """A valid advert of another vhid with our addresses was heard."""
+        cdef actions_t actions
+        cdef int64_t moment = _moment(now)
+        cdef bint planned = self.machine.takeover_due != MACHINE_NEVER
+        cdef peer_t peer
+        cdef int outcome
+        if not 0 <= vhid <= 255 or vhid == self._config.vhid:
+            raise ValueError(f"vhid {vhid} is not another than {self._config.vhid}, or not 0-255")
+        peer.family = PEER_NOBODY if source is None else PEER_OPAQUE
+        outcome = machine_sibling(&self.machine, vhid, advert.advbase, advert.advskew, &peer, moment, &actions)
+        if not planned:
+            self._peer = source
+        return self._done(outcome, &actions, source)
+
+    def timeout(self, now: int) -> list[Action]:
+        """The deadline has come. Too early a call returns nothing and changes nothing."""
+        cdef actions_t actions
+        cdef object peer = self._peer
+        return self._done(machine_timeout(&self.machine, _moment(now), &actions), &actions, peer)
+
+    def demote(self, by: int, now: int) -> list[Action]:
+        """Change the demotion counter by `by` (32 bits); it does not fall below 0. The first one is advertised."""
+        cdef actions_t actions
+        cdef int64_t moment = _moment(now)
+        if not -(1 << 31) <= by < 1 << 31:
+            raise OverflowError(f"demotion by {by} does not fit 32 bits")
+        return self._done(machine_demote(&self.machine, by, moment, &actions), &actions)
+
+    def sent(self, ok: bool, now: int) -> list[Action]:
+        """How sending an advert went. Three failures in a row demote this host, three successes after that end it."""
+        cdef actions_t actions
+        return self._done(machine_sent(&self.machine, ok, _moment(now), &actions), &actions)
+
+    def force(self, state: State, now: int) -> list[Action]:
+        """Put it into BACKUP or MASTER by hand, without a bow-out, as `ifconfig carp0 state` does (`carp_ioctl`)."""
+        cdef actions_t actions
+        cdef int64_t moment = _moment(now)
+        return self._done(machine_force(&self.machine, State(state), moment, &actions), &actions)
+
+    def reconfigure(self, config: VirtualHost, now: int) -> list[Action]:
+        """Go on with other values and keep the state where that is possible. The vhid must be the same."""
+        cdef actions_t actions
+        cdef int64_t moment = _moment(now)
+        cdef machine_config_t read
+        cdef list done
+        if config.vhid != self._config.vhid:
+            raise ValueError(
+                f"vhid {config.vhid} is another group than {self._config.vhid}: stop one machine, start another"
+            )
+        read = _read_config(config)
+        done = self._done(machine_reconfigure(&self.machine, &read, moment, &actions), &actions)
+        self._config = config
+        return done
+
+    def retire(self, reason: Reason, bowout: bool, now: int) -> list[Action]:
+        """A MASTER lets go and stands by, with a bow-out or without one; in another state nothing happens."""
+        cdef actions_t actions
+        cdef int64_t moment = _moment(now)
+        cdef uint8_t number = _REASONS.index(Reason(reason))
+        return self._done(machine_retire(&self.machine, number, bool(bowout), moment, &actions), &actions)
+
+    def overdue(self, now: int) -> bool:
+        """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""
+        return bool(machine_overdue(&self.machine, _moment(now)))
+
+    def delay_takeover(self, now: int) -> None:
+        """Frames were lost here, so silence proves nothing: a takeover that is overdue waits one more interval."""
+        machine_delay_takeover(&self.machine, _moment(now))
