@@ -112,7 +112,7 @@ def timing_targets(wire: _Row) -> list[Target]:
 
 
 def takeover_targets(rows: _Row) -> list[Target]:
-    """Answers are not judged after SIGTERM: in a lab, the old master's link going down holds the lock of both hosts."""
+    """Answers after SIGTERM have no target: in a lab, the old master's link going down holds the lock of both hosts."""
 
     def samples(name: str) -> list[int]:
         return [value for kind in ("cut", "SIGKILL") for value in rows.get(kind, {}).get(name, {}).get("samples", ())]

@@ -14,7 +14,7 @@ from pycarp import VirtualHost
 
 from .reader import Reader
 
-STRANGER = 50
+OTHER_VHID = 50
 """Added to a vhid of ours, or taken from it: a group that nobody here carries."""
 _ADVBASES = (0, 1, 2, 3, 255)
 _ADVSKEWS = (0, 1, 99, 100, 101, 239, 240, 241, 254, 255)
@@ -40,7 +40,7 @@ def read_frame(reader: Reader, hosts: list[VirtualHost], sent: list[bytes]) -> b
     elif way == 1 and sent:
         frame = bytearray(sent[reader.byte() % len(sent)])
     else:
-        frame = bytearray(_advert(reader, host, ipv6=bool(kind & 16), stranger=bool(kind & 32)))
+        frame = bytearray(_advert(reader, host, ipv6=bool(kind & 16), other_vhid=bool(kind & 32)))
     for _ in range(kind >> 6):
         at, value = reader.byte(), reader.byte()
         if frame:
@@ -50,7 +50,7 @@ def read_frame(reader: Reader, hosts: list[VirtualHost], sent: list[bytes]) -> b
     return bytes(frame)
 
 
-def _advert(reader: Reader, host: VirtualHost, ipv6: bool, stranger: bool) -> bytes:
+def _advert(reader: Reader, host: VirtualHost, ipv6: bool, other_vhid: bool) -> bytes:
     choice, flags, peer = reader.byte(), reader.byte(), reader.byte()
     if choice & 128:  # as likely as all others together: what this very host would send, and a bow-out
         advbase, advskew = (255, 255) if choice & 64 else (host.advbase, host.advskew)
@@ -59,8 +59,8 @@ def _advert(reader: Reader, host: VirtualHost, ipv6: bool, stranger: bool) -> by
     secret = host.passphrase or b""
     addresses = tuple(str(one.ip) for one in host.addresses)
     vhid = host.vhid
-    if stranger:
-        vhid += STRANGER if peer & 4 else -STRANGER
+    if other_vhid:
+        vhid += OTHER_VHID if peer & 4 else -OTHER_VHID
     return _crafted(secret, addresses, vhid, advbase, advskew, flags, peer & 3, ipv6)
 
 

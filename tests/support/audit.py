@@ -1,4 +1,4 @@
-"""Judges the record of a switch: who spoke for a floating address, and whether that was the master.
+"""Checks the record of a switch: who spoke for a floating address, and whether that was the master.
 
 The rule for every frame that a host sent: the virtual MAC as source, or the address as sender, is the MASTER's alone.
 """
@@ -80,8 +80,8 @@ def masterships(node: Node, host: VirtualHost) -> list[tuple[int, int]]:
 
 
 def audit(frames: Iterable[Frame], nodes: Sequence[Node]) -> int:
-    """Fails the test at the first frame that only a MASTER may send and another sent; returns how many were judged."""
-    judged = 0
+    """Fails the test at the first frame that only a MASTER may send and another sent; returns how many were checked."""
+    checked = 0
     groups: dict[tuple[str, int], list[tuple[Node, VirtualHost]]] = {}
     for node in nodes:
         for host in node.ever:
@@ -97,11 +97,11 @@ def audit(frames: Iterable[Frame], nodes: Sequence[Node]) -> int:
                 if name == frame.port:
                     node, host = instances[-1]
                     floating = {str(one.ip) for _node, other in instances for one in other.addresses}
-                    judged += _judge(frame, spoken, host, floating, spans[name, vhid], node.host.mac)
-    return judged
+                    checked += _check(frame, spoken, host, floating, spans[name, vhid], node.host.mac)
+    return checked
 
 
-def _judge(
+def _check(
     frame: Frame, spoken: Speaker, host: VirtualHost, floating: set[str], spans: list[tuple[int, int]], own: bytes
 ) -> int:
     virtual = bytes((0, 0, 0x5E, 0, 1, host.vhid))

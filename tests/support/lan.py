@@ -1,7 +1,7 @@
 """Hosts that run virtual hosts on a lab's switch: what the tests on the wire are made of.
 
 Engines live in the test's own process, each inside its host's network namespace; commands (`pycarp up`, `pycarp run`)
-and foreign programs run as processes of their own. The whole switch is recorded, and `audit` judges the record at the
+and foreign programs run as processes of their own. The whole switch is recorded, and `audit` checks the record at the
 end.
 """
 
@@ -216,7 +216,7 @@ class Command:
 
 
 class Lan:
-    """A lab with a recorded switch. What is started here is stopped, and judged, at the end."""
+    """A lab with a recorded switch. What is started here is stopped, and its frames are audited, at the end."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
