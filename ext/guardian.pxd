@@ -12,37 +12,21 @@ from .system cimport MSG_DONTWAIT, MSG_NOSIGNAL, recv, send
 
 cdef extern from "guardian/protocol.h" nogil:
     enum:
-        ORDER_TAKE
-        ORDER_RENEW
-        ORDER_DROP
-        ORDER_BEAT
-        ORDER_FORGET
-        ORDER_QUIET
-        ORDER_REMOVE
-        ORDER_RESTORE
-        REPLY_RELEASED
-        REPLY_SUPERSEDED
+        ORDER_TAKE, ORDER_RENEW, ORDER_DROP, ORDER_BEAT, ORDER_FORGET, ORDER_QUIET, ORDER_REMOVE, ORDER_RESTORE
+        REPLY_RELEASED, REPLY_SUPERSEDED
     const uint32_t LEASE_FOREVER
     const uint32_t ORDER_NOBODY
 
     ctypedef struct order_t "struct order":
         uint8_t kind
-        uint32_t index
-        int64_t at
-        uint32_t lease
-        uint32_t next_beat_ms
-        uint32_t takeover_after_ms
-        uint32_t number
-        int64_t boot
+        uint32_t index, lease, next_beat_ms, takeover_after_ms, number
+        int64_t at, boot
 
     ctypedef struct reply_t "struct reply":
-        uint8_t kind
-        uint8_t flags
-        uint32_t index
+        uint8_t kind, flags
+        uint32_t index, number
         int32_t error
-        uint32_t number
-        int64_t started
-        int64_t finished
+        int64_t started, finished
         uint64_t extra
 
 
@@ -70,6 +54,6 @@ cdef inline int guardian_reply(int fd, reply_t *reply) noexcept nogil:
             return MESSAGE_DONE
         if got < 0 and errno == EAGAIN:
             return MESSAGE_LATER
-        # It ended with orders unread: told once, and then comes what it had said before.
+        # ECONNRESET: it ended with orders unread. That is said once, and then comes what it had replied before.
         if got == 0 or (got < 0 and errno != EINTR and errno != ECONNRESET):
             return GUARDIAN_GONE

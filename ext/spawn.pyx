@@ -1,6 +1,8 @@
 # cython: language_level=3, binding=True, embedsignature=True
-"""Starting the guardian, and the lifeline by which it sees that the engine lives: the compiled twin of
+"""How the guardian is started, and the lifeline by which it sees that the engine lives: the compiled twin of
 `pycarp._python.spawn`.
+
+Thread: any caller; `lifeline_lock` and `lifeline_unlock`: runtime, no GIL.
 """
 
 import os
@@ -12,31 +14,11 @@ from posix.types cimport pid_t
 from posix.unistd cimport close, getpid
 
 from .system cimport (
-    MAP_FAILED,
-    MAP_SHARED,
-    PROT_READ,
-    PROT_WRITE,
-    PTHREAD_MUTEX_ERRORCHECK,
-    PTHREAD_MUTEX_ROBUST,
-    PTHREAD_PROCESS_SHARED,
-    SYS_gettid,
-    SYS_tgkill,
-    atomic_load32,
-    atomic_store32,
-    mmap,
-    munmap,
-    pthread_mutex_consistent,
-    pthread_mutex_init,
-    pthread_mutex_lock,
-    pthread_mutex_t,
-    pthread_mutex_unlock,
-    pthread_mutexattr_destroy,
-    pthread_mutexattr_init,
-    pthread_mutexattr_setpshared,
-    pthread_mutexattr_setrobust,
-    pthread_mutexattr_settype,
-    pthread_mutexattr_t,
-    syscall,
+    MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_ROBUST,
+    PTHREAD_PROCESS_SHARED, SYS_gettid, SYS_tgkill, atomic_load32, atomic_store32, mmap, munmap,
+    pthread_mutex_consistent, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock,
+    pthread_mutexattr_destroy, pthread_mutexattr_init, pthread_mutexattr_setpshared, pthread_mutexattr_setrobust,
+    pthread_mutexattr_settype, pthread_mutexattr_t, syscall,
 )
 
 
@@ -51,22 +33,17 @@ cdef enum:
     PAGE = 4096
 
 
-cdef struct pulse_t:
+cdef struct lifeline_t:
     # The guardian knows of the mutex alone.
     pthread_mutex_t mutex
     uint32_t holder  # the thread that holds it, or 0
 
 
 def spawn(str path, list argv, list fds):
-    """Run a program that is no child of this process, and return its pid.
+    """Run a program that is no child of this process, and return its pid: launch.h says how.
 
-    No wait() of the program's sees it, no SIGCHLD tells of its end; only where this process adopts orphans (PID 1, or
-    PR_SET_CHILD_SUBREAPER) it becomes a child in the end. It has an empty environment, a session of its own, / as its
-    directory, default signals, the calling thread's namespaces and scheduling, and of all descriptors only `fds[i]` as
-    i: -1 is /dev/null for 0 to 2, and nothing from 3 on. `argv` are its arguments, the first its name.
-
-    Returns when the program runs (the calling thread, and with it the interpreter, stands still so long: about a
-    millisecond). Raises `OSError` with the path where it does not.
+    Its directory is /, and it has the calling thread's namespaces and scheduling. `argv` are its arguments, the first
+    its name. Until the program runs, about a millisecond, the interpreter stands still. Raises `OSError` with the path.
     """
     cdef bytes program = os.fsencode(path)
     cdef list arguments = [bytes(one) for one in argv]
@@ -98,9 +75,9 @@ cdef uint32_t _thread() noexcept nogil:
 
 
 cdef void lifeline_lock(void *memory) noexcept nogil:
-    """The calling thread's life is the engine's, until `lifeline_unlock` or its end."""
-    cdef pulse_t *lifeline = <pulse_t *> memory
-    # A thread that held it before is gone, and so, perhaps, is a guardian that had just seen it free.
+    """The calling thread locks it, until `lifeline_unlock` or its end."""
+    cdef lifeline_t *lifeline = <lifeline_t *> memory
+    # A thread that held it before has ended, and so, perhaps, has a guardian that had just seen it free.
     if pthread_mutex_lock(&lifeline.mutex) == EOWNERDEAD:
         pthread_mutex_consistent(&lifeline.mutex)
     atomic_store32(&lifeline.holder, _thread())
@@ -108,17 +85,17 @@ cdef void lifeline_lock(void *memory) noexcept nogil:
 
 cdef void lifeline_unlock(void *memory) noexcept nogil:
     """An orderly end, by the thread that holds it; for another it does nothing."""
-    cdef pulse_t *lifeline = <pulse_t *> memory
+    cdef lifeline_t *lifeline = <lifeline_t *> memory
     if atomic_load32(&lifeline.holder) == _thread():
         atomic_store32(&lifeline.holder, 0)
         pthread_mutex_unlock(&lifeline.mutex)
 
 
 cdef class Lifeline:
-    """A page of shared memory with a robust mutex: while a thread of ours holds it, the guardian knows that it lives.
+    """A page of shared memory with a robust mutex: while a thread of this process holds it, the engine lives.
 
-    The guardian maps what `fileno()` names. The kernel hands the mutex over when the holding thread ends, in whatever
-    way, an exec of the program included. Raises `OSError`.
+    The guardian maps what `fileno()` names. The kernel hands the mutex over when the thread that holds it ends, in
+    whatever way, an exec of the program included. Raises `OSError`.
     """
 
     def __cinit__(self):
@@ -143,7 +120,7 @@ cdef class Lifeline:
         pthread_mutexattr_init(&attributes)
         pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED)
         pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST)
-        # Held twice by one thread is no harm, not a deadlock.
+        # A thread that locks it twice does not hang.
         pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK)
         pthread_mutex_init(<pthread_mutex_t *> memory, &attributes)
         pthread_mutexattr_destroy(&attributes)
@@ -157,7 +134,7 @@ cdef class Lifeline:
         return self._descriptor
 
     def lock(self):
-        """The calling thread's life is the engine's from now on, until it ends or closes the lifeline."""
+        """The calling thread holds it from now on, until it ends or closes the lifeline."""
         cdef void *memory = self.memory
         if memory == NULL:
             raise ValueError("this lifeline is closed")
@@ -165,7 +142,7 @@ cdef class Lifeline:
             lifeline_lock(memory)
 
     def close(self):
-        """Let go, if the calling thread holds it, and give the memory back. As often as you like.
+        """Unlock it, if the calling thread holds it, and unmap the memory; may be repeated.
 
         While another thread of this process holds it the page stays: the C library keeps a list of what a thread holds.
         """
@@ -177,7 +154,7 @@ cdef class Lifeline:
         self.memory = NULL
         if memory != NULL:
             lifeline_unlock(memory)
-            holder = atomic_load32(&(<pulse_t *> memory).holder)
+            holder = atomic_load32(&(<lifeline_t *> memory).holder)
             if holder == 0 or syscall(SYS_tgkill, getpid(), holder, 0) < 0:
                 munmap(memory, PAGE)
         if self._descriptor >= 0:

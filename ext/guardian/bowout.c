@@ -1,11 +1,10 @@
 /* Bow-outs. Thread: bow-outs; bowout_send and bowout_finish: the one that has the turn. */
-#include "bowout.h"
-
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "clocks.h"
+#include "guardian.h"
 
 enum { ATTEMPTS = 5, LOOK_US = 100 };
 

@@ -1,6 +1,4 @@
 /* What the guardian's process is and may do. */
-#include "confine.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -17,6 +15,8 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "guardian.h"
 
 static void lock_memory(void)
 {
@@ -95,44 +95,20 @@ void confine_calls(void)
         REFUSE,
         LOAD(nr),
         /* The engine, the kernel, the wire. */
-        ALLOW(recvmsg),
-        ALLOW(recvfrom),
-        ALLOW(sendto),
-        ALLOW(sendmsg),
-        ALLOW(shutdown),
-        ALLOW(read),
-        ALLOW(write),
-        ALLOW(close),
-        ALLOW(lseek),
-        ALLOW(pread64),
+        ALLOW(recvmsg), ALLOW(recvfrom), ALLOW(sendto), ALLOW(sendmsg), ALLOW(shutdown), ALLOW(ppoll),
+        ALLOW(read), ALLOW(write), ALLOW(close), ALLOW(lseek), ALLOW(pread64),
 #ifdef __NR_poll
         ALLOW(poll),
 #endif
-        ALLOW(ppoll),
         /* Time. */
-        ALLOW(timerfd_settime),
-        ALLOW(clock_gettime),
-        ALLOW(clock_nanosleep),
-        ALLOW(nanosleep),
+        ALLOW(timerfd_settime), ALLOW(clock_gettime), ALLOW(clock_nanosleep), ALLOW(nanosleep),
         /* What the C library does for threads and memory. */
-        ALLOW(futex),
-        ALLOW(set_robust_list),
+        ALLOW(futex), ALLOW(set_robust_list), ALLOW(sched_yield), ALLOW(getpid), ALLOW(gettid), ALLOW(getrandom),
+        ALLOW(rt_sigprocmask), ALLOW(rt_sigreturn), ALLOW(restart_syscall), ALLOW(exit), ALLOW(exit_group),
+        ALLOW(brk), ALLOW(munmap), ALLOW(mremap), ALLOW(madvise),
 #ifdef __NR_rseq
         ALLOW(rseq),
 #endif
-        ALLOW(sched_yield),
-        ALLOW(rt_sigprocmask),
-        ALLOW(rt_sigreturn),
-        ALLOW(restart_syscall),
-        ALLOW(getpid),
-        ALLOW(gettid),
-        ALLOW(getrandom),
-        ALLOW(brk),
-        ALLOW(munmap),
-        ALLOW(mremap),
-        ALLOW(madvise),
-        ALLOW(exit),
-        ALLOW(exit_group),
         ALLOW_DATA(mmap),
         ALLOW_DATA(mprotect),
         /* To ask for an interface's name and state. */

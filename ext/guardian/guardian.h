@@ -26,7 +26,8 @@ struct guardian {
 };
 
 /* replies.c: a reply is sent at once, or later where the engine does not read. */
-void reply_order(struct guardian *guardian, const struct order *order, int error, int64_t started, int64_t finished);
+/* `started`: CLOCK_MONOTONIC, ns, or 0; it has finished now. */
+void reply_order(struct guardian *guardian, const struct order *order, int error, int64_t started);
 void reply_superseded(struct guardian *guardian, const struct order *order);
 void reply_hello(struct guardian *guardian, int error);
 void reply_released(struct guardian *guardian, const struct instance *instance, int error, int64_t started,
@@ -55,7 +56,26 @@ int64_t release_next(const struct guardian *guardian);
 /* What a drop may fail with: the address is gone already, perhaps with its interface. */
 bool fine_to_drop(int error);
 
-/* lifeline.c: a thread that calls `died` when the engine's thread has ended. */
-int lifeline_start(struct guardian *guardian, const pthread_attr_t *attributes, void (*died)(struct guardian *));
+/* bowout.c: a thread that sends bow-outs, since the one that takes links down is kept for milliseconds. */
+/* Start it; `socket` is any, to ask for the state of links. 0 or an errno. */
+int bowout_start(const pthread_attr_t *attributes, int socket);
+/* Have the instance's frames sent at that time (CLOCK_MONOTONIC, ns), and not before the instance is `silent` or its
+ * link is down. None is sent once others may have taken over. */
+void bowout_send(struct instance *instance, int64_t when);
+/* Wait until all are sent. No instance may be removed before. */
+void bowout_finish(void);
+
+/* lifeline.c: a thread that calls engine_died when the engine's thread has ended. 0 or an errno. */
+int lifeline_start(struct guardian *guardian, const pthread_attr_t *attributes);
+/* main.c; thread: lifeline */
+void engine_died(struct guardian *guardian);
+
+/* confine.c; thread: main, before it does anything else */
+/* Name, session, signals, priority, memory: this process goes on where others end. What is refused is done without. */
+void confine_process(bool realtime);
+/* Keep CAP_NET_ADMIN and no other capability, for ever: 0 or an errno (EPERM: it was not there). */
+int confine_capabilities(void);
+/* From here on, only the system calls that the work needs, in all threads; any call where the kernel cannot do that. */
+void confine_calls(void);
 
 #endif

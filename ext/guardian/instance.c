@@ -2,7 +2,6 @@
 #include "instance.h"
 
 #include <errno.h>
-#include <linux/rtnetlink.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,9 +79,8 @@ int instance_read(struct instance *instance, int blob)
         return EINVAL;
     }
     instance->essential = head.essential != 0 ? head.essential : instance->batches[BATCH_TAKE].count;
-    instance->mute_is_all = batch_count_type(&instance->batches[BATCH_MUTE], RTM_DELADDR)
-        == batch_count_type(&instance->batches[BATCH_DROP], RTM_DELADDR);
-    instance->link = batch_link_down(&instance->batches[BATCH_DROP]);
+    instance->link = (int) head.link;
+    instance->mute_is_all = head.ipv6 == 0;
     instance->lease = 0;
     return 0;
 }

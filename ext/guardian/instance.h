@@ -26,7 +26,7 @@ struct instance {
     uint32_t frames_length;
     uint32_t essential; /* this many of the last requests decide whether a take succeeded */
     uint32_t lease;     /* that stands in the batches */
-    bool mute_is_all;   /* `mute` removes every address: none is IPv6 that only goes with the link */
+    bool mute_is_all;   /* `mute` removes every address: none is IPv6, which goes with the link */
     int link;           /* the interface that `drop` takes down, or 0 */
     int packet, lock;   /* descriptors: a socket that sends, and one that is only kept open */
 

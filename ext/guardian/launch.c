@@ -1,8 +1,8 @@
-/* Starting the guardian.
+/* Starting the guardian. Thread: any caller.
  *
- * A child whose exit signal is 0 stays out of the program's wait(); but exec sets the signal back to SIGCHLD. So there
- * is one in the middle, which has no exit signal, starts the guardian, and ends: the guardian is an orphan then. As in
- * posix_spawn, both run in this process's memory, on stacks of their own, while the caller is held by the kernel. */
+ * No wait() of the program sees a child without an exit signal; but exec sets the signal back to SIGCHLD. So a process
+ * in the middle, which has no exit signal, starts the guardian and ends: then the guardian is an orphan. As in
+ * posix_spawn, both run in this process's memory, on stacks of their own, while the kernel holds the caller. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -30,16 +30,8 @@ enum {
     SIGNALS = 64,
 };
 
-#if defined(__SANITIZE_ADDRESS__)
+/* These functions run on a stack that AddressSanitizer does not know. */
 #define FOREIGN_STACK __attribute__((no_sanitize_address))
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FOREIGN_STACK __attribute__((no_sanitize("address")))
-#endif
-#endif
-#ifndef FOREIGN_STACK
-#define FOREIGN_STACK
-#endif
 
 struct launch {
     const char *path;
@@ -51,7 +43,7 @@ struct launch {
     pid_t pid;
 };
 
-/* Not _exit: what a sanitizer does before that is about the caller's stack. */
+/* Not _exit: before that, a sanitizer would look at the caller's stack. */
 FOREIGN_STACK static int leave(void)
 {
     for (;;)
@@ -76,7 +68,7 @@ FOREIGN_STACK static void close_from(int first)
 /* Each descriptor to its place, and no others. */
 FOREIGN_STACK static bool place_descriptors(const struct launch *launch, int *moved)
 {
-    /* First out of the way: one that is to go to 3 may be at 4, and that which is to go to 4 at 3. */
+    /* First out of the way: the one for 3 may be at 4, and the one for 4 at 3. */
     for (int at = 0; at < launch->count; at++) {
         moved[at] = launch->fds[at];
         if (moved[at] < 0 && at <= STDERR_FILENO && (moved[at] = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
@@ -158,7 +150,7 @@ pid_t guardian_launch(const char *path, char *const argv[], const int *fds, int 
     if (stacks == MAP_FAILED)
         return -1;
     launch.stack = stacks + STACK;
-    /* None of the program's handlers may run in those two. The kernel's call, for the C library's own signals too. */
+    /* No signal handler may run in those two. By the kernel's call: the C library would leave out its own signals. */
     sigemptyset(&former);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &everything, &former, sizeof everything);
     pid_t middle = clone(start, stacks + STACK, CLONE_VM | CLONE_VFORK, &launch);

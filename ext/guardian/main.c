@@ -17,9 +17,7 @@
 #include <malloc.h>
 #endif
 
-#include "bowout.h"
 #include "clocks.h"
-#include "confine.h"
 #include "guardian.h"
 
 enum {
@@ -50,7 +48,7 @@ static _Noreturn void end(struct guardian *guardian)
 }
 
 /* Thread: lifeline, which so needs to wake nobody. */
-static void engine_died(struct guardian *guardian)
+void engine_died(struct guardian *guardian)
 {
     pthread_mutex_lock(&guardian->turn);
     if (!guardian->quiet)
@@ -106,7 +104,7 @@ static int start(struct guardian *guardian)
     (void) pthread_attr_setstacksize(&attributes, STACK);
     (void) pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     if ((error = bowout_start(&attributes, guardian->route)) != 0
-        || (error = lifeline_start(guardian, &attributes, engine_died)) != 0)
+        || (error = lifeline_start(guardian, &attributes)) != 0)
         return error;
     confine_calls();
     return 0;

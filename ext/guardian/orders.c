@@ -80,7 +80,7 @@ static void add(struct guardian *guardian, const struct order *order, int *hande
         else
             free(fresh.blob);
     }
-    reply_order(guardian, order, error, 0, 0);
+    reply_order(guardian, order, error, 0);
 }
 
 static void handle_for_instance(struct guardian *guardian, const struct order *order)
@@ -88,7 +88,7 @@ static void handle_for_instance(struct guardian *guardian, const struct order *o
     struct instance *instance = instance_find(guardian->instances, order->index);
     if (instance == NULL || instance->asked[ORDER_FORGET]) {
         if (order->kind != ORDER_RENEW && order->kind != ORDER_BEAT)
-            reply_order(guardian, order, ENOENT, 0, 0);
+            reply_order(guardian, order, ENOENT, 0);
     } else if (order->kind <= ORDER_BEAT)
         place(guardian, instance, order);
     else {
@@ -102,13 +102,13 @@ static void handle(
 {
     if (order->kind == ORDER_QUIET) {
         guardian->quiet = true;
-        reply_order(guardian, order, 0, 0, 0);
+        reply_order(guardian, order, 0, 0);
     } else if (order->kind == ORDER_ADD) {
         /* A program that gave up root keeps its instances, and adds no others. */
         if (who != NULL && (who->uid == 0 || who->uid == guardian->uid))
             add(guardian, order, handed, count);
         else
-            reply_order(guardian, order, EPERM, 0, 0);
+            reply_order(guardian, order, EPERM, 0);
     } else if (order->kind <= ORDER_RESTORE)
         handle_for_instance(guardian, order);
 }
@@ -199,7 +199,7 @@ static void give_lease(struct instance *instance, uint32_t lease)
 static void take_or_renew(struct guardian *guardian, struct instance *instance, const struct order *order)
 {
     bool take = order->kind == ORDER_TAKE;
-    int64_t started = 0, finished = 0;
+    int64_t started = 0;
     int error = ETIMEDOUT;
     if (take)
         instance->link_due = 0;
@@ -212,7 +212,6 @@ static void take_or_renew(struct guardian *guardian, struct instance *instance, 
         started = monotonic();
         error = batch_execute(guardian->route, &instance->batches[take ? BATCH_TAKE : BATCH_RENEW],
             take ? instance->essential : UINT32_MAX, take ? fine_to_take : fine_to_renew);
-        finished = monotonic();
     }
     if (lease_is_over(instance, order->lease)) {
         error = ETIMEDOUT;
@@ -221,7 +220,7 @@ static void take_or_renew(struct guardian *guardian, struct instance *instance, 
     }
     /* A renewal that came too late is told by the reply RELEASED. */
     if (take || (error != 0 && error != ETIMEDOUT))
-        reply_order(guardian, order, error, started, finished);
+        reply_order(guardian, order, error, started);
 }
 
 static void drop(struct guardian *guardian, struct instance *instance, const struct order *order)
@@ -229,7 +228,7 @@ static void drop(struct guardian *guardian, struct instance *instance, const str
     int64_t started = monotonic();
     int error = release_addresses(guardian, instance);
     instance->taken = instance->muted = false;
-    reply_order(guardian, order, error, started, monotonic());
+    reply_order(guardian, order, error, started);
 }
 
 /* Where several drops wait, the quick part of each is done before the links of any. */
@@ -250,31 +249,26 @@ static void mute_waiting(struct guardian *guardian)
 /* One of REMOVE, RESTORE and FORGET, in this order; false when none was asked for. */
 static bool carry_out_asked(struct guardian *guardian, struct instance *instance)
 {
-    static const struct {
-        enum kind kind;
-        int batch;
-    } steps[] = { { ORDER_REMOVE, BATCH_REMOVE }, { ORDER_RESTORE, BATCH_RESTORE } };
-    struct order order = { .index = instance->index };
-    for (size_t at = 0; at < sizeof steps / sizeof *steps; at++) {
-        if (!instance->asked[steps[at].kind])
-            continue;
-        instance->asked[steps[at].kind] = false;
-        order.kind = (uint8_t) steps[at].kind;
-        order.number = instance->numbers[steps[at].kind];
+    static const enum kind kinds[] = { ORDER_REMOVE, ORDER_RESTORE, ORDER_FORGET };
+    size_t at = 0;
+    while (!instance->asked[kinds[at]])
+        if (++at == sizeof kinds / sizeof *kinds)
+            return false;
+    struct order order
+        = { .kind = (uint8_t) kinds[at], .index = instance->index, .number = instance->numbers[kinds[at]] };
+    int64_t started = monotonic();
+    int error = 0;
+    instance->asked[kinds[at]] = false;
+    if (order.kind != ORDER_FORGET) {
         instance->link_due = 0; /* the link goes with its interface */
-        int64_t started = monotonic();
-        int error = batch_execute(guardian->route, &instance->batches[steps[at].batch], UINT32_MAX, fine_to_remove);
-        reply_order(guardian, &order, error, started, monotonic());
-        return true;
+        error = batch_execute(guardian->route,
+            &instance->batches[order.kind == ORDER_REMOVE ? BATCH_REMOVE : BATCH_RESTORE], UINT32_MAX, fine_to_remove);
+    } else {
+        if (instance->link_due != 0)
+            (void) batch_execute(guardian->route, &instance->batches[BATCH_DROP], UINT32_MAX, fine_to_drop);
+        instance_remove(&guardian->instances, instance);
     }
-    if (!instance->asked[ORDER_FORGET])
-        return false;
-    if (instance->link_due != 0)
-        (void) batch_execute(guardian->route, &instance->batches[BATCH_DROP], UINT32_MAX, fine_to_drop);
-    order.kind = ORDER_FORGET;
-    order.number = instance->numbers[ORDER_FORGET];
-    instance_remove(&guardian->instances, instance);
-    reply_order(guardian, &order, 0, 0, 0);
+    reply_order(guardian, &order, error, started);
     return true;
 }
 

@@ -51,17 +51,19 @@ struct reply {
 
 enum { BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCHES };
 
-#define DESCRIPTION_VERSION 1
+#define DESCRIPTION_VERSION 2
 
 /* The head of the memory that comes with ORDER_ADD; batches and frames follow in this order. */
 struct description {
     uint32_t version, index;
     uint32_t essential; /* this many of the last requests of `take` decide whether it succeeded; 0: all */
+    uint32_t link;      /* the interface that `drop` takes down, or 0 */
+    uint32_t ipv6;      /* whether an address needs that: `mute` removes all others, and IPv6 ones go with the link */
     uint32_t frame_count;
     uint32_t lengths[BATCHES + 1]; /* octets of each batch, and of all frames: each has 16 bits of length before it */
 };
 
 static_assert(sizeof(struct order) == 40 && sizeof(struct reply) == 40, "no padding");
-static_assert(sizeof(struct description) == 44, "no padding");
+static_assert(sizeof(struct description) == 52, "no padding");
 
 #endif

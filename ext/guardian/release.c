@@ -2,7 +2,6 @@
  * Thread: the one that has the turn. */
 #include <errno.h>
 
-#include "bowout.h"
 #include "clocks.h"
 #include "guardian.h"
 
@@ -81,7 +80,7 @@ void release_overdue(struct guardian *guardian)
         if (instance->stale && instance->waiting && instance->order.kind != ORDER_DROP) {
             instance->waiting = false;
             if (instance->order.kind == ORDER_TAKE)
-                reply_order(guardian, &instance->order, ETIMEDOUT, 0, 0);
+                reply_order(guardian, &instance->order, ETIMEDOUT, 0);
         }
         if (instance->taken && !guardian->quiet && (instance->stale || is_overdue(instance)))
             any = instance->leaving = true;

@@ -33,10 +33,10 @@ static void reply(struct guardian *guardian, const struct reply *reply)
     guardian->replies[(guardian->replies_first + guardian->replies_count++) % REPLIES] = *reply;
 }
 
-void reply_order(struct guardian *guardian, const struct order *order, int error, int64_t started, int64_t finished)
+void reply_order(struct guardian *guardian, const struct order *order, int error, int64_t started)
 {
     reply(guardian, &(struct reply) { .kind = order->kind, .index = order->index, .error = error,
-        .number = order->number, .started = started, .finished = finished });
+        .number = order->number, .started = started, .finished = started != 0 ? monotonic() : 0 });
 }
 
 void reply_superseded(struct guardian *guardian, const struct order *order)

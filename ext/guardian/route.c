@@ -69,30 +69,6 @@ bool batch_prepare(struct batch *batch)
     return at == batch->length;
 }
 
-uint32_t batch_count_type(const struct batch *batch, uint16_t type)
-{
-    struct nlmsghdr header;
-    uint32_t at = 0, next, count = 0;
-    for (; header_at(batch, at, &header, &next); at = next)
-        count += header.nlmsg_type == type;
-    return count;
-}
-
-int batch_link_down(const struct batch *batch)
-{
-    struct nlmsghdr header;
-    struct ifinfomsg link;
-    uint32_t at = 0, next;
-    for (; header_at(batch, at, &header, &next); at = next) {
-        if (header.nlmsg_type != RTM_SETLINK || header.nlmsg_len < NLMSG_LENGTH(sizeof link))
-            continue;
-        memcpy(&link, batch->requests + at + NLMSG_HDRLEN, sizeof link);
-        if ((link.ifi_change & IFF_UP) != 0 && (link.ifi_flags & IFF_UP) == 0)
-            return link.ifi_index;
-    }
-    return 0;
-}
-
 /* The attribute IFA_CACHEINFO among those of one RTM_NEWADDR. */
 static void set_lifetime(uint8_t *attributes, uint32_t length, uint32_t seconds)
 {

@@ -17,12 +17,6 @@ int route_open(void);
 /* Whether a batch is whole requests and nothing else. Counts them, numbers them from 1, has each ask for an answer. */
 bool batch_prepare(struct batch *batch);
 
-/* How many requests of this type (RTM_*) it holds. */
-uint32_t batch_count_type(const struct batch *batch, uint16_t type);
-
-/* The interface that it takes down, or 0. */
-int batch_link_down(const struct batch *batch);
-
 /* Addresses that this batch adds live for this many seconds. */
 void batch_set_lease(struct batch *batch, uint32_t seconds);
 

@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -690,13 +689,13 @@ def test_malformed_messages(program: str) -> None:
             good = client._encode(102, engine.devices[101], [b"x" * 60])
             blobs = [
                 b"",
-                good[:43],
-                good[:44],
+                good[: protocol.DESCRIPTION.size - 1],
+                good[: protocol.DESCRIPTION.size],
                 good[:-1],
                 good + b"x",
                 bytes(1000),
                 b"\xff" * 1000,
-                struct.pack("=11I", 1, 102, 0, 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0),
+                protocol.DESCRIPTION.pack(2, 102, 0, 0, 0, 0xFFFFFFFF, *[0] * 7),
             ]
             blobs += [_spoilt(good, rng) for _ in range(200)]
             for blob in blobs:
@@ -877,7 +876,7 @@ def test_one_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             script = f"import os, time; os.write(3, {hello!r}); time.sleep(60)"
             with pytest.raises(expected, match="may not change addresses" if error == errno.EPERM else "cannot work"):
                 Guardian(lifeline, False, Spawner(str(native), sys.executable, "-c", script))
-        monkeypatch.setattr(client, "_START", 0.2)
+        monkeypatch.setattr(client, "_READY_WITHIN", 0.2)
         with pytest.raises(EngineError, match="not ready within"):
             Guardian(lifeline, False, Spawner(str(native), "/bin/sleep", "60"))
     monkeypatch.setattr(sys, "executable", "/opt/app/bin/happy")
@@ -924,10 +923,11 @@ def test_replies_are_plain() -> None:
     assert protocol.ORDER.size == protocol.REPLY.size == 40
     assert Reply(Kind.TAKE, 0, 1, 0, 0, 0, 0, 0) == Reply(Kind.TAKE, 0, 1, 0, 0, 0, 0, 0)
     assert BOWOUT.endswith(b"%d")
-    device = SimpleNamespace(take=b"ab", renew=b"", drop=b"", mute=(), remove=b"", restore=b"", essential=1)
+    batches = {"take": b"ab", "renew": b"", "drop": b"", "mute": (), "remove": b"", "restore": b""}
+    device = SimpleNamespace(index=9, essential=1, host=floating(101, *ADDRESSES), **batches)
     blob = client._encode(5, device, [b"xyz", b""])  # type: ignore[arg-type]
-    assert struct.unpack_from("=11I", blob) == (1, 5, 1, 2, 2, 0, 0, 0, 0, 0, 7)
-    assert blob[44:] == b"ab\3\0xyz\0\0"
+    assert protocol.DESCRIPTION.unpack_from(blob) == (2, 5, 1, 9, True, 2, 2, 0, 0, 0, 0, 0, 7)
+    assert blob[protocol.DESCRIPTION.size :] == b"ab\3\0xyz\0\0"
 
 
 # The lock

@@ -1,7 +1,10 @@
-"""Starting a process that is no child of ours, and the mutex by whose end it learns of our death.
+"""How the guardian is started, and the lifeline by which it sees that the engine lives.
 
-A child made by clone() without an exit signal is no business of wait(), but exec gives it one back. So there is a
-middle one: it starts the program with posix_spawn and exits; we collect it, and the program belongs to init.
+No wait() of the program sees a child that clone() made without an exit signal; but exec sets the signal back. So a
+process in the middle, which has no exit signal, starts the guardian with posix_spawn and exits: then the guardian is an
+orphan.
+
+Thread: any caller.
 """
 
 from __future__ import annotations
@@ -24,15 +27,15 @@ from typing import Any
 __all__ = ["Lifeline", "spawn"]
 
 _WCLONE = -0x80000000  # __WCLONE as an int of C: those children whose exit makes no SIGCHLD
-_PATIENCE = 5.0
-"""Seconds for the middle one. It needs one or two milliseconds."""
+_STARTED_WITHIN = 5.0
+"""Seconds for the process in the middle. It needs one or two milliseconds."""
 
 _POSIX_SPAWN_SETSIGDEF, _POSIX_SPAWN_SETSIGMASK, _POSIX_SPAWN_SETSID = 0x04, 0x08, 0x80
 _SIGSET_SIZE = 128
 _STRUCTURE = 1024
 """Room for any of the C library's structures here; the largest is posix_spawnattr_t with 336 bytes."""
 _SPARE = 64
-"""Descriptors to be passed are copied from this number on, out of the way of those that the program shall see."""
+"""Descriptors to be passed are copied from this number on, out of the way of those that the program gets."""
 
 # PyDLL keeps the interpreter's lock: without it the child could not go on, and with it no other thread is at work.
 _libc: Any = ctypes.PyDLL(None, use_errno=True)
@@ -42,28 +45,24 @@ _unlocked: Any = ctypes.CDLL(None, use_errno=True)
 def spawn(path: str, argv: list[bytes], fds: list[int]) -> int:
     """Start a program, with `fds[i]` as its descriptor i (-1: /dev/null) and no other; returns its process number.
 
-    It gets an empty environment, a session of its own, and signals as at a login. No wait() of this process will see
-    it, unless this process is number 1 or a reaper of orphans: then its end has to be collected as any child's.
-    Raises `OSError`.
+    It gets an empty environment, a session of its own, and default signals. No wait() of this process sees it, unless
+    this process adopts orphans (PID 1, or a subreaper): then its end has to be collected as any child's. Raises
+    `OSError`.
     """
-    opened: list[int] = []
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    opened = [null]
     try:
         for fd in fds:
-            if fd >= 0:
-                opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SPARE + len(fds)))
-            else:
-                null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-                opened.append(fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, _SPARE + len(fds)))
-                os.close(null)
+            opened.append(fcntl.fcntl(fd if fd >= 0 else null, fcntl.F_DUPFD_CLOEXEC, _SPARE + len(fds)))
         with mmap.mmap(-1, mmap.PAGESIZE) as shared:
-            return _start(shared, path, argv, opened)
+            return _start(shared, path, argv, opened[1:])
     finally:
         for fd in opened:
             os.close(fd)
 
 
 def _start(shared: mmap.mmap, path: str, argv: list[bytes], fds: list[int]) -> int:
-    """`shared` is where the middle one leaves the program's number."""
+    """The process in the middle leaves the program's number in `shared`."""
     number = ctypes.c_int.from_buffer(shared)
     actions, attributes = ctypes.create_string_buffer(_STRUCTURE), ctypes.create_string_buffer(_STRUCTURE)
     nothing, everything = ctypes.create_string_buffer(_SIGSET_SIZE), ctypes.create_string_buffer(_SIGSET_SIZE)
@@ -102,13 +101,14 @@ def _start(shared: mmap.mmap, path: str, argv: list[bytes], fds: list[int]) -> i
 def _clone(work: Any) -> int:
     """A copy of this process that calls `work`, exits with what that returned, and makes no SIGCHLD; its number.
 
-    In the copy only this thread exists. The interpreter, at its next look around, might hand its lock to one of the
-    others and wait for ever; so the copy never comes back to it: all its steps are one chain inside C iterators.
+    In the copy only this thread exists. The interpreter might hand its lock to another thread and wait for ever. So the
+    copy never comes back to the interpreter: all its steps are one chain inside C iterators.
     """
     zero = ctypes.c_long(0)
     clone = functools.partial(_libc.syscall, ctypes.c_long(_clone_number()), zero, zero, zero, zero, zero)
     leave = functools.partial(next, map(_libc._exit, map(operator.call, (work,))))
-    # 0, which clone returns in the copy, is passed over, and the next step taken; the parent's number ends the chain.
+    # In the copy clone returns 0, which is passed over, and the next step is taken; in the parent the number ends the
+    # chain.
     steps = filter(None, map(operator.call, (clone, leave)))
     collecting = gc.isenabled()
     former = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -126,8 +126,8 @@ def _clone(work: Any) -> int:
 
 
 def _collect(pid: int) -> int:
-    """Wait for the middle one: its exit code. One that hangs is ended."""
-    give_up = time.monotonic() + _PATIENCE
+    """The exit code of the process in the middle. One that hangs is killed."""
+    give_up = time.monotonic() + _STARTED_WITHIN
     while True:
         found, status = os.waitpid(pid, os.WNOHANG | _WCLONE)
         if found:
@@ -142,12 +142,8 @@ def _collect(pid: int) -> int:
 
 def _clone_number() -> int:
     """The number of the system call clone, which the C library offers only in a form that wants a stack."""
-    machine = platform.machine()
-    if machine == "x86_64":
-        return 56 if struct.calcsize("P") == 8 else 120
-    if machine in ("aarch64", "riscv64", "loongarch64") and struct.calcsize("P") == 8:
-        return 220
-    return 120
+    numbers = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "loongarch64": 220}
+    return numbers.get(platform.machine(), 120) if struct.calcsize("P") == 8 else 120
 
 
 def _check(code: int) -> None:
@@ -156,11 +152,10 @@ def _check(code: int) -> None:
 
 
 class Lifeline:
-    """A mutex in shared memory, held by the thread that must not die: `fileno()` is the memory's descriptor.
+    """A page of shared memory with a robust mutex: while a thread of this process holds it, the engine lives.
 
-    It is robust: whoever waits for it elsewhere is woken, with EOWNERDEAD, when that thread ends, be it by the death of
-    its process, before the memory of that is taken apart. The runtime's thread calls `lock` before it does anything
-    else. Close it only after that thread has ended.
+    The guardian maps what `fileno()` names. The kernel hands the mutex over when the thread that holds it ends, in
+    whatever way. Close it only after that thread has ended. Raises `OSError`.
     """
 
     def __init__(self) -> None:
@@ -183,9 +178,9 @@ class Lifeline:
         return self._fd
 
     def lock(self) -> None:
-        """The calling thread holds it from now on, to its end."""
+        """The calling thread holds it from now on, until it ends."""
         code = _unlocked.pthread_mutex_lock(self._memory)
-        if code == errno.EOWNERDEAD:  # a guardian died that had looked at it before
+        if code == errno.EOWNERDEAD:  # a thread that held it before has ended
             code = _libc.pthread_mutex_consistent(self._memory)
         _check(code)
 

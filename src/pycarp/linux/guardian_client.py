@@ -1,7 +1,9 @@
-"""The engine's side of its guardian: the process that alone writes addresses, and lets go of them when the engine dies.
+"""The engine's side of its guardian: the process that alone writes addresses, and drops them when the engine dies.
 
-Orders go down a socket pair, replies come up; neither side ever waits for the other. The program is found beside the
-module that starts it: the compiled one in `pycarp._native`, the interpreted one in `pycarp._python`.
+Orders go down a socket pair, replies come up; neither side waits for the other. The program stands beside the module
+that starts it: the compiled one in `pycarp._native`, the interpreted one in `pycarp._python`.
+
+Thread: any caller.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ from typing import TYPE_CHECKING, Protocol
 from .._python.guardian import protocol
 from ..errors import CapabilityError, CarpError, EngineError
 from . import netlink
-from .lock import exists
+from .lock import lives
 
 if TYPE_CHECKING:
     from .device import Device
@@ -49,16 +52,16 @@ class Kind(enum.IntEnum):
     RELEASED = protocol.REPLY_RELEASED
 
 
-_START = 5.0
-"""Seconds that a guardian may take to say that it is ready."""
+_READY_WITHIN = 5.0
+"""Seconds until a guardian says that it is ready, takes a description, or has ended."""
 _ROOM = 4 << 20
-"""Of the socket's buffers, where the system lets us: some thousand orders and replies."""
+"""Of the socket's buffers, where the system allows that: some thousand orders and replies."""
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _CAP_NET_ADMIN = 1 << 12
 
 
 class GuardianGone(CarpError):
-    """The guardian has ended: nobody carries out orders any more."""
+    """The guardian has ended: nobody carries out orders any longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +125,9 @@ def _interpreter() -> str:
 class Guardian:
     """A running guardian, in the network namespace of the thread that constructs this.
 
-    `lifeline` is the engine's `Lifeline`, held by its runtime's thread: when that thread dies, in whatever way, the
-    guardian lets go of the addresses. `realtime` asks for SCHED_FIFO, quietly without where it is refused. `spawner`
-    is the implementation's module `spawn`.
+    `lifeline` is the engine's `Lifeline`, locked by its runtime's thread: when that thread ends, in whatever way, the
+    guardian drops the addresses. `realtime` asks for SCHED_FIFO; where that is refused the guardian does without.
+    `spawner` is the implementation's module `spawn`.
 
     Raises `EngineError` (it does not start), `CapabilityError` (it may not change addresses) or `OSError`; then
     nothing is left behind. `order`, `add` and `replies` may be called from different threads.
@@ -144,7 +147,7 @@ class Guardian:
             with theirs:
                 for end in (ours, theirs):
                     _widen(end)
-                # From the first message on, whoever that is from.
+                # The first message has its sender too.
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
                 engine = _pidfd(os.getpid())
                 fds = [-1, -1, -1, theirs.fileno(), lifeline.fileno()]
@@ -152,7 +155,9 @@ class Guardian:
                 self.pidfd = _pidfd(self.pid)
             self._await_hello()
         except BaseException:
-            self._undo()
+            # It has taken nothing yet.
+            self.kill()
+            self.close()
             raise
         finally:
             if engine >= 0:
@@ -171,26 +176,26 @@ class Guardian:
         lock: _HasDescriptor | int,
         number: int = 0,
     ) -> None:
-        """Orders with this index are for this device, from the next one on. The answer comes among the replies.
+        """From the next order on, this index is for this device. The answer comes among the replies.
 
-        `bowouts` are whole frames, sent by `send` (a packet socket bound to the carpdev) when the guardian lets go by
-        itself; `lock` is kept open as long as it lives. Copies of all are passed. Answered by EPERM after the program
-        gave up root. May wait for room, 5 s at most; raises `GuardianGone`, or `OSError` without descriptors or memory.
+        `bowouts` are whole frames, sent by `send` (a packet socket bound to the carpdev) when the guardian releases the
+        addresses without an order; `lock` is kept open as long as it lives. Copies of all are passed. The reply is
+        EPERM after the program gave up root. May wait for room, 5 s at most; raises `GuardianGone`, or `OSError`
+        without descriptors or memory.
         """
         blob = os.memfd_create("pycarp-device", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             with open(blob, "wb", closefd=False) as file:
                 file.write(_encode(index, device, bowouts))
-            # The guardian may rely on what it read.
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
             fcntl.fcntl(blob, fcntl.F_ADD_SEALS, seals)
             fds = array.array("i", (blob, send.fileno(), lock if isinstance(lock, int) else lock.fileno()))
             message = protocol.ORDER.pack(Kind.ADD, 0, 0, index, 0, protocol.LEASE_FOREVER, 0, 0, number, 0)
-            give_up = time.monotonic() + _START
+            give_up = time.monotonic() + _READY_WITHIN
             while not self._send(message, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]):
                 left = give_up - time.monotonic()
                 if left <= 0:
-                    raise GuardianGone("the guardian reads no orders any more")
+                    raise GuardianGone("the guardian no longer reads orders")
                 _wait(self._socket.fileno(), select.POLLOUT, left)
         finally:
             os.close(blob)
@@ -207,11 +212,9 @@ class Guardian:
         takeover_after_ms: int = 0,
         number: int = 0,
     ) -> bool:
-        """Send an order, without waiting; False where there is no room for it.
+        """Send an order, without waiting; False where there is no room for it. Raises `GuardianGone`.
 
-        `at` and `boot` say when it was decided (CLOCK_MONOTONIC and CLOCK_BOOTTIME, ns). `lease` is the seconds after
-        which the kernel removes the addresses. The next TAKE, RENEW or BEAT comes within `next_beat_ms` of `at`. From
-        `takeover_after_ms` after `at` on, the guardian lets go without a bow-out. Raises `GuardianGone`.
+        The fields are those of `protocol.ORDER`.
         """
         return self._send(
             protocol.ORDER.pack(kind, 0, 0, index, at, lease, next_beat_ms, takeover_after_ms, number, boot), []
@@ -228,7 +231,7 @@ class Guardian:
             except ConnectionResetError:
                 continue  # it ended with orders unread: told once, and then what it had said before
             except OSError as error:
-                raise GuardianGone(f"the guardian cannot be heard any more: {error.strerror}") from error
+                raise GuardianGone(f"the guardian's replies cannot be read: {error.strerror}") from error
             if not raw:
                 if found:
                     return found
@@ -239,33 +242,42 @@ class Guardian:
                     found.append(Reply(Kind(kind), flags, *rest))
 
     def kill(self) -> None:
-        """It does not answer any more: end it, where this process may."""
+        """End a guardian that does not answer, where this process may."""
         with contextlib.suppress(OSError):
             if self.pidfd >= 0:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            elif self.pid and self._socket.fileno() >= 0:
+                os.kill(self.pid, signal.SIGKILL)
 
-    def close(self, patience: float = 5.0) -> None:
-        """Close the socket, which ends the guardian, and wait so many seconds at most until it has ended."""
+    def close(self, seconds: float = _READY_WITHIN) -> None:
+        """Close the socket, which ends the guardian, and wait until it has ended, `seconds` at most."""
         # A child that was forked past Python may have a copy, and the guardian is to see the end all the same.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        if self.pid:
-            self._await_end(patience)
-        self._close_pidfd()
+        if self.pidfd >= 0:
+            _wait(self.pidfd, select.POLLIN, seconds)
+            _collect(self.pidfd)
+            self.pidfd = -1
+        elif self.pid:
+            give_up = time.monotonic() + seconds
+            while lives(self.pid) and time.monotonic() < give_up:
+                time.sleep(0.001)
+            with contextlib.suppress(OSError):
+                os.waitpid(self.pid, os.WNOHANG)
 
     def abandon(self) -> None:
         """In a forked child: close the copies of the descriptors. The guardian is the parent's."""
         self._socket.close()
-        self._close_pidfd()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
     def _send(self, message: bytes, ancillary: list[tuple[int, int, array.array[int]]]) -> bool:
         try:
             self._socket.sendmsg([message], ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except (BlockingIOError, InterruptedError):
-            return False
         except OSError as error:
-            if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+            if error.errno in (errno.EAGAIN, errno.EINTR, errno.ENOBUFS, errno.ENOMEM):
                 return False
             if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
                 raise GuardianGone("the guardian has ended") from None
@@ -273,68 +285,55 @@ class Guardian:
         return True
 
     def _await_hello(self) -> None:
-        give_up = time.monotonic() + _START
-        while True:
+        give_up = time.monotonic() + _READY_WITHIN
+        said: list[Reply] = []
+        while not said:
             left = give_up - time.monotonic()
             if left <= 0:
-                raise EngineError(f"the guardian (process {self.pid}) was not ready within {_START:.0f} s")
+                raise EngineError(f"the guardian (process {self.pid}) was not ready within {_READY_WITHIN:.0f} s")
             _wait(self._socket.fileno(), select.POLLIN, left)
             try:
-                said = self.replies()
+                said = [one for one in self.replies() if one.kind is Kind.HELLO]
             except GuardianGone:
                 raise EngineError(
                     f"the guardian (process {self.pid}) ended before it was ready: is its program complete, and the "
                     "system short of nothing?"
                 ) from None
-            hello = next((one for one in said if one.kind is Kind.HELLO), None)
-            if hello is not None:
-                break
-        if hello.error and hello.error not in (errno.EPERM, errno.EACCES):
-            raise OSError(hello.error, f"the guardian cannot work: {os.strerror(hello.error)}")
-        if hello.error or not _may_configure(self.pid):
+        error = said[0].error
+        if error and error not in (errno.EPERM, errno.EACCES):
+            raise OSError(error, f"the guardian cannot work: {os.strerror(error)}")
+        if error or not _may_configure(self.pid):
             # Capabilities pass to another program with root, or as ambient ones.
             raise CapabilityError(
                 "the guardian may not change addresses: start the engine as root, or from a systemd unit with "
                 "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
             )
 
-    def _await_end(self, patience: float) -> None:
-        if self.pidfd >= 0:
-            _wait(self.pidfd, select.POLLIN, patience)
-        else:
-            give_up = time.monotonic() + patience
-            while exists(self.pid) and time.monotonic() < give_up:
-                time.sleep(0.001)
-        # Only a program that is process 1, or a reaper of orphans, finds it among its children.
-        with contextlib.suppress(OSError):
-            os.waitpid(self.pid, os.WNOHANG)
 
-    def _undo(self) -> None:
-        """Nothing has been taken yet: the start failed, and the process has no reason to live."""
-        self._socket.close()
-        if self.pid:
+_collecting = threading.Lock()
+_uncollected: list[int] = []
+
+
+def _collect(pidfd: int) -> None:
+    """Close the pidfd of a guardian. Where it is a child (of process 1, or of one that adopts orphans), collect it
+    before: now, or after the next one, for it may still be ending."""
+    with _collecting:
+        _uncollected.append(pidfd)
+        for one in _uncollected[:]:
             with contextlib.suppress(OSError):
-                if self.pidfd >= 0:
-                    signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-                else:
-                    os.kill(self.pid, signal.SIGKILL)
-            self._await_end(_START)
-        self._close_pidfd()
-
-    def _close_pidfd(self) -> None:
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+                if os.waitid(os.P_PIDFD, one, os.WEXITED | os.WNOHANG) is None:
+                    continue
+            _uncollected.remove(one)
+            os.close(one)
 
 
 def _encode(index: int, device: Device, bowouts: Iterable[bytes]) -> bytes:
     frames = [protocol.FRAME_LENGTH.pack(len(one)) + one for one in bowouts]
     mute = netlink.batch(*device.mute)
     parts = (device.take, device.renew, device.drop, mute, device.remove, device.restore, b"".join(frames))
-    header = protocol.DESCRIPTION.pack(
-        protocol.DESCRIPTION_VERSION, index, device.essential, len(frames), *(len(one) for one in parts)
-    )
-    return header + b"".join(parts)
+    link, ipv6 = device.index if device.host.mac == "virtual" else 0, 6 in device.host.families
+    head = (protocol.DESCRIPTION_VERSION, index, device.essential, link, ipv6, len(frames))
+    return protocol.DESCRIPTION.pack(*head, *(len(one) for one in parts)) + b"".join(parts)
 
 
 def _widen(end: socket.socket) -> None:

@@ -62,7 +62,7 @@ class VirtualHostLock(SocketOwner):
     def _is_abandoned(self, pid: int) -> bool:
         if pid == os.getpid():
             return self._key not in _ours
-        return pid != 0 and not _lives(pid)
+        return pid != 0 and not lives(pid)
 
 
 def held(carpdev: int, vhid: int) -> bool:
@@ -100,22 +100,16 @@ def _bind(name: bytes) -> socket.socket | None:
     return opened
 
 
-def exists(pid: int) -> bool:
-    """Whether there is a process of that number; also one that has ended and was not yet waited for."""
+def lives(pid: int) -> bool:
+    """Whether there is a process of that number that has not ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return True
-
-
-def _lives(pid: int) -> bool:
-    if not exists(pid):
-        return False
     try:
-        # The state follows the name in parentheses.
+        # A process that has ended and was not yet waited for is still there. The state follows the name in parentheses.
         state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except OSError:
         return True

@@ -11,11 +11,8 @@ import ctypes
 import errno
 import os
 import resource
+from _collections_abc import Callable
 from struct import Struct
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 IGNORED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_NO_NEW_PRIVS = 15, 29, 38
@@ -24,7 +21,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 CAP_NET_ADMIN = 1 << 12
 STACK = 128 << 10
 
-libc: Any = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _lock_memory() -> None:
@@ -66,7 +63,7 @@ def confine_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "no_new_privs")
 
 
-def _succeeds(function: Any, *arguments: Any) -> bool:
+def _succeeds(function: Callable[..., object], *arguments: object) -> bool:
     try:
         function(*arguments)
     except (OSError, ValueError):

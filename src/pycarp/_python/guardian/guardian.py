@@ -12,7 +12,6 @@ from .instance import Instance
 class Guardian:
     """See the header for what each is."""
 
-    __slots__ = ("engine", "instances", "last_dropped", "pidfd", "quiet", "replies", "route", "timer", "turn", "uid")
     route: socket.socket
     timer: int
 

@@ -8,18 +8,9 @@ from __future__ import annotations
 import _socket as socket
 import os
 
+from . import protocol
 from .clocks import boottime, monotonic
-from .protocol import (
-    BATCH_DROP,
-    BATCH_MUTE,
-    BATCH_TAKE,
-    BATCHES,
-    DESCRIPTION,
-    DESCRIPTION_VERSION,
-    FRAME_LENGTH,
-    ORDER,
-)
-from .route import RTM_DELADDR, Batch, batch_count_type, batch_link_down, batch_prepare
+from .route import Batch, batch_prepare
 
 BLOB_LIMIT = 4 << 20
 
@@ -27,41 +18,14 @@ BLOB_LIMIT = 4 << 20
 class Order:
     """An order as it came."""
 
-    __slots__ = ("at", "boot", "index", "kind", "lease", "next_beat_ms", "number", "takeover_after_ms")
-
     def __init__(self, raw: bytes) -> None:
         (self.kind, _flags, _zero, self.index, self.at, self.lease, self.next_beat_ms, self.takeover_after_ms,
-         self.number, self.boot) = ORDER.unpack(raw)  # fmt: skip
+         self.number, self.boot) = protocol.ORDER.unpack(raw)  # fmt: skip
 
 
 class Instance:
     """What was handed over, and what became of it; `ext/guardian/instance.h` says what each is."""
 
-    __slots__ = (
-        "asked",
-        "at",
-        "batches",
-        "boot",
-        "bowout_at",
-        "essential",
-        "frames",
-        "index",
-        "late_until",
-        "lease",
-        "leaving",
-        "link",
-        "link_due",
-        "lock",
-        "mute_is_all",
-        "muted",
-        "next_beat",
-        "order",
-        "packet",
-        "silent",
-        "stale",
-        "taken",
-        "takeover_after",
-    )  # fmt: skip
     packet: socket.socket
     lock: int
 
@@ -80,7 +44,7 @@ class Instance:
 
 def _copy_whole(blob: int) -> bytes:
     size = os.lseek(blob, 0, os.SEEK_END)
-    if not DESCRIPTION.size <= size <= BLOB_LIMIT:
+    if not protocol.DESCRIPTION.size <= size <= BLOB_LIMIT:
         raise ValueError("no description has this size")
     return os.pread(blob, size, 0)
 
@@ -88,9 +52,9 @@ def _copy_whole(blob: int) -> bytes:
 def _frames(data: bytes, count: int) -> list[bytes]:
     frames = []
     at = 0
-    while at + FRAME_LENGTH.size <= len(data):
-        (length,) = FRAME_LENGTH.unpack_from(data, at)
-        at += FRAME_LENGTH.size + length
+    while at + protocol.FRAME_LENGTH.size <= len(data):
+        (length,) = protocol.FRAME_LENGTH.unpack_from(data, at)
+        at += protocol.FRAME_LENGTH.size + length
         frames.append(data[at - length : at])
     if at != len(data) or len(frames) != count:
         raise ValueError("the frames are malformed")
@@ -100,20 +64,21 @@ def _frames(data: bytes, count: int) -> list[bytes]:
 def instance_read(index: int, blob: int) -> Instance:
     """An instance without descriptors. Raises `ValueError` or `OSError` for what is no description of it."""
     data = _copy_whole(blob)
-    version, described, essential, count, *lengths = DESCRIPTION.unpack_from(data)
-    if version != DESCRIPTION_VERSION or described != index or len(data) != DESCRIPTION.size + sum(lengths):
+    version, described, essential, link, ipv6, count, *lengths = protocol.DESCRIPTION.unpack_from(data)
+    if (
+        version != protocol.DESCRIPTION_VERSION
+        or described != index
+        or len(data) != protocol.DESCRIPTION.size + sum(lengths)
+    ):
         raise ValueError("the description is malformed")
     instance = Instance(index)
-    at = DESCRIPTION.size
-    for length in lengths[:BATCHES]:
+    at = protocol.DESCRIPTION.size
+    for length in lengths[: protocol.BATCHES]:
         instance.batches.append(batch_prepare(data[at : at + length]))
         at += length
     instance.frames = _frames(data[at:], count)
-    instance.essential = essential or instance.batches[BATCH_TAKE].count
-    instance.mute_is_all = batch_count_type(instance.batches[BATCH_MUTE], RTM_DELADDR) == batch_count_type(
-        instance.batches[BATCH_DROP], RTM_DELADDR
-    )
-    instance.link = batch_link_down(instance.batches[BATCH_DROP])
+    instance.essential = essential or instance.batches[protocol.BATCH_TAKE].count
+    instance.link, instance.mute_is_all = link, not ipv6
     return instance
 
 

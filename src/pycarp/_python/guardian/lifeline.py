@@ -12,20 +12,16 @@ import _thread
 import ctypes
 import errno
 import mmap
+from _collections_abc import Callable
 
 from .clocks import NS_PER_MS, monotonic, sleep_until
 from .confine import libc
 from .guardian import Guardian
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
 PAGE, NAP_FIRST_MS, NAP_LAST_MS = 4096, 2, 100
 
 
-def _watch(guardian: Guardian, mutex: Any, died: Callable[[Guardian], None]) -> None:
+def _watch(guardian: Guardian, mutex: ctypes.Array[ctypes.c_char], died: Callable[[Guardian], None]) -> None:
     nap = NAP_FIRST_MS * NS_PER_MS
     # It is free: the engine has not locked it yet, or ended in order. The engine must be able to lock it.
     while (error := libc.pthread_mutex_lock(mutex)) == 0:

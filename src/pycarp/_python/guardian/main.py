@@ -28,15 +28,11 @@ from .release import release, release_link, release_next, release_overdue
 from .replies import replies_flush, reply_hello
 from .route import route_open
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
 ENGINE, LIFELINE, PIDFD = 3, 4, 5
 ITIMERSPEC = Struct("@4l")
 
 
-def _end(guardian: Guardian) -> NoReturn:
+def _end(guardian: Guardian) -> None:
     """Release everything, and end. The turn is not given back: the other thread does nothing any longer."""
     try:
         orders_read(guardian)
@@ -101,16 +97,12 @@ def _start(guardian: Guardian) -> None:
     lifeline_start(guardian, LIFELINE, _engine_died)
 
 
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
 def main(realtime: bool) -> None:
-    pidfd = PIDFD if _is_open(PIDFD) else -1
+    try:
+        os.fstat(PIDFD)
+        pidfd = PIDFD
+    except OSError:
+        pidfd = -1
     # What starts this program closes nothing where the C library cannot.
     os.closerange(PIDFD + (pidfd >= 0), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     engine = socket.socket(fileno=ENGINE)

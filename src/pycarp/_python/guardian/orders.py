@@ -11,28 +11,10 @@ import errno
 import os
 from struct import Struct
 
+from . import protocol
 from .clocks import LEASE_MAY_BE_OVER, NS_PER_MS, NS_PER_SECOND, boottime, monotonic
 from .guardian import Guardian
 from .instance import Instance, Order, beat_age, instance_put, instance_read, instance_remove
-from .protocol import (
-    BATCH_DROP,
-    BATCH_MUTE,
-    BATCH_REMOVE,
-    BATCH_RENEW,
-    BATCH_RESTORE,
-    BATCH_TAKE,
-    LEASE_FOREVER,
-    ORDER,
-    ORDER_ADD,
-    ORDER_BEAT,
-    ORDER_DROP,
-    ORDER_FORGET,
-    ORDER_QUIET,
-    ORDER_REMOVE,
-    ORDER_RENEW,
-    ORDER_RESTORE,
-    ORDER_TAKE,
-)
 from .release import FINE_TO_DROP, release, release_addresses
 from .replies import reply_order, reply_superseded
 from .route import ALL, batch_execute, batch_set_lease
@@ -66,30 +48,30 @@ def _note_beat(instance: Instance, order: Order) -> None:
 
 
 def _supersede(guardian: Guardian, instance: Instance) -> None:
-    if instance.order is not None and instance.order.kind != ORDER_RENEW:
+    if instance.order is not None and instance.order.kind != protocol.ORDER_RENEW:
         reply_superseded(guardian, instance.order)
 
 
 def _place(guardian: Guardian, instance: Instance, order: Order) -> None:
-    if order.kind in (ORDER_RENEW, ORDER_BEAT):
-        taking = _waits_for(instance, ORDER_TAKE)
+    if order.kind in (protocol.ORDER_RENEW, protocol.ORDER_BEAT):
+        taking = _waits_for(instance, protocol.ORDER_TAKE)
         if not instance.taken and not taking:
             return
         _note_beat(instance, order)
-        if order.kind == ORDER_BEAT or taking or _waits_for(instance, ORDER_DROP):
+        if order.kind == protocol.ORDER_BEAT or taking or _waits_for(instance, protocol.ORDER_DROP):
             return
     else:
         _supersede(guardian, instance)
-        if order.kind == ORDER_TAKE:
+        if order.kind == protocol.ORDER_TAKE:
             _note_beat(instance, order)
-    instance.muted = instance.muted and order.kind == ORDER_DROP
+    instance.muted = instance.muted and order.kind == protocol.ORDER_DROP
     instance.order = order
 
 
 def _add(guardian: Guardian, order: Order, handed: list[int]) -> None:
     """Takes from `handed` what it keeps."""
     # What was ordered for an instance that is to be forgotten comes first.
-    while (former := guardian.instances.get(order.index)) is not None and ORDER_FORGET in former.asked:
+    while (former := guardian.instances.get(order.index)) is not None and protocol.ORDER_FORGET in former.asked:
         orders_carry_out(guardian)
     code = errno.EINVAL
     try:
@@ -109,26 +91,26 @@ def _add(guardian: Guardian, order: Order, handed: list[int]) -> None:
 
 def _handle_for_instance(guardian: Guardian, order: Order) -> None:
     instance = guardian.instances.get(order.index)
-    if instance is None or ORDER_FORGET in instance.asked:
-        if order.kind not in (ORDER_RENEW, ORDER_BEAT):
+    if instance is None or protocol.ORDER_FORGET in instance.asked:
+        if order.kind not in (protocol.ORDER_RENEW, protocol.ORDER_BEAT):
             reply_order(guardian, order, errno.ENOENT)
-    elif order.kind <= ORDER_BEAT:
+    elif order.kind <= protocol.ORDER_BEAT:
         _place(guardian, instance, order)
     else:
         instance.asked[order.kind] = order
 
 
 def _handle(guardian: Guardian, order: Order, uid: int | None, handed: list[int]) -> None:
-    if order.kind == ORDER_QUIET:
+    if order.kind == protocol.ORDER_QUIET:
         guardian.quiet = True
         reply_order(guardian, order)
-    elif order.kind == ORDER_ADD:
+    elif order.kind == protocol.ORDER_ADD:
         # A program that gave up root keeps its instances, and adds no others.
         if uid in (0, guardian.uid):
             _add(guardian, order, handed)
         else:
             reply_order(guardian, order, errno.EPERM)
-    elif order.kind <= ORDER_RESTORE:
+    elif order.kind <= protocol.ORDER_RESTORE:
         _handle_for_instance(guardian, order)
 
 
@@ -148,7 +130,7 @@ def _read_one(guardian: Guardian) -> int:
     room = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(HANDED_ROOM * DESCRIPTOR.size)
     try:
         raw, ancillary, flags, _address = guardian.engine.recvmsg(
-            ORDER.size, room, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+            protocol.ORDER.size, room, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
         )
     except OSError as error:
         if error.errno == errno.EAGAIN:
@@ -160,7 +142,7 @@ def _read_one(guardian: Guardian) -> int:
     if not raw and uid is None:
         return GONE
     try:
-        if len(raw) == ORDER.size and not flags & socket.MSG_TRUNC:
+        if len(raw) == protocol.ORDER.size and not flags & socket.MSG_TRUNC:
             _handle(guardian, Order(raw), uid, handed)
     finally:
         for fd in handed:
@@ -179,19 +161,19 @@ def orders_read(guardian: Guardian) -> bool:
 
 def _lease_is_over(instance: Instance, lease: int) -> bool:
     """The kernel may have removed the addresses while the guardian did not run: to renew them would bring them back."""
-    return lease != LEASE_FOREVER and beat_age(instance) > lease * NS_PER_SECOND + LEASE_MAY_BE_OVER
+    return lease != protocol.LEASE_FOREVER and beat_age(instance) > lease * NS_PER_SECOND + LEASE_MAY_BE_OVER
 
 
 def _give_lease(instance: Instance, lease: int) -> None:
     if instance.lease != lease:
-        batch_set_lease(instance.batches[BATCH_TAKE], lease)
-        batch_set_lease(instance.batches[BATCH_RENEW], lease)
+        batch_set_lease(instance.batches[protocol.BATCH_TAKE], lease)
+        batch_set_lease(instance.batches[protocol.BATCH_RENEW], lease)
         instance.lease = lease
 
 
 def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None:
-    take = order.kind == ORDER_TAKE
-    started = finished = 0
+    take = order.kind == protocol.ORDER_TAKE
+    started = 0
     error = errno.ETIMEDOUT
     if take:
         instance.link_due = 0
@@ -201,53 +183,53 @@ def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None
         # Before it is so: whatever happens from now on, there may be addresses to release.
         instance.taken = True
         _give_lease(instance, order.lease)
-        batch = instance.batches[BATCH_TAKE if take else BATCH_RENEW]
+        batch = instance.batches[protocol.BATCH_TAKE if take else protocol.BATCH_RENEW]
         started = monotonic()
         error = batch_execute(
             guardian.route, batch, instance.essential if take else ALL, FINE_TO_TAKE if take else FINE_TO_RENEW
         )
-        finished = monotonic()
     if _lease_is_over(instance, order.lease):
         error = errno.ETIMEDOUT
         instance.leaving = instance.taken
         release(guardian, True)
     # A renewal that came too late is told by the reply RELEASED.
     if take or error not in (0, errno.ETIMEDOUT):
-        reply_order(guardian, order, error, started, finished)
+        reply_order(guardian, order, error, started)
 
 
 def _drop(guardian: Guardian, instance: Instance, order: Order) -> None:
     started = monotonic()
     error = release_addresses(guardian, instance)
     instance.taken = instance.muted = False
-    reply_order(guardian, order, error, started, monotonic())
+    reply_order(guardian, order, error, started)
 
 
 def _mute_waiting(guardian: Guardian) -> None:
     """Where several drops wait, the quick part of each is done before the links of any."""
-    drops = [instance for instance in guardian.instances.values() if _waits_for(instance, ORDER_DROP)]
+    drops = [instance for instance in guardian.instances.values() if _waits_for(instance, protocol.ORDER_DROP)]
     for instance in drops if len(drops) > 1 else ():
         if not instance.muted:
             # What fails here is tried again, and told, by the drop itself.
-            batch_execute(guardian.route, instance.batches[BATCH_MUTE], ALL, FINE_TO_DROP)
+            batch_execute(guardian.route, instance.batches[protocol.BATCH_MUTE], ALL, FINE_TO_DROP)
             instance.muted = True
 
 
 def _carry_out_asked(guardian: Guardian, instance: Instance) -> bool:
     """One of REMOVE, RESTORE and FORGET, in this order; false when none was asked for."""
-    for kind, batch in ((ORDER_REMOVE, BATCH_REMOVE), (ORDER_RESTORE, BATCH_RESTORE)):
-        if kind in instance.asked:
-            instance.link_due = 0  # the link goes with its interface
-            started = monotonic()
-            error = batch_execute(guardian.route, instance.batches[batch], ALL, FINE_TO_REMOVE)
-            reply_order(guardian, instance.asked.pop(kind), error, started, monotonic())
-            return True
-    if ORDER_FORGET not in instance.asked:
+    kinds = (protocol.ORDER_REMOVE, protocol.ORDER_RESTORE, protocol.ORDER_FORGET)
+    order = next((instance.asked.pop(kind) for kind in kinds if kind in instance.asked), None)
+    if order is None:
         return False
-    if instance.link_due:
-        batch_execute(guardian.route, instance.batches[BATCH_DROP], ALL, FINE_TO_DROP)
-    instance_remove(guardian.instances, instance)
-    reply_order(guardian, instance.asked[ORDER_FORGET])
+    started, error = monotonic(), 0
+    if order.kind != protocol.ORDER_FORGET:
+        instance.link_due = 0  # the link goes with its interface
+        which = protocol.BATCH_REMOVE if order.kind == protocol.ORDER_REMOVE else protocol.BATCH_RESTORE
+        error = batch_execute(guardian.route, instance.batches[which], ALL, FINE_TO_REMOVE)
+    else:
+        if instance.link_due:
+            batch_execute(guardian.route, instance.batches[protocol.BATCH_DROP], ALL, FINE_TO_DROP)
+        instance_remove(guardian.instances, instance)
+    reply_order(guardian, order, error, started)
     return True
 
 
@@ -257,7 +239,7 @@ def _most_urgent(guardian: Guardian) -> Instance | None:
     But links go down slowly, and the leases of others must not end meanwhile: so one renewal comes after each drop.
     """
     waiting = [instance for instance in guardian.instances.values() if instance.order is not None]
-    first = (ORDER_RENEW, ORDER_DROP) if guardian.last_dropped else (ORDER_DROP,)
+    first = (protocol.ORDER_RENEW, protocol.ORDER_DROP) if guardian.last_dropped else (protocol.ORDER_DROP,)
     for kind in first:
         for instance in waiting:
             if _waits_for(instance, kind):
@@ -273,8 +255,8 @@ def orders_carry_out(guardian: Guardian) -> bool:
         return any(_carry_out_asked(guardian, one) for one in list(guardian.instances.values()))
     order, instance.order = instance.order, None
     assert order is not None
-    guardian.last_dropped = order.kind == ORDER_DROP
-    if order.kind == ORDER_DROP:
+    guardian.last_dropped = order.kind == protocol.ORDER_DROP
+    if order.kind == protocol.ORDER_DROP:
         _drop(guardian, instance, order)
     else:
         _take_or_renew(guardian, instance, order)
@@ -284,10 +266,10 @@ def orders_carry_out(guardian: Guardian) -> bool:
 def orders_withdraw(guardian: Guardian) -> None:
     """The engine has ended: takes and renewals that wait are withdrawn, and all that it has taken is to be released."""
     for instance in guardian.instances.values():
-        if instance.order is not None and instance.order.kind != ORDER_DROP:
+        if instance.order is not None and instance.order.kind != protocol.ORDER_DROP:
             _supersede(guardian, instance)
             # The engine has told the LAN that it is MASTER: there is something to take back.
-            instance.taken |= instance.order.kind == ORDER_TAKE
+            instance.taken |= instance.order.kind == protocol.ORDER_TAKE
             instance.order = None
         # A drop that waits is the engine's own: it has sent its own bow-out.
         instance.leaving = instance.taken and instance.order is None

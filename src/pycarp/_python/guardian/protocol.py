@@ -25,9 +25,9 @@ REPLY = Struct("=BBHIiIqqQ")
 
 BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCHES = range(7)
 
-DESCRIPTION = Struct("=4I7I")
-"""The head of the memory that comes with ORDER_ADD: version, index, essential, number of frames; lengths of the batches
-and of all frames, which follow in this order."""
-DESCRIPTION_VERSION = 1
+DESCRIPTION = Struct("=6I7I")
+"""The head of the memory that comes with ORDER_ADD: version, index, essential, link, ipv6, number of frames; lengths of
+the batches and of all frames, which follow in this order."""
+DESCRIPTION_VERSION = 2
 FRAME_LENGTH = Struct("=H")
 """Stands before each frame."""

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import errno
 
+from . import clocks
 from .bowout import bowout_finish, bowout_send
-from .clocks import (
-    BOWOUT_AFTER_DROP,
-    GUARDIAN_WOKEN_LATE,
-    GUARDIAN_WOKEN_LATE_ALLOWANCE,
-    LINK_DOWN_AFTER_DROP,
-    monotonic,
-    sleep_until,
-)
+from .clocks import monotonic, sleep_until
 from .guardian import Guardian
 from .instance import Instance, beat_age
 from .protocol import BATCH_DROP, BATCH_MUTE, ORDER_DROP, ORDER_TAKE
@@ -54,7 +48,7 @@ def release_addresses(guardian: Guardian, instance: Instance) -> int:
     link_later = instance.mute_is_all and instance.link
     if not link_later or _execute(guardian, instance, BATCH_MUTE):
         return _execute(guardian, instance, BATCH_DROP)
-    instance.link_due = monotonic() + LINK_DOWN_AFTER_DROP
+    instance.link_due = monotonic() + clocks.LINK_DOWN_AFTER_DROP
     return 0
 
 
@@ -76,8 +70,8 @@ def _is_overdue(instance: Instance) -> bool:
     left = _time_left(instance)
     if left >= 0:
         return False
-    if instance.late_until == 0 and left < -GUARDIAN_WOKEN_LATE:
-        instance.late_until = monotonic() + GUARDIAN_WOKEN_LATE_ALLOWANCE
+    if instance.late_until == 0 and left < -clocks.GUARDIAN_WOKEN_LATE:
+        instance.late_until = monotonic() + clocks.GUARDIAN_WOKEN_LATE_ALLOWANCE
         return False
     return True
 
@@ -106,12 +100,12 @@ def release(guardian: Guardian, bowout: bool) -> None:
         instance.silent = _execute(guardian, instance, BATCH_MUTE) == 0 and instance.mute_is_all
     for instance in leaving:
         if bowout and instance.silent:
-            bowout_send(instance, begun + BOWOUT_AFTER_DROP)
+            bowout_send(instance, begun + clocks.BOWOUT_AFTER_DROP)
     for instance in leaving:
         silence, started = beat_age(instance), monotonic()
         # IPv6 addresses fall silent with the link, long before the kernel has finished with it.
         if bowout and not instance.silent:
-            bowout_send(instance, started + BOWOUT_AFTER_DROP)
+            bowout_send(instance, started + clocks.BOWOUT_AFTER_DROP)
         error = release_addresses(guardian, instance)
         instance.silent = True
         instance.taken = instance.leaving = instance.muted = False

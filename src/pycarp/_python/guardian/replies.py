@@ -32,27 +32,27 @@ def replies_flush(guardian: Guardian) -> None:
         del guardian.replies[0]
 
 
-def _reply(guardian: Guardian, kind: int, *, flags: int = 0, index: int = 0, error: int = 0, number: int = 0,
-           started: int = 0, finished: int = 0, extra: int = 0) -> None:  # fmt: skip
-    reply = REPLY.pack(kind, flags, 0, index, error, number, started, finished, extra)
+def _reply(
+    guardian: Guardian, kind: int, flags: int, index: int, error: int, number: int, started: int, extra: int = 0
+) -> None:
+    reply = REPLY.pack(kind, flags, 0, index, error, number, started, monotonic() if started else 0, extra)
     replies_flush(guardian)
-    if guardian.replies or not _put(guardian, reply):
-        guardian.replies += [reply] if len(guardian.replies) < REPLIES else []
+    if (guardian.replies or not _put(guardian, reply)) and len(guardian.replies) < REPLIES:
+        guardian.replies.append(reply)
 
 
-def reply_order(guardian: Guardian, order: Order, error: int = 0, started: int = 0, finished: int = 0) -> None:
-    _reply(guardian, order.kind, index=order.index, error=error, number=order.number, started=started,
-           finished=finished)  # fmt: skip
+def reply_order(guardian: Guardian, order: Order, error: int = 0, started: int = 0) -> None:
+    """`started`: CLOCK_MONOTONIC, ns, or 0; it has finished now."""
+    _reply(guardian, order.kind, 0, order.index, error, order.number, started)
 
 
 def reply_superseded(guardian: Guardian, order: Order) -> None:
-    _reply(guardian, order.kind, flags=REPLY_SUPERSEDED, index=order.index, number=order.number)
+    _reply(guardian, order.kind, REPLY_SUPERSEDED, order.index, 0, order.number, 0)
 
 
 def reply_hello(guardian: Guardian, error: int) -> None:
-    _reply(guardian, REPLY_HELLO, error=error, extra=os.getpid())
+    _reply(guardian, REPLY_HELLO, 0, 0, error, 0, 0, os.getpid())
 
 
 def reply_released(guardian: Guardian, instance: Instance, error: int, started: int, silence: int) -> None:
-    _reply(guardian, REPLY_RELEASED, index=instance.index, error=error, started=started, finished=monotonic(),
-           extra=max(0, silence))  # fmt: skip
+    _reply(guardian, REPLY_RELEASED, 0, instance.index, error, 0, started, max(0, silence))

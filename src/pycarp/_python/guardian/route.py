@@ -12,36 +12,28 @@ from __future__ import annotations
 import _socket as socket
 import errno
 import fcntl
+from _collections_abc import Iterator
 from struct import Struct
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ANSWER_ROOM = 4096
-ANSWERED_WITHIN_S = 5
-"""Else the kernel has lost an answer."""
+ANSWER_ROOM, ANSWERED_WITHIN_S = 4096, 5  # seconds; else the kernel has lost an answer
 PART = 128
 """Requests at a time: an acknowledgement weighs some 800 bytes in a receive buffer of usually 208 KiB."""
 
 NLMSG = Struct("=IHHII")
 NUMBERED = Struct("=HI")  # flags and number in the header, from its byte 6 on
-LINK = Struct("=BxHiII")
 ATTRIBUTE = Struct("=HH")
 LIFETIMES = Struct("=II")
 CODE = Struct("=i")
 ADDRESS_SIZE, CACHEINFO_SIZE, TYPE_MASK = 8, 16, 0x3FFF
-NLMSG_ERROR, RTM_NEWADDR, RTM_DELADDR, RTM_SETLINK, IFA_CACHEINFO = 2, 20, 21, 19, 6
+NLMSG_ERROR, RTM_NEWADDR, IFA_CACHEINFO = 2, 20, 6
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 SOL_NETLINK, NETLINK_CAP_ACK = 270, 10
-IFF_UP, IFF_RUNNING, SIOCGIFNAME, SIOCGIFFLAGS = 0x1, 0x40, 0x8910, 0x8913
+IFF_RUNNING, SIOCGIFNAME, SIOCGIFFLAGS = 0x40, 0x8910, 0x8913
 ALL = 0xFFFFFFFF
 
 
 class Batch:
     """Requests that ask for an answer each and are numbered from 1; `parts` are (first, end, bytes from, to)."""
-
-    __slots__ = ("count", "parts", "requests")
 
     def __init__(self, requests: bytearray) -> None:
         self.requests = requests
@@ -84,20 +76,6 @@ def batch_prepare(requests: bytes) -> Batch:
         end = min(first + PART, batch.count)
         batch.parts.append((first + 1, end + 1, starts[first], starts[end]))
     return batch
-
-
-def batch_count_type(batch: Batch, kind: int) -> int:
-    return sum(kind == found for _at, _length, found, _flags in _headers(batch.requests))
-
-
-def batch_link_down(batch: Batch) -> int:
-    """The interface that it takes down, or 0."""
-    for at, length, kind, _flags in _headers(batch.requests):
-        if kind == RTM_SETLINK and length >= NLMSG.size + LINK.size:
-            _family, _type, index, up, change = LINK.unpack_from(batch.requests, at + NLMSG.size)
-            if change & IFF_UP and not up & IFF_UP:
-                return int(index)
-    return 0
 
 
 def _set_lifetime(requests: bytearray, at: int, end: int, seconds: int) -> None:
