@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import VirtualHost
 from ..errors import CarpError
 from ..protocol import NS_PER_SECOND
 from ..protocol.timing import TAKEOVER_JITTER, TAKEOVER_STEP, master_down
+
+if TYPE_CHECKING:
+    from ..lab.clients import Pings
+    from ..lab.pinger import Pinger
 
 PASSPHRASE = "motdepassehalakon"
 ADDRESS = "10.13.37.42"
@@ -87,16 +91,6 @@ def find_gaps(requests: Iterable[tuple[int, int | None]], now: int) -> list[Gap]
 Tell = Callable[[Happening], None]
 
 
-class Pinging(Protocol):
-    """A client that pings, as both labs have it."""
-
-    @property
-    def sent(self) -> int: ...
-    @property
-    def received(self) -> int: ...
-    def requests(self) -> list[tuple[int, int | None]]: ...
-
-
 class Stage:
     """Where the story is played. Times are ns since it began."""
 
@@ -106,7 +100,7 @@ class Stage:
     def __init__(self, where: str, tell: Tell, idle: Callable[[], None]) -> None:
         self.where = where
         self._tell, self._idle = tell, idle
-        self._pinging: Pinging | None = None
+        self._pinging: Pinger | Pings | None = None
         self._zero = 0
         """When it began, by the clock of the pings."""
 

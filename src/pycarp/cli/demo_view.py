@@ -6,8 +6,7 @@ import heapq
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from ..monitor.text import seconds
 from .demo_stage import words
@@ -57,21 +56,16 @@ class DemoView:
         """The story begins on this stage."""
         self._stage = stage
 
-    def told(self, happening: Happening) -> None:
-        raise NotImplementedError
-
-    def acted(self, at: int, what: str, host: str) -> None:
-        raise NotImplementedError
-
+    def told(self, happening: Happening) -> None: ...
+    def acted(self, at: int, what: str, host: str) -> None: ...
     def idle(self) -> None:
         """Called many times a second while time passes."""
 
     def closing(self) -> None:
-        """What was measured."""
-        raise NotImplementedError
+        """The story is over: show what was measured."""
 
     def broken(self) -> None:
-        """The story ends early: stop moving."""
+        """The story ends, perhaps early: stop moving."""
 
     def cleaned(self) -> None:
         """Everything is taken down."""
@@ -106,16 +100,15 @@ class JsonView(DemoView):
         print(json.dumps(values), file=self._out, flush=True)
 
 
-@dataclass(order=True, slots=True)
-class Row:
-    """A line of the timeline; `host` and `state` when a host's state changes with it."""
+class Row(NamedTuple):
+    """A line of the timeline; `host` and `state` when a host's state changes with it. `number` tells equals apart."""
 
     at: int
     number: int
-    text: str = field(compare=False)
-    kind: str = field(compare=False)
-    host: str = field(default="", compare=False)
-    state: str = field(default="", compare=False)
+    text: str
+    kind: str
+    host: str
+    state: str
 
 
 class Timeline(DemoView):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from ..monitor.observer import Change, Observer
 from ..monitor.speakers import Condition, Speaker
 from ..monitor.text import clock, local_time, mac_text, plural, seconds
-from .watch import JsonView, PlainView, Report, View
+from .watch import JsonView, Report, View
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -55,7 +55,7 @@ def make_view(observer: Observer, where: str, *, as_json: bool, live: bool, out:
     if as_json:
         return JsonView(report, out)
     if not out.isatty():
-        return PlainView(report, out)
+        return View(report, out)
     from rich.console import Console
 
     console = Console(file=out, highlight=False, emoji=False)
@@ -69,10 +69,10 @@ class MonitorReport(Report):
         super().__init__(where)
         self.observer = observer
 
-    def values(self, first: int | None, last: int | None) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         observer = self.observer
         return {
-            "at": last,
+            "at": self.last,
             "where": self.where,
             "frames": observer.frames,
             "adverts": observer.adverts,
@@ -81,13 +81,13 @@ class MonitorReport(Report):
             "overlooked": dict(observer.overlooked),
         }
 
-    def lines(self, first: int | None, last: int | None, width: int | None) -> list[str]:
+    def lines(self, width: int | None) -> list[str]:
         lines = [f"{self.where}: {self.total()}"]
         for vhid, speakers in self.observer.groups().items():
             for speaker in speakers:
                 parts = [
                     f"vhid {vhid} {speaker.key.source}",
-                    _condition(speaker, last),
+                    _condition(speaker, self.last),
                     f"advbase {speaker.advbase} advskew {speaker.advskew}",
                     _measured(speaker),
                     _signed(speaker),
@@ -111,7 +111,7 @@ class ColourView(View):
     report: MonitorReport
 
     def __init__(self, report: MonitorReport, console: Console) -> None:
-        super().__init__(report)
+        super().__init__(report, console.file)
         self._console = console
         self._columns = list(_COLUMNS)
 
@@ -155,7 +155,7 @@ class ColourView(View):
         contenders = observer.contenders
         for speakers in observer.groups().values():
             for number, speaker in enumerate(speakers):
-                cells = _cells(speaker, self.last, contends=speaker.key in contenders, first=number == 0)
+                cells = _cells(speaker, report.last, contends=speaker.key in contenders, first=number == 0)
                 table.add_row(*(cells[heading] for heading in columns))
         return table
 

@@ -10,7 +10,7 @@ import click
 
 from ..monitor.text import exact, microseconds, plural
 from ..monitor.timing import Meter, Series, Takeover
-from .watch import JsonView, PlainView, Report, follow, source, source_options
+from .watch import JsonView, Report, View, follow, source, source_options
 
 _HELP = """Measure how punctual every CARP speaker is, from outside, by the kernel's receive timestamps.
 
@@ -48,7 +48,7 @@ def observe(
 ) -> None:
     meter = Meter()
     with source(ctx, interface, capture, seconds) as chosen:
-        view = (JsonView if as_json else PlainView)(ObserveReport(meter, chosen.where), sys.stdout)
+        view = (JsonView if as_json else View)(ObserveReport(meter, chosen.where), sys.stdout)
 
         def take(at: int, frame: bytes | None) -> bool:
             if frame is not None:
@@ -66,17 +66,20 @@ class ObserveReport(Report):
         super().__init__(where)
         self._meter = meter
 
-    def values(self, first: int | None, last: int | None) -> dict[str, Any]:
-        return {"at": None, "where": self.where, "span_ns": (last or 0) - (first or 0), **self._meter.as_dict()}
+    def values(self) -> dict[str, Any]:
+        return {"at": None, "where": self.where, "span_ns": self._span(), **self._meter.as_dict()}
 
-    def lines(self, first: int | None, last: int | None, width: int | None) -> list[str]:
+    def lines(self, width: int | None) -> list[str]:
         series = [self._meter.series[key] for key in sorted(self._meter.series, key=lambda key: key.rank)]
         table = _table([_row(one) for one in series], width) if series else []
-        return [f"{self.where}: {self._total((last or 0) - (first or 0))}", *table, *_takeovers(self._meter.takeovers)]
+        return [f"{self.where}: {self._total()}", *table, *_takeovers(self._meter.takeovers)]
 
-    def _total(self, span: int) -> str:
+    def _span(self) -> int:
+        return (self.last or 0) - (self.first or 0)
+
+    def _total(self) -> str:
         meter = self._meter
-        parts = [f"{plural(meter.adverts, 'advert')} in {span / 1e9:.1f} s"]
+        parts = [f"{plural(meter.adverts, 'advert')} in {self._span() / 1e9:.1f} s"]
         if twins := sum(series.twins for series in meter.series.values()):
             parts.append(f"{plural(twins, 'twin')} (the same under another key)")
         if meter.second_master:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
@@ -131,29 +131,33 @@ def follow(ctx: click.Context, view: View, frames: Frames, take: Callable[[int, 
 
 
 class Report:
-    """A summary: what was found, as one object of JSON and as lines for people."""
+    """What was found, in the end. `first` and `last` are the times of the first frame and of the last frame or look."""
 
     def __init__(self, where: str) -> None:
         self.where = printable(where)
+        self.first: int | None = None
+        self.last: int | None = None
 
-    def values(self, first: int | None, last: int | None) -> dict[str, Any]:
-        """For JSON. `first` and `last` are the times of the first frame and of the last frame or look."""
+    def values(self) -> dict[str, Any]:
+        """One object of JSON."""
         raise NotImplementedError
 
-    def lines(self, first: int | None, last: int | None, width: int | None) -> list[str]:
+    def lines(self, width: int | None) -> list[str]:
         """For people; `width` is the terminal's, None where there is none."""
         raise NotImplementedError
 
 
 class View:
-    """Shows changes as they come, and a report in the end. `moving`: it wants `show` several times a second anyhow."""
+    """Shows changes as they come, and a report in the end: here as plain lines.
+
+    `moving`: it wants `show` several times a second anyhow.
+    """
 
     moving = False
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, out: IO[str]) -> None:
         self.report = report
-        self.first: int | None = None
-        self.last: int | None = None
+        self._out = out
 
     def __enter__(self) -> Self:
         return self
@@ -163,49 +167,32 @@ class View:
 
     def show(self, changes: Sequence[Change], at: int) -> None:
         """`at` is the time of what is shown."""
-        self.first = at if self.first is None else self.first
-        self.last = at
+        self.report.first = at if self.report.first is None else self.report.first
+        self.report.last = at
         for change in changes:
             self.change(change)
 
     def change(self, change: Change) -> None:
-        raise NotImplementedError
+        group = "" if change.vhid is None else f"vhid {change.vhid}: "
+        self._print(f"{clock(local_time(change.at))} {group}{change.text}")
 
     def summary(self) -> None:
-        raise NotImplementedError
+        for line in self.report.lines(shutil.get_terminal_size().columns if self._out.isatty() else None):
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._out, flush=True)
 
 
 class JsonView(View):
     """One object a line: each change with its time, then one of the event "summary"."""
 
-    def __init__(self, report: Report, out: TextIO) -> None:
-        super().__init__(report)
-        self._out = out
-
     def change(self, change: Change) -> None:
-        self._line(change.as_dict())
+        self._json(change.as_dict())
 
     def summary(self) -> None:
-        self._line({"event": "summary", **self.report.values(self.first, self.last)})
+        self._json({"event": "summary", **self.report.values()})
 
-    def _line(self, values: dict[str, Any]) -> None:
+    def _json(self, values: dict[str, Any]) -> None:
         time = None if values["at"] is None else iso(local_time(values["at"]))
-        print(json.dumps({"time": time, **values}), file=self._out, flush=True)
-
-
-class PlainView(View):
-    """One line a change, and the report's lines in the end."""
-
-    def __init__(self, report: Report, out: TextIO) -> None:
-        super().__init__(report)
-        self._out = out
-
-    def change(self, change: Change) -> None:
-        group = "" if change.vhid is None else f"vhid {change.vhid}: "
-        print(f"{clock(local_time(change.at))} {group}{change.text}", file=self._out, flush=True)
-
-    def summary(self) -> None:
-        width = shutil.get_terminal_size().columns if self._out.isatty() else None
-        for line in self.report.lines(self.first, self.last, width):
-            print(line, file=self._out)
-        self._out.flush()
+        self._print(json.dumps({"time": time, **values}))
