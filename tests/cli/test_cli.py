@@ -660,7 +660,7 @@ def test_a_reader_that_is_gone_costs_the_lines_only(capsys: pytest.CaptureFixtur
         printer = output.Printer(out=raw)  # type: ignore[arg-type]
         printer.event(EVENTS[0][0])
         printer.event(EVENTS[0][0])
-    assert capsys.readouterr().err.count("nobody reads the events any more") == 1
+    assert capsys.readouterr().err.count("the reader of the events is gone") == 1
 
 
 def test_a_reader_that_stalls_does_not_keep_the_engine_from_stopping(

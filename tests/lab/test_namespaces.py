@@ -1,4 +1,4 @@
-"""The lab itself: cables, switch, capture and pinger do what the other tests on the wire rely on."""
+"""The lab itself: cables, switch, recorder and pinger do what the other tests on the wire rely on."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def test_an_unplugged_cable_carries_nothing(seen: bool) -> None:
 def test_a_deaf_host_hears_no_flooded_frame_but_is_heard() -> None:
     with Lab() as lab:
         lab.deafen("main")
-        with lab.record() as capture:
+        with lab.record() as recorder:
             lab["client"].run(["ping", "-c1", "-W1", lab["main"].address], check=False)
             lab["second"].run(["ping", "-c1", "-W1", lab["client"].address])
             # Its own broadcast gets through, and so does the unicast answer.
             lab["main"].run(["ping", "-c1", "-W1", lab["second"].address])
-        flooded = [one for one in capture.frames if one.port == "main" and one.outgoing and one.destination[0] & 1]
+        flooded = [one for one in recorder.frames if one.port == "main" and one.outgoing and one.destination[0] & 1]
         assert not flooded
         lab.undeafen("main")
         with lab["client"].ping(lab["main"].address) as pinger:
             assert pinger.wait()
 
 
-def test_the_capture_tells_port_direction_time_and_vlan_tag() -> None:
+def test_a_recorder_tells_port_direction_time_and_vlan_tag() -> None:
     with Lab() as lab:
         main = lab["main"]
         payload = bytes(46)
@@ -79,12 +79,12 @@ def test_the_capture_tells_port_direction_time_and_vlan_tag() -> None:
         tagged = b"\xff" * 6 + main.mac + b"\x81\x00\x00\x07\x88\xb5" + payload
         with main.enter(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
             raw.bind(("eth0", 0))
-            capture = lab.record()
+            recorder = lab.record()
             before = time.time_ns()
             raw.send(plain)
             raw.send(tagged)
-        assert capture.wait(lambda frame: frame.data == tagged and frame.outgoing) is not None
-        frames = [frame for frame in capture.stop() if frame.data in (plain, tagged)]
+        assert recorder.wait(lambda frame: frame.data == tagged and frame.outgoing) is not None
+        frames = [frame for frame in recorder.stop() if frame.data in (plain, tagged)]
         assert {(frame.port, frame.outgoing) for frame in frames} == {
             ("main", False),
             ("second", True),
@@ -92,7 +92,7 @@ def test_the_capture_tells_port_direction_time_and_vlan_tag() -> None:
         }
         assert sum(frame.data == tagged for frame in frames) == 3
         assert all(before <= frame.at_ns <= time.time_ns() for frame in frames)
-        assert capture.dropped == 0 and capture.stop() == capture.frames
+        assert recorder.dropped == 0 and recorder.stop() == recorder.frames
 
 
 def test_the_lab_kills_what_still_runs_inside() -> None:
@@ -156,7 +156,7 @@ from pycarp.lab.namespaces import Lab, available
 assert available() == "root"
 with Lab() as lab, lab["client"].ping(lab["main"].address) as pinger:
     assert pinger.wait(3)
-    capture = lab.record()
+    lab.record()
 print("worked")
 """
     enter = "import sys; from pycarp.lab import namespaces; namespaces.enter_user_namespace(sys.argv[1:])"

@@ -13,10 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.wire import PEER, VHID, Frame
 
-from pycarp.monitor import timing as measure
 from pycarp.monitor.observer import Change
 from pycarp.monitor.speakers import Key
-from pycarp.monitor.timing import Distribution, Meter, Trend, quantiles
+from pycarp.monitor.timing import (
+    KEPT_SAMPLES,
+    KEPT_TAKEOVERS,
+    MOST_SERIES,
+    Distribution,
+    Meter,
+    Series,
+    Trend,
+    quantiles,
+)
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "netbsd-frames.json"
 SECOND = 1_000_000_000
@@ -37,7 +45,7 @@ def regularly(frame: Frame, times: Iterable[int]) -> list[tuple[Frame, int]]:
     return [(frame, at) for at in times]
 
 
-def only(meter: Meter) -> measure.Series:
+def only(meter: Meter) -> Series:
     (series,) = meter.series.values()
     return series
 
@@ -78,11 +86,11 @@ def test_an_empty_distribution_tells_nothing() -> None:
 
 def test_a_long_distribution_stays_small_and_exact_at_its_ends() -> None:
     distribution = Distribution()
-    count = 3 * measure.KEPT_SAMPLES
+    count = 3 * KEPT_SAMPLES
     for number in range(count):
         distribution.add(number)
     distribution.add(-(10**9))
-    assert len(distribution.samples) == measure.KEPT_SAMPLES
+    assert len(distribution.samples) == KEPT_SAMPLES
     assert distribution.low == -(10**9)
     (median,) = distribution.magnitude(0.5)
     assert abs(median - count / 2) < count / 20
@@ -294,11 +302,11 @@ def test_what_is_no_advert_is_not_even_counted() -> None:
 
 def test_liars_with_many_addresses_cost_bounded_memory() -> None:
     meter = Meter()
-    for number in range(measure.MOST_SERIES + 5):
+    for number in range(MOST_SERIES + 5):
         feed(meter, (ADVERT.but(source=f"10.13.{number >> 8}.{number & 255}"), number))
-    assert len(meter.series) == measure.MOST_SERIES
+    assert len(meter.series) == MOST_SERIES
     assert sum(meter.refused.values()) == 5
-    assert len(meter.takeovers) <= measure.KEPT_TAKEOVERS
+    assert len(meter.takeovers) <= KEPT_TAKEOVERS
 
 
 @given(st.binary(max_size=120), st.integers(0, 10**15))

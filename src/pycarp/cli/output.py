@@ -10,10 +10,11 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
 from .. import events as ev
+from ..monitor.text import clock, iso, local_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 _STATE_STYLES = {"MASTER": "bold green", "BACKUP": "cyan", "INIT": "yellow"}
 _STYLES: dict[ev.Severity, str] = {"news": "", "warning": "yellow", "alarm": "bold red"}
-_PATIENCE = 0.2
-"""Seconds that a line may wait for a slow reader while the engine is being stopped."""
+_LOST_AFTER = 0.2
+"""Seconds after which a line is given up that a slow reader keeps back while the engine is being stopped."""
 
 
 def complain(message: str) -> None:
-    """One line on stderr. That nobody can read it any more is no reason to stop."""
+    """Print one line on stderr, if it is still open: the program goes on without."""
     if sys.stderr is not None:  # closed before we began: print() would take stdout instead
         with contextlib.suppress(OSError, ValueError):
             print(message, file=sys.stderr, flush=True)
@@ -35,23 +36,18 @@ def complain(message: str) -> None:
 
 def wall_clock(at: int) -> datetime:
     """The time of day, here, of a moment of CLOCK_MONOTONIC in ns."""
-    seconds = (time.time_ns() - time.monotonic_ns() + at) / 1e9
-    return datetime.fromtimestamp(seconds, UTC).astimezone()
+    return local_time(time.time_ns() - time.monotonic_ns() + at)
 
 
 def as_json(event: ev.Event) -> str:
     """One line: the event's own values, and the time of day it happened."""
-    return json.dumps({"time": wall_clock(event.at).isoformat(timespec="microseconds"), **event.as_dict()})
+    return json.dumps({"time": iso(wall_clock(event.at)), **event.as_dict()})
 
 
 def human(event: ev.Event) -> str:
     """One line with the time of day, the virtual host and what happened."""
     who = f"{event.name} " if event.name else ""
-    return f"{_clock(event)} {who}{event.text}"
-
-
-def _clock(event: ev.Event) -> str:
-    return f"{wall_clock(event.at):%H:%M:%S.%f}"[:-3]
+    return f"{clock(wall_clock(event.at))} {who}{event.text}"
 
 
 def addresses_of(host: VirtualHost) -> str:
@@ -60,7 +56,7 @@ def addresses_of(host: VirtualHost) -> str:
 
 
 class Printer:
-    """Prints events as they come. A reader that goes away is no reason to give up the address: it prints no more."""
+    """Prints events as they come. Without a reader it prints nothing, and the engine goes on."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, out: TextIO | None = None) -> None:
         self._out = sys.stdout if out is None else out
@@ -100,12 +96,12 @@ class Printer:
             # Not through the stream: its buffer would be written, and waited for, once more at the end of the process.
             data = text.encode("utf-8", "backslashreplace")
             while data:
-                if self.hurry and not select.select([], [self._fd], [], _PATIENCE)[1]:
+                if self.hurry and not select.select([], [self._fd], [], _LOST_AFTER)[1]:
                     return
                 data = data[os.write(self._fd, data) :]
         except (OSError, ValueError):
             self._gone = True
-            complain("pycarp: nobody reads the events any more: they are not printed, the addresses stay")
+            complain("pycarp: the reader of the events is gone: they are no longer printed, the addresses stay")
 
 
 _json_line = as_json
@@ -127,7 +123,7 @@ def _rich_line() -> Callable[[ev.Event], str] | None:
 def _render(console: Console, event: ev.Event) -> str:
     from rich.text import Text
 
-    line = Text(f"{_clock(event)} ", style="dim")
+    line = Text(f"{clock(wall_clock(event.at))} ", style="dim")
     if event.name:
         line.append(f"{event.name} ", style="not dim bold")
     line.append(event.text, style=f"not dim {_STYLES[event.severity]}".strip())

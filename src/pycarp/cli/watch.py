@@ -150,7 +150,7 @@ class Report:
 class View:
     """Shows changes as they come, and a report in the end: here as plain lines.
 
-    `moving`: it wants `show` several times a second anyhow.
+    `moving`: `show` is to be called several times a second, also without changes.
     """
 
     moving = False

@@ -7,16 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from ..protocol.frames import arp_reply
-from .frames import (
-    ARP,
-    ECHO_REPLY,
-    ECHO_REQUEST,
-    IPV4,
-    build_arp_request,
-    build_echo,
-    dissect_arp,
-    dissect_echo,
-)
+from .frames import ARP, ECHO_REPLY, ECHO_REQUEST, IPV4, build_arp_request, build_echo, dissect_arp, dissect_echo
 from .network import MILLISECOND, SECOND, Network, Station
 
 _ARP_RETRY = SECOND
@@ -97,10 +88,10 @@ class Pings:
 
 
 class Client(Station):
-    """Somebody who only wants the service: an ARP table and pings, nothing of CARP.
+    """A user of the service: an ARP table and pings, nothing of CARP.
 
     `neighbours` is the ARP table. It learns from replies, and from every ARP packet of an address that it knows already
-    (RFC 826), so a gratuitous ARP moves it to the new owner. Entries do not age.
+    (RFC 826): a gratuitous ARP moves an entry to the new owner. Entries do not age.
     """
 
     def __init__(self, lan: Network, name: str, address: str) -> None:

@@ -27,25 +27,10 @@ from .. import events
 from ..config import VirtualHost
 from ..protocol import State
 from .clients import Client, Outage, Pings
-from .hosts import TAKE_DELAY, Host
-from .network import LATENCY, MILLISECOND, SECOND, Cable, Network, Probe, Record, Station, Switch
+from .hosts import Host
+from .network import LATENCY, MILLISECOND, SECOND, Network, Probe, Record, Station
 
-__all__ = [
-    "LATENCY",
-    "MILLISECOND",
-    "SECOND",
-    "TAKE_DELAY",
-    "Cable",
-    "Client",
-    "Host",
-    "Lan",
-    "Outage",
-    "Pings",
-    "Probe",
-    "Record",
-    "Station",
-    "Switch",
-]
+__all__ = ["MILLISECOND", "SECOND", "Client", "Host", "Lan", "Outage", "Pings", "Probe", "Record", "Station"]
 
 
 class Lan(Network):

@@ -170,7 +170,7 @@ class Observer:
         return speaker
 
     def _make_room(self) -> bool:
-        """Forget who has been silent longest, if anybody is: newcomers never displace those who speak."""
+        """Forget the speaker that has been silent longest, if one is: newcomers never displace those that speak."""
         idle = [one for one in self.speakers.values() if one.condition is not Condition.ADVERTISING]
         if not idle:
             return False

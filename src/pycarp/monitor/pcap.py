@@ -1,7 +1,7 @@
 """Recorded frames: reading pcap and pcapng files, and writing pcap. Works on any stream of bytes, on every system.
 
-Whatever the link type (Ethernet, Linux cooked v1 and v2 of ``tcpdump -i any``, raw IP), a reader gives Ethernet frames:
-where the capture does not have the Ethernet header it is made up from what is known, and zeros for the rest.
+A reader gives Ethernet frames for every link type: Ethernet, Linux cooked v1 and v2 (``tcpdump -i any``), raw IP. Where
+the capture lacks the Ethernet header, it is made up from what is known, and zeros for the rest.
 
 Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, and the link types' pages of tcpdump.org.
 """

@@ -233,7 +233,7 @@ class Meter:
         self._changes: list[Change] = []
 
     def frame(self, frame: bytes, at: int) -> list[Change]:
-        """Take in one Ethernet frame; returns what a person who watches wants to know now."""
+        """Take in one Ethernet frame; returns the news in it."""
         datagram = current.packet.dissect(frame)
         if datagram is None:
             return []
