@@ -35,7 +35,7 @@ def readme(text: str) -> str:
 def docstring(text: str) -> str:
     """config.py with the fields that are plain words in the docstring of `VirtualHost`."""
     fields = "\n".join(_field(option) for option in OPTIONS if not option.own_words)
-    pattern = r"(as `protocol\.options` has them:\n\n).*?(    Raises `ConfigError`)"
+    pattern = r"(as `protocol\.options` has them:\n).*?(    Raises `ConfigError`)"
     return re.sub(pattern, lambda match: f"{match[1]}{fields}\n\n{match[2]}", text, flags=re.DOTALL)
 
 

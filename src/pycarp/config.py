@@ -42,10 +42,8 @@ class _VirtualHost:
         if self.name is None:
             object.__setattr__(self, "name", f"carp{self.vhid}")
         if self.advbase == 0 and self.advskew == 0:
-            raise ConfigError(
-                "advbase 0 with advskew 0 leaves no time between adverts: give advskew 1-254 or advbase 1-254",
-                "advbase",
-            )
+            no_time = "advbase 0 with advskew 0 leaves no time between adverts: give advskew 1-254 or advbase 1-254"
+            raise ConfigError(no_time, "advbase")
 
 
 class VirtualHost(_VirtualHost):
@@ -57,7 +55,6 @@ class VirtualHost(_VirtualHost):
     name           the name of the interface that carries the addresses; default ``carp`` and the vhid.
 
     The other fields, as `protocol.options` has them:
-
     vhid           1-255, the group's number: all of its hosts have it, and no other group of this LAN
     advbase        0-254, seconds between adverts; 0 needs an advskew (1)
     advskew        0-254, 1/256 seconds more between adverts: the lower, the more eager to be master (0)
@@ -132,18 +129,10 @@ def _addresses(values: Iterable[AddressLike]) -> tuple[Address, ...]:
             raise ConfigError(f"{value} has a zone: give it without, the carpdev tells the link", "addresses")
         if ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip == IPv4Address("255.255.255.255"):
             raise ConfigError(f"{ip} cannot be a floating address: give a unicast address of the LAN", "addresses")
-        if (
-            isinstance(address, IPv4Interface)
-            and address.network.prefixlen < 31
-            and ip
-            in (
-                address.network.network_address,
-                address.network.broadcast_address,
-            )
-        ):
-            raise ConfigError(
-                f"{address} is the address of the subnet itself or its broadcast: give a host's", "addresses"
-            )
+        subnet = address.network
+        if ip.version == 4 and subnet.prefixlen < 31 and ip in (subnet.network_address, subnet.broadcast_address):
+            message = f"{address} is the address of the subnet itself or its broadcast: give a host's"
+            raise ConfigError(message, "addresses")
         if ip in seen:
             raise ConfigError(f"{ip} is given twice", "addresses")
         seen[ip] = address

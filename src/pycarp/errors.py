@@ -1,4 +1,4 @@
-"""What can go wrong, as types. Every message is one plain sentence that says what, where and what to do."""
+"""The errors that pycarp raises. Every message is one plain sentence that says what, where and what to do."""
 
 from __future__ import annotations
 

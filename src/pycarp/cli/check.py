@@ -1,4 +1,4 @@
-"""``pycarp check``: what is wrong with files, without changing anything."""
+"""``pycarp check``: prints what is wrong with files and changes nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from ..ifconfig import DEFAULT_DIRECTORY
 from .load import Loaded, load_files
+from .options import file_options
 from .output import addresses_of
 from .run import chosen
 
@@ -28,12 +28,7 @@ Exit code: 0 if there are no mistakes (warnings are none), 2 if there are.
 
 
 @click.command(help=_HELP)
-@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--directory",
-    type=click.Path(path_type=Path),
-    help=f"Where to look for ifconfig.carp* files.  [default: {DEFAULT_DIRECTORY}]",
-)
+@file_options
 @click.option("--offline", is_flag=True, help="Do not look at this machine's interfaces: the files are another one's.")
 @click.option("--json", "as_json", is_flag=True, help="Print each mistake and each warning as one line of JSON.")
 @click.pass_context
@@ -54,7 +49,5 @@ def _summary(loaded: Loaded) -> None:
             continue
         host = parsed.host
         carpdev = loaded.carpdevs.get(at, host.carpdev)
-        click.echo(
-            f"{parsed.source}: ok: {host.name}, vhid {host.vhid}, {addresses_of(host)}"
-            + (f" on {carpdev}" if carpdev else "")
-        )
+        on = f" on {carpdev}" if carpdev else ""
+        click.echo(f"{parsed.source}: ok: {host.name}, vhid {host.vhid}, {addresses_of(host)}{on}")

@@ -1,4 +1,4 @@
-"""The group of commands. A command's module is imported when the command is run, or its own help is asked for."""
+"""The group of commands. A command's module is imported when the command runs or prints its help."""
 
 from __future__ import annotations
 
@@ -73,24 +73,17 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
 
     import pycarp
 
-    click.echo(
-        f"pycarp {pycarp.__version__} "
-        f"({pycarp.__impl__}, {platform.python_implementation()} {platform.python_version()}, {platform.system()})"
-    )
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    click.echo(f"pycarp {pycarp.__version__} ({pycarp.__impl__}, {python}, {platform.system()})")
     ctx.exit()
 
 
-@click.group(
-    cls=LazyGroup, help=_HELP, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
-)
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Show version and implementation.",
-)
+_HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+_VERSION = "Show version and implementation."
+
+
+@click.group(cls=LazyGroup, help=_HELP, invoke_without_command=True, context_settings=_HELP_OPTIONS)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help=_VERSION)
 @click.pass_context
 def pycarp(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
@@ -105,10 +98,7 @@ def run(arguments: list[str]) -> int:
         command = error.ctx.command_path if error.ctx is not None else "pycarp"
         complain(f"{command}: {error.format_message().rstrip('.')} (see '{command} --help')")
         return 2
-    except click.ClickException as error:
-        complain(f"pycarp: {error.format_message()}")
-        return 2
-    except CarpError as error:
+    except (click.ClickException, CarpError) as error:
         complain(f"pycarp: {error}")
         return 2
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What can be known of virtual hosts before anything is changed: their words, each other, this machine."""
+"""Checks virtual hosts before anything is changed: their words, each other, the interfaces of this machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from ..config import VirtualHost
 from ..errors import InterfaceError
 from ..ifconfig import Defaults, Diagnostic, Parsed, check_together, parse_file
+from .output import complain
 
 
 @dataclass(slots=True)
 class Loaded:
-    """Virtual hosts with what there is to say about them; `carpdevs` tells by index where each one will speak."""
+    """Parsed words, the diagnostics between them, and for indexes of `parsed` the interface that was chosen."""
 
     parsed: list[Parsed]
     between: list[Diagnostic] = field(default_factory=list)
@@ -32,14 +33,11 @@ class Loaded:
     def errors(self) -> list[Diagnostic]:
         return [d for d in self.diagnostics if d.severity == "error"]
 
-    @property
-    def warnings(self) -> list[Diagnostic]:
-        return [d for d in self.diagnostics if d.severity == "warning"]
-
-    @property
-    def hosts(self) -> tuple[VirtualHost, ...]:
-        """The virtual hosts; raises `WordsError` if one has none."""
-        return tuple(parsed.require() for parsed in self.parsed)
+    def hosts(self) -> tuple[VirtualHost, ...] | None:
+        """The virtual hosts, or None if anything is wrong; prints what is wrong, and the warnings."""
+        for diagnostic in self.diagnostics:
+            complain(str(diagnostic))
+        return None if self.errors else tuple(parsed.require() for parsed in self.parsed)
 
 
 def load_files(paths: Iterable[Path], defaults: Defaults | None = None, *, machine: bool = True) -> Loaded:
@@ -57,7 +55,7 @@ def look(parsed: Sequence[Parsed], *, machine: bool = True) -> Loaded:
 
 
 def _fit(loaded: Loaded) -> None:
-    """Find the carpdev of each virtual host, or say why there is none."""
+    """Choose the carpdev of each virtual host, or report why there is none."""
     if not any(parsed.host is not None for parsed in loaded.parsed):
         return
     from ..linux.interfaces import choose_carpdev, read_interfaces
@@ -66,24 +64,19 @@ def _fit(loaded: Loaded) -> None:
         interfaces = read_interfaces()
     except OSError as error:
         source = loaded.parsed[0].source
-        message = (
-            f"the interfaces of this machine cannot be read ({error.strerror or error}): run where netlink is allowed"
-        )
-        loaded.between.append(Diagnostic(source, None, None, None, message))
+        why = f"the interfaces of this machine cannot be read ({error.strerror or error}): run where netlink is allowed"
+        loaded.between.append(Diagnostic(source, None, None, None, why))
         return
     for at, parsed in enumerate(loaded.parsed):
-        if parsed.host is None:
-            continue
-        try:
-            loaded.carpdevs[at] = choose_carpdev(parsed.host, interfaces).name
-        except InterfaceError as error:
-            loaded.between.append(parsed.about(_culprit(parsed.host, str(error)), str(error)))
+        if parsed.host is not None:
+            try:
+                loaded.carpdevs[at] = choose_carpdev(parsed.host, interfaces).name
+            except InterfaceError as error:
+                loaded.between.append(parsed.about(_culprit(parsed.host, str(error)), str(error)))
 
 
 def _culprit(host: VirtualHost, message: str) -> str:
     """The field or the address that a message about interfaces is about: it names it."""
     # Longest first: 10.0.0.1 is also the beginning of 10.0.0.11.
-    for text in sorted((str(address.ip) for address in host.addresses), key=len, reverse=True):
-        if text in message:
-            return text
-    return "addresses" if host.carpdev is None else "carpdev"
+    texts = sorted((str(address.ip) for address in host.addresses), key=len, reverse=True)
+    return next((text for text in texts if text in message), "addresses" if host.carpdev is None else "carpdev")

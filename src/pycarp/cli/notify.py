@@ -1,4 +1,4 @@
-"""The few words that systemd wants to hear from a service (sd_notify(3)), without its library."""
+"""Tells systemd the state of the service (sd_notify(3)), without its library."""
 
 from __future__ import annotations
 

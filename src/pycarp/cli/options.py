@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ..ifconfig import Defaults
+from ..ifconfig import DEFAULT_DIRECTORY, Defaults
 from ..protocol.options import BY_NAME, Choice
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -29,9 +30,15 @@ def host_options(function: _F) -> _F:
     return function
 
 
+def file_options(function: _F) -> _F:
+    """FILEs, or a ``--directory`` of them."""
+    where = f"Where to look for ifconfig.carp* files.  [default: {DEFAULT_DIRECTORY}]"
+    function = click.option("--directory", type=click.Path(path_type=Path), help=where)(function)
+    return click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))(function)
+
+
 def output_options(function: _F) -> _F:
     """``--json`` and ``--quiet``."""
-    function = click.option("--quiet", is_flag=True, help="Print no events; warnings and errors go to stderr as ever.")(
-        function
-    )
+    quiet = "Print no events; warnings and errors go to stderr as ever."
+    function = click.option("--quiet", is_flag=True, help=quiet)(function)
     return click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")(function)

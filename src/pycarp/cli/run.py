@@ -11,7 +11,7 @@ import click
 from ..ifconfig import DEFAULT_DIRECTORY, Defaults, find_files
 from .group import fail
 from .load import load_files
-from .options import host_options, output_options
+from .options import file_options, host_options, output_options
 from .output import Printer, complain
 from .serve import serve
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HELP = """Run every /etc/ifconfig.carp* file, or the FILEs given, as the machine's service.
 
 Each file describes one virtual host in ifconfig(8)'s words, on one line or on several; ifconfig.carp0 is about carp0.
-SIGHUP reads the files again: what is broken then is said, and the old configuration stays. SIGTERM ends it in order.
+SIGHUP reads the files again; if one is broken, run says so and keeps the old configuration. SIGTERM ends it in order.
 
 \b
 /etc/ifconfig.carp0, readable by root only:
@@ -50,12 +50,7 @@ been changed.
 
 
 @click.command(help=_HELP)
-@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--directory",
-    type=click.Path(path_type=Path),
-    help=f"Where to look for ifconfig.carp* files.  [default: {DEFAULT_DIRECTORY}]",
-)
+@file_options
 @host_options
 @output_options
 @click.pass_context
@@ -68,23 +63,15 @@ def run(
     quiet: bool,
     **defaults: Any,
 ) -> None:
-    paths = chosen(ctx, files, directory)
-
-    def read(paths: Sequence[Path]) -> tuple[VirtualHost, ...] | None:
-        loaded = load_files(paths, Defaults(**defaults))
-        for diagnostic in loaded.diagnostics:
-            complain(str(diagnostic))
-        return None if loaded.errors else loaded.hosts
-
     def reload() -> tuple[VirtualHost, ...] | None:
         # Found anew: files may have come or gone.
         again = list(files) if files else find_files(directory or DEFAULT_DIRECTORY)[0]
-        if not again:
-            complain(f"{ctx.command_path}: {_none_in(directory or DEFAULT_DIRECTORY)}")
-            return None
-        return read(again)
+        if again:
+            return load_files(again, Defaults(**defaults)).hosts()
+        complain(f"{ctx.command_path}: {_none_in(directory or DEFAULT_DIRECTORY)}")
+        return None
 
-    hosts = read(paths)
+    hosts = load_files(chosen(ctx, files, directory), Defaults(**defaults)).hosts()
     if hosts is None:
         ctx.exit(2)
     ctx.exit(serve(hosts, Printer(as_json=as_json, quiet=quiet), command=ctx.command_path, reload=reload))
@@ -109,7 +96,5 @@ def chosen(ctx: click.Context, files: Sequence[Path], directory: Path | None) ->
 
 
 def _none_in(directory: Path) -> str:
-    return (
-        f"there is no file {directory / 'ifconfig.carp*'}: write one with the words of a virtual host, "
-        "or name files on the command line"
-    )
+    remedy = "write one with the words of a virtual host, or name files on the command line"
+    return f"there is no file {directory / 'ifconfig.carp*'}: {remedy}"

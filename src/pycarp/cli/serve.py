@@ -1,4 +1,4 @@
-"""An engine in the foreground: events are printed until a signal ends it in order."""
+"""Runs an engine in the foreground and prints its events until a signal stops it."""
 
 from __future__ import annotations
 
@@ -7,43 +7,29 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType, TracebackType
-from typing import Any, Protocol
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from ..config import VirtualHost
 from ..errors import CarpError
-from ..events import Event
 from .notify import notify, reloading
 from .output import Printer, complain
 
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
+
 Reload = Callable[[], Sequence[VirtualHost] | None]
-"""Reads the configuration again; None when it is broken, which has been said."""
+"""Reads the configuration again; None when it is broken, which it has reported."""
 
 
-class EngineLike(Protocol):
-    """What is asked of an engine here."""
-
-    def start(self) -> Any: ...
-    def stop(self) -> Any: ...
-    def events(self, timeout: float | None = None) -> Iterator[Event]: ...
-    def fileno(self) -> int: ...
-    def reconfigure(self, *hosts: VirtualHost) -> Any: ...
-
-
-def make_engine(*hosts: VirtualHost) -> EngineLike:
-    """The real engine; imported when it is needed."""
+def make_engine(*hosts: VirtualHost) -> Engine:
+    """An engine; its module is imported when it is needed."""
     from ..engine.engine import Engine
 
     return Engine(*hosts)
 
 
-def serve(
-    hosts: Sequence[VirtualHost],
-    printer: Printer,
-    *,
-    command: str,
-    reload: Reload | None = None,
-) -> int:
+def serve(hosts: Sequence[VirtualHost], printer: Printer, *, command: str, reload: Reload | None = None) -> int:
     """Run an engine until SIGINT or SIGTERM, and return the exit code.
 
     0 after an orderly stop, whichever signal asked for it; 2 if the engine could not be started; 1 if it could not be
@@ -73,28 +59,28 @@ def serve(
         return code
 
 
-def _loop(engine: EngineLike, printer: Printer, signals: Signals, command: str, reload: Reload | None) -> None:
+def _loop(engine: Engine, printer: Printer, signals: Signals, command: str, reload: Reload | None) -> None:
     poll = select.poll()
     poll.register(engine.fileno(), select.POLLIN)
     poll.register(signals.fileno(), select.POLLIN)
-    while not signals.stopping():
+    while not signals.stopping:
         poll.poll()
         signals.read()
         with signals.may_interrupt():
             for event in engine.events(timeout=0):
                 printer.event(event)
-                if signals.stopping():
+                if signals.stopping:
                     return
         if signals.take_hangup() and reload is not None:
             reloading()
             hosts = reload()
-            if hosts is not None:
-                try:
+            try:
+                if hosts is not None:
                     engine.reconfigure(*hosts)
                     notify(f"STATUS={_status(hosts)}")
-                except (CarpError, OSError) as error:
-                    complain(f"{command}: {error}")
-                    hosts = None
+            except (CarpError, OSError) as error:
+                complain(f"{command}: {error}")
+                hosts = None
             if hosts is None:
                 complain(f"{command}: the old configuration stays")
             notify("READY=1")
@@ -112,7 +98,8 @@ class Signals:
     """SIGINT, SIGTERM and SIGHUP as flags and a descriptor while the context lasts; a second one changes nothing."""
 
     def __init__(self, *, hangup_reloads: bool) -> None:
-        self._stop = False
+        self.stopping = False
+        """Whether a signal to stop has come."""
         self._hangup = False
         self._hangup_reloads = hangup_reloads
         self._writing = False
@@ -130,9 +117,7 @@ class Signals:
                 self._former[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, former in self._former.items():
             signal.signal(number, former)
         signal.set_wakeup_fd(self._former_fd)
@@ -143,7 +128,7 @@ class Signals:
         if number == signal.SIGHUP and self._hangup_reloads:
             self._hangup = True
             return
-        self._stop = True
+        self.stopping = True
         if self._writing:
             # The reader of a full pipe may never come: the write would go on waiting after this handler.
             self._writing = False
@@ -158,10 +143,6 @@ class Signals:
             while self._reader.recv(64):
                 pass
 
-    def stopping(self) -> bool:
-        """Whether a signal to stop has come."""
-        return self._stop
-
     def take_hangup(self) -> bool:
         """Whether a SIGHUP has come since the last call."""
         taken, self._hangup = self._hangup, False
@@ -171,7 +152,7 @@ class Signals:
     def may_interrupt(self) -> Iterator[None]:
         """A block that a signal to stop leaves at once."""
         try:
-            self._writing = not self._stop
+            self._writing = not self.stopping
             yield
         except _Interrupted:
             pass

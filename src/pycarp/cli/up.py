@@ -14,7 +14,7 @@ from ..protocol.options import OPTIONS
 from .group import fail
 from .load import look
 from .options import host_options, output_options
-from .output import Printer, addresses_of, complain
+from .output import Printer, addresses_of
 from .serve import serve
 from .words import WordsCommand
 
@@ -54,23 +54,12 @@ _WORDS.append(_lines("create, alias", "accepted, and do nothing"))
 @host_options
 @output_options
 @click.pass_context
-def up(
-    ctx: click.Context,
-    /,
-    name: str,
-    words: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    **defaults: Any,
-) -> None:
+def up(ctx: click.Context, /, name: str, words: tuple[str, ...], as_json: bool, quiet: bool, **defaults: Any) -> None:
     if name in KNOWN or looks_like_address(name):
         fail(ctx, f"the name of the interface comes first: write '{ctx.command_path} carp0 {name} ...'")
-    loaded = look([parse_words(words, name=name, defaults=Defaults(**defaults))])
-    for diagnostic in loaded.diagnostics:
-        complain(str(diagnostic))
-    if loaded.errors:
+    hosts = look([parse_words(words, name=name, defaults=Defaults(**defaults))]).hosts()
+    if hosts is None:
         ctx.exit(2)
     printer = Printer(as_json=as_json, quiet=quiet)
-    host = loaded.hosts[0]
-    printer.remark(f"{host.name}: vhid {host.vhid}, {addresses_of(host)}. Ctrl-C ends it.")
-    ctx.exit(serve(loaded.hosts, printer, command=ctx.command_path))
+    printer.remark(f"{name}: vhid {hosts[0].vhid}, {addresses_of(hosts[0])}. Ctrl-C ends it.")
+    ctx.exit(serve(hosts, printer, command=ctx.command_path))

@@ -1,4 +1,4 @@
-"""A command whose arguments are ifconfig's words: options may stand anywhere, and no word is taken for one."""
+"""A command whose arguments are ifconfig's words: options may stand anywhere, and no word is mistaken for one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class WordsCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         takes_value = {
-            name: not (isinstance(param, click.Option) and param.is_flag)
+            name: not param.is_flag
             for param in self.get_params(ctx)
             if isinstance(param, click.Option)
             for name in (*param.opts, *param.secondary_opts)

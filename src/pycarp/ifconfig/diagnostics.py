@@ -1,9 +1,9 @@
-"""What the words have to be told: one plain sentence, with its place."""
+"""A mistake in the words, or advice about them: one plain sentence, with its place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ..errors import ConfigError
@@ -44,14 +44,7 @@ class Diagnostic:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            "source": self.source,
-            "line": self.line,
-            "column": self.column,
-            "word": self.word,
-            "severity": self.severity,
-            "message": self.message,
-        }
+        return asdict(self)
 
 
 class WordsError(ConfigError):
@@ -60,6 +53,11 @@ class WordsError(ConfigError):
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
         super().__init__("\n".join(map(str, self.diagnostics)))
+
+
+def why(error: OSError | ValueError) -> str:
+    """Why a file cannot be read, in a few words."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
 
 
 def show(text: str) -> str:

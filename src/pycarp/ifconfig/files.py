@@ -1,4 +1,4 @@
-"""Files of words: which there are, what name they give, and what can be wrong with a file before its first word."""
+"""Finds files of words, reads them, and reports what is wrong with a file before its first word."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from .diagnostics import Diagnostic
+from .diagnostics import Diagnostic, why
 from .lexer import lex
-from .parser import Defaults, Parsed, parse_lines
+from .parser import Defaults, Parsed, Parser
 from .passphrase import exposed
 
 DEFAULT_DIRECTORY = Path("/etc")
@@ -16,6 +16,11 @@ _PATTERN = "ifconfig.carp*"
 _LONGEST = 1 << 20
 # What editors and packagers leave beside a file.
 _LEFTOVER = re.compile(r".*(~|\.(bak|orig|old|save|swp|rej|tmp|(dpkg|rpm|ucf|pac)[-a-z]*))", re.IGNORECASE)
+_UNREADABLE: dict[type[Exception], str] = {
+    FileNotFoundError: "the file does not exist: give the name of a file of ifconfig words",
+    IsADirectoryError: "this is a directory: give the files in it",
+    PermissionError: "the file cannot be read (permission denied): run as a user who may, such as root",
+}
 _NAMED = re.compile(r"(?:ifconfig|hostname)\.(.+)", re.DOTALL)
 
 
@@ -50,36 +55,21 @@ def parse_file(path: str | os.PathLike[str], *, name: str | None = None, default
         with open(file, "rb") as stream:
             status = os.fstat(stream.fileno())
             content = stream.read(_LONGEST + 1)
-    except FileNotFoundError:
-        return _failed(source, name, "the file does not exist: give the name of a file of ifconfig words")
-    except IsADirectoryError:
-        return _failed(source, name, "this is a directory: give the files in it")
-    except PermissionError:
-        return _failed(source, name, "the file cannot be read (permission denied): run as a user who may, such as root")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
-        return _failed(source, name, f"the file cannot be read ({reason}): give a file of ifconfig words")
+        unreadable = f"the file cannot be read ({why(error)}): give a file of ifconfig words"
+        return _failed(source, name, _UNREADABLE.get(type(error), unreadable))
     if len(content) > _LONGEST or b"\0" in content:
         return _failed(source, name, "this is not a text file: give a file of ifconfig words")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = content[: error.start]
-        line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         message = "the text is not UTF-8 from here on: save the file as UTF-8"
-        return Parsed(source, name, None, (Diagnostic(source, line, column, None, message),))
+        return _failed(source, name, message, before.count(b"\n") + 1, column)
     readers = exposed(status)
-    return parse_text(
-        text,
-        name=name,
-        source=source,
-        defaults=defaults,
-        directory=file.parent,
-        pass_advice=None
-        if readers is None
-        else f"pass stands in a file that can be read by {readers}: chmod 600 the file",
-    )
+    advice = f"pass stands in a file that can be read by {readers}: chmod 600 the file" if readers else None
+    return parse_text(text, name=name, source=source, defaults=defaults, directory=file.parent, pass_advice=advice)
 
 
 def parse_text(
@@ -92,10 +82,8 @@ def parse_text(
     pass_advice: str | None = None,
 ) -> Parsed:
     """As `parse_file`, for text that is in memory already; `pass_advice` is a warning for wherever `pass` stands."""
-    return parse_lines(
-        lex(text), name=name, source=source, defaults=defaults, directory=directory, pass_advice=pass_advice
-    )
+    return Parser(lex(text), name, source, defaults, directory, pass_advice).parse()
 
 
-def _failed(source: str, name: str | None, message: str) -> Parsed:
-    return Parsed(source, name, None, (Diagnostic(source, None, None, None, message),))
+def _failed(source: str, name: str | None, message: str, line: int | None = None, column: int | None = None) -> Parsed:
+    return Parsed(source, name, None, (Diagnostic(source, line, column, None, message),))

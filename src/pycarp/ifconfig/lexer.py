@@ -1,14 +1,23 @@
-"""From the text of a file to words with places, cut as NetBSD's rc(8) and sh(1) cut it (ifconfig.if(5))."""
+"""Cuts the text of a file into words with places, as NetBSD's rc(8) and sh(1) do (ifconfig.if(5))."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+_Place = tuple[int, int]
+"""A line and a column, from 1."""
 _BLANK = " \t\r\v\f"
 # Characters that sh(1), which reads these files on NetBSD, would not leave alone.
-_SHELL = "$`;&|<>()"
-_SHELL_IN_DOUBLE_QUOTES = "$`"
+_SHELL = re.compile(r"[$`;&|<>()]")
+_SHELL_IN_DOUBLE_QUOTES = re.compile(r"[$`]")
+_ESCAPED = re.compile(r'\\([$`"\\])')
+_PIECE = re.compile(
+    r"""\\(?P<escaped>.) | '(?P<single>[^']*)' | "(?P<double>(?:\\[$`"\\] | [^"])*+)" """
+    r"""| (?P<open>['"]) | (?P<plain>[^ \t\r\v\f])""",
+    re.DOTALL | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,83 +45,60 @@ class Line:
     """Where a quotation begins that the line does not end; the words after it are lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Char:
-    char: str
-    line: int
-    column: int
-
-
 def lex(text: str) -> list[Line]:
     """The logical lines of `text` that are neither empty nor comments."""
-    lines = [_cut(line) for line in _logical_lines(text)]
+    lines = [_cut(*line) for line in _logical_lines(text)]
     return [line for line in lines if line.words or line.shell_at is not None or line.open_quote is not None]
 
 
-def _logical_lines(text: str) -> Iterator[list[_Char]]:
-    """Characters with their places, line by line; a backslash at the end of a line joins the next one to it."""
-    joined: list[_Char] = []
-    physical = text.split("\n")
+def _logical_lines(text: str) -> Iterator[tuple[str, list[_Place]]]:
+    """Lines, and for each character its place; a backslash at the end of a line joins the next one to it."""
+    joined, places = "", []
+    physical = [content.removesuffix("\r") for content in text.split("\n")]
     for number, content in enumerate(physical, 1):
-        content = content.removesuffix("\r")
-        last = number == len(physical)
-        continued = content.endswith("\\") and not last
-        if continued:
-            content = content[:-1]
-        joined.extend(_Char(char, number, column) for column, char in enumerate(content, 1))
+        continued = content.endswith("\\") and number < len(physical)
+        content = content[:-1] if continued else content
+        joined += content
+        places += [(number, column) for column in range(1, len(content) + 1)]
         if not continued:
-            yield joined
-            joined = []
+            yield joined, places
+            joined, places = "", []
 
 
-def _cut(chars: list[_Char]) -> Line:
-    line = Line(chars[0].line if chars else 0)
+def _cut(text: str, places: list[_Place]) -> Line:
+    line = Line(places[0][0] if places else 0)
     at = 0
-    while at < len(chars):
-        if chars[at].char in _BLANK:
+    while at < len(text) and line.open_quote is None:
+        if text[at] in _BLANK:
             at += 1
-        elif chars[at].char == "#":
-            line.comment_at = chars[at].column
+        elif text[at] == "#":
+            line.comment_at = places[at][1]
             break
-        elif chars[at].char == "!" and not line.words:
-            line.shell_at = chars[at].column
+        elif text[at] == "!" and not line.words:
+            line.shell_at = places[at][1]
             break
         else:
-            at = _word(chars, at, line)
+            at = _word(text, places, at, line)
     return line
 
 
-def _word(chars: list[_Char], at: int, line: Line) -> int:
-    """Append the word that begins at `at` and return where the next may begin."""
-    start = chars[at]
-    text: list[str] = []
-    acted_upon = ""
-    while at < len(chars) and chars[at].char not in _BLANK:
-        char = chars[at].char
-        at += 1
-        if char == "\\" and at < len(chars):
-            text.append(chars[at].char)
-            at += 1
-        elif char in "'\"":
-            opened = chars[at - 1]
-            while at < len(chars) and chars[at].char != char:
-                inner = chars[at].char
-                if char == '"' and inner == "\\" and at + 1 < len(chars) and chars[at + 1].char in '$`"\\':
-                    at += 1
-                    inner = chars[at].char
-                elif char == '"' and inner in _SHELL_IN_DOUBLE_QUOTES:
-                    acted_upon = acted_upon or inner
-                text.append(inner)
-                at += 1
-            if at >= len(chars):
-                line.open_quote = Word(char, opened.line, opened.column)
-                return at
-            at += 1
-        else:
-            if char in _SHELL:
-                acted_upon = acted_upon or char
-            text.append(char)
-    line.words.append(Word("".join(text), start.line, start.column, acted_upon))
+def _word(text: str, places: list[_Place], start: int, line: Line) -> int:
+    """Append the word that begins at `start` and return where the next may begin."""
+    word = unquoted = ""
+    at = start
+    while piece := _PIECE.match(text, at):
+        at = piece.end()
+        if piece["open"]:
+            line.open_quote = Word(piece["open"], *places[piece.start()])
+            return at
+        double = piece["double"]
+        word += piece["escaped"] or piece["single"] or piece["plain"] or ""
+        word += _ESCAPED.sub(r"\1", double) if double else ""
+        acted_upon = _SHELL_IN_DOUBLE_QUOTES.search(_ESCAPED.sub("", double or "")) or _SHELL.match(
+            piece["plain"] or ""
+        )
+        unquoted = unquoted or (acted_upon[0] if acted_upon else "")
+    line.words.append(Word(word, *places[start], unquoted))
     return at
 
 

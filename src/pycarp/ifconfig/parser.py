@@ -1,8 +1,8 @@
-"""From words to one virtual host and everything that has to be said about them."""
+"""Makes one virtual host of words, and a diagnostic of each mistake in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -20,14 +20,13 @@ from .vocabulary import (
     ARGUMENT,
     BY_WORD,
     FLAGS,
-    FORMER,
     IGNORED,
     KNOWN,
-    MEANT_PASS,
     NOT_RUN,
     REFUSED,
     field_of,
     nearest,
+    suggestion,
     surely,
 )
 
@@ -50,7 +49,7 @@ class Parsed:
 
     host          the virtual host; None if anything is wrong.
     source, name  where the words stand, and the name that the virtual host has or would have had (None: by its vhid).
-    diagnostics   everything there is to say, in the order of the words.
+    diagnostics   every mistake and every piece of advice, in the order of the words.
     places        where a field of `VirtualHost`, or an address (as text), was given: (line, column, word).
     """
 
@@ -74,49 +73,29 @@ class Parsed:
             raise WordsError(self.errors)
         return self.host
 
-    def about(self, key: str, message: str, severity: Severity = "error") -> Diagnostic:
-        """A diagnostic at the place where `key` (a field, or an address as text) was given."""
+    def about(self, key: str, message: str) -> Diagnostic:
+        """A mistake at the place where `key` (a field, or an address as text) was given."""
         line, column, word = self.places.get(key, (None, None, None))
-        return Diagnostic(self.source, line, column, word, message, severity)
+        return Diagnostic(self.source, line, column, word, message)
 
 
 def parse_words(
     words: Sequence[str],
     *,
     name: str | None = None,
-    source: str | None = None,
+    source: str = COMMAND_LINE,
     defaults: Defaults | None = None,
     directory: Path | None = None,
 ) -> Parsed:
     """The virtual host that the words of one ifconfig call describe (without the name of the interface).
 
-    `source` says where the words come from; None is the command line, where `pass` is advised against. A relative
-    passfile is looked up in `directory`. Never raises for bad words: see `Parsed`.
+    `source` says where the words come from; `pass` is advised against on the command line. A relative passfile is
+    looked up in `directory`. Never raises for bad words: see `Parsed`.
     """
     if isinstance(words, str | bytes):
         raise TypeError("words is one text: give a sequence of words")
-    return parse_lines(
-        [command_line(list(words))],
-        name=name,
-        source=COMMAND_LINE if source is None else source,
-        defaults=defaults,
-        directory=directory,
-        pass_advice=_ON_COMMAND_LINE if source is None or source == COMMAND_LINE else None,
-    )
-
-
-def parse_lines(
-    lines: Iterable[Line],
-    *,
-    name: str | None,
-    source: str,
-    defaults: Defaults | None = None,
-    directory: Path | None = None,
-    pass_advice: str | None = None,
-) -> Parsed:
-    """As `parse_words`, for several lines; `pass_advice` is a warning to give wherever `pass` stands."""
-    parser = _Parser(list(lines), name, source, defaults or Defaults(), directory, pass_advice)
-    return parser.parse()
+    advice = _ON_COMMAND_LINE if source == COMMAND_LINE else None
+    return Parser([command_line(list(words))], name, source, defaults, directory, advice).parse()
 
 
 @dataclass(slots=True)
@@ -126,42 +105,42 @@ class _Address:
     prefix: int | None = None
 
 
-class _Parser:
-    def __init__(
-        self,
-        lines: list[Line],
-        name: str | None,
-        source: str,
-        defaults: Defaults,
-        directory: Path | None,
-        pass_advice: str | None,
-    ) -> None:
-        self.lines = lines
-        self.name = name
-        self.source = source
-        self.directory = directory
-        self.pass_advice = pass_advice
+@dataclass
+class Parser:
+    """Reads logical lines once; `pass_advice` is a warning to give wherever `pass` stands."""
+
+    lines: Sequence[Line]
+    name: str | None
+    source: str
+    defaults: Defaults | None = None
+    directory: Path | None = None
+    pass_advice: str | None = None
+
+    def __post_init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
-        self.fields: dict[str, Any] = asdict(defaults)
+        self.fields: dict[str, Any] = asdict(self.defaults or Defaults())
         self.given: dict[str, Word] = {}
         """Fields that were given, rightly or wrongly, and addresses: where."""
         self.addresses: list[_Address] = []
-        # A passphrase may also stand where it does not belong: no message shows a word that is one.
+        # A passphrase may also stand in the wrong place: no message shows a word that equals or contains one.
         self.secrets = {
             following.text
-            for line in lines
+            for line in self.lines
             for word, following in zip(line.words, line.words[1:], strict=False)
             if word.text == "pass"
         } - {"", *KNOWN}
-        # The state within one line.
-        self.words: list[Word] = []
+        self.begin([])
+
+    def begin(self, words: Sequence[Word]) -> None:
+        """Begin a line: forget what holds within the line before."""
+        self.words = words
         self.at = 0
         self.family: tuple[Word, int] | None = None
         self.last: _Address | None = None
         self.mask: tuple[Word, Word] | None = None
         self.previous: Literal["address", "mask", "pass", ""] = ""
 
-    # What is said
+    # Diagnostics
 
     def shown(self, word: Word) -> str:
         return "(not shown: it is the passphrase)" if self.secret(word) else show(word.text)
@@ -170,19 +149,19 @@ class _Parser:
         return any(secret == word.text or (len(secret) > 4 and secret in word.text) for secret in self.secrets)
 
     def say(self, word: Word | None, message: str, severity: Severity = "error", *, hide: bool = False) -> None:
-        if word is None:
-            self.diagnostics.append(Diagnostic(self.source, None, None, None, message, severity))
-            return
-        text = None if hide or self.secret(word) else word.text
-        self.diagnostics.append(Diagnostic(self.source, word.line, word.column, text, message, severity))
+        line, column = (None, None) if word is None else (word.line, word.column)
+        text = None if word is None or hide or self.secret(word) else word.text
+        self.diagnostics.append(Diagnostic(self.source, line, column, text, message, severity))
+
+    def warn(self, word: Word | None, message: str, *, hide: bool = False) -> None:
+        self.say(word, message, "warning", hide=hide)
 
     def wrong(self, word: Word, error: Wrong) -> None:
-        if self.secret(word):
-            self.say(
-                word, "the passphrase (not shown) is also given here, where something else belongs: correct this word"
-            )
-        else:
-            self.say(word, str(error))
+        also = "the passphrase (not shown) is also given here, where something else belongs: correct this word"
+        self.say(word, also if self.secret(word) else str(error))
+
+    def failed(self) -> bool:
+        return any(d.severity == "error" for d in self.diagnostics)
 
     # The lines
 
@@ -196,12 +175,10 @@ class _Parser:
         last = 1 << 60
         found = sorted(self.diagnostics, key=lambda d: (d.line or last, d.column or last))
         errors = [d for d in found if d.severity == "error"]
-        if len(errors) <= _MOST_ERRORS:
-            return tuple(found)
-        more = len(errors) - _MOST_ERRORS
-        end = found.index(errors[_MOST_ERRORS])
-        note = f"{more} more mistakes are not listed: is this a file of ifconfig words?"
-        return (*found[:end], Diagnostic(self.source, None, None, None, note))
+        if len(errors) > _MOST_ERRORS:
+            more = f"{len(errors) - _MOST_ERRORS} more mistakes are not listed: is this a file of ifconfig words?"
+            found[found.index(errors[_MOST_ERRORS]) :] = [Diagnostic(self.source, None, None, None, more)]
+        return tuple(found)
 
     def places(self) -> dict[str, tuple[int | None, int | None, str | None]]:
         return {
@@ -212,13 +189,13 @@ class _Parser:
     def line(self, line: Line) -> None:
         if line.shell_at is not None:
             message = "a line that begins with '!' is a shell command, which is not run: start it elsewhere"
-            self.say(Word("!", line.number, line.shell_at), message, "warning")
+            self.warn(Word("!", line.number, line.shell_at), message)
             return
         self.begin(line.words)
         if line.words and line.words[0].text in NOT_RUN:
             word = line.words[0]
             why = "a virtual host has the addresses that its words give; remove the line"
-            self.say(word, f"{self.shown(word)} is not run: {why}", "warning")
+            self.warn(word, f"{self.shown(word)} is not run: {why}")
             return
         while self.at < len(self.words):
             self.word(line)
@@ -230,14 +207,6 @@ class _Parser:
         elif self.mask is not None:
             word, _ = self.mask
             self.say(word, f"'{word.text}' has no address on its line to belong to: put it after an address")
-
-    def begin(self, words: list[Word]) -> None:
-        self.words = words
-        self.at = 0
-        self.family = None
-        self.last = None
-        self.mask = None
-        self.previous = ""
 
     def dangling(self, word: Word, line: Line) -> None:
         if line.open_quote is not None and self.at == len(self.words):
@@ -251,13 +220,8 @@ class _Parser:
         word = self.words[self.at]
         self.at += 1
         if word.unquoted:
-            self.say(
-                word,
-                f"a NetBSD host's shell would act upon the {word.unquoted} in this word, here it is taken as it is: "
-                "put the word in single quotes",
-                "warning",
-                hide=True,
-            )
+            shell = f"a NetBSD host's shell would act upon the {word.unquoted} in this word, here it is taken as it is"
+            self.warn(word, f"{shell}: put the word in single quotes", hide=True)
         return word
 
     def word(self, line: Line) -> None:
@@ -278,12 +242,12 @@ class _Parser:
         elif values.looks_like_mask(text):
             self.bare_mask(word, previous)
         elif previous == "mask" and self.is_broadcast(text):
-            self.say(word, f"the broadcast address {text} follows from the mask: remove it", "warning")
+            self.warn(word, f"the broadcast address {text} follows from the mask: remove it")
         elif values.looks_like_address(text):
             self.address(word, None)
         elif text in IGNORED:
             self.at = min(self.at + IGNORED[text], len(self.words))
-            self.say(word, f"{self.shown(word)} changes nothing here and is left out: remove it", "warning")
+            self.warn(word, f"{self.shown(word)} changes nothing here and is left out: remove it")
         elif text in REFUSED:
             arguments, remedy = REFUSED[text]
             self.at = min(self.at + arguments, len(self.words))
@@ -317,19 +281,16 @@ class _Parser:
 
     def flag(self, word: Word) -> None:
         option = BY_WORD.get(word.text)
-        if option is None:
-            return
-        if isinstance(option.kind, Flag):
+        if option is not None and isinstance(option.kind, Flag):
             self.fields[option.name] = word.text == option.name
-        else:
+        elif option is not None:
             self.fields.pop(option.name, None)
             self.given.pop(option.name, None)
 
     def put(self, key: str, word: Word, value: Any) -> None:
         first = self.given.get(key)
         if first is not None and key in self.fields and self.fields[key] != value:
-            message = f"{key} is given twice, first {self.where(first)}: this one counts, remove one of them"
-            self.say(word, message, "warning")
+            self.warn(word, f"{key} is given twice, first {self.where(first)}: this one counts, remove one of them")
         self.given[key] = word
         self.fields[key] = value
 
@@ -346,19 +307,16 @@ class _Parser:
             self.passfile(argument)
             return
         self.previous = "pass"
-        if not argument.text:
-            self.say(
-                argument, "the passphrase is empty: give one after 'pass', or leave out 'pass' for none", hide=True
-            )
+        text = argument.text
+        if not text:
+            empty = "the passphrase is empty: give one after 'pass', or leave out 'pass' for none"
+            self.say(argument, empty, hide=True)
             return
         if self.pass_advice is not None:
-            self.say(word, self.pass_advice, "warning")
-        if argument.text in KNOWN:
-            self.say(
-                word, "'pass' took the next word, one of ifconfig's own, as the passphrase: was it left out?", "warning"
-            )
+            self.warn(word, self.pass_advice)
+        if text in KNOWN:
+            self.warn(word, "'pass' took the next word, one of ifconfig's own, as the passphrase: was it left out?")
         # Bytes that are not UTF-8 come from a command line as surrogates; the key needs the bytes.
-        text = argument.text
         self.advise(argument, text if text.isprintable() else text.encode("utf-8", "surrogateescape"))
 
     def passfile(self, argument: Word) -> None:
@@ -368,13 +326,13 @@ class _Parser:
             self.say(argument, str(error), hide="/" not in argument.text)
             return
         if readers is not None:
-            self.say(argument, f"the passfile can be read by {readers}: chmod 600 it", "warning")
+            self.warn(argument, f"the passfile can be read by {readers}: chmod 600 it")
         self.advise(argument, phrase)
 
     def advise(self, word: Word, phrase: str | bytes) -> None:
         self.fields["passphrase"] = phrase
         for message in advice(phrase):
-            self.say(word, message, "warning", hide=True)
+            self.warn(word, message, hide=True)
 
     # Addresses and masks
 
@@ -397,8 +355,7 @@ class _Parser:
             self.addresses.append(self.last)
             self.given[str(ip)] = word
         if self.mask is not None:
-            keyword, argument = self.mask
-            self.mask = None
+            (keyword, argument), self.mask = self.mask, None
             self.set_mask(keyword.text, argument)
 
     def mask_words(self, word: Word, argument: Word) -> None:
@@ -413,10 +370,7 @@ class _Parser:
         if previous != "address" or self.last is None:
             self.say(word, f"the mask {self.shown(word)} has no address before it: write it right after one")
             return
-        try:
-            self.set_mask("netmask", word)
-        except Wrong as error:
-            self.wrong(word, error)
+        self.set_mask("netmask", word)
         self.previous = "mask"
 
     def check_mask(self, keyword: str, text: str, version: int) -> int:
@@ -427,7 +381,7 @@ class _Parser:
         return values.netmask(text)
 
     def set_mask(self, keyword: str, argument: Word) -> None:
-        """Give the last address the mask in `argument`. Raises `Wrong`, except for what lies in the address itself."""
+        """Give the last address the mask in `argument`, or say what is wrong."""
         address = self.last
         assert address is not None
         try:
@@ -435,15 +389,15 @@ class _Parser:
         except Wrong as error:
             self.wrong(argument, error)
             return
-        if address.prefix is not None:
-            if address.prefix != prefix:
-                twice = f"as /{address.prefix} and as /{prefix}"
-                self.say(argument, f"the mask of {address.ip} is given twice, {twice}: remove one of them")
-            return
-        address.prefix = prefix
-        trouble = values.fits(address.ip, prefix)
-        if trouble is not None:
-            self.say(address.word, trouble)
+        if address.prefix is None:
+            address.prefix = prefix
+            try:
+                values.check_fit(address.ip, prefix)
+            except Wrong as error:
+                self.say(address.word, str(error))
+        elif address.prefix != prefix:
+            twice = f"as /{address.prefix} and as /{prefix}"
+            self.say(argument, f"the mask of {address.ip} is given twice, {twice}: remove one of them")
 
     def is_broadcast(self, text: str) -> bool:
         """Whether this is the broadcast address of the last address, as OpenBSD's files have it after the mask."""
@@ -451,7 +405,7 @@ class _Parser:
             return False
         return text == str(IPv4Interface(f"{self.last.ip}/{self.last.prefix}").network.broadcast_address)
 
-    # Words that nobody knows
+    # Unknown words
 
     def unknown(self, word: Word, previous: str) -> None:
         text = word.text
@@ -460,33 +414,13 @@ class _Parser:
             self.after_passphrase(word)
             return
         near = nearest(text)
-        # The rest of a word that begins with "pass" may be the passphrase itself.
-        secret = near == "pass" and text.lower() not in MEANT_PASS
-        equals = not secret and "=" in text
-        if secret:
-            shown = f"a word that begins with '{text[:4]}'" if text.lower().startswith("pass") else "a word (not shown)"
-        else:
-            shown = self.shown(word)
-        if not text:
-            message = "an empty word is unknown: remove it"
-        elif near is None:
-            message = f"{shown} is unknown: the words are {', '.join(KNOWN)}, and addresses"
-        elif secret:
-            message = f"{shown} is unknown: write 'pass' and the passphrase as two words, or use 'passfile FILE'"
-        elif equals:
-            message = f"{shown} is unknown: write '{near}' and its value as two words"
-        elif text.lower() == near:
-            message = f"{shown} is unknown: write it in small letters, '{near}'"
-        elif text in FORMER:
-            message = f"{shown} is unknown: it is called '{near}' here"
-        else:
-            message = f"{shown} is unknown: did you mean '{near}'?"
+        message, secret = suggestion(text, self.shown(word))
         self.say(word, message, hide=secret)
         if near is not None:
             self.meant(near, word, alone="=" in text)
 
     def meant(self, near: str, word: Word, *, alone: bool = False) -> None:
-        """A mistyped word stands for the one that was meant: nothing further is said to be missing."""
+        """Let a mistyped word stand for the one that was meant, so that nothing is reported as missing."""
         self.given.setdefault(field_of(near), word)
         if near in ARGUMENT and not alone and self.at < len(self.words) and self.words[self.at].text not in KNOWN:
             self.take()  # It belongs to the word that was meant, and may be a passphrase.
@@ -496,12 +430,8 @@ class _Parser:
         """An unknown word that follows the passphrase may be the rest of it, written without quotes."""
         near = nearest(word.text)
         hint = f", or was '{near}' meant?" if near is not None and near != "pass" else ""
-        self.say(
-            word,
-            "the word after the passphrase is unknown (not shown, it may be a part of it): "
-            f"quote a passphrase that has spaces{hint}",
-            hide=True,
-        )
+        why = "the word after the passphrase is unknown (not shown, it may be a part of it)"
+        self.say(word, f"{why}: quote a passphrase that has spaces{hint}", hide=True)
         while self.at < len(self.words):
             text = self.words[self.at].text
             if text in KNOWN or values.looks_like_address(text) or values.looks_like_mask(text):
@@ -511,36 +441,24 @@ class _Parser:
     # The whole
 
     def finish(self) -> VirtualHost | None:
-        if not self.given and not any(d.severity == "error" for d in self.diagnostics):
+        if not self.given and not self.failed():
             self.say(None, "there are no words that describe a virtual host: give a vhid, a passphrase and an address")
             return None
         if "vhid" not in self.given:
             self.say(None, "vhid is missing: give 'vhid N', 1-255, the same on every host of the group")
         if "addresses" not in self.given:
             self.say(None, "an address is missing: give the one that the group shares, like 10.13.37.42/24")
+        anybody = "anybody on the LAN can take the address"
         if "passphrase" not in self.given:
-            self.say(
-                None,
-                "NO PASSPHRASE: anybody on the LAN can take the address; give 'passfile FILE', the same on every host",
-                "warning",
-            )
+            self.warn(None, f"NO PASSPHRASE: {anybody}; give 'passfile FILE', the same on every host")
         elif "passphrase" in self.fields and zero_key(self.fields["passphrase"], self.fields["dialect"]):
-            self.say(
-                self.given["passphrase"],
-                "dialect netbsd loses the only character of this passphrase: anybody on the LAN can take the address",
-                "warning",
-                hide=True,
-            )
-        host = None
-        if not any(d.severity == "error" for d in self.diagnostics):
-            host = self.build()
-        return host
-
-    def build(self) -> VirtualHost | None:
+            lost = "dialect netbsd loses the only character of this passphrase"
+            self.warn(self.given["passphrase"], f"{lost}: {anybody}", hide=True)
+        if self.failed():
+            return None
         addresses = [str(a.ip) if a.prefix is None else f"{a.ip}/{a.prefix}" for a in self.addresses]
         try:
             return VirtualHost(name=self.name, addresses=addresses, **self.fields)
         except ConfigError as error:
-            word = self.given.get(error.field or "")
-            self.say(word, str(error), hide=error.field == "passphrase")
+            self.say(self.given.get(error.field or ""), str(error), hide=error.field == "passphrase")
             return None

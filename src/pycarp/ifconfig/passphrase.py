@@ -1,4 +1,4 @@
-"""Where a passphrase comes from and what is unwise about it. No sentence made here repeats one."""
+"""Reads passfiles and warns of unwise passphrases. No message repeats one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..protocol import DIALECT_NETBSD
-from .diagnostics import show
+from .diagnostics import show, why
 from .values import Wrong
 
 SHORT = 12
-"""Fewer characters than this can be guessed from one recorded advert with a graphics card."""
+"""A graphics card guesses a passphrase with fewer characters from one recorded advert."""
 COUNTED_BYTES = 19
 """The kernels keep 20 bytes, and every ifconfig puts a NUL into the last one (docs/protocol.md, keys)."""
 _LONGEST_FILE = 4096
@@ -33,7 +33,7 @@ def advice(passphrase: str | bytes) -> Iterator[str]:
 
 
 def zero_key(passphrase: str | bytes, dialect: str) -> bool:
-    """Whether the dialect makes the key of nothing but zeros out of it: it loses the last character."""
+    """Whether the dialect, which drops the last character, makes the zero key of a passphrase."""
     return dialect == DIALECT_NETBSD and len(passphrase) == 1
 
 
@@ -63,8 +63,7 @@ def read_passfile(name: str, directory: Path | None) -> tuple[bytes, str | None]
     except FileNotFoundError:
         raise Wrong(f"the file {shown} does not exist: create it with the passphrase as its only line") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
-        raise Wrong(f"the file {shown} cannot be read ({reason}): give a file that this user may read") from None
+        raise Wrong(f"the file {shown} cannot be read ({why(error)}): give a file that this user may read") from None
     lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
     if len(content) > _LONGEST_FILE or any(line.strip() for line in lines[1:]):
         raise Wrong(f"the file {shown} holds more than a passphrase: let it have one line")

@@ -1,9 +1,9 @@
-"""What only shows when the virtual hosts of one machine are looked at together."""
+"""Mistakes between the virtual hosts of one machine, each of which is right."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 
 from ..config import VirtualHost
 from .diagnostics import Diagnostic
@@ -11,21 +11,19 @@ from .parser import Parsed
 
 
 def check_together(parsed: Sequence[Parsed], carpdevs: Mapping[int, str] | None = None) -> list[Diagnostic]:
-    """Mistakes between virtual hosts that are each right: one name, one address, or one vhid on one interface, twice.
+    """One name, one address, or one vhid on one interface, given twice.
 
-    `carpdevs` tells for indexes of `parsed` which interface the virtual host will speak on, where that is known. Where
-    it is not, two virtual hosts are on one interface if they name the same one, or if their subnets overlap.
+    `carpdevs` has the interface that a virtual host will speak on, by its index in `parsed`. Where it is not known, two
+    virtual hosts are on one interface if they name the same one, or if their subnets overlap.
     """
     found: list[Diagnostic] = []
     known = carpdevs or {}
-    hosts = [(index, p, p.host) for index, p in enumerate(parsed) if p.host is not None]
-    for (i, first, a), (j, second, b) in combinations(hosts, 2):
-        device_a, device_b = known.get(i, a.carpdev), known.get(j, b.carpdev)
+    hosts = [(p, p.host, known.get(index, p.host.carpdev)) for index, p in enumerate(parsed) if p.host is not None]
+    for (first, a, device_a), (second, b, device_b) in combinations(hosts, 2):
         one_link = device_a == device_b if device_a and device_b else _overlap(a, b)
         if a.name == b.name:
-            found.append(
-                second.about("name", f"the name {b.name} is also that of {_called(first)}: rename one of the files")
-            )
+            message = f"the name {b.name} is also that of {_called(first)}: rename one of the files"
+            found.append(second.about("name", message))
         if a.vhid == b.vhid and one_link:
             link = f"on {device_b}" if device_b and device_a else "on the same subnet"
             message = f"vhid {b.vhid} {link} is also that of {_called(first)}: give one of them another number"
@@ -38,9 +36,8 @@ def check_together(parsed: Sequence[Parsed], carpdevs: Mapping[int, str] | None 
 
 
 def _overlap(a: VirtualHost, b: VirtualHost) -> bool:
-    return any(
-        x.version == y.version and (x.ip in y.network or y.ip in x.network) for x in a.addresses for y in b.addresses
-    )
+    pairs = product(a.addresses, b.addresses)
+    return any(x.version == y.version and (x.ip in y.network or y.ip in x.network) for x, y in pairs)
 
 
 def _called(parsed: Parsed) -> str:

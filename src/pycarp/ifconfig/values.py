@@ -1,4 +1,4 @@
-"""Numbers, addresses and masks as ifconfig(8) writes them; what is wrong with one is raised as a sentence."""
+"""Reads numbers, addresses and masks as ifconfig(8) writes them; a mistake is raised as a sentence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ADDRESS_LIKE = re.compile(r"[0-9]+(\.[0-9]*)+(/.*)?|[0-9a-fA-F.]*:[0-9a-fA-F:.]
 
 
 class Wrong(Exception):
-    """What is wrong with a word, as a sentence."""
+    """A mistake in a word, as a sentence."""
 
 
 def number(what: str, text: str, low: int, high: int) -> int:
@@ -34,8 +34,8 @@ def number(what: str, text: str, low: int, high: int) -> int:
     if len(text) > 1 and text[0] == "0":
         raise Wrong(f"{what} {show(text)} begins with 0, which ifconfig takes for octal: write it without")
     if len(text) > 9 or not low <= int(text) <= high:
-        goodbye = what in ("advskew", "advbase") and text == "255"
-        why = " (255 stands only in the advert that says goodbye)" if goodbye else ""
+        bowout = what in ("advskew", "advbase") and text == "255"
+        why = " (255 stands only in a bow-out, the advert that says goodbye)" if bowout else ""
         raise Wrong(f"{what} {show(text)} is out of range: give {low}-{high}{why}")
     return int(text)
 
@@ -80,11 +80,9 @@ def address(text: str, version: int | None) -> tuple[IP, int | None]:
         right = "inet6" if ip.version == 6 else "inet"
         raise Wrong(f"{show(text)} is an IPv{ip.version} address: write '{right}' before it")
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        raise Wrong(f"{show(text)} is an IPv4 address in IPv6 clothes: give {ip.ipv4_mapped}")
+        raise Wrong(f"{show(text)} is an IPv4 address written as an IPv6 one: give {ip.ipv4_mapped}")
     prefix = prefixlen(length, ip.version, "the length after '/' in " + show(text)) if slash else None
-    trouble = fits(ip, prefix)
-    if trouble is not None:
-        raise Wrong(trouble)
+    check_fit(ip, prefix)
     return ip, prefix
 
 
@@ -110,26 +108,21 @@ def netmask(text: str) -> int:
         try:
             bits = int(IPv4Address(text))
         except ValueError:
+            remedy = "give one like 255.255.255.0 or 0xffffff00"
             if _DIGITS.fullmatch(text):
-                raise Wrong(
-                    f"netmask {show(text)} is not a mask: write 'prefixlen {text[:3]}', or a mask like 255.255.255.0"
-                ) from None
-            raise Wrong(f"netmask {show(text)} is not a mask: give one like 255.255.255.0 or 0xffffff00") from None
-    length = 32
-    while length and not bits >> (32 - length) & 1:
-        length -= 1
-    if bits != (0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF:
+                remedy = f"write 'prefixlen {text[:3]}', or a mask like 255.255.255.0"
+            raise Wrong(f"netmask {show(text)} is not a mask: {remedy}") from None
+    zeros = bits ^ 0xFFFFFFFF
+    if zeros & (zeros + 1):
         raise Wrong(f"netmask {show(text)} has holes: its one bits have to stand together, as in 255.255.255.0")
-    if length == 0:
+    if bits == 0:
         raise Wrong(f"netmask {show(text)} covers the whole Internet: give that of the LAN, like 255.255.255.0")
-    return length
+    return 32 - zeros.bit_length()
 
 
-def fits(ip: IP, prefix: int | None) -> str | None:
-    """What is wrong with this address in a subnet of this length, or None."""
+def check_fit(ip: IP, prefix: int | None) -> None:
+    """Raise `Wrong` for an address that no virtual host can have in a subnet of this length."""
     try:
-        # The rules for a floating address have one home: the configuration's.
         VirtualHost(vhid=1, addresses=[str(ip) if prefix is None else f"{ip}/{prefix}"])
     except ConfigError as error:
-        return str(error)
-    return None
+        raise Wrong(str(error)) from None

@@ -1,4 +1,4 @@
-"""The words that are known, those that only ifconfig knows, and the one that a mistyped word was meant to be."""
+"""The words of the table, the words that only ifconfig knows, and the word that a mistyped one was meant to be."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REFUSED = {
 """Words that some BSD's ifconfig knows and that would be a false promise here: number of arguments, and the remedy."""
 
 NOT_RUN = ("dhcp", "dhcpcd", "dhclient", "rtsol", "rtsold", "autoconf")
-"""Words that make rc(8) start a program, when they begin a line."""
+"""Words at the beginning of a line for which rc(8) starts a program."""
 
 FORMER = {option.former: option.name for option in OPTIONS if option.former}
 """Words that have another name now."""
@@ -47,13 +47,37 @@ _SAME_AS = FORMER | {
     spelling: word for option in OPTIONS for word, similar in option.similar.items() for spelling in similar.split()
 }
 
-MEANT_PASS = ("pass", "passwd", "password", "passphrase", "pas", "pss", "psas", "apss", "key", "psk", "secret", "pw")
-"""Words that may be shown when they are taken for `pass`: any other may have the passphrase in it."""
+_MEANT_PASS = ("pass", "passwd", "password", "passphrase", "pas", "pss", "psas", "apss", "key", "psk", "secret", "pw")
+"""Words that are taken for `pass` and may be shown; any other may contain the passphrase."""
 
 
 def field_of(word: str) -> str:
     """The field of `VirtualHost` that a word sets; the word itself where it sets none, or no whole one."""
     return word if word in (*FLAGS[:2], "netmask", "prefixlen") else BY_WORD[word].name
+
+
+def suggestion(text: str, shown: str) -> tuple[str, bool]:
+    """What to write instead of an unknown word, which may be shown as `shown`; and whether it may be a passphrase."""
+    near = nearest(text)
+    # The rest of a word that begins with "pass" may be the passphrase itself.
+    secret = near == "pass" and text.lower() not in _MEANT_PASS
+    if secret:
+        shown = f"a word that begins with '{text[:4]}'" if text.lower().startswith("pass") else "a word (not shown)"
+    if not text:
+        return "an empty word is unknown: remove it", False
+    if near is None:
+        remedy = f"the words are {', '.join(KNOWN)}, and addresses"
+    elif secret:
+        remedy = "write 'pass' and the passphrase as two words, or use 'passfile FILE'"
+    elif "=" in text:
+        remedy = f"write '{near}' and its value as two words"
+    elif text.lower() == near:
+        remedy = f"write it in small letters, '{near}'"
+    elif text in FORMER:
+        remedy = f"it is called '{near}' here"
+    else:
+        remedy = f"did you mean '{near}'?"
+    return f"{shown} is unknown: {remedy}", secret
 
 
 def surely(text: str, following: str) -> bool:

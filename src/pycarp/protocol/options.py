@@ -43,11 +43,10 @@ class Number(Kind):
         self.high = high
 
     def check(self, name: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"{name} {value!r} is not a whole number: give {self.low}-{self.high}", name)
-        if not self.low <= value <= self.high:
-            raise ConfigError(f"{name} {value} is out of range: give {self.low}-{self.high}", name)
-        return value
+        if isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high:
+            return value
+        wrong = "out of range" if type(value) is int else "not a whole number"
+        raise ConfigError(f"{name} {value!r} is {wrong}: give {self.low}-{self.high}", name)
 
 
 class Choice(Kind):
@@ -73,17 +72,15 @@ class StateName(Kind):
         try:
             return State(value)
         except ValueError:
-            raise ConfigError(
-                f"{name} {value!r} is unknown: give State.INIT, State.BACKUP or State.MASTER", name
-            ) from None
+            choices = "State.INIT, State.BACKUP or State.MASTER"
+            raise ConfigError(f"{name} {value!r} is unknown: give {choices}", name) from None
 
 
 class InterfaceName(Kind):
     def check(self, name: str, value: Any) -> Any:
         if not isinstance(value, str) or not _NAME.fullmatch(value) or value in (".", ".."):
-            raise ConfigError(
-                f"{name} {value!r} is not an interface name: give 1-15 letters, digits, '_', '.' or '-'", name
-            )
+            rule = "give 1-15 letters, digits, '_', '.' or '-'"
+            raise ConfigError(f"{name} {value!r} is not an interface name: {rule}", name)
         return value
 
 
@@ -100,16 +97,11 @@ class Option:
     default: Any
     about: str
     _: KW_ONLY
-    ours: bool = False
-    """NetBSD's ifconfig does not know the word, or one of the words."""
-    opposite: str = ""
-    """The word that sets a flag to False, or takes back what was given."""
-    own_words: Mapping[str, str] = field(default_factory=dict)
-    """The words, with what each takes, where they are not the field's name."""
-    similar: Mapping[str, str] = field(default_factory=dict)
-    """For a word, spellings that a suggestion takes for it."""
-    former: str = ""
-    """What the word was called before."""
+    ours: bool = False  # NetBSD's ifconfig does not know the word, or one of the words
+    opposite: str = ""  # the word that sets a flag to False, or takes back what was given
+    own_words: Mapping[str, str] = field(default_factory=dict)  # with what each takes, if not the field's name
+    similar: Mapping[str, str] = field(default_factory=dict)  # for a word, the spellings that are taken for it
+    former: str = ""  # what the word was called before
 
     @property
     def words(self) -> dict[str, str]:
