@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Self
 
 from .config import VirtualHost
 from .engine import engine as _engine
 from .events import Event
 from .protocol import State
 from .stats import Measures
-
-if TYPE_CHECKING:
-    from typing import Self
 
 
 class Engine:
@@ -54,9 +50,7 @@ class Engine:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.stop()
 
     @property

@@ -39,7 +39,7 @@ _UNITS = {"took": (1e6, "ms"), "pause": (1e9, "s"), "silence": (1e9, "s")}
 """Fields that are ns, and the unit in which a sentence has them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Event:
     """`vhid` and `name` (the interface of the virtual host, "carp0") say whom it concerns; `at` is CLOCK_MONOTONIC in
     ns.
@@ -59,29 +59,40 @@ class Event:
         # None also where the dataclass makes the class once more, for its slots.
         cls.severity, cls.says = severity or cls.severity, says or cls.says
 
+    # Once for all events: twenty dataclasses that make their own cost every import some ms.
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._values().items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Event) and type(other) is type(self) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values().values()))
+
+    def _values(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @property
     def text(self) -> str:
         """What happened, in one sentence without the name of the virtual host."""
-        return self.says.format_map(
-            {field.name: _shown(field.name, getattr(self, field.name)) for field in fields(self)}
-        )
+        return self.says.format_map({name: _shown(name, value) for name, value in self._values().items()})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the event's name first."""
         values: dict[str, Any] = {"event": type(self).__name__}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in self._values().items():
             if isinstance(value, State):
                 value = value.name
             elif isinstance(value, Enum):
                 value = value.value
             elif isinstance(value, tuple):
                 value = list(value)
-            values[field.name] = value
+            values[name] = value
         return values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class StateChanged(Event):
     """The virtual host moved from one state to another."""
 
@@ -96,7 +107,7 @@ class StateChanged(Event):
         return f"{self.before.name} -> {self.after.name}: {self.reason}{peer}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class AddressesTaken(Event, says="holds {addresses} ({took})"):
     """The kernel confirmed that the addresses are on this host; `took` is the ns that the guardian worked on it."""
 
@@ -104,7 +115,7 @@ class AddressesTaken(Event, says="holds {addresses} ({took})"):
     took: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class AddressesDropped(Event, says="gave up {addresses} ({took})"):
     """The kernel confirmed that the addresses are no longer on this host; `took` as in `AddressesTaken`."""
 
@@ -112,7 +123,7 @@ class AddressesDropped(Event, says="gave up {addresses} ({took})"):
     took: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PeerHeard(Event, says="heard {peer}: advbase {advbase}, advskew {advskew}, key as {dialect}"):
     """A valid advert came from an address, or under a dialect, that had not been heard before."""
 
@@ -122,7 +133,7 @@ class PeerHeard(Event, says="heard {peer}: advbase {advbase}, advskew {advskew},
     advskew: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class AdvertRejected(Event, severity="warning", says="refuses adverts of {peer}: {counter}, {hint}"):
     """An advert was not obeyed: `counter` is the kernel's name for the check it failed, `hint` says what to look at.
 
@@ -134,7 +145,7 @@ class AdvertRejected(Event, severity="warning", says="refuses adverts of {peer}:
     hint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class SiblingHeard(Event, severity="warning", says="{advice}"):
     """A host with the same addresses and the same secret advertises under another vhid, `sibling`.
 
@@ -150,7 +161,7 @@ class SiblingHeard(Event, severity="warning", says="{advice}"):
     advice: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RivalHeard(Event, severity="warning"):
     """Another MASTER of this virtual host was heard while it was MASTER here: for a moment, two hosts held the
     addresses.
@@ -167,7 +178,7 @@ class RivalHeard(Event, severity="warning"):
         return f"another master is heard, {self.peer}: {_RULES[self.rule]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Stalled(Event, severity="warning"):
     """The engine was MASTER and did not run for `pause` ns (stopped, starved, or the machine slept): it stands by.
 
@@ -183,7 +194,7 @@ class Stalled(Event, severity="warning"):
         return f"did not run for {self.pause / 1e9:.1f} s; {outcome}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class WatchdogExpired(
     Event, severity="warning", says="the program gave no sign of life for {silence}: adverts count as advskew 240"
 ):
@@ -195,12 +206,12 @@ class WatchdogExpired(
     silence: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class WatchdogFed(Event, says="the program gives signs of life again"):
     """The program called `Engine.alive()` again: its adverts have their own advskew. `vhid` is 0 and `name` empty."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class TakeoverDelayed(
     Event,
     severity="warning",
@@ -214,7 +225,7 @@ class TakeoverDelayed(
     losses: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class GuardianLost(Event, severity="alarm", says="the guardian is lost: {what}"):
     """The process that lets go of the addresses when this one dies has ended; `what` is one sentence.
 
@@ -224,12 +235,12 @@ class GuardianLost(Event, severity="alarm", says="the guardian is lost: {what}")
     what: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class GuardianReplaced(Event, says="there is a guardian again"):
     """A new guardian has taken over from the one that was lost. `vhid` is 0 and `name` empty."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LeaseUnavailable(Event, severity="warning", says="holds addresses without a time limit: {why}"):
     """The addresses are held without a time limit, because no whole second fits the intervals; `why` is one sentence.
 
@@ -239,7 +250,7 @@ class LeaseUnavailable(Event, severity="warning", says="holds addresses without 
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class AddressConflict(Event, severity="warning", says="{mac} answers for {address}, though no master is heard"):
     """A host with this MAC answers for one of the addresses, while no advert of the group is heard."""
 
@@ -247,7 +258,7 @@ class AddressConflict(Event, severity="warning", says="{mac} answers for {addres
     mac: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class FamilySilent(
     Event, severity="warning", says="the master is no longer heard in IPv{family}, though in the other family"
 ):
@@ -256,7 +267,7 @@ class FamilySilent(
     family: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Demoted(Event):
     """The demotion counter changed: above 0 the advskew sent and compared is at least 240."""
 
@@ -267,7 +278,7 @@ class Demoted(Event):
         return f"demoted, {self.demotion}: advskew counts as 240 or more" if self.demotion else "no longer demoted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CarpdevChanged(Event):
     """The interface that the virtual host speaks on came, went, or changed; `present` and `up` say how it is now."""
 
@@ -280,14 +291,14 @@ class CarpdevChanged(Event):
         return f"{self.carpdev} is {'gone' if not self.present else 'up' if self.up else 'down'}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Failed(Event, severity="alarm", says="failed: {what}"):
     """Something the engine tried on the machine did not work; `what` is one sentence, and the engine goes on."""
 
     what: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class EventsLost(Event, severity="warning", says="{count} events are not shown: what reads them is too slow"):
     """The consumer was too slow: `count` events were dropped here. `vhid` is 0 and `name` empty."""
 

@@ -28,7 +28,7 @@ def test_events_come_out_as_they_went_in() -> None:
         queue.put(event(number))
     assert [queue.get(0) for _ in range(5)] == [event(number) for number in range(5)]
     assert queue.get(0) is None
-    assert queue.get_nowait() is None
+    assert queue.get(0) is None
 
 
 def test_the_oldest_go_and_are_counted() -> None:
@@ -37,7 +37,7 @@ def test_the_oldest_go_and_are_counted() -> None:
         queue.put(event(number))
     lost = queue.get(0)
     assert lost == events.EventsLost(vhid=0, name="", at=7, count=7)
-    assert [queue.get_nowait() for _ in range(4)] == [event(7), event(8), event(9), None]
+    assert [queue.get(0) for _ in range(4)] == [event(7), event(8), event(9), None]
     queue.put(event(10))
     assert queue.get(0) == event(10), "what was told once is not told again"
 
@@ -111,11 +111,11 @@ def test_the_descriptor_follows_the_content() -> None:
         queue.put(event(number))
     for _ in range(4):  # EventsLost, and three events
         assert readable(queue)
-        assert queue.get_nowait() is not None
+        assert queue.get(0) is not None
     assert not readable(queue)
     queue.close()
     assert readable(queue), "the end is news as well"
-    assert queue.get_nowait() is None
+    assert queue.get(0) is None
     assert readable(queue)
     queue.release()
     queue.release()

@@ -384,7 +384,7 @@ class TestBackingOff:
         until(lambda: scene.failures() != [])
         scene.by_hand("link delete carp0")
         assert scene.supervisor is not None
-        scene.supervisor.reconfigure([floating(f"{VIP}/24", advskew=7)])
+        scene.supervisor.reconfigure((floating(f"{VIP}/24", advskew=7),))
         until(lambda: scene.runtime.done("start") == 2)
         assert scene.interface() is not None
 

@@ -10,8 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..config import VirtualHost
 from ..errors import ConfigError, EngineError
@@ -21,8 +20,6 @@ from ..stats import Measures
 from .queue import EventQueue
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from ..protocol.abc import Runtime
     from .supervisor import Supervisor
 
@@ -82,9 +79,7 @@ class Engine:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     @property
@@ -158,7 +153,7 @@ class Engine:
 
     def poll(self) -> Event | None:
         """The next event that has come, or None. For loops that wait on `fileno()`."""
-        return self._queue.get_nowait()
+        return self._queue.get(0)
 
     def fileno(self) -> int:
         """A descriptor that is readable while `poll` has something, and after the stop.

@@ -49,11 +49,6 @@ class EventQueue:
                 self._ready.wait(left)
             return self._pop()
 
-    def get_nowait(self) -> Event | None:
-        """The next event that has come, or None."""
-        with self._ready:
-            return self._pop() if self._items else None
-
     def fileno(self) -> int:
         """A descriptor that is readable while events wait or the queue is closed.
 

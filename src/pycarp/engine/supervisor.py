@@ -32,8 +32,6 @@ from .instances import Instance, Instances, plan_on
 from .mailbox import Mailbox
 from .reconcile import Reconciler
 
-Realtime = bool | Literal["auto"]
-
 _THREAD_NAME = "pycarp-supervisor"
 _PROGRAM_END_NOTICED = 0.5
 """Nothing wakes the supervisor when the program's main thread ends: it looks after this many seconds."""
@@ -50,7 +48,7 @@ class Supervisor:
         hosts: Iterable[VirtualHost],
         emit: Callable[[Event], None],
         allow: bool,
-        realtime: Realtime,
+        realtime: bool | Literal["auto"],
         watchdog: int,
     ) -> None:
         require("CAP_NET_ADMIN", "CAP_NET_RAW")
@@ -80,9 +78,8 @@ class Supervisor:
 
     # From other threads
 
-    def reconfigure(self, hosts: Iterable[VirtualHost]) -> None:
+    def reconfigure(self, hosts: tuple[VirtualHost, ...]) -> None:
         """Make these the virtual hosts. What fails is undone as far as it was new; the other instances go on."""
-        hosts = tuple(hosts)
         self._mailbox.call(lambda: self._reconfigure(hosts))
 
     def stop(self) -> None:

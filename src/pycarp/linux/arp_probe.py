@@ -13,22 +13,10 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, ip_address
 
 from ..protocol.frames import arp_request, neighbour_solicitation
+from . import bpf
 from .interfaces import Interface, source_address
 from .messages import Address
-from .sockets import (
-    JUMP,
-    JUMP_IF_EQUAL,
-    LOAD_BYTE,
-    LOAD_HALF,
-    LOAD_WORD,
-    RETURN,
-    VLAN_PRESENT,
-    WHOLE,
-    Instruction,
-    SocketOwner,
-    attach_filter,
-    hearing_socket,
-)
+from .sockets import SocketOwner, hearing_socket
 
 _ETH_P_ALL, _ETH_P_ARP, _ETH_P_IPV6 = 0x0003, 0x0806, 0x86DD
 _ALL_NODES = bytes.fromhex("333300000001")
@@ -39,8 +27,6 @@ _READS = 1024
 """At most this many frames are read in a row: a flood of answers gets no more attention than this."""
 _FILTERED = 256
 """For more addresses than this the filter passes all answers: its length is limited (net.core.optmem_max)."""
-
-_NOTHING: tuple[Instruction, ...] = ((RETURN, 0, 0, 0),)
 
 
 class ArpProbe(SocketOwner):
@@ -56,7 +42,7 @@ class ArpProbe(SocketOwner):
         self._asked: frozenset[Address] = frozenset()
         # A question from the unspecified IPv6 address is answered to all nodes, which a host without IPv6 does not
         # listen to.
-        self._socket = hearing_socket(index, _NOTHING, (_ALL_NODES,))
+        self._socket = hearing_socket(index, (bpf.NOTHING,), (_ALL_NODES,))
 
     def ask(self, carpdev: Interface, addresses: Iterable[Address]) -> None:
         """Send one question for each address, and hear from now on who answers.
@@ -68,7 +54,7 @@ class ArpProbe(SocketOwner):
         self._mac = carpdev.mac
         if not self._asked.issuperset(addresses):
             wanted = self._asked.union(addresses)
-            attach_filter(self._socket, _program(wanted))
+            bpf.attach(self._socket, _program(wanted))
             if not self._asked:
                 self._socket.bind((socket.if_indextoname(self._index), _ETH_P_ALL))
             self._asked = wanted
@@ -95,7 +81,7 @@ class ArpProbe(SocketOwner):
             return
         self._asked = frozenset()
         with contextlib.suppress(OSError):
-            attach_filter(self._socket, _NOTHING)
+            bpf.attach(self._socket, (bpf.NOTHING,))
             # Some kernels take protocol 0 for the one there was; then the filter alone keeps frames out.
             self._socket.bind((socket.if_indextoname(self._index), 0))
         self.read()
@@ -141,37 +127,37 @@ def _near(carpdev: Interface, address: Address, floating: Iterable[Address]) -> 
     return IPv4Address(0)
 
 
-def _program(addresses: frozenset[Address]) -> list[Instruction]:
+def _program(addresses: frozenset[Address]) -> list[bpf.Instruction]:
     """Passes untagged ARP replies and neighbour advertisements for these addresses. Of an IPv6 address it compares the
     last four bytes; `read` compares the rest."""
     known = len(addresses) <= _FILTERED
     arp = _compare(28, [one.packed for one in addresses if one.version == 4], known)
     neighbour = _compare(74, [one.packed[12:] for one in addresses if one.version == 6], known)
-    arp = [(LOAD_HALF, 0, 0, 20), (JUMP_IF_EQUAL, 1, 0, _ARP_REPLY), (RETURN, 0, 0, 0), *arp]
+    arp = [(bpf.LOAD_HALF, 0, 0, 20), (bpf.JUMP_IF_EQUAL, 1, 0, _ARP_REPLY), bpf.NOTHING, *arp]
     return [
-        (LOAD_WORD, 0, 0, VLAN_PRESENT),
-        (JUMP_IF_EQUAL, 1, 0, 0),
-        (RETURN, 0, 0, 0),
-        (LOAD_HALF, 0, 0, 12),
-        (JUMP_IF_EQUAL, 2, 0, _ETH_P_ARP),
-        (JUMP_IF_EQUAL, 2, 0, _ETH_P_IPV6),
-        (RETURN, 0, 0, 0),
-        (JUMP, 0, 0, 1),
-        (JUMP, 0, 0, len(arp)),
+        (bpf.LOAD_WORD, 0, 0, bpf.VLAN_PRESENT),
+        (bpf.JUMP_IF_EQUAL, 1, 0, 0),
+        bpf.NOTHING,
+        (bpf.LOAD_HALF, 0, 0, 12),
+        (bpf.JUMP_IF_EQUAL, 2, 0, _ETH_P_ARP),
+        (bpf.JUMP_IF_EQUAL, 2, 0, _ETH_P_IPV6),
+        bpf.NOTHING,
+        (bpf.JUMP, 0, 0, 1),
+        (bpf.JUMP, 0, 0, len(arp)),
         *arp,
-        (LOAD_BYTE, 0, 0, 20),
-        (JUMP_IF_EQUAL, 1, 0, _ICMPV6),
-        (RETURN, 0, 0, 0),
-        (LOAD_BYTE, 0, 0, 54),
-        (JUMP_IF_EQUAL, 1, 0, _ADVERTISEMENT),
-        (RETURN, 0, 0, 0),
+        (bpf.LOAD_BYTE, 0, 0, 20),
+        (bpf.JUMP_IF_EQUAL, 1, 0, _ICMPV6),
+        bpf.NOTHING,
+        (bpf.LOAD_BYTE, 0, 0, 54),
+        (bpf.JUMP_IF_EQUAL, 1, 0, _ADVERTISEMENT),
+        bpf.NOTHING,
         *neighbour,
     ]
 
 
-def _compare(at: int, words: list[bytes], known: bool) -> list[Instruction]:
+def _compare(at: int, words: list[bytes], known: bool) -> list[bpf.Instruction]:
     """Passes frames that have one of these words at an offset; all of them where there are too many to compare."""
-    program: list[Instruction] = [(LOAD_WORD, 0, 0, at)]
+    program: list[bpf.Instruction] = [(bpf.LOAD_WORD, 0, 0, at)]
     for word in words if known else ():
-        program += [(JUMP_IF_EQUAL, 0, 1, int.from_bytes(word, "big")), (RETURN, 0, 0, WHOLE)]
-    return [*program, (RETURN, 0, 0, 0 if known else WHOLE)]
+        program += [(bpf.JUMP_IF_EQUAL, 0, 1, int.from_bytes(word, "big")), bpf.WHOLE]
+    return [*program, bpf.NOTHING if known else bpf.WHOLE]

@@ -10,9 +10,12 @@ NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 """include/uapi/linux/capability.h"""
 
 
-def effective() -> frozenset[str]:
-    """The names of `NUMBERS` that the calling thread has. In a user namespace they count for what was made inside."""
-    status = Path("/proc/thread-self/status").read_text()
+def effective(process: int | str = "thread-self") -> frozenset[str]:
+    """The names of `NUMBERS` that a process, or the calling thread, has.
+
+    In a user namespace they count for what was made inside. `OSError` where that cannot be read.
+    """
+    status = Path(f"/proc/{process}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
     bits = int(line.split()[1], 16)
     return frozenset(name for name, number in NUMBERS.items() if bits >> number & 1)

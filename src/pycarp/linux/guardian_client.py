@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Protocol
 from .._python.guardian import protocol
 from ..errors import CapabilityError, CarpError, EngineError
 from . import netlink
+from .capabilities import effective
 from .lock import lives
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ _READY_WITHIN = 5.0
 _ROOM = 4 << 20
 """Of the socket's buffers, where the system allows that: some thousand orders and replies."""
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-_CAP_NET_ADMIN = 1 << 12
 
 
 class GuardianGone(CarpError):
@@ -362,8 +362,6 @@ def _wait(descriptor: int, events: int, seconds: float) -> None:
 def _may_configure(pid: int) -> bool:
     """Whether a process has CAP_NET_ADMIN; yes where that cannot be read."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        return "CAP_NET_ADMIN" in effective(pid)
     except OSError:
         return True
-    found = next((line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), None)
-    return found is None or bool(int(found, 16) & _CAP_NET_ADMIN)

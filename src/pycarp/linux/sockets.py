@@ -1,6 +1,6 @@
 """The sockets of a carpdev: adverts in, whole frames out, and the memberships that make switches forward adverts here.
 
-Also what all sockets of this package share: who closes them, their filters, their buffers.
+Also what all sockets of this package share: who closes them, and their buffers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP, NS_PER_SECOND
+from . import bpf
 
 FRAME_LIMIT = (1 << 16) + 64
 """Read with a buffer of this size: frames that the kernel or a card has merged are longer than any MTU."""
@@ -23,31 +24,24 @@ _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 1, 6, 23
 _PACKET_MR_MULTICAST = 0
-_SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 26, 33, 35
+_SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
 _TIMESPEC = struct.Struct("@ll")
 _RECEIVE_BUFFER = 4 << 20
 _GROUP_MACS = (bytes.fromhex("01005e000012"), bytes.fromhex("333300000012"))
 
-Instruction = tuple[int, int, int, int]
-"""Of classic BPF: operation, jump if true, jump if false, constant."""
-LOAD_WORD, LOAD_HALF, LOAD_BYTE, JUMP, JUMP_IF_EQUAL, RETURN = 0x20, 0x28, 0x30, 0x05, 0x15, 0x06
-ANCILLARY = 0xFFFFF000
-VLAN_PRESENT = ANCILLARY + 48
-WHOLE = 0x40000
-"""Returned by a program: this many bytes pass, which is all."""
 _FILTER = (
     # Untagged: the tag is not in the bytes, so a tagged advert looks like one for this LAN.
-    (LOAD_WORD, 0, 0, VLAN_PRESENT),
-    (JUMP_IF_EQUAL, 0, 7, 0),
-    (LOAD_HALF, 0, 0, 12),
-    (JUMP_IF_EQUAL, 0, 2, _ETH_P_IP),
-    (LOAD_BYTE, 0, 0, 14 + 9),
-    (JUMP_IF_EQUAL, 4, 3, IPPROTO_CARP),
-    (JUMP_IF_EQUAL, 0, 2, _ETH_P_IPV6),
-    (LOAD_BYTE, 0, 0, 14 + 6),
-    (JUMP_IF_EQUAL, 1, 0, IPPROTO_CARP),
-    (RETURN, 0, 0, 0),
-    (RETURN, 0, 0, WHOLE),
+    (bpf.LOAD_WORD, 0, 0, bpf.VLAN_PRESENT),
+    (bpf.JUMP_IF_EQUAL, 0, 7, 0),
+    (bpf.LOAD_HALF, 0, 0, 12),
+    (bpf.JUMP_IF_EQUAL, 0, 2, _ETH_P_IP),
+    (bpf.LOAD_BYTE, 0, 0, 14 + 9),
+    (bpf.JUMP_IF_EQUAL, 4, 3, IPPROTO_CARP),
+    (bpf.JUMP_IF_EQUAL, 0, 2, _ETH_P_IPV6),
+    (bpf.LOAD_BYTE, 0, 0, 14 + 6),
+    (bpf.JUMP_IF_EQUAL, 1, 0, IPPROTO_CARP),
+    bpf.NOTHING,
+    bpf.WHOLE,
 )
 
 
@@ -84,14 +78,14 @@ def packet_socket() -> socket.socket:
     return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
 
 
-def hearing_socket(index: int, program: Sequence[Instruction], macs: Iterable[bytes]) -> socket.socket:
+def hearing_socket(index: int, program: Sequence[bpf.Instruction], macs: Iterable[bytes]) -> socket.socket:
     """A packet socket, still to be bound, for what others send on the interface and `program` lets pass.
 
     The filter comes before the bind, so no unfiltered frame gets in. The interface passes on frames to the multicast
     `macs`, also where the host has no IPv6; the switch hears nothing of that.
     """
     with closed_on_error(packet_socket()) as opened:
-        attach_filter(opened, program)
+        bpf.attach(opened, program)
         # Older than Linux 4.20: our own frames come back, and are recognised by their source.
         with contextlib.suppress(OSError):
             opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
@@ -161,15 +155,6 @@ def arrival(ancillary: Iterable[tuple[int, int, bytes]]) -> int:
             seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
             return int(seconds) * NS_PER_SECOND + int(nanoseconds)
     return time.time_ns()
-
-
-def attach_filter(opened: socket.socket, program: Sequence[Instruction]) -> None:
-    """From now on the socket takes only what the program lets pass; another program may follow."""
-    import ctypes
-
-    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    memory = ctypes.create_string_buffer(packed, len(packed))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(memory)))
 
 
 def _join(index: int, version: int) -> socket.socket | None:

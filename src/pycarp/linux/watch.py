@@ -7,20 +7,9 @@ import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
-from . import netlink
+from . import bpf, netlink
 from .interfaces import OWN_PROTOCOL, Gateway, parse_address, parse_gateway, parse_link
-from .sockets import (
-    ANCILLARY,
-    JUMP_IF_EQUAL,
-    LOAD_HALF,
-    LOAD_WORD,
-    RETURN,
-    WHOLE,
-    SocketOwner,
-    attach_filter,
-    closed_on_error,
-    grow,
-)
+from .sockets import SocketOwner, closed_on_error, grow
 
 _GROUPS = (1, 5, 7, 9, 11)
 """RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE."""
@@ -29,22 +18,19 @@ _RECEIVE = 1 << 17
 _READS = 64
 
 _IFA_PROTO = 11
-_LOAD_NUMBER, _LOAD_NUMBER_TO_X, _MOVE_TO_X, _LOAD_BYTE_BEYOND_X = 0x00, 0x01, 0x07, 0x50
-_ATTRIBUTE = ANCILLARY + 12
-"""Loads where the attribute of number X begins, searched from A on; 0 if it is not there."""
 _WITHOUT_OWN_ADDITIONS = (
     # The filter reads numbers as a network writes them, netlink writes them as the machine does.
-    (LOAD_HALF, 0, 0, 4),
-    (JUMP_IF_EQUAL, 0, 8, socket.htons(netlink.RTM_NEWADDR)),
-    (_LOAD_NUMBER_TO_X, 0, 0, _IFA_PROTO),
-    (_LOAD_NUMBER, 0, 0, netlink.HEADER.size + netlink.ADDRESS.size),
-    (LOAD_WORD, 0, 0, _ATTRIBUTE),
-    (JUMP_IF_EQUAL, 4, 0, 0),
-    (_MOVE_TO_X, 0, 0, 0),
-    (_LOAD_BYTE_BEYOND_X, 0, 0, 4),
-    (JUMP_IF_EQUAL, 0, 1, OWN_PROTOCOL),
-    (RETURN, 0, 0, 0),
-    (RETURN, 0, 0, WHOLE),
+    (bpf.LOAD_HALF, 0, 0, 4),
+    (bpf.JUMP_IF_EQUAL, 0, 8, socket.htons(netlink.RTM_NEWADDR)),
+    (bpf.LOAD_NUMBER_TO_X, 0, 0, _IFA_PROTO),
+    (bpf.LOAD_NUMBER, 0, 0, netlink.HEADER.size + netlink.ADDRESS.size),
+    (bpf.LOAD_WORD, 0, 0, bpf.NETLINK_ATTRIBUTE),
+    (bpf.JUMP_IF_EQUAL, 4, 0, 0),
+    (bpf.MOVE_TO_X, 0, 0, 0),
+    (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 4),
+    (bpf.JUMP_IF_EQUAL, 0, 1, OWN_PROTOCOL),
+    bpf.NOTHING,
+    bpf.WHOLE,
 )
 
 
@@ -98,7 +84,7 @@ class Watch(SocketOwner):
         opened = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         with closed_on_error(opened) as self._socket:
             if not own_additions:
-                attach_filter(opened, _WITHOUT_OWN_ADDITIONS)
+                bpf.attach(opened, _WITHOUT_OWN_ADDITIONS)
             grow(opened, _BUFFER)
             opened.bind((0, sum(1 << (group - 1) for group in _GROUPS)))
 
