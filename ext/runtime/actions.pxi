@@ -124,9 +124,7 @@ cdef void _do(runtime_t *runtime, const item_t *item, int64_t now) noexcept nogi
     elif action.kind == ACTION_SUPPRESS:
         demote_others(runtime, action.by, instance)
     elif action.kind == ACTION_FAMILY_SILENT:
-        record = new_record(instance, family_silent_event, now)
-        record.value = action.family
-        report(runtime, &record)
+        report_value(runtime, instance, b"FamilySilent family", action.family, now)
     elif action.kind == ACTION_SIBLING_FOUND:
         record = new_record(instance, sibling_event, now)
         record.peer = action.peer
@@ -174,10 +172,6 @@ cdef object state_event(const record_t *record, dict who, object host):
         reason=_REASONS[record.detail],
         peer=peer_of(record),
     )
-
-
-cdef object family_silent_event(const record_t *record, dict who, object host):
-    return events.FamilySilent(**who, family=record.value)
 
 
 cdef object sibling_event(const record_t *record, dict who, object host):

@@ -5,10 +5,18 @@
 cdef double _SETTLED_LOOK = 0.0005  # seconds between two looks whether orders are carried out
 
 
-cdef command_t _command(int index) noexcept:
+cdef command_t _command(command_run_t run, int64_t value=0, int carpdev=0) noexcept:
+    """For the runtime."""
     cdef command_t command
     memset(&command, 0, sizeof(command_t))
-    command.index = index
+    command.run, command.value, command.carpdev, command.index = run, value, carpdev, -1
+    return command
+
+
+cdef command_t _command_on(int index, command_on_t on, int64_t value=0, int carpdev=0) noexcept:
+    """For one instance."""
+    cdef command_t command = _command(NULL, value, carpdev)
+    command.on, command.index = on, index
     return command
 
 
@@ -102,7 +110,7 @@ cdef class Runtime:
     # Carpdevs
 
     def add_carpdev(self, int carpdev, sockets, mac, addresses, allow):
-        cdef command_t command = _command(-1)
+        cdef command_t command = _command(add_carpdev, 0, carpdev)
         cdef carpdev_t *fresh = <carpdev_t *> calloc(1, sizeof(carpdev_t))
         cdef int error
         if fresh == NULL:
@@ -113,7 +121,7 @@ cdef class Runtime:
                 raise OSError(error, f"a packet ring could not be had: {os.strerror(error)}")
             fresh.number, fresh.send_fd, fresh.input.allow = carpdev, sockets.send.fileno(), allow
             command.new_carpdev = fresh
-            if not self._send_carpdev(&command, mac, addresses, add_carpdev):
+            if not self._set_carpdev(&command, mac, addresses):
                 raise MemoryError
         except BaseException:
             _free_carpdev(fresh)
@@ -121,24 +129,22 @@ cdef class Runtime:
         self._sockets[carpdev] = sockets
 
     def update_carpdev(self, int carpdev, mac, addresses):
-        cdef command_t command = _command(-1)
-        command.carpdev = carpdev
-        if not self._send_carpdev(&command, mac, addresses, update_carpdev):
+        cdef command_t command = _command(update_carpdev, 0, carpdev)
+        if not self._set_carpdev(&command, mac, addresses):
             raise KeyError(carpdev)
 
-    cdef bint _send_carpdev(self, command_t *command, object mac, object addresses, command_run_t run) except -1:
+    cdef bint _set_carpdev(self, command_t *command, object mac, object addresses) except -1:
         try:
             _fill_carpdev(command, mac, addresses)
-            self._call(command, run)
+            self._call(command)
         finally:
             free(command.addresses.items)
             free(command.broadcasts.items)
         return command.found
 
     def remove_carpdev(self, int carpdev):
-        cdef command_t command = _command(-1)
-        command.carpdev = carpdev
-        self._call(&command, remove_carpdev)
+        cdef command_t command = _command(remove_carpdev, 0, carpdev)
+        self._call(&command)
         if not command.found:
             raise KeyError(carpdev)
         _free_carpdev(command.new_carpdev)
@@ -147,14 +153,13 @@ cdef class Runtime:
     # Instances
 
     def add_instance(self, int index, int carpdev, plan, device, lock):
-        cdef command_t command = _command(index)
+        cdef command_t command = _command(add_instance, 0, carpdev)
         cdef _Instance added = _Instance(index, carpdev, plan, device, lock)
-        command.carpdev = carpdev
         command.new_instance = added.instance
         self._hosts[index] = plan.host
         self._instances[index] = added
         self._entrust(added, plan)
-        self._call(&command, add_instance)
+        self._call(&command)
 
     def move_instance(self, int index, int carpdev, plan, device, lock):
         cdef _Instance moved = self._instances[index]
@@ -165,15 +170,14 @@ cdef class Runtime:
         self._replan(self._instances[index], plan, device, replan)
 
     cdef int _replan(self, _Instance changed, object plan, object device, command_on_t on) except -1:
-        cdef command_t command = _command(changed.instance.index)
-        command.carpdev = changed.carpdev
-        command.value = plan.host != changed.plan.host
+        cdef bint other = plan.host != changed.plan.host
+        cdef command_t command = _command_on(changed.instance.index, on, other, changed.carpdev)
         _fill_plan(&command.plan, plan)
         try:
             changed.device = device
             self._entrust(changed, plan)
             self._hosts[command.index] = plan.host
-            self._call_on(&command, on)
+            self._call(&command)
             changed.plan = plan
         finally:
             # Now it is the former one, or, if nothing came of it, the new one.
@@ -194,7 +198,7 @@ cdef class Runtime:
                 self._ask_guardian(ORDER_FORGET, index)
             except EngineError:
                 pass
-            self._on(index, remove_instance, 0)
+            self._on(index, remove_instance)
             self._forgotten.append(index)
             del self._instances[index]
 
@@ -203,11 +207,11 @@ cdef class Runtime:
         self._on(index, start_instance, -1 if state is None else state)
 
     def stop_instance(self, int index):
-        self._on(index, stop_instance, 0)
+        self._on(index, stop_instance)
 
     def stop_all(self):
         owned = any([self.owns(index) for index in list(self._instances)])
-        self._ask_all(stop_all, 0)
+        self._ask(stop_all)
         self._await_orders(-1, owned)
 
     def link(self, int index, up):
@@ -217,10 +221,10 @@ cdef class Runtime:
         self._on(index, force, State(state))
 
     def retake(self, int index):
-        self._on(index, retake, 0)
+        self._on(index, retake)
 
     def announce(self, int index):
-        self._on(index, announce_again, 0)
+        self._on(index, announce_again)
 
     def refuse(self, int index, int64_t until):
         self._on(index, refuse, until)
@@ -238,17 +242,17 @@ cdef class Runtime:
         return (<_Instance> self._instances[index]).instance.machine.demotion
 
     def stats(self, int index):
-        cdef command_t command = _command(index)
-        self._call_on(&command, stats)
+        cdef command_t command = _command_on(index, stats)
+        self._call(&command)
         return Stats(*[command.counters[at] for at in range(COUNTERS)])
 
     # All of it
 
     def demote(self, int by):
-        return self._ask_all(demote, by)
+        return self._ask(demote, by)
 
     def watch(self, int64_t limit):
-        self._ask_all(watch, limit)
+        self._ask(watch, limit)
 
     def alive(self):
         atomic_store64(&self.runtime.watchdog.fed, <uint64_t> monotonic())
@@ -259,14 +263,14 @@ cdef class Runtime:
         cdef measures_t *measures = &self.runtime.measures
         return Measures(
             realtime=self.runtime.has_realtime == 1,
-            ring_losses=self._ask_all(count_losses, 0),
+            ring_losses=self._ask(count_losses),
             wakeup=tuple([measures.wakeup[at] for at in range(BUCKETS)]),
             sending=tuple([measures.sending[at] for at in range(BUCKETS)]),
             takeover=tuple([measures.takeover[at] for at in range(BUCKETS)]),
         )
 
     def close(self):
-        cdef command_t command = _command(-1)
+        cdef command_t command = _command(close)
         try:
             self.stop_all()
             self._ask_guardian(ORDER_QUIET, 0)
@@ -275,7 +279,6 @@ cdef class Runtime:
         # Locked to the end: a command that came after this one would never be answered.
         with self._lock:
             if self._running:
-                command.run = close
                 self._post(&command)
                 with nogil:
                     pthread_join(self.runtime.thread, NULL)
@@ -315,20 +318,13 @@ cdef class Runtime:
 
     # Commands
 
-    cdef int _call(self, command_t *command, command_run_t run) except -1:
+    cdef int _call(self, command_t *command) except -1:
         """Have the thread run a command. The GIL is free meanwhile."""
-        command.run = run
         with self._lock:
             if not self._running:
                 raise EngineError("the engine is not running")
             self._post(command)
-        return 0
-
-    cdef int _call_on(self, command_t *command, command_on_t on) except -1:
-        """The same for the instance of its index."""
-        command.on = on
-        self._call(command, NULL)
-        if not command.found:
+        if command.on != NULL and not command.found:
             raise KeyError(command.index)
         return 0
 
@@ -341,22 +337,20 @@ cdef class Runtime:
                 pass
         sem_destroy(&command.done)
 
-    cdef int _on(self, int index, command_on_t on, int64_t value) except -1:
-        cdef command_t command = _command(index)
-        command.value = value
-        return self._call_on(&command, on)
+    cdef int _on(self, int index, command_on_t on, int64_t value=0) except -1:
+        cdef command_t command = _command_on(index, on, value)
+        return self._call(&command)
 
-    cdef int64_t _ask_all(self, command_run_t run, int64_t value) except? -1:
-        cdef command_t command = _command(-1)
-        command.value = value
-        self._call(&command, run)
+    cdef int64_t _ask(self, command_run_t run, int64_t value=0) except? -1:
+        cdef command_t command = _command(run, value)
+        self._call(&command)
         return command.value
 
     # The guardian
 
     def _attach(self):
         """Show the thread its guardian, or that there is none."""
-        self._ask_all(attach, -1 if self._guardian is None else self._guardian.fileno())
+        self._ask(attach, -1 if self._guardian is None else self._guardian.fileno())
 
     def _entrust(self, _Instance added, plan):
         """Give the guardian what it needs to take, renew and drop, and the bow-outs that it sends if we cannot."""
@@ -370,14 +364,15 @@ cdef class Runtime:
 
     def _ask_guardian(self, int kind, int index):
         """Have the guardian do what it answers in its own time; returns the error's number, or 0."""
-        cdef command_t command = _command(index)
+        cdef command_t command = _command(ask, kind)
         cdef int64_t give_up = monotonic() + ORDERS_DONE_WITHIN
-        command.value = kind
-        self._call(&command, ask)
+        command.index = index
+        self._call(&command)
         if not command.found:
             raise EngineError("the guardian of the addresses is gone")
+        command.run = answer
         while monotonic() < give_up:
-            self._call(&command, answer)
+            self._call(&command)
             if command.found:
                 if command.value == EHOSTDOWN:
                     raise EngineError("the guardian of the addresses is gone")
@@ -388,10 +383,11 @@ cdef class Runtime:
     def _await_orders(self, int index, owned):
         """Wait until the orders of one instance, or of all (-1), are carried out, but not for ever; and until the link
         of a device is down that has had addresses: both keep others waiting who change interfaces on this machine."""
-        cdef command_t command = _command(index)
+        cdef command_t command = _command(settled)
         cdef int64_t give_up = monotonic() + ORDERS_DONE_WITHIN
+        command.index = index
         while not command.found and monotonic() < give_up:
-            self._call(&command, settled)
+            self._call(&command)
             if not command.found:
                 time.sleep(_SETTLED_LOOK)
         time.sleep(DEVICE_REMOVED_AFTER_DROP / 1e9 if owned else 0)
@@ -443,9 +439,11 @@ cdef class Runtime:
                 record = reports.records[reports.fetched % RECORDS]
                 atomic_store32(&reports.fetched, reports.fetched + 1)
                 host = self._hosts.get(record.index)
+                who = {"vhid": record.vhid, "name": "" if host is None else host.name, "at": record.at}
                 if host is not None or record.index < 0:
-                    name = "" if host is None else host.name
-                    self._emit(record.make(&record, {"vhid": record.vhid, "name": name, "at": record.at}, host))
+                    self._emit(
+                        value_event(&record, who) if record.make == NULL else record.make(&record, who, host)
+                    )
                 if record.make == guardian_lost_event and not ended:
                     self._replace_guardian()
             lost = atomic_take64(&reports.lost)

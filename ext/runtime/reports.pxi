@@ -1,6 +1,6 @@
 # Events on their way to Python, what is reported once only, and what the thread measures of itself.
 #
-# Thread: runtime, no GIL. Functions called ..._event run in the event thread, here and in the other rooms.
+# Thread: runtime, no GIL. In every room, functions called ..._event run in the event thread.
 
 cdef tuple _STATES = (State.INIT, State.BACKUP, State.MASTER)
 
@@ -15,6 +15,15 @@ cdef inline record_t new_record(const instance_t *instance, make_event_t make, i
     if instance != NULL:
         record.index, record.vhid = instance.index, instance.vhid
     return record
+
+
+cdef bint report_value(
+    runtime_t *runtime, const instance_t *instance, const char *name, int64_t value, int64_t at
+) noexcept nogil:
+    """An event by the name of its class in pycarp.events and of its only field: b"Demoted demotion"."""
+    cdef record_t record = new_record(instance, NULL, at)
+    record.name, record.value = name, value
+    return report(runtime, &record)
 
 
 cdef bint report(runtime_t *runtime, const record_t *record) noexcept nogil:
@@ -60,7 +69,6 @@ cdef bint known(known_t *table, int *count, const peer_t *peer, uint8_t vhid, ui
 
 cdef void report_demotions(runtime_t *runtime) noexcept nogil:
     """Report the demotions that have changed, once that is due."""
-    cdef record_t record
     cdef instance_t *instance
     cdef int64_t now
     cdef int at
@@ -74,9 +82,7 @@ cdef void report_demotions(runtime_t *runtime) noexcept nogil:
         instance = runtime.instances[at]
         if instance.machine.demotion != instance.reported.demotion:
             instance.reported.demotion = instance.machine.demotion
-            record = new_record(instance, demoted_event, now)
-            record.value = instance.machine.demotion
-            report(runtime, &record)
+            report_value(runtime, instance, b"Demoted demotion", instance.machine.demotion, now)
 
 
 cdef inline void measure(uint64_t *histogram, int64_t ns) noexcept nogil:
@@ -87,8 +93,9 @@ cdef inline void measure(uint64_t *histogram, int64_t ns) noexcept nogil:
     histogram[bucket] += 1
 
 
-cdef object demoted_event(const record_t *record, dict who, object host):
-    return events.Demoted(**who, demotion=record.value)
+cdef object value_event(const record_t *record, dict who):
+    cdef list names = (<bytes> record.name).decode().split()
+    return getattr(events, names[0])(**who, **{name: record.value for name in names[1:]})
 
 
 cdef object peer_of(const record_t *record):

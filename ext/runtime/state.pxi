@@ -23,19 +23,18 @@ ctypedef object (*make_event_t)(const record_t *record, dict who, object host)
 
 cdef struct record_t:
     # One event on its way to Python.
-    make_event_t make
+    make_event_t make  # NULL: it has no other field than `value`
+    const char *name  # then: of the class in pycarp.events, and of that field if there is one
     int64_t at, value
     int index  # of the instance, -1: it concerns the engine as a whole
     peer_t peer
     uint8_t vhid, before, after, detail, advbase, advskew
-
 
 cdef struct known_t:
     # A peer that was reported.
     uint8_t address[16]
     uint8_t family, vhid
     uint8_t what  # the dialect, the counter or the rule that it was reported for
-
 
 cdef struct reports_t:
     # One thread puts, one fetches.
@@ -44,7 +43,6 @@ cdef struct reports_t:
     uint64_t lost
     int wake  # eventfd: there are records
 
-
 cdef struct reported_t:
     # What was reported of an instance and is not repeated.
     known_t peers[KNOWN]
@@ -52,7 +50,6 @@ cdef struct reported_t:
     int peer_count, rival_count
     int64_t demotion
     bint unleased
-
 
 cdef struct measures_t:
     # See stats.Measures.
@@ -74,7 +71,6 @@ cdef struct timers_t:
 cdef struct frame_t:
     uint8_t octets[ADVERT_FRAME_MAX]
     uint8_t length, family
-
 
 cdef struct transmit_t:
     frame_t ready[READY]  # the next advert, signed ahead
@@ -108,7 +104,6 @@ cdef struct suspicion_t:
     uint8_t delays  # intervals that a takeover has waited since
     int64_t refused_until  # until then silence is no reason to take over
 
-
 cdef struct watchdog_t:
     int64_t limit  # the program is to be heard from every so many ns, 0: not at all
     uint64_t fed  # when it was last
@@ -130,7 +125,6 @@ cdef struct plan_t:
     uint8_t mac[6]
     machine_config_t config
 
-
 cdef struct instance_t:
     int index
     uint8_t vhid
@@ -144,7 +138,6 @@ cdef struct instance_t:
     ownership_t ownership
     suspicion_t suspicion
     reported_t reported
-
 
 cdef struct carpdev_t:
     int number
@@ -164,13 +157,11 @@ cdef struct item_t:
     bint after_drop  # an advert that waits until the addresses have gone
     bint last  # of what the machine asked for in one step
 
-
 cdef struct demotion_t:
     # All instances but its cause are demoted; those before `next` have been.
     int64_t by
     instance_t *cause
     int next
-
 
 cdef struct agenda_t:
     # A stack of actions, and a ring of demotions in the order in which they came; the first one is under way. What lies
@@ -206,7 +197,6 @@ cdef struct pacing_t:
     int64_t window
     uint32_t frames
     bint flooded
-
 
 cdef struct runtime_t:
     void *commands

@@ -46,7 +46,7 @@ cdef void stalled(runtime_t *runtime, instance_t *instance, bint released) noexc
 cdef bint must_wait(runtime_t *runtime, instance_t *instance, int64_t now) noexcept nogil:
     """Whether silence is no reason to take over: by order, or because frames were lost since the last valid advert."""
     cdef suspicion_t *suspicion = &instance.suspicion
-    cdef record_t record
+    cdef uint64_t losses
     if not machine_overdue(&instance.machine, now):
         return False
     if now < suspicion.refused_until:
@@ -54,12 +54,11 @@ cdef bint must_wait(runtime_t *runtime, instance_t *instance, int64_t now) noexc
     if instance.carpdev == NULL or suspicion.delays >= MOST_DELAYS:
         return False
     ring_count_losses(&instance.carpdev.ring)
-    if instance.carpdev.ring.losses == suspicion.losses:
+    losses = instance.carpdev.ring.losses - suspicion.losses
+    if losses == 0:
         return False
     suspicion.delays += 1
-    record = new_record(instance, delayed_event, now)
-    record.value = <int64_t> (instance.carpdev.ring.losses - suspicion.losses)
-    report(runtime, &record)
+    report_value(runtime, instance, b"TakeoverDelayed losses", <int64_t> losses, now)
     return True
 
 
@@ -85,20 +84,20 @@ cdef void note_rival(
 cdef void look_at_watchdog(runtime_t *runtime) noexcept nogil:
     """Is the program that embeds us still there? If not, another host shall serve in its place."""
     cdef watchdog_t *watchdog = &runtime.watchdog
-    cdef record_t record
     cdef actions_t actions
-    cdef int64_t now
+    cdef int64_t now, silence
     cdef int at
     if not watchdog.limit and not watchdog.expired:
         return
     now = monotonic()
-    record = new_record(NULL, watchdog_fed_event if watchdog.expired else watchdog_expired_event, now)
-    record.value = now - <int64_t> atomic_load64(&watchdog.fed)
-    if (watchdog.limit > 0 and record.value >= watchdog.limit) == (watchdog.expired != 0):
+    silence = now - <int64_t> atomic_load64(&watchdog.fed)
+    if (watchdog.limit > 0 and silence >= watchdog.limit) == (watchdog.expired != 0):
         return
-    report(runtime, &record)
     atomic_store32(&watchdog.expired, 1 - watchdog.expired)
-    if watchdog.expired:
+    if not watchdog.expired:
+        report_value(runtime, NULL, b"WatchdogFed", 0, now)
+    else:
+        report_value(runtime, NULL, b"WatchdogExpired silence", silence, now)
         for at in range(runtime.instance_count):
             machine_retire(&runtime.instances[at].machine, REASON_WATCHDOG, True, now, &actions)
             carry_out(runtime, runtime.instances[at], &actions, now)
@@ -110,17 +109,5 @@ cdef object stalled_event(const record_t *record, dict who, object host):
     return events.Stalled(**who, pause=record.value, released=bool(record.detail))
 
 
-cdef object delayed_event(const record_t *record, dict who, object host):
-    return events.TakeoverDelayed(**who, losses=record.value)
-
-
 cdef object rival_event(const record_t *record, dict who, object host):
     return events.RivalHeard(**who, peer=peer_of(record), rule=_RULES[record.detail])
-
-
-cdef object watchdog_expired_event(const record_t *record, dict who, object host):
-    return events.WatchdogExpired(**who, silence=record.value)
-
-
-cdef object watchdog_fed_event(const record_t *record, dict who, object host):
-    return events.WatchdogFed(**who)

@@ -82,7 +82,7 @@ def beat(runtime: RuntimeState, instance: Instance, now: int) -> None:
     choose_lease(instance)
     report_unleased(runtime, instance, now)
     leased = ownership.lease_told is not None or ownership.lease is not None
-    order(runtime, instance, Kind.RENEW if leased and not instance.transmit.failing else Kind.BEAT, now)
+    order(runtime, instance, Kind.RENEW if leased and not instance.failing else Kind.BEAT, now)
 
 
 def least_advbase(instance: Instance) -> int:

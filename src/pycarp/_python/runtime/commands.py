@@ -9,9 +9,9 @@ import contextlib
 import selectors
 from collections.abc import Iterable
 from concurrent.futures import Future
-from ipaddress import IPv4Interface, IPv6Interface
 
 from ... import _impl
+from ...config import Address
 from ...engine.plan import Plan
 from ...errors import EngineError
 from ...linux.device import Device
@@ -36,7 +36,7 @@ def add_carpdev(
     number: int,
     sockets: Sockets,
     mac: bytes,
-    addresses: Iterable[IPv4Interface | IPv6Interface],
+    addresses: Iterable[Address],
     allow: bool,
 ) -> None:
     checks = _impl.current.input.Input()
@@ -46,9 +46,7 @@ def add_carpdev(
     runtime.selector.register(sockets.receive, selectors.EVENT_READ, carpdev)
 
 
-def update_carpdev(
-    runtime: RuntimeState, now: int, number: int, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]
-) -> None:
+def update_carpdev(runtime: RuntimeState, now: int, number: int, mac: bytes, addresses: Iterable[Address]) -> None:
     runtime.carpdevs[number].input.set_carpdev(mac, addresses)
 
 
@@ -129,7 +127,7 @@ def force(runtime: RuntimeState, instance: Instance, now: int, state: State) -> 
 def retake(runtime: RuntimeState, instance: Instance, now: int) -> None:
     retry_now(runtime, instance, now)
     # Without adverts that are sent, a lease ends as it should.
-    if announce(runtime, instance, now) and not instance.transmit.failing:
+    if announce(runtime, instance, now) and not instance.failing:
         take(runtime, instance, now)
 
 
@@ -182,12 +180,8 @@ def watch(runtime: RuntimeState, now: int, limit: int) -> None:
 
 
 def measures(runtime: RuntimeState, now: int) -> Measures:
-    return Measures(
-        ring_losses=sum(carpdev.count_losses() for carpdev in runtime.carpdevs.values()),
-        wakeup=runtime.measures.wakeup.counts,
-        sending=runtime.measures.sending.counts,
-        takeover=runtime.measures.takeover.counts,
-    )
+    losses = sum(carpdev.count_losses() for carpdev in runtime.carpdevs.values())
+    return Measures(False, losses, runtime.wakeup.counts, runtime.sending.counts, runtime.takeover.counts)
 
 
 def close(runtime: RuntimeState, now: int) -> None:

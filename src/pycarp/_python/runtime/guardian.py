@@ -86,7 +86,7 @@ def _carried_out(runtime: RuntimeState, instance: Instance, reply: Reply) -> Non
     if take:
         ownership.retry_delay = 0
         if ownership.decided is not None:
-            runtime.measures.takeover.count(reply.finished - decided)
+            runtime.takeover.count(reply.finished - decided)
     ownership.decided = None
     if reply.number:
         return  # another guardian has taken once more what was here already

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from ipaddress import IPv4Interface, IPv6Interface
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from ... import events
+from ...config import Address
 from ...engine.mailbox import Mailbox
 from ...engine.plan import Plan
 from ...errors import ConfigError, EngineError
@@ -33,6 +33,8 @@ from .state import Instance, RuntimeState
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Command = Callable[Concatenate[RuntimeState, int, P], T]
+OnInstance = Callable[Concatenate[RuntimeState, Instance, int, P], T]
 
 _SETTLED_LOOK = 0.001
 """Seconds between two looks whether orders are carried out."""
@@ -67,17 +69,12 @@ class Runtime:
     # Carpdevs
 
     def add_carpdev(
-        self,
-        carpdev: int,
-        sockets: Sockets,
-        mac: bytes,
-        addresses: Iterable[IPv4Interface | IPv6Interface],
-        allow: bool,
+        self, carpdev: int, sockets: Sockets, mac: bytes, addresses: Iterable[Address], allow: bool
     ) -> None:
         """Speak and hear on one more carpdev. The sockets are the runtime's from now on."""
         self._call(commands.add_carpdev, carpdev, sockets, mac, addresses, allow)
 
-    def update_carpdev(self, carpdev: int, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
+    def update_carpdev(self, carpdev: int, mac: bytes, addresses: Iterable[Address]) -> None:
         """The carpdev has another MAC or other addresses now."""
         self._call(commands.update_carpdev, carpdev, mac, addresses)
 
@@ -221,17 +218,10 @@ class Runtime:
         self._state.carpdevs.clear()
         self._state.selector.close()
 
-    def _call(self, command: Callable[Concatenate[RuntimeState, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _call(self, command: Command[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return self._mailbox.call(lambda: command(self._state, time.monotonic_ns(), *args, **kwargs))
 
-    def _on(
-        self,
-        index: int,
-        command: Callable[Concatenate[RuntimeState, Instance, int, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """The same for one instance."""
+    def _on(self, index: int, command: OnInstance[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return self._call(lambda runtime, now: command(runtime, runtime.instances[index], now, *args, **kwargs))
 
     def _ask_guardian(self, kind: Kind, index: int) -> Reply:

@@ -92,7 +92,7 @@ def _run_timers(runtime: RuntimeState, now: int) -> None:
     look_for_pause(runtime)  # once more: we may have been stopped while frames were read
     while (timer := take_due(runtime, now)) is not None:
         due, instance = timer
-        runtime.measures.wakeup.count(now - due)
+        runtime.wakeup.count(now - due)
         _run_machine(runtime, instance, due, now)
         timers = instance.timers
         if timers.take_due is not None and timers.take_due <= now:
@@ -116,7 +116,7 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
     actions = machine.timeout(now)
     carry_out(runtime, instance, actions, now)
     if master and actions:
-        runtime.measures.sending.count(time.monotonic_ns() - due)
+        runtime.sending.count(time.monotonic_ns() - due)
         if ownership.owned and ownership.announcements:
             ownership.announcements -= 1
             announce(instance)

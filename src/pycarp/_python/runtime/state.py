@@ -1,6 +1,7 @@
 """What the loop works on: a class for each room that owns something.
 
 Thread: runtime. Other threads read single values: state, demotion, whether addresses are owned, when a peer was heard.
+Times are CLOCK_MONOTONIC, ns, where nothing else is said.
 """
 
 from __future__ import annotations
@@ -32,14 +33,12 @@ memory."""
 
 @dataclass(slots=True)
 class Carpdev:
-    """One carpdev. `instances` is by vhid; `behind`: its socket has frames that came before now."""
-
     sockets: Sockets
     input: Input
-    instances: dict[int, Instance] = field(default_factory=dict)
+    instances: dict[int, Instance] = field(default_factory=dict)  # by vhid
     rejected: set[tuple[str, str, int]] = field(default_factory=set)
     losses: int = 0
-    behind: bool = False
+    behind: bool = False  # its socket has frames that came before now
 
     def count_losses(self) -> int:
         """How many frames found no room so far."""
@@ -48,15 +47,8 @@ class Carpdev:
 
 
 @dataclass(slots=True)
-class Transmit:
-    """Of transmit. `failing`: the last advert could not be sent."""
-
-    failing: bool = False
-
-
-@dataclass(slots=True)
 class Timers:
-    """Of timers: when an instance is due, and its deadlines beside the machine's (CLOCK_MONOTONIC, ns; None: never)."""
+    """Of timers: when an instance is due, and its deadlines beside the machine's. None: never."""
 
     due: int | None = None
     announce_due: int | None = None
@@ -66,35 +58,28 @@ class Timers:
 
 @dataclass(slots=True)
 class Ownership:
-    """Of addresses: what the guardian was told of an instance.
+    """Of addresses: what the guardian was told of an instance."""
 
-    `owned`: its addresses were ordered here, and the guardian expects beats. `lease` is their lifetime in seconds
-    (None: for ever), `lease_told` the one that the guardian was told last. `unanswered` counts orders; `unsent` is one
-    that found no room. `decided` is when the take or drop under way was decided. `advertised` is CLOCK_BOOTTIME of the
-    last advert as MASTER. `announcements` are still to be repeated after a takeover.
-    """
-
-    least_advbase: int
-    owned: bool = False
-    lease: int | None = None
-    lease_told: int | None = None
-    unanswered: int = 0
-    unsent: Kind | None = None
-    decided: int | None = None
-    advertised: int = 0
-    announcements: int = 0
+    least_advbase: int  # heard in the group
+    owned: bool = False  # its addresses were ordered here, and the guardian expects beats
+    lease: int | None = None  # seconds that the addresses live, None: for ever
+    lease_told: int | None = None  # the one that the guardian was told last
+    unanswered: int = 0  # orders
+    unsent: Kind | None = None  # an order that found no room
+    decided: int | None = None  # when the take or drop under way was
+    advertised: int = 0  # CLOCK_BOOTTIME of the last advert as MASTER
+    announcements: int = 0  # still to be repeated after a takeover
     retry_delay: int = 0
 
 
 @dataclass(slots=True)
 class Suspicion:
-    """Of suspicion. `heard` is when the last valid advert was (0: never), `losses` what the carpdev had lost then,
-    `delays` how often a takeover has waited since. Until `refused_until` silence is no reason to take over."""
+    """Of suspicion."""
 
-    heard: int = 0
-    losses: int = 0
-    delays: int = 0
-    refused_until: int = 0
+    heard: int = 0  # when a valid advert was heard last, 0: never
+    losses: int = 0  # of the carpdev, then
+    delays: int = 0  # intervals that a takeover has waited since
+    refused_until: int = 0  # until then silence is no reason to take over
 
 
 @dataclass(slots=True)
@@ -109,7 +94,7 @@ class Reported:
 
 @dataclass(slots=True, eq=False)
 class Instance:
-    """One virtual host at run time. `wanted`: it was started, and not stopped since."""
+    """One virtual host at run time."""
 
     index: int
     plan: Plan
@@ -118,8 +103,8 @@ class Instance:
     device: Device
     lock: VirtualHostLock
     ownership: Ownership
-    wanted: bool = False
-    transmit: Transmit = field(default_factory=Transmit)
+    wanted: bool = False  # it was started, and not stopped since
+    failing: bool = False  # the last advert could not be sent
     timers: Timers = field(default_factory=Timers)
     suspicion: Suspicion = field(default_factory=Suspicion)
     reported: Reported = field(default_factory=Reported)
@@ -127,22 +112,19 @@ class Instance:
 
 @dataclass(slots=True)
 class Item:
-    """One action on the agenda. `after_drop`: an advert that waits until the addresses have gone; `last`: of what its
-    machine asked for in one step."""
-
     instance: Instance
     action: Action
-    after_drop: bool
-    last: bool = False
+    after_drop: bool  # an advert that waits until the addresses have gone
+    last: bool = False  # of what the machine asked for in one step
 
 
 @dataclass(slots=True)
 class Demotion:
-    """All instances but its cause are demoted; `others` are those that have not been yet."""
+    """All instances but its cause are demoted."""
 
     by: int
     cause: Instance | None
-    others: Iterator[Instance] | None = None
+    others: Iterator[Instance] | None = None  # those that have not been yet
 
 
 @dataclass(slots=True)
@@ -159,56 +141,45 @@ class Agenda:
 
 @dataclass(slots=True)
 class GuardianLink:
-    """Of addresses and guardian. `lost`: another one is to be started. `asked` is when it was asked whether it hangs
-    (0: it has answered). `unsent`: some instance's order found no room. `answers` are awaited by other threads."""
+    """Of addresses and guardian."""
 
     process: Guardian | None = None
-    lost: bool = False
-    asked: int = 0
-    unsent: bool = False
-    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    lost: bool = False  # another one is to be started
+    unsent: bool = False  # some instance's order found no room
+    asked: int = 0  # when it was asked whether it hangs, 0: it has answered
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of questions
     answers: dict[int, Future[Reply]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Watchdog:
-    """Of suspicion. The program is to be heard from every `limit` ns (0: not at all); `fed` is when it was last."""
+    """Of suspicion."""
 
-    limit: int = 0
-    fed: int = 0
+    limit: int = 0  # the program is to be heard from every so many ns, 0: not at all
+    fed: int = 0  # when it was last
     expired: bool = False
 
 
 @dataclass(slots=True)
-class Histograms:
-    """What the loop measures of itself; see `stats.Measures`."""
-
-    wakeup: Histogram = field(default_factory=Histogram)
-    sending: Histogram = field(default_factory=Histogram)
-    takeover: Histogram = field(default_factory=Histogram)
-
-
-@dataclass(slots=True)
 class RuntimeState:
-    """All of it. `timers` is a heap of (due, index), `suspended` the ns that this machine was suspended when the loop
-    looked last; at `demotions_due` changed demotions are reported."""
-
     emit: Callable[[events.Event], None]
     realtime: bool
     lifeline: spawn.Lifeline
     mailbox: Mailbox
     selector: selectors.BaseSelector
+    closing: bool = False
     carpdevs: dict[int, Carpdev] = field(default_factory=dict)
     instances: dict[int, Instance] = field(default_factory=dict)
-    timers: list[tuple[int, int]] = field(default_factory=list)
+    heap: list[tuple[int, int]] = field(default_factory=list)  # of deadlines, with the index of the instance
     agenda: Agenda = field(default_factory=Agenda)
     guardian: GuardianLink = field(default_factory=GuardianLink)
     watchdog: Watchdog = field(default_factory=Watchdog)
-    measures: Histograms = field(default_factory=Histograms)
+    suspended: int = field(default_factory=lambda: boottime() - time.monotonic_ns())  # ns, when looked at last
     demotion: int = 0
-    demotions_due: int | None = None
-    suspended: int = field(default_factory=lambda: boottime() - time.monotonic_ns())
-    closing: bool = False
+    demotions_due: int | None = None  # then changed demotions are reported
+    wakeup: Histogram = field(default_factory=Histogram)
+    sending: Histogram = field(default_factory=Histogram)
+    takeover: Histogram = field(default_factory=Histogram)
 
 
 def boottime() -> int:

@@ -23,7 +23,7 @@ def look_for_pause(runtime: RuntimeState) -> None:
     """Were we stopped, or was the machine asleep? Then others may have taken over meanwhile."""
     now = time.monotonic_ns()
     suspended = boottime() - now
-    late = now - runtime.timers[0][0] if runtime.timers else 0
+    late = now - runtime.heap[0][0] if runtime.heap else 0
     if late > PAUSE_NOTICED or suspended - runtime.suspended > PAUSE_NOTICED:
         runtime.guardian.asked = min(runtime.guardian.asked, 1) * now  # it may have been stopped with us
         for instance in list(runtime.instances.values()):

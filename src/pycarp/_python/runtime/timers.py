@@ -16,21 +16,21 @@ def schedule(runtime: RuntimeState, instance: Instance) -> None:
     dues = (instance.machine.deadline, timers.announce_due, timers.take_due, timers.retry_due)
     due = min((due for due in dues if due is not None), default=None)
     if due is not None and due != timers.due and instance.index in runtime.instances:
-        heapq.heappush(runtime.timers, (due, instance.index))
+        heapq.heappush(runtime.heap, (due, instance.index))
     timers.due = due
 
 
 def next_due(runtime: RuntimeState) -> int | None:
     """When the first instance is due."""
-    while runtime.timers and _due(runtime, runtime.timers[0]) is None:
-        heapq.heappop(runtime.timers)
-    return runtime.timers[0][0] if runtime.timers else None
+    while runtime.heap and _due(runtime, runtime.heap[0]) is None:
+        heapq.heappop(runtime.heap)
+    return runtime.heap[0][0] if runtime.heap else None
 
 
 def take_due(runtime: RuntimeState, now: int) -> tuple[int, Instance] | None:
     """The first instance that is due, with its deadline; it is to be scheduled again."""
-    while runtime.timers and runtime.timers[0][0] <= now:
-        timer = heapq.heappop(runtime.timers)
+    while runtime.heap and runtime.heap[0][0] <= now:
+        timer = heapq.heappop(runtime.heap)
         instance = _due(runtime, timer)
         if instance is not None:
             instance.timers.due = None

@@ -24,10 +24,10 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
         if error is None:
             instance.carpdev.input.count_sent(vhid, family)
         failure = failure or error
-    if failure is not None and not instance.transmit.failing:
+    if failure is not None and not instance.failing:
         what = f"an advert could not be sent: {failure.strerror}"
         report(runtime, instance, events.Failed, now, what=what)
-    instance.transmit.failing = failure is not None
+    instance.failing = failure is not None
     return failure is None
 
 
