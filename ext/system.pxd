@@ -29,22 +29,17 @@ cdef extern from "<pthread.h>" nogil:
     cdef struct sched_param:
         int sched_priority
     int SCHED_FIFO
-    int PTHREAD_PRIO_INHERIT, PTHREAD_PROCESS_SHARED, PTHREAD_MUTEX_ROBUST, PTHREAD_MUTEX_ERRORCHECK
+    int PTHREAD_PROCESS_SHARED, PTHREAD_MUTEX_ROBUST, PTHREAD_MUTEX_ERRORCHECK
     int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *) noexcept nogil, void *arg)
     int pthread_join(pthread_t thread, void **result)
-    int pthread_attr_init(pthread_attr_t *attr)
-    int pthread_attr_destroy(pthread_attr_t *attr)
-    int pthread_attr_setstacksize(pthread_attr_t *attr, size_t size)
     pthread_t pthread_self()
     int pthread_setschedparam(pthread_t thread, int policy, const sched_param *param)
     int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr)
-    int pthread_mutex_destroy(pthread_mutex_t *mutex)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_mutex_consistent(pthread_mutex_t *mutex)
     int pthread_mutexattr_init(pthread_mutexattr_t *attr)
     int pthread_mutexattr_destroy(pthread_mutexattr_t *attr)
-    int pthread_mutexattr_setprotocol(pthread_mutexattr_t *attr, int protocol)
     int pthread_mutexattr_setpshared(pthread_mutexattr_t *attr, int shared)
     int pthread_mutexattr_setrobust(pthread_mutexattr_t *attr, int robust)
     int pthread_mutexattr_settype(pthread_mutexattr_t *attr, int kind)
@@ -110,7 +105,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef extern from "<linux/if_packet.h>" nogil:
     int PACKET_VERSION, PACKET_RX_RING, PACKET_STATISTICS, TPACKET_V2
-    int TP_STATUS_KERNEL, TP_STATUS_USER, TP_STATUS_LOSING, TP_STATUS_VLAN_VALID
+    int TP_STATUS_KERNEL, TP_STATUS_USER, TP_STATUS_LOSING
     cdef struct tpacket_req:
         unsigned int tp_block_size
         unsigned int tp_block_nr
@@ -125,15 +120,6 @@ cdef extern from "<linux/if_packet.h>" nogil:
     cdef struct tpacket_stats:
         unsigned int tp_packets
         unsigned int tp_drops
-
-cdef extern from "<linux/netlink.h>" nogil:
-    int NLMSG_ERROR
-    cdef struct nlmsghdr:
-        uint32_t nlmsg_len
-        unsigned short nlmsg_type
-        unsigned short nlmsg_flags
-        uint32_t nlmsg_seq
-        uint32_t nlmsg_pid
 
 
 cdef inline int64_t monotonic() noexcept nogil:

@@ -450,6 +450,7 @@ cdef class Runtime:
             if lost:
                 self._emit(events.EventsLost(vhid=0, name="", at=monotonic(), count=lost))
             for index in forgotten:
-                self._hosts.pop(index, None)
+                if index not in self._instances:
+                    self._hosts.pop(index, None)
             if ended:
                 return

@@ -50,7 +50,7 @@ cdef bint known(known_t *table, int *count, const peer_t *peer, uint8_t vhid, ui
     cdef size_t length = 4 if peer.family == 4 else 16
     cdef known_t *one
     cdef int at
-    if count[0] == KNOWN:
+    if count[0] == KNOWN_PEERS:
         return True
     for at in range(count[0]):
         one = &table[at]

@@ -4,7 +4,7 @@
 # was heard. Times are CLOCK_MONOTONIC, ns, where nothing else is said.
 
 cdef enum:
-    KNOWN = 32  # peers and rivals remembered for each instance, rejected ones for each carpdev
+    KNOWN_PEERS = 32  # peers and rivals remembered for each instance, rejected ones for each carpdev
     READY = 4  # frames of one advert: two families under two dialects
     AGENDA = 4 * MACHINE_ACTIONS  # actions: of a step and of its sent advert, and the same of one demoted instance
     ANSWERS = 64  # of the guardian, kept for those who asked; a power of two
@@ -12,7 +12,6 @@ cdef enum:
     BUCKETS = 40  # of a histogram: bucket i counts what took less than 2**i ns
     BOWOUT = 255  # advbase and advskew of the last advert
 
-KNOWN_PEERS = KNOWN
 
 
 # reports
@@ -45,8 +44,8 @@ cdef struct reports_t:
 
 cdef struct reported_t:
     # What was reported of an instance and is not repeated.
-    known_t peers[KNOWN]
-    known_t rivals[KNOWN]
+    known_t peers[KNOWN_PEERS]
+    known_t rivals[KNOWN_PEERS]
     int peer_count, rival_count
     int64_t demotion
     bint unleased
@@ -145,7 +144,7 @@ cdef struct carpdev_t:
     ring_t ring
     input_t input
     instance_t *instances[256]  # by vhid
-    known_t rejected[KNOWN]
+    known_t rejected[KNOWN_PEERS]
     int rejected_count
 
 

@@ -10,13 +10,14 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_interface
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.lan import SWIFT, WITHIN, Lan, belongings, interface, virtual_host, wait_until
+from support.wire import PASSPHRASE, VIP, Frame
 
 from pycarp import Engine, EngineError, State, VirtualHost, _impl, events
 from pycarp.engine.plan import make_plan
@@ -187,36 +188,77 @@ def test_more_addresses_than_acknowledgements_fit_a_socket(lone: Lan, with_impl:
     main.become(BACKUP)
 
 
+NOTHING: Any = SimpleNamespace(take=b"", renew=b"", drop=b"", mute=(), remove=b"", restore=b"", essential=0)
+"""The device of an instance whose addresses are nobody's business."""
+
+
+@contextlib.contextmanager
+def bare_runtime(lone: Lan, told: list[events.Event]) -> Iterator[tuple[Any, int, socket.socket]]:
+    """A runtime of the chosen implementation on main's eth0, that carpdev, and the socket that it sends with, which is
+    bound to no interface: every send fails."""
+    with lone["main"].enter():
+        runtime = _impl.current.runtime(told.append, "auto")
+        carpdev = socket.if_nametoindex("eth0")
+        send = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        runtime.add_carpdev(carpdev, Sockets(receive_socket(carpdev), send), bytes(6), (), True)
+    try:
+        yield runtime, carpdev, send
+    finally:
+        runtime.close()
+
+
 @pytest.mark.slow
 def test_sends_that_fail_for_hundreds_at_once(lone: Lan, with_impl: str) -> None:
     """Each demotes all others, which advertise, and fail, and demote: no recursion, and no more events than hosts."""
     told: list[events.Event] = []
-    nothing: Any = SimpleNamespace(take=b"", renew=b"", drop=b"", mute=(), remove=b"", restore=b"", essential=0)
     count = 255
-    with lone["main"].enter():
-        runtime = _impl.current.runtime(told.append, "auto")
-        index = socket.if_nametoindex("eth0")
-        # Bound to no interface: every send fails.
-        send = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-        runtime.add_carpdev(index, Sockets(receive_socket(index), send), bytes(6), (), True)
-    try:
+    with bare_runtime(lone, told) as (runtime, carpdev, send):
         for vhid in range(1, count + 1):
-            host = VirtualHost(
-                vhid=vhid, passphrase="motdepassehalakon", addresses=["192.0.2.1/32"], advbase=1, state=MASTER
-            )
+            host = VirtualHost(vhid=vhid, passphrase=PASSPHRASE, addresses=["192.0.2.1/32"], advbase=1, state=MASTER)
             plan = make_plan(_impl.current, host, bytes(6), {4: ip_interface("192.0.2.2").ip})
             # In the place of a lock, any descriptor.
-            runtime.add_instance(vhid, index, plan, nothing, send)
+            runtime.add_instance(vhid, carpdev, plan, NOTHING, send)
         for vhid in range(1, count + 1):
             runtime.start_instance(vhid)
         wait_until(lambda: runtime.demotion(1) == count)
         wait_until(lambda: sum(isinstance(event, events.Demoted) for event in told) >= count)
         assert runtime.demote(-1) == count - 1
-    finally:
-        runtime.close()
     demoted = [event for event in told if isinstance(event, events.Demoted)]
     assert count <= len(demoted) <= 8 * count
     assert not any(isinstance(event, events.EventsLost) for event in told)
+
+
+def test_what_was_derived_from_a_removed_instance_is_forgotten(lone: Lan, with_impl: str) -> None:
+    """A sibling that was known has to prove anew what it is, though the instance comes back with the same plan."""
+    told: list[events.Event] = []
+    host = VirtualHost(vhid=101, passphrase=PASSPHRASE, addresses=[f"{VIP}/24"])
+    plan = make_plan(_impl.current, host, bytes(6), {4: ip_interface("10.13.37.11").ip})
+    sibling = bytes(Frame(vhid=100))
+
+    def recognised() -> int:
+        return sum(isinstance(event, events.SiblingHeard) for event in told)
+
+    def hear(*frames: bytes) -> None:
+        before = runtime.stats(1).badvhid
+        lone.inject("client", *frames)
+        wait_until(lambda: runtime.stats(1).badvhid == before + len(frames))
+
+    def others(first: int) -> list[bytes]:
+        """Each costs a trial. When all are spent, only a sibling that is known is recognised."""
+        return [bytes(Frame(vhid=vhid, passphrase="another")) for vhid in range(first, first + 30)]
+
+    with bare_runtime(lone, told) as (runtime, carpdev, send):
+        runtime.add_instance(1, carpdev, plan, NOTHING, send)
+        runtime.start_instance(1)
+        hear(sibling)
+        hear(*others(1), sibling)
+        wait_until(lambda: recognised() == 1)
+        runtime.remove_instance(1)
+        runtime.add_instance(1, carpdev, plan, NOTHING, send)
+        runtime.start_instance(1)
+        hear(*others(31), sibling)
+        assert recognised() == 1
+        wait_until(lambda: hear(sibling) or recognised() == 2)
 
 
 def test_the_carpdev_goes_to_another_namespace_and_comes_back(lone: Lan) -> None:
