@@ -109,7 +109,7 @@ class StateChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class AddressesTaken(Event, says="holds {addresses} ({took})"):
-    """The kernel confirmed that the addresses are on this host; `took` is the ns that the guardian worked on it."""
+    """The kernel confirmed that the addresses are on this host; `took` is ns from the decision to the confirmation."""
 
     addresses: tuple[str, ...]
     took: int
