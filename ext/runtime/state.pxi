@@ -13,7 +13,6 @@ cdef enum:
     BOWOUT = 255  # advbase and advskew of the last advert
 
 
-
 # reports
 
 cdef struct record_t

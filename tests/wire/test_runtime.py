@@ -188,7 +188,13 @@ def test_more_addresses_than_acknowledgements_fit_a_socket(lone: Lan, with_impl:
     main.become(BACKUP)
 
 
-NOTHING: Any = SimpleNamespace(take=b"", renew=b"", drop=b"", mute=(), remove=b"", restore=b"", essential=0)
+NOTHING: Any = SimpleNamespace(
+    **dict.fromkeys(("take", "renew", "drop", "remove", "restore"), b""),
+    mute=(),
+    essential=0,
+    index=0,
+    host=SimpleNamespace(mac="virtual", families=(4,)),
+)
 """The device of an instance whose addresses are nobody's business."""
 
 
