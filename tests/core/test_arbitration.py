@@ -1,7 +1,8 @@
-"""Two vhids with the same addresses: which of their hosts hold them, row by row and then on a simulated LAN."""
+"""The rows S of docs/protocol.md, which are the ids of their tests; then two vhids on a simulated LAN."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -56,6 +57,70 @@ def sibling(machine: Machine, vhid: int, now: int, advbase: int = 1, advskew: in
 
 def found(vhid: int, standing: Any) -> SiblingFound:
     return SiblingFound(vhid, standing, PEER)
+
+
+# The rows: the state; what comes before; what happens; the actions; the next state
+
+Step = Callable[[Machine], list[Any]]
+
+
+def hears(vhid: int, at: int, *advert: int) -> Step:
+    return lambda machine: sibling(machine, vhid, at, *advert)
+
+
+def until(at: int) -> Step:
+    return lambda machine: machine.timeout(at)
+
+
+def yielded(at: int) -> list[Any]:
+    return [*LET_GO, Transition(MASTER, BACKUP, Reason.SIBLING, PEER, at)]
+
+
+ADVERT = SendAdvert(1, 0)
+WITHHELD = [hears(LOWER, MD - 1), until(MD)]
+ROWS: list[Any] = [
+    pytest.param(MASTER, [], hears(HIGHER, T), [found(HIGHER, "yield"), *yielded(T)], BACKUP, id="S1"),
+    pytest.param(BACKUP, [hears(HIGHER, MD - 1)], until(MD), [], BACKUP, id="S2"),
+    pytest.param(
+        BACKUP, [hears(LOWER, MD - 1)], until(MD),
+        [ADVERT, Transition(BACKUP, MASTER, Reason.MASTER_DOWN, None, MD)], MASTER, id="S3",
+    ),
+    pytest.param(MASTER, [], hears(LOWER, T), [found(LOWER, "prefer"), ADVERT], MASTER, id="S4"),
+    pytest.param(MASTER, [hears(LOWER, T)], hears(LOWER, T + NS // 2 - 1), [], MASTER, id="S4 a copy"),
+    pytest.param(MASTER, [hears(LOWER, T)], hears(LOWER, T + NS // 2), [ADVERT], MASTER, id="S4 twice an interval"),
+    pytest.param(BACKUP, WITHHELD, hears(LOWER, MD + 5, 255, 255), TAKEN, MASTER, id="S5"),
+    pytest.param(BACKUP, WITHHELD, until(2 * MD - 1), [ADVERT, *TAKEN], MASTER, id="S6"),
+    pytest.param(
+        MASTER, [hears(LOWER, T + number * NS) for number in (0, 1, 2)], hears(LOWER, T + 3 * NS),
+        [found(LOWER, "stalemate"), *yielded(T + 3 * NS)], BACKUP, id="S7",
+    ),
+    pytest.param(BACKUP, [hears(HIGHER, 5, 255, 255)], until(5),
+        [ADVERT, *TAKEN, Transition(BACKUP, MASTER, Reason.BOWOUT, PEER, 5)], MASTER, id="S8",
+    ),
+    pytest.param(MASTER, [hears(LOWER, T)], hears(HIGHER, T), [found(HIGHER, "several")], MASTER, id="S9"),
+    pytest.param(BACKUP, WITHHELD, hears(HIGHER, MD), [found(HIGHER, "several"), *TAKEN], MASTER, id="S9 withheld"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "before", "step", "actions", "after"), ROWS)
+def test_row(
+    impl: Implementation, state: State, before: list[Step], step: Step, actions: list[Any], after: State
+) -> None:
+    machine = machine_in(impl, state)
+    for each in before:
+        each(machine)
+    assert step(machine) == actions
+    assert machine.state is after
+
+
+@pytest.mark.parametrize("state", [pytest.param(BACKUP, id="S10 BACKUP"), pytest.param(MASTER, id="S10 MASTER")])
+def test_warn_is_a_word_and_no_more(impl: Implementation, state: State) -> None:
+    machine = machine_in(impl, state, config(siblings="warn"))
+    before = (machine.state, machine.deadline)
+    for vhid in (LOWER, HIGHER):
+        assert sibling(machine, vhid, T) == [found(vhid, "warn")]
+        assert sibling(machine, vhid, T) == sibling(machine, vhid, T, 255, 255) == []
+        assert (machine.state, machine.deadline) == before
 
 
 # The lower vhid yields
@@ -322,16 +387,6 @@ def test_the_second_sibling_gives_a_withheld_master_the_addresses(impl: Implemen
     assert sibling(machine, HIGHER, T + 5) == [found(HIGHER, "several"), *TAKEN]
     assert sibling(machine, LOWER, T + 6, 255, 255) == []
     assert sibling(machine, HIGHER, T + 7)[0] == found(HIGHER, "yield")
-
-
-@pytest.mark.parametrize("state", [BACKUP, MASTER], ids=lambda state: state.name)
-def test_warn_is_a_word_and_no_more(impl: Implementation, state: State) -> None:
-    machine = machine_in(impl, state, config(siblings="warn"))
-    before = (machine.state, machine.deadline)
-    for vhid in (LOWER, HIGHER):
-        assert sibling(machine, vhid, T) == [found(vhid, "warn")]
-        assert sibling(machine, vhid, T) == sibling(machine, vhid, T, 255, 255) == []
-        assert (machine.state, machine.deadline) == before
 
 
 def test_in_init_nothing_is_heard(impl: Implementation) -> None:

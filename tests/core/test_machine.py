@@ -1,15 +1,16 @@
-"""The transition table of docs/protocol.md, row by row, on simulated time; then elections on a simulated LAN."""
+"""The rows T of docs/protocol.md, which are the ids of their tests, and what else a machine has to do."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.elections import NS, Lan, heard
+from support.elections import NS, heard
 
 from pycarp import VirtualHost
 from pycarp._impl import Implementation
@@ -29,8 +30,9 @@ from pycarp.protocol.abc import Machine
 
 PEER = "10.13.37.12"
 TIE = 20_000_000
+TIE_COPIES = 2_000_000
 STEP, JITTER = 20_000, 500_000
-RECOVERY = 30 * NS
+ERRORS_FORGOTTEN = 30 * NS
 T = 1_000 * NS
 INIT, BACKUP, MASTER = State.INIT, State.BACKUP, State.MASTER
 
@@ -86,6 +88,117 @@ def became_master(
 
 MD = 3 * NS + 100 * NS_PER_SKEW
 INTERVAL = NS + 100 * NS_PER_SKEW
+
+
+# The rows that no parametrised test below has: the state; what comes before; what happens; the actions, of which a
+# transition tells the next state; the next deadline
+
+Step = Callable[[Machine], list[Any]]
+
+
+def failures(count: int) -> list[Step]:
+    return [lambda m: m.sent(False, T)] * count
+
+
+def change(before: State, after: State, reason: Reason, at: int, peer: str | None = None) -> Transition:
+    return Transition(before, after, reason, peer, at)
+
+
+TAKEN = [Announce(), Take()]
+BOWED_OUT = SendAdvert(255, 255)
+IPV4, IPV6 = heard(1, 0), heard(1, 0, family=6)
+NO_ADDRESS = config(addresses=[])
+ROWS: list[Any] = [
+    pytest.param(INIT, [], lambda m: m.start(T), [change(INIT, BACKUP, Reason.STARTED, T)], T + MD, id="T1"),
+    pytest.param(
+        BACKUP, [lambda m: m.receive(heard(255, 255), PEER, 0)], lambda m: m.timeout(100 * STEP),
+        became_master(Reason.BOWOUT, 100 * STEP, PEER), 100 * STEP + INTERVAL, id="T5",
+    ),
+    pytest.param(BACKUP, [], lambda m: m.timeout(MD), became_master(Reason.MASTER_DOWN, MD), MD + INTERVAL, id="T6"),
+    pytest.param(
+        BACKUP, [lambda m: m.receive(IPV6, PEER, 0), lambda m: m.receive(IPV4, PEER, 1000), lambda m: m.timeout(MD)],
+        lambda m: m.receive(IPV4, PEER, MD), [FamilySilent(6)], 2 * MD, id="T7",
+    ),
+    pytest.param(BACKUP, [lambda m: m.delay_takeover(MD)], lambda m: m.timeout(MD), [], MD + INTERVAL, id="T8"),
+    pytest.param(
+        MASTER, [], lambda m: m.receive(heard(1, 100), PEER, T + TIE),
+        [Drop(), change(MASTER, BACKUP, Reason.TIE, T + TIE, PEER)], T + TIE + TIE_COPIES, id="T11",
+    ),
+    pytest.param(
+        MASTER, [], lambda m: m.timeout(T + INTERVAL), [SendAdvert(1, 100)], T + 2 * INTERVAL, id="T13"
+    ),
+    pytest.param(
+        MASTER, [], lambda m: m.retire(Reason.STALLED, False, T),
+        [Drop(), change(MASTER, BACKUP, Reason.STALLED, T)], T + MD, id="T14 no bow-out",
+    ),
+    pytest.param(
+        MASTER, [], lambda m: m.retire(Reason.HANDED_OVER, True, T),
+        [Drop(), BOWED_OUT, change(MASTER, BACKUP, Reason.HANDED_OVER, T)], T + MD, id="T14 bow-out",
+    ),
+    pytest.param(
+        MASTER, [], lambda m: m.stop(T), [Drop(), BOWED_OUT, change(MASTER, INIT, Reason.STOPPED, T)], None, id="T15"
+    ),
+    pytest.param(
+        MASTER, [], lambda m: m.reconfigure(NO_ADDRESS, T),
+        [Drop(), BOWED_OUT, change(MASTER, INIT, Reason.STOPPED, T)], None, id="T15 no address",
+    ),
+    pytest.param(BACKUP, [], lambda m: m.stop(T), [change(BACKUP, INIT, Reason.STOPPED, T)], None, id="T16"),
+    pytest.param(
+        BACKUP, [], lambda m: m.reconfigure(NO_ADDRESS, T), [change(BACKUP, INIT, Reason.STOPPED, T)], None,
+        id="T16 no address",
+    ),
+    pytest.param(INIT, [lambda m: m.link(False, 0)], lambda m: m.start(T), [Suppress(1)], None, id="T17 INIT"),
+    pytest.param(
+        BACKUP, [], lambda m: m.link(False, T), [change(BACKUP, INIT, Reason.LINK_DOWN, T), Suppress(1)], None,
+        id="T17 BACKUP",
+    ),
+    pytest.param(
+        MASTER, [], lambda m: m.link(False, T),
+        [Drop(), change(MASTER, INIT, Reason.LINK_DOWN, T), Suppress(1)], None, id="T17 MASTER",
+    ),
+    pytest.param(
+        BACKUP, [lambda m: m.link(False, 1)], lambda m: m.link(True, T),
+        [Suppress(-1), change(INIT, BACKUP, Reason.LINK_UP, T)], T + MD, id="T18",
+    ),
+    pytest.param(
+        BACKUP, [], lambda m: m.force(MASTER, T), became_master(Reason.FORCED, T), T + INTERVAL, id="T19"
+    ),
+    pytest.param(
+        MASTER, [], lambda m: m.force(BACKUP, T), [Drop(), change(MASTER, BACKUP, Reason.FORCED, T)], T + MD, id="T20"
+    ),
+    pytest.param(
+        MASTER, [], lambda m: m.reconfigure(config(2, 0), T), [SendAdvert(2, 0), *TAKEN], T + 2 * NS, id="T21"
+    ),
+    pytest.param(BACKUP, [], lambda m: m.reconfigure(config(2, 0), T), [], T + 6 * NS, id="T22"),
+    pytest.param(
+        MASTER, [], lambda m: m.demote(1, T), [SendAdvert(1, 240)], T + NS + 240 * NS_PER_SKEW, id="T23"
+    ),
+    pytest.param(
+        MASTER, failures(2), lambda m: m.sent(False, T), [Suppress(1), SendAdvert(1, 240)],
+        T + NS + 240 * NS_PER_SKEW, id="T24",
+    ),
+    pytest.param(
+        MASTER, [*failures(3), *[lambda m: m.sent(True, T)] * 2], lambda m: m.sent(True, T), [Suppress(-1)],
+        T + NS + 240 * NS_PER_SKEW, id="T25",
+    ),
+    pytest.param(
+        BACKUP, [*failures(3), lambda m: m.receive(IPV4, PEER, T + 29 * NS)],
+        lambda m: m.timeout(T + ERRORS_FORGOTTEN), [Suppress(-1)], T + 29 * NS + MD, id="T25 BACKUP",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "before", "step", "actions", "deadline"), ROWS)
+def test_row(
+    impl: Implementation, state: State, before: list[Step], step: Step, actions: list[Any], deadline: int | None
+) -> None:
+    machine = machine_in(impl, state)
+    for each in before:
+        each(machine)
+    state = machine.state
+    assert step(machine) == actions
+    changes = [action for action in actions if isinstance(action, Transition)]
+    assert (machine.state, machine.deadline) == (changes[0].after if changes else state, deadline)
 
 
 # Start and stop
@@ -165,32 +278,32 @@ def test_master_down_expires_on_the_nanosecond(impl: Implementation) -> None:
 
 # own, its preempt, the advert; whether the BACKUP takes over and why (None: it stays down)
 BACKUP_HEARS = [
-    pytest.param((1, 100), False, (1, 0), None, id="better"),
-    pytest.param((1, 100), True, (1, 0), None, id="better, preempt"),
-    pytest.param((1, 100), False, (1, 100), None, id="equal"),
-    pytest.param((1, 100), True, (1, 100), None, id="equal, preempt: strictly"),
-    pytest.param((1, 100), False, (1, 101), None, id="slower by one"),
-    pytest.param((1, 100), True, (1, 101), Reason.PREEMPT, id="slower by one, preempt"),
-    pytest.param((1, 100), True, (0, 255), None, id="0/255, preempt"),
-    pytest.param((1, 100), False, (3, 99), None, id="just below master-down"),
-    pytest.param((1, 100), False, (3, 100), None, id="as long as master-down"),
-    pytest.param((1, 100), False, (3, 101), Reason.TOO_SLOW, id="longer than master-down by one"),
-    pytest.param((1, 100), False, (4, 0), Reason.TOO_SLOW, id="too slow"),
-    pytest.param((1, 100), True, (4, 0), Reason.PREEMPT, id="too slow, preempt"),
-    pytest.param((1, 100), False, (255, 254), Reason.TOO_SLOW, id="nearly a bow-out"),
-    pytest.param((1, 100), False, (255, 255), Reason.BOWOUT, id="bow-out"),
-    pytest.param((1, 100), True, (255, 255), Reason.BOWOUT, id="bow-out, preempt"),
-    pytest.param((85, 254), False, (255, 255), Reason.BOWOUT, id="bow-out, advbase 85"),
-    pytest.param((86, 0), False, (255, 255), None, id="bow-out, advbase 86"),
-    pytest.param((254, 254), False, (255, 255), None, id="bow-out, advbase 254"),
-    pytest.param((86, 0), True, (255, 255), Reason.BOWOUT, id="bow-out, advbase 86, preempt"),
-    pytest.param((254, 254), True, (255, 255), Reason.BOWOUT, id="bow-out, advbase 254, preempt"),
-    pytest.param((0, 100), False, (0, 100), None, id="advbase 0: equal"),
-    pytest.param((0, 100), False, (1, 44), None, id="advbase 0: as long as 300/256"),
-    pytest.param((0, 100), False, (1, 45), Reason.TOO_SLOW, id="advbase 0: longer than 300/256"),
-    pytest.param((0, 1), False, (0, 4), Reason.TOO_SLOW, id="advbase 0, advskew 1"),
-    pytest.param((0, 254), False, (255, 255), Reason.BOWOUT, id="advbase 0: bow-out"),
-    pytest.param((1, 100), False, (0, 0), None, id="advbase 0 and advskew 0 from a peer"),
+    pytest.param((1, 100), False, (1, 0), None, id="T4 better"),
+    pytest.param((1, 100), True, (1, 0), None, id="T4 better, preempt"),
+    pytest.param((1, 100), False, (1, 100), None, id="T4 equal"),
+    pytest.param((1, 100), True, (1, 100), None, id="T4 equal, preempt: strictly"),
+    pytest.param((1, 100), False, (1, 101), None, id="T4 slower by one"),
+    pytest.param((1, 100), True, (1, 101), Reason.PREEMPT, id="T2 slower by one, preempt"),
+    pytest.param((1, 100), True, (0, 255), None, id="T4 0/255, preempt"),
+    pytest.param((1, 100), False, (3, 99), None, id="T4 just below master-down"),
+    pytest.param((1, 100), False, (3, 100), None, id="T4 as long as master-down"),
+    pytest.param((1, 100), False, (3, 101), Reason.TOO_SLOW, id="T3 longer than master-down by one"),
+    pytest.param((1, 100), False, (4, 0), Reason.TOO_SLOW, id="T3 too slow"),
+    pytest.param((1, 100), True, (4, 0), Reason.PREEMPT, id="T2 too slow, preempt"),
+    pytest.param((1, 100), False, (255, 254), Reason.TOO_SLOW, id="T3 nearly a bow-out"),
+    pytest.param((1, 100), False, (255, 255), Reason.BOWOUT, id="T3 bow-out"),
+    pytest.param((1, 100), True, (255, 255), Reason.BOWOUT, id="T2 bow-out, preempt"),
+    pytest.param((85, 254), False, (255, 255), Reason.BOWOUT, id="T3 bow-out, advbase 85"),
+    pytest.param((86, 0), False, (255, 255), None, id="T4 bow-out, advbase 86"),
+    pytest.param((254, 254), False, (255, 255), None, id="T4 bow-out, advbase 254"),
+    pytest.param((86, 0), True, (255, 255), Reason.BOWOUT, id="T2 bow-out, advbase 86, preempt"),
+    pytest.param((254, 254), True, (255, 255), Reason.BOWOUT, id="T2 bow-out, advbase 254, preempt"),
+    pytest.param((0, 100), False, (0, 100), None, id="T4 advbase 0: equal"),
+    pytest.param((0, 100), False, (1, 44), None, id="T4 advbase 0: as long as 300/256"),
+    pytest.param((0, 100), False, (1, 45), Reason.TOO_SLOW, id="T3 advbase 0: longer than 300/256"),
+    pytest.param((0, 1), False, (0, 4), Reason.TOO_SLOW, id="T3 advbase 0, advskew 1"),
+    pytest.param((0, 254), False, (255, 255), Reason.BOWOUT, id="T3 advbase 0: bow-out"),
+    pytest.param((1, 100), False, (0, 0), None, id="T4 advbase 0 and advskew 0 from a peer"),
 ]
 
 
@@ -269,17 +382,17 @@ def test_replays_hold_it_down(impl: Implementation) -> None:
 
 
 MASTER_HEARS = [
-    pytest.param((1, 100), (1, 99), Reason.BETTER, id="better by one"),
-    pytest.param((1, 100), (0, 255), Reason.BETTER, id="0/255"),
-    pytest.param((1, 100), (0, 0), Reason.BETTER, id="0/0"),
-    pytest.param((1, 100), (1, 100), Reason.TIE, id="equal: ties yield"),
-    pytest.param((1, 100), (1, 101), None, id="worse by one"),
-    pytest.param((1, 100), (2, 0), None, id="slower"),
-    pytest.param((1, 100), (255, 255), None, id="bow-out"),
-    pytest.param((254, 254), (255, 255), None, id="bow-out to the slowest"),
-    pytest.param((254, 254), (254, 254), Reason.TIE, id="equal, slowest"),
-    pytest.param((0, 1), (0, 0), Reason.BETTER, id="advbase 0, better"),
-    pytest.param((0, 1), (0, 1), Reason.TIE, id="advbase 0, equal"),
+    pytest.param((1, 100), (1, 99), Reason.BETTER, id="T9 better by one"),
+    pytest.param((1, 100), (0, 255), Reason.BETTER, id="T9 0/255"),
+    pytest.param((1, 100), (0, 0), Reason.BETTER, id="T9 0/0"),
+    pytest.param((1, 100), (1, 100), Reason.TIE, id="T10 equal: ties yield"),
+    pytest.param((1, 100), (1, 101), None, id="T12 worse by one"),
+    pytest.param((1, 100), (2, 0), None, id="T12 slower"),
+    pytest.param((1, 100), (255, 255), None, id="T12 bow-out"),
+    pytest.param((254, 254), (255, 255), None, id="T12 bow-out to the slowest"),
+    pytest.param((254, 254), (254, 254), Reason.TIE, id="T10 equal, slowest"),
+    pytest.param((0, 1), (0, 0), Reason.BETTER, id="T9 advbase 0, better"),
+    pytest.param((0, 1), (0, 1), Reason.TIE, id="T10 advbase 0, equal"),
 ]
 
 
@@ -434,7 +547,7 @@ def trouble(machine: Machine, now: int) -> None:
     assert machine.demotion == 1
 
 
-def test_send_errors_of_a_backup_are_forgiven_after_a_time(impl: Implementation) -> None:
+def test_send_errors_of_a_backup_are_forgotten_after_a_time(impl: Implementation) -> None:
     """Pushed to BACKUP it sends nothing that could succeed: time is the way out."""
     machine = machine_in(impl, MASTER)
     trouble(machine, T)
@@ -443,13 +556,13 @@ def test_send_errors_of_a_backup_are_forgiven_after_a_time(impl: Implementation)
     for second in range(1, 30):
         machine.receive(heard(1, 0), PEER, T + second * NS)
         assert machine.timeout(T + second * NS) == []
-    assert machine.deadline == T + 1000 + RECOVERY
-    assert machine.timeout(T + 1000 + RECOVERY) == [Suppress(-1)]
+    assert machine.deadline == T + 1000 + ERRORS_FORGOTTEN
+    assert machine.timeout(T + 1000 + ERRORS_FORGOTTEN) == [Suppress(-1)]
     assert machine.demotion == 0
     assert machine.deadline == T + 29 * NS + MD
 
 
-def test_send_errors_across_a_link_failure_are_forgiven_after_a_time(impl: Implementation) -> None:
+def test_send_errors_across_a_link_failure_are_forgotten_after_a_time(impl: Implementation) -> None:
     machine = machine_in(impl, MASTER)
     trouble(machine, T)
     machine.link(False, T + 1000)
@@ -458,7 +571,7 @@ def test_send_errors_across_a_link_failure_are_forgiven_after_a_time(impl: Imple
     assert machine.state is BACKUP and machine.demotion == 1
     for second in range(1, 31):
         machine.receive(heard(1, 0), PEER, T + second * NS)
-    assert machine.timeout(T + 2000 + RECOVERY) == [Suppress(-1)]
+    assert machine.timeout(T + 2000 + ERRORS_FORGOTTEN) == [Suppress(-1)]
     assert machine.demotion == 0
 
 
@@ -469,10 +582,10 @@ def test_send_errors_of_a_backup_that_becomes_master(impl: Implementation) -> No
     machine.receive(heard(1, 0), PEER, T)
     machine.timeout(T + MD)
     assert machine.state is MASTER and machine.demotion == 1
-    assert SendAdvert(1, 240) in machine.timeout(T + 2 * RECOVERY)
+    assert SendAdvert(1, 240) in machine.timeout(T + 2 * ERRORS_FORGOTTEN)
     assert machine.demotion == 1
-    assert machine.sent(True, T + 2 * RECOVERY) == machine.sent(True, T + 2 * RECOVERY) == []
-    assert machine.sent(True, T + 2 * RECOVERY) == [Suppress(-1)]
+    assert machine.sent(True, T + 2 * ERRORS_FORGOTTEN) == machine.sent(True, T + 2 * ERRORS_FORGOTTEN) == []
+    assert machine.sent(True, T + 2 * ERRORS_FORGOTTEN) == [Suppress(-1)]
 
 
 def test_stopping_ends_what_demoted_the_others(impl: Implementation) -> None:
@@ -524,9 +637,9 @@ def test_force_to_what_is_no_state(impl: Implementation, state: Any) -> None:
 @pytest.mark.parametrize("reason", [Reason.STALLED, Reason.WATCHDOG, Reason.HANDED_OVER])
 def test_a_master_retires(impl: Implementation, reason: Reason, bowout: bool) -> None:
     machine = machine_in(impl, MASTER)
-    farewell: list[object] = [SendAdvert(255, 255)] * bowout
+    bowed_out: list[object] = [SendAdvert(255, 255)] * bowout
     assert machine.retire(reason, bowout, T + 9) == [
-        Drop(), *farewell, Transition(MASTER, BACKUP, reason, None, T + 9)
+        Drop(), *bowed_out, Transition(MASTER, BACKUP, reason, None, T + 9)
     ]  # fmt: skip
     assert (machine.state, machine.deadline) == (BACKUP, T + 9 + MD)
     # It stands by like any other.
@@ -549,7 +662,7 @@ def test_retiring_in_trouble_waits_for_better_times(impl: Implementation) -> Non
     machine.retire(Reason.HANDED_OVER, True, T)
     for second in range(1, 31):
         machine.receive(heard(1, 0), PEER, T + second * NS)
-    assert machine.timeout(T + RECOVERY) == [Suppress(-1)]
+    assert machine.timeout(T + ERRORS_FORGOTTEN) == [Suppress(-1)]
 
 
 # Silence that may be one's own deafness
@@ -736,10 +849,7 @@ def test_an_equal_advert_keeps_the_random_part(impl: Implementation) -> None:
     assert machine.deadline == tie + 3000 + MD
 
 
-HOLD = 2_000_000
-
-
-def test_a_young_master_contests(impl: Implementation) -> None:
+def test_a_young_master_tries_again(impl: Implementation) -> None:
     """Equals that took over at the same time yield to each other and try again at once, at different times."""
     machine = machine_in(impl, MASTER, draw=Draws(0, 5_000_000))
     tie = T + 50_000
@@ -747,39 +857,18 @@ def test_a_young_master_contests(impl: Implementation) -> None:
     # Copies of the rival's advert, under another key and in the other family.
     assert machine.receive(heard(1, 100), PEER, tie + 100) == []
     assert machine.receive(heard(1, 100, family=6), PEER, tie + 200) == []
-    due = tie + HOLD + 5_000_000
+    due = tie + TIE_COPIES + 5_000_000
     assert machine.deadline == due
     assert machine.timeout(due) == became_master(Reason.MASTER_DOWN, due)
 
 
-@pytest.mark.parametrize(("advert", "after"), [((1, 100), HOLD), ((1, 99), 10)])
-def test_who_comes_back_first_ends_the_contest(impl: Implementation, advert: tuple[int, int], after: int) -> None:
+@pytest.mark.parametrize(("advert", "after"), [((1, 100), TIE_COPIES), ((1, 99), 10)])
+def test_who_comes_back_first_ends_the_tie(impl: Implementation, advert: tuple[int, int], after: int) -> None:
     """An equal one that took over again, or a better one at any time."""
     machine = machine_in(impl, MASTER, draw=Draws(0, 5_000_000))
     machine.receive(heard(1, 100), PEER, T)
     machine.receive(heard(*advert), PEER, T + after)
     assert machine.deadline == T + after + MD + (5_000_000 if advert == (1, 100) else 0)
-
-
-@pytest.mark.parametrize("delay", [20_000, 50_000, 100_000, 1_000_000])
-@pytest.mark.parametrize("count", [2, 3])
-def test_no_second_round_over_a_slow_lan(impl: Implementation, count: int, delay: int) -> None:
-    """Equal backups, out of a bow-out and after a power failure: one master within tens of milliseconds."""
-    for seed in range(20):
-        for graceful in (True, False):
-            lan = Lan(impl, [config(1, 0)] * (count + 1), seed, lambda r: r.randrange(delay // 2, 2 * delay), 2)
-            first = lan.nodes[0]
-            lan.carry_out(first, first.machine.start(0))
-            lan.run(4 * NS)
-            for node in lan.nodes[1:]:
-                lan.carry_out(node, node.machine.start(lan.now))
-            lan.run(6 * NS)
-            if graceful:
-                lan.carry_out(first, first.machine.stop(lan.now))
-            else:
-                lan.kill(first)
-            lan.run(lan.now + (0 if graceful else 3 * NS) + 100_000_000)
-            assert sorted(node.machine.state for node in lan.nodes[1:]) == [BACKUP] * (count - 1) + [MASTER], seed
 
 
 # Whatever happens
@@ -852,159 +941,3 @@ def test_whatever_happens(impl: Implementation, calls: Any, preempt: bool, seed:
                     suppressing += action.by
         if state is not INIT:
             assert machine.deadline is not None
-
-
-# Elections on a LAN
-
-
-def election(impl: Implementation, skews: list[int], seed: int, delay: int = 0, **changes: Any) -> Lan:
-    lan = Lan(impl, [config(1, skew, **changes) for skew in skews], seed, lambda _: delay)
-    lan.start()
-    return lan
-
-
-def bowout(impl: Implementation, skews: list[int], seed: int, delay: int = 0, **changes: Any) -> Lan:
-    """A MASTER with these for backups bows out; the LAN just after that."""
-    lan = Lan(impl, [config(1, 0, **changes)] + [config(1, skew, **changes) for skew in skews], seed, lambda _: delay)
-    first = lan.nodes[0]
-    lan.carry_out(first, first.machine.start(0))
-    lan.run(4 * NS)
-    for node in lan.nodes[1:]:
-        lan.carry_out(node, node.machine.start(lan.now))
-    lan.run(7 * NS)
-    assert lan.state == [MASTER] + [BACKUP] * len(skews)
-    lan.masters = [(lan.now, 0)]
-    lan.carry_out(first, first.machine.stop(lan.now))
-    return lan
-
-
-FAMILIES = pytest.mark.parametrize(
-    "addresses",
-    [["10.13.37.42/24"], ["2001:db8::42/64"], ["10.13.37.42/24", "2001:db8::42/64"]],
-    ids=["IPv4", "IPv6", "both"],
-)
-
-
-@FAMILIES
-@pytest.mark.parametrize("count", [2, 3])
-def test_equal_hosts_started_together(impl: Implementation, count: int, addresses: list[str]) -> None:
-    for seed in range(60):
-        lan = election(impl, [0] * count, seed, addresses=addresses)
-        lan.run(12 * NS)
-        assert sorted(lan.state) == [BACKUP] * (count - 1) + [MASTER], seed
-        assert lan.leaderless_again == 0 and max(n for _, n in lan.masters) == 1, seed
-        (took,) = (at for at, n in lan.masters if n)
-        assert 3 * NS <= took <= 3 * NS + TIE
-
-
-@FAMILIES
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("preempt", [False, True], ids=["", "preempt"])
-def test_equal_hosts_out_of_one_bowout(impl: Implementation, count: int, preempt: bool, addresses: list[str]) -> None:
-    for seed in range(40):
-        lan = bowout(impl, [0] * count, seed, preempt=preempt, addresses=addresses)
-        since = lan.now
-        lan.run(since + 12 * NS)
-        assert sorted(lan.state[1:]) == [BACKUP] * (count - 1) + [MASTER], seed
-        assert lan.leaderless_again == 0 and max(n for _, n in lan.masters) == 1, seed
-        (took,) = (at for at, n in lan.masters if n)
-        assert took - since <= JITTER
-
-
-@pytest.mark.parametrize("delay", [0, 20_000, 100_000])
-def test_best_backup_takes_over_after_a_bowout(impl: Implementation, delay: int) -> None:
-    """Where the others are at least 25 + delay/20us steps of advskew behind, they never act at all."""
-    for seed in range(40):
-        lan = bowout(impl, [100, 60, 200], seed, delay)
-        lan.run(lan.now + 12 * NS)
-        assert lan.state == [INIT, BACKUP, MASTER, BACKUP], seed
-        assert max(n for _, n in lan.masters) == 1
-
-
-def test_two_equal_masters_meet(impl: Implementation) -> None:
-    """A LAN that was cut in two is whole again: one of them yields, whenever their adverts come."""
-    for seed in range(60):
-        lan = election(impl, [0, 0], seed)
-        offset = random.Random(seed).randrange(NS)
-        for number, node in enumerate(lan.nodes):
-            lan.now = 100 + number * offset
-            lan.carry_out(node, node.machine.force(MASTER, lan.now))
-            if not number:
-                lan.lose()  # not heard: the LAN was cut
-        lan.run(12 * NS)
-        assert sorted(lan.state) == [BACKUP, MASTER], seed
-
-
-@FAMILIES
-@pytest.mark.parametrize("copies", [1, 2])
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_equal_masters_in_lockstep(impl: Implementation, count: int, copies: int, addresses: list[str]) -> None:
-    """All yield to each other; the random part brings one of them back first, and the others stay down.
-
-    Each hears the adverts of several others, each in several copies, the rest of them as BACKUP: not one of these may
-    make even again what was made random.
-    """
-    late = 0
-    for seed in range(25):
-        lan = Lan(impl, [config(1, 0, addresses=addresses)] * count, seed, lambda _: 1_000, copies)
-        lan.start()
-        for node in lan.nodes:
-            lan.carry_out(node, node.machine.force(MASTER, 0))
-        lan.run(2 * TIE)
-        late += lan.state.count(MASTER) != 1
-        lan.run(12 * NS)
-        assert lan.state.count(MASTER) == 1, seed
-    assert late <= 1
-
-
-@pytest.mark.parametrize("delay", [5_000, 20_000, 50_000, 100_000])
-def test_elections_over_a_slow_lan_come_to_one_master(impl: Implementation, delay: int) -> None:
-    """Within the time that an advert takes nobody can know better; how seldom that leads to a second round is bounded.
-
-    Started together, the waits differ by up to 20 ms: a chance of about 2*delay/20ms.
-    """
-    tries, again = 150, 0
-    for seed in range(tries):
-        lan = election(impl, [0, 0, 0], seed, delay)
-        lan.run(25 * NS)
-        assert sorted(lan.state) == [BACKUP, BACKUP, MASTER], seed
-        again += lan.leaderless_again > 0
-    assert again <= 2 + tries * 6 * delay / TIE
-
-
-@pytest.mark.parametrize("delay", [0, 50_000])
-def test_three_hosts_two_failures(impl: Implementation, delay: int) -> None:
-    for seed in range(20):
-        lan = election(impl, [0, 50, 100], seed, delay, preempt=True)
-        lan.run(5 * NS)
-        assert lan.state == [MASTER, BACKUP, BACKUP]
-        lan.kill(lan.nodes[0])
-        lan.run(10 * NS)
-        assert lan.state[1:] == [MASTER, BACKUP]
-        lan.kill(lan.nodes[1])
-        lan.run(15 * NS)
-        assert lan.state[2] is MASTER
-        assert lan.leaderless_again == 2
-
-
-@pytest.mark.parametrize("preempt", [False, True])
-def test_better_host_comes_back(impl: Implementation, preempt: bool) -> None:
-    lan = election(impl, [0, 100], 1, 20_000, preempt=preempt)
-    lan.run(5 * NS)
-    first = lan.nodes[0]
-    lan.carry_out(first, first.machine.link(False, lan.now))
-    lan.run(10 * NS)
-    assert lan.state == [INIT, MASTER]
-    lan.carry_out(first, first.machine.link(True, lan.now))
-    lan.run(20 * NS)
-    assert lan.state == ([MASTER, BACKUP] if preempt else [BACKUP, MASTER])
-
-
-def test_only_masters_hold_the_address(impl: Implementation) -> None:
-    for seed in range(10):
-        lan = election(impl, [0, 0, 30], seed, 50_000)
-        for second in range(1, 20):
-            lan.run(second * NS)
-            if second == 9:
-                lan.carry_out(lan.nodes[1], lan.nodes[1].machine.demote(1, lan.now))
-            assert [node.holds for node in lan.nodes] == [state is MASTER for state in lan.state]
