@@ -49,9 +49,9 @@ def test_two_hosts(configs: list[VirtualHost]) -> None:
     explorer.run()
     assert len(explorer.visited) > 200
     # Silence, or three intervals of one that does not arbitrate, then silence; and the waits that make equals differ.
-    stubborn = any(each.siblings == "warn" for each in configs)
+    stalemate = any(each.siblings == "warn" for each in configs)
     slowest = max(each.interval for each in configs) - SECOND
-    assert explorer.longest <= (8 if stubborn else 4) * SECOND + 2 * slowest + 50_000_000
+    assert explorer.longest <= (8 if stalemate else 4) * SECOND + 2 * slowest + 50_000_000
 
 
 @pytest.mark.timeout(3600)

@@ -69,7 +69,7 @@ class Scenario:
 
     @property
     def _hosts(self) -> list[VirtualHost]:
-        return [seat.machine.config for seat in self.sides[0].seats]
+        return [instance.machine.config for instance in self.sides[0].instances]
 
     def steps(self) -> Iterator[Step]:
         # Nobody starts with anything but a start.
@@ -123,7 +123,7 @@ class Scenario:
     def _pass(self, which: int) -> None:
         """Time goes on: mostly to the deadline, to the nanosecond, or a little."""
         how = self._reader.byte()
-        deadline = self.sides[0].seats[which].machine.deadline
+        deadline = self.sides[0].instances[which].machine.deadline
         if how < 64 and deadline is not None:
             moment = deadline + (0, 0, 0, -1, 1, 2_000_000)[how % 6]
         elif how < 128:
@@ -167,7 +167,7 @@ class Scenario:
             return name, which, (now,)
         if name == "input":
             value = read()
-            return ("allow", "carpdev", "reseat", "reseat")[value >> 1 & 3], which, (bool(value & 1),)
+            return ("allow", "carpdev", "reset", "reset")[value >> 1 & 3], which, (bool(value & 1),)
         if name == "authenticator":
             return self._authenticator(which)
         return name, which, (now,)

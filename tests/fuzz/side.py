@@ -1,4 +1,4 @@
-"""One implementation's carpdev: a input_, and on each of its seats a machine with what it needs to speak."""
+"""One implementation's carpdev: an input path, and instances, each a machine with what it needs to speak."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Broken(AssertionError):
     """A promise that no scenario may break, in either implementation."""
 
 
-class Seat:
+class Instance:
     """One virtual host."""
 
     def __init__(self, impl: Implementation, config: VirtualHost, seed: int) -> None:
@@ -68,77 +68,77 @@ class Side:
         self.sent: list[bytes] = []
         self.input: Any = impl.input.Input()
         self.input.set_carpdev(wire.CARPDEV_MAC, trace.CARPDEV_ADDRESSES)
-        self.seats = [Seat(impl, config, seed + number) for number, config in enumerate(hosts)]
-        for seat in self.seats:
-            self.sit(seat)
+        self.instances = [Instance(impl, config, seed + number) for number, config in enumerate(hosts)]
+        for instance in self.instances:
+            self.set_instance(instance)
         self._judging = _judging(self.input)
 
-    def sit(self, seat: Seat) -> None:
-        config = seat.machine.config
+    def set_instance(self, instance: Instance) -> None:
+        config = instance.machine.config
         packed = [address.packed for address in config.addresses]
-        self.input.set_instance(config.vhid, seat.authenticator, seat.mac, packed)
+        self.input.set_instance(config.vhid, instance.authenticator, instance.mac, packed)
 
     # Steps
 
     def step(self, name: str, number: int, *arguments: Any) -> None:
         """One step, whatever comes of it: an error is something said, too."""
         self.said = []
-        for seat in self.seats:
-            seat.asked.clear()
-        seat = self.seats[number]
-        before = seat.now()
+        for instance in self.instances:
+            instance.asked.clear()
+        instance = self.instances[number]
+        before = instance.now()
         try:
-            self.do(seat, name, *arguments)
+            self.do(instance, name, *arguments)
         except OverflowError:
             self.said.append(OverflowError)  # in whose words depends on which C type it did not fit
         except ValueError as error:
             self.said.append((type(error), str(error)))
-            if seat.spoilt and seat.now() != before:
-                raise Broken(f"{name} failed half way: {before} became {seat.now()}") from None
-        for one in self.seats:
+            if instance.spoilt and instance.now() != before:
+                raise Broken(f"{name} failed half way: {before} became {instance.now()}") from None
+        for one in self.instances:
             one.spoilt = ""
             if one.holds and (one.machine.state is not State.MASTER or getattr(one.machine, "withheld", False)):
                 raise Broken(f"{one.machine.state.name} holds the addresses after {name}{arguments}")
 
-    def do(self, seat: Seat, name: str, *arguments: Any) -> None:
+    def do(self, instance: Instance, name: str, *arguments: Any) -> None:
         own = getattr(self, f"do_{name}", None)
         if own is not None:
-            own(seat, *arguments)
+            own(instance, *arguments)
         else:
-            self.call(seat, name, *arguments)
+            self.call(instance, name, *arguments)
 
-    def call(self, seat: Seat, name: str, *arguments: Any) -> None:
+    def call(self, instance: Instance, name: str, *arguments: Any) -> None:
         """One call into a machine, and what follows from its actions."""
-        method = getattr(seat.machine, name, None)
+        method = getattr(instance.machine, name, None)
         actions = method(*arguments) if method is not None else []
         self.said.append((name, actions))
         for action in actions if isinstance(actions, list) else ():
-            self.carry_out(seat, action, arguments[-1])
+            self.carry_out(instance, action, arguments[-1])
 
-    def carry_out(self, seat: Seat, action: Any, now: int) -> None:
+    def carry_out(self, instance: Instance, action: Any, now: int) -> None:
         if isinstance(action, SendAdvert):
-            self.send(seat, action)
+            self.send(instance, action)
         elif isinstance(action, Take | Drop):
-            seat.holds = isinstance(action, Take)
+            instance.holds = isinstance(action, Take)
         elif isinstance(action, Transition):
-            self.input.set_state(seat.machine.config.vhid, action.after)
+            self.input.set_state(instance.machine.config.vhid, action.after)
         elif isinstance(action, Suppress):
-            for other in self.seats:
-                if other is not seat:
+            for other in self.instances:
+                if other is not instance:
                     self.call(other, "demote", action.by, now)
 
-    def send(self, seat: Seat, action: SendAdvert) -> None:
-        for dialect in seat.authenticator.dialects:
-            for family, template in seat.templates.items():
-                nonce = seat.random.getrandbits(24)
-                counter = seat.authenticator.counter(action.advbase, action.advskew, nonce, dialect)
-                digest = seat.authenticator.sign(counter, dialect)
+    def send(self, instance: Instance, action: SendAdvert) -> None:
+        for dialect in instance.authenticator.dialects:
+            for family, template in instance.templates.items():
+                nonce = instance.random.getrandbits(24)
+                counter = instance.authenticator.counter(action.advbase, action.advskew, nonce, dialect)
+                digest = instance.authenticator.sign(counter, dialect)
                 self.sent.append(template.frame(action.advbase, action.advskew, counter, digest))
                 self.said.append(self.sent[-1])
-                self.input.count_sent(seat.machine.config.vhid, family)
+                self.input.count_sent(instance.machine.config.vhid, family)
         del self.sent[:-KEPT]
 
-    def do_hear(self, _seat: Seat, frame: bytes, now: int) -> None:
+    def do_hear(self, _instance: Instance, frame: bytes, now: int) -> None:
         packet = self.impl.packet
         datagram = packet.dissect(frame)
         self.said.append(datagram)
@@ -149,59 +149,65 @@ class Side:
         advert = verdict.advert
         if advert is None:
             return
-        for seat in self.seats:
-            vhid = seat.machine.config.vhid
+        for instance in self.instances:
+            vhid = instance.machine.config.vhid
             if verdict.counter == "" and advert.vhid == vhid:
-                self.call(seat, "receive", advert, advert.source, now)
+                self.call(instance, "receive", advert, advert.source, now)
             elif verdict.counter == "sibling" and verdict.sibling_of == vhid:
-                self.call(seat, "sibling", advert.vhid, advert, advert.source, now)
+                self.call(instance, "sibling", advert.vhid, advert, advert.source, now)
 
-    def do_timeout(self, seat: Seat, now: int) -> None:
-        overdue = getattr(seat.machine, "overdue", None)
+    def do_timeout(self, instance: Instance, now: int) -> None:
+        overdue = getattr(instance.machine, "overdue", None)
         silence = overdue(now) if overdue is not None else False
-        self.call(seat, "timeout", now)
-        if silence and seat.machine.state is not State.MASTER:
-            raise Broken(f"at {now} it was overdue, and is {seat.machine.state.name}")
-        deadline = seat.machine.deadline
+        self.call(instance, "timeout", now)
+        if silence and instance.machine.state is not State.MASTER:
+            raise Broken(f"at {now} it was overdue, and is {instance.machine.state.name}")
+        deadline = instance.machine.deadline
         if deadline is not None and deadline <= now:
             raise Broken(f"after timeout({now}) the deadline is {deadline}: a runtime would never rest")
 
-    def do_delay_takeover(self, seat: Seat, now: int) -> None:
-        if hasattr(seat.machine, "delay_takeover"):
-            self.said.append(seat.machine.overdue(now))
-            self.call(seat, "delay_takeover", now)
-            if seat.machine.overdue(now):
+    def do_delay_takeover(self, instance: Instance, now: int) -> None:
+        if hasattr(instance.machine, "delay_takeover"):
+            self.said.append(instance.machine.overdue(now))
+            self.call(instance, "delay_takeover", now)
+            if instance.machine.overdue(now):
                 raise Broken(f"at {now} its takeover was delayed, and it is overdue")
 
-    def do_reconfigure(self, seat: Seat, config: VirtualHost, now: int) -> None:
-        former = seat.machine.config
+    def do_reconfigure(self, instance: Instance, config: VirtualHost, now: int) -> None:
+        former = instance.machine.config
         try:
-            self.call(seat, "reconfigure", config, now)
+            self.call(instance, "reconfigure", config, now)
         finally:
-            if seat.machine.config is not former:
-                seat.equip(config)
-                self.sit(seat)
+            if instance.machine.config is not former:
+                instance.equip(config)
+                self.set_instance(instance)
 
-    def do_spoil(self, seat: Seat, fails: bool, name: str, *arguments: Any) -> None:
-        seat.spoilt = "fails" if fails else "too large"
-        self.do(seat, name, *arguments)
+    def do_spoil(self, instance: Instance, fails: bool, name: str, *arguments: Any) -> None:
+        instance.spoilt = "fails" if fails else "too large"
+        self.do(instance, name, *arguments)
 
-    def do_allow(self, _seat: Seat, allow: bool) -> None:
+    def do_allow(self, _instance: Instance, allow: bool) -> None:
         self.input.allow = allow
 
-    def do_carpdev(self, _seat: Seat, usual: bool) -> None:
+    def do_carpdev(self, _instance: Instance, usual: bool) -> None:
         """The carpdev loses its MAC and addresses, or gets them (back)."""
         addresses = trace.CARPDEV_ADDRESSES if usual else ()
         self.input.set_carpdev(wire.CARPDEV_MAC if usual else wire.VIRTUAL_MAC, addresses)
 
-    def do_reseat(self, seat: Seat, _why: bool) -> None:
+    def do_reset(self, instance: Instance, _why: bool) -> None:
         """Taken off the carpdev and put there again: its counters begin anew."""
-        self.input.remove_instance(seat.machine.config.vhid)
-        self.sit(seat)
-        self.input.set_state(seat.machine.config.vhid, seat.machine.state)
+        self.input.remove_instance(instance.machine.config.vhid)
+        self.set_instance(instance)
+        self.input.set_state(instance.machine.config.vhid, instance.machine.state)
 
     def do_authenticator(
-        self, _seat: Seat, passphrase: bytes, vhid: int, addresses: list[str], dialect: str, counters: list[bytes]
+        self,
+        _instance: Instance,
+        passphrase: bytes,
+        vhid: int,
+        addresses: list[str],
+        dialect: str,
+        counters: list[bytes],
     ) -> None:
         authenticator = self.impl.auth.Authenticator(passphrase, vhid, addresses, dialect)
         self.said.append(repr(authenticator))
@@ -214,10 +220,10 @@ class Side:
                 self.said += [authenticator.check(tagged[::-1], counter[0], counter[1], under)]
 
     def now(self) -> tuple[Any, ...]:
-        return [seat.now() for seat in self.seats], self.said
+        return [instance.now() for instance in self.instances], self.said
 
     def counters(self) -> tuple[Any, ...]:
-        return self.input.stats(), [self.input.stats(seat.machine.config.vhid) for seat in self.seats]
+        return self.input.stats(), [self.input.stats(instance.machine.config.vhid) for instance in self.instances]
 
 
 def _judging(input_: Any) -> int:

@@ -18,7 +18,7 @@ NS = 1_000_000_000
 
 
 def heard(advbase: int, advskew: int, source: str = "10.13.37.12", family: int = 4, vhid: int = 101) -> Advert:
-    """A valid advert, as the machine sees it: the judge has seen to the rest."""
+    """A valid advert, as the machine sees it: it has passed the input checks."""
     return Advert(
         family=family,
         source=source,
@@ -114,12 +114,12 @@ class Lan:
                     heapq.heappush(self._wire, _Arrival(at, next(self._numbers), other, advert))
 
     def kill(self, node: Node) -> None:
-        """Power off: it neither hears nor speaks any more."""
+        """Power off: it no longer hears or sends."""
         node.alive = False
         self.carry_out(node, [])
 
     def cut(self, node: Node, cut: bool = True) -> None:
-        """Pull its cable (or put it back), out of everybody's sight."""
+        """Pull its cable (or put it back); no machine is told of it."""
         node.cut = cut
 
     def lose(self) -> None:

@@ -1,11 +1,12 @@
 """Every way in which a few hosts and a bad network can go wrong, up to a bound; and from each of them a quiet network.
 
-A situation is some machines, the adverts on their way and who is paused. What may happen next: an advert arrives (any
-of them, so they overtake each other), the next timer is due, or a fault, of which there may be so many: an advert is
-lost, arrives twice or is still on its way when the next timer is due; a host stands still and goes on (and lets go of
-the address then, if the pause was long enough to be noticed), loses its link, is stopped or started. Random waits are
-the shortest or the longest. Situations that differ in nothing but the time are one. The Python machine is explored,
-for it can be copied; the differential test holds the other one to the same.
+A situation is some machines, the adverts on their way and who is paused. Next, one of these happens: an advert arrives
+(any of them, so they overtake each other), the next timer is due, or one of a bounded number of faults. An advert is
+lost, arrives twice, or is still on its way when the next timer is due. A host stands still and goes on; if the pause
+was long enough to be noticed, it lets go of the address then. A host loses its link, is stopped or started.
+
+Random waits are the shortest or the longest. Situations that differ in nothing but the time are one. The Python machine
+is explored, for it can be copied; the differential test holds the other one to the same.
 """
 
 from __future__ import annotations
@@ -309,7 +310,7 @@ class Explorer:
         for flight in situation.flights:
             heapq.heappush(arrivals, (quiet.now + DELAY, next(numbers), flight))
         began = changed = quiet.now
-        patience = 3 * max(machine.master_down for machine in quiet.machines)
+        settled_after = 3 * max(machine.master_down for machine in quiet.machines)
         seen: list[tuple[Any, int]] = []
         while True:
             if not arrivals:
@@ -331,12 +332,12 @@ class Explorer:
             carry_out(index, actions)
             if tuple(quiet.holds) != before:
                 changed = quiet.now
-            if changed - began > patience:
+            if changed - began > settled_after:
                 raise AssertionError(f"no end of it\n{quiet.tell()}")
-            if quiet.now - changed > patience:
+            if quiet.now - changed > settled_after:
                 assert sum(quiet.holds) == self.owners, quiet.tell()
                 break
-        assert changed - began <= patience, quiet.tell()
+        assert changed - began <= settled_after, quiet.tell()
         self.longest = max(self.longest, changed - began)
         self.checked.update((key, changed - at) for key, at in seen)
 

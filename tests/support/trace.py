@@ -1,9 +1,8 @@
 """One program of random bytes, run by two implementations side by side and compared after every step.
 
-A program is a row of instructions of `WIDTH` bytes. Each drives a whole virtual host the way an engine does: frames
-through the input_, valid adverts into the machine, what the machine wants sent through authenticator and template
-into frames. Any bytes are a program, so hypothesis can shrink one, and a failing one of many thousand steps can be cut
-down.
+A program is a row of instructions of `WIDTH` bytes. Each drives a whole instance the way a runtime does: frames go
+through the input path, valid adverts into the machine, and what the machine sends through authenticator and template
+into frames. Any bytes are a program. So hypothesis can shrink one, and `shortest` can cut a failing one down.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ INSTANTS = (0, 1, 1_000_000_000, 1_700_000_000_000_000_000, (1 << 62) - (1 << 58
 
 
 class Side:
-    """One implementation's virtual host, and everything it said in the last step."""
+    """One implementation's instance, and everything it said in the last step."""
 
     def __init__(self, impl: Implementation, config: VirtualHost, seed: int) -> None:
         self.impl = impl
@@ -50,14 +49,14 @@ class Side:
         self.machine = impl.machine.Machine(config, self.draw)
         self.input = impl.input.Input()
         self.said: list[Any] = []
-        self.seat(config)
+        self.equip(config)
 
     def draw(self, n: int) -> int:
         self.asked.append(n)
         return self.random.randrange(n)
 
-    def seat(self, config: VirtualHost) -> None:
-        """What an engine does at the start, and again when the virtual host is given other values."""
+    def equip(self, config: VirtualHost) -> None:
+        """What an engine does at the start, and again when the instance gets other values."""
         packet = self.impl.packet
         self.authenticator = self.impl.auth.Authenticator(
             config.passphrase, config.vhid, config.addresses, config.dialect
@@ -108,12 +107,12 @@ class Side:
         self.said = []
         self.asked.clear()
         try:
-            if name in ("hear", "seat", "besiege"):
+            if name in ("hear", "besiege"):
                 getattr(self, name)(*arguments)
             else:
                 self.call(name, *arguments)
                 if name == "reconfigure":
-                    self.seat(self.machine.config)
+                    self.equip(self.machine.config)
         except OverflowError:
             self.said.append(OverflowError)  # in whose words depends on which C type it did not fit
         except ValueError as error:
