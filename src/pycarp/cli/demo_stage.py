@@ -10,10 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import IO, Any
+from dataclasses import dataclass
 
 from .demo_story import (
     ADDRESS,
@@ -54,8 +52,10 @@ def words(name: str) -> list[str]:
 class _Process:
     host: str
     process: subprocess.Popen[bytes]
-    complaints: deque[str] = field(default_factory=lambda: deque(maxlen=5))
-    rest: dict[int, bytes] = field(default_factory=dict)
+    rest: bytes = b""
+    """The beginning of a line that is still to be read."""
+    complaint: str = "it printed no error"
+    """Its last line that is no event."""
     stopping: bool = False
 
 
@@ -83,18 +83,17 @@ class LabStage(Stage):
                 [*_dies_with_us(), *this_program(), *words(name), "--json"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 # Ctrl-C goes to this program alone, which then stops the others in order.
                 process_group=0,
             )
             entry = self._processes[name] = _Process(name, process)
-            assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+            assert process.stdin is not None and process.stdout is not None
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(PASSPHRASE.encode() + b"\n")
                 process.stdin.close()
-            for stream in (process.stdout, process.stderr):
-                os.set_blocking(stream.fileno(), False)
-                self._selector.register(stream, selectors.EVENT_READ, entry)
+            os.set_blocking(process.stdout.fileno(), False)
+            self._selector.register(process.stdout, selectors.EVENT_READ, entry)
 
     def ping(self) -> None:
         self._pinging = self._lab[CLIENT].ping(ADDRESS, PING_INTERVAL / 1e9)
@@ -112,7 +111,7 @@ class LabStage(Stage):
             if until is not None and until():
                 return True
             for key, _ in self._selector.select(min(left, _LOOK)):
-                self._read(key.data, key.fileobj)
+                self._read(key.data)
             self._idle()
         return until is not None and until()
 
@@ -121,59 +120,39 @@ class LabStage(Stage):
         with contextlib.ExitStack() as stack:
             stack.callback(self._lab.close)
             stack.callback(self._selector.close)
-            running = [entry.process for entry in self._processes.values() if entry.process.poll() is None]
-            for process in running:
-                process.terminate()
+            running = [entry for entry in self._processes.values() if entry.process.poll() is None]
+            for entry in running:
+                entry.stopping = True
+                entry.process.terminate()
+            self._tell = lambda happening: None
             end = time.monotonic() + _STOPPED_WITHIN
-            for process in running:
+            for entry in running:
                 # Their last lines are read, so that none of them waits for a full pipe.
-                while process.poll() is None and time.monotonic() < end:
+                while entry.process.poll() is None and time.monotonic() < end:
                     for key, _ in self._selector.select(_LOOK):
-                        self._drain(key.fileobj)
+                        self._read(key.data)
 
-    def _drain(self, stream: Any) -> bytes | None:
-        """What there is to read: b"" once, at the end; None if nothing yet."""
-        data: bytes | None
-        try:
-            data = stream.read(65536)
-        except OSError:
-            data = b""
-        if data == b"":
-            self._selector.unregister(stream)
-        return data
-
-    def _read(self, entry: _Process, stream: IO[bytes] | Any) -> None:
-        data = self._drain(stream)
+    def _read(self, entry: _Process) -> None:
+        assert entry.process.stdout is not None
+        data = entry.process.stdout.read(65536)
         if data is None:
             return
-        number = stream.fileno()
-        *lines, rest = (entry.rest.get(number, b"") + data).split(b"\n")
-        entry.rest[number] = rest
+        *lines, entry.rest = (entry.rest + data).split(b"\n")
         for line in lines:
-            self._line(entry, stream is entry.process.stdout, line)
-        if not data and stream is entry.process.stdout and not entry.stopping:
-            self._ended(entry)
-
-    def _line(self, entry: _Process, is_event: bool, line: bytes) -> None:
-        if not is_event:
-            entry.complaints.append(line.decode("utf-8", "backslashreplace"))
-            return
-        try:
-            event = json.loads(line)
-            at = int(event["at"]) - self._began
-        except (ValueError, KeyError, TypeError):
-            return
-        self._tell(Happening(at, entry.host, event))
-
-    def _ended(self, entry: _Process) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            entry.process.wait(_STOPPED_WITHIN)
-        assert entry.process.stderr is not None
-        with contextlib.suppress(OSError):
-            rest = entry.process.stderr.read() or b""
-            entry.complaints.extend(line for line in rest.decode("utf-8", "backslashreplace").splitlines() if line)
-        last = entry.complaints[-1] if entry.complaints else "it printed no error"
-        raise DemoError(f"the pycarp of {entry.host} has ended (exit code {entry.process.returncode}): {last}")
+            try:
+                event = json.loads(line)
+                happening = Happening(int(event["at"]) - self._began, entry.host, event)
+            except (ValueError, KeyError, TypeError):
+                entry.complaint = line.decode("utf-8", "backslashreplace")
+            else:
+                self._tell(happening)
+        if not data:
+            self._selector.unregister(entry.process.stdout)
+            if not entry.stopping:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    entry.process.wait(_STOPPED_WITHIN)
+                code = entry.process.returncode
+                raise DemoError(f"the pycarp of {entry.host} has ended (exit code {code}): {entry.complaint}")
 
 
 def _dies_with_us() -> list[str]:

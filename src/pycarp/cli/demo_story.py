@@ -203,32 +203,26 @@ class Story:
         stage.wait(_BETWEEN_ACTS)
 
         main, second = HOSTS[MAIN], HOSTS[SECOND]
-        silence = Act(
-            f"{MAIN}'s cable is pulled", master_down(second.advbase, second.advskew), "3*advbase + advskew/256"
-        )
-        self._act(stage, silence, lambda: self._cable(stage, False), SECOND, silence.allowed / NS_PER_SECOND)
-        # The next advert of main comes within an interval of second, and one is there to be missed.
-        limit = 2 * second.interval / NS_PER_SECOND + main.advbase
-        self._act(
-            stage,
-            Act(f"{MAIN}'s cable is back", 0, "both hosts can answer"),
-            lambda: self._cable(stage, True),
-            MAIN,
-            limit,
-        )
+        silence = master_down(second.advbase, second.advskew)
         handover = second.advskew * TAKEOVER_STEP + TAKEOVER_JITTER
-        self._act(
-            stage,
-            Act(f"{MAIN} stops in good order", handover, "advskew*20 us + 0.5 ms"),
-            lambda: self._stop(stage),
-            SECOND,
-            handover / NS_PER_SECOND,
-        )
+        # The next advert of main comes within an interval of second, and one is there to be missed.
+        preemption = 2 * second.interval + main.advbase * NS_PER_SECOND
+        cut = Act(f"{MAIN}'s cable is pulled", silence, "3*advbase + advskew/256")
+        back = Act(f"{MAIN}'s cable is back", 0, "both hosts can answer")
+        end = Act(f"{MAIN} stops in good order", handover, "advskew*20 us + 0.5 ms")
+        self._act(stage, cut, "unplug", SECOND, silence)
+        self._act(stage, back, "plug", MAIN, preemption)
+        self._act(stage, end, "stop", SECOND, handover)
 
-    def _act(self, stage: Stage, act: Act, deed: Callable[[], None], heir: str, limit: float) -> None:
+    def _act(self, stage: Stage, act: Act, what: str, heir: str, limit: int) -> None:
+        """Do something to the main host, and measure until the heir has the address, which may take `limit` ns."""
         act.start = stage.now()
-        deed()
-        self._expect(stage, heir, limit + 3.0, act.name)
+        self.acted(act.start, what, MAIN)
+        if what == "stop":
+            stage.stop(MAIN)
+        else:
+            stage.cable(MAIN, what == "plug")
+        self._expect(stage, heir, limit / NS_PER_SECOND + 3.0, act.name)
         act.moved_at = self.held_since
         stage.wait(_BETWEEN_ACTS)
         gaps = [gap for gap in stage.gaps() if gap.end > act.start]
@@ -239,11 +233,3 @@ class Story:
     def _expect(self, stage: Stage, heir: str, limit: float, when: str) -> None:
         if not stage.wait(limit, lambda: self.holder == heir and self.states[heir] == "MASTER"):
             raise DemoError(f"{heir} did not take {ADDRESS} within {limit:.1f} s, {when}: the machine may be too busy")
-
-    def _cable(self, stage: Stage, plugged: bool) -> None:
-        self.acted(stage.now(), "plug" if plugged else "unplug", MAIN)
-        stage.cable(MAIN, plugged)
-
-    def _stop(self, stage: Stage) -> None:
-        self.acted(stage.now(), "stop", MAIN)
-        stage.stop(MAIN)
