@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Digests over adverts without Python objects: what does not change from one advert to the next is pre-hashed."""
+"""Digests over adverts without Python objects: what does not change from one advert to the next is hashed once."""
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -36,8 +36,8 @@ cdef struct auth_t:
     key_t keys[AUTH_KEYS]
     uint8_t key_count
     uint8_t variant_count
-    uint8_t heard_count
-    uint8_t heard[AUTH_KEYS]  # dialects of peers, the one last heard at the end
+    uint8_t heard  # peers' dialects, a bit each
+    uint8_t heard_last
     uint8_t vhid
     bint guard
     uint8_t issued_count, issued_next
@@ -65,12 +65,12 @@ cdef void auth_derive(const auth_t *auth, uint8_t vhid, auth_t *out) noexcept no
 # Per advert. A dialect is AUTH_BSD or AUTH_NETBSD; AUTH_NONE asks for the one that auth_choose gives.
 cdef int auth_choose(const auth_t *auth) noexcept nogil
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil
-cdef bint auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil
+cdef void auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil
 cdef int auth_check(
     const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew
 ) noexcept nogil
-cdef bint auth_counter(
+cdef void auth_counter(
     auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
 ) noexcept nogil
 

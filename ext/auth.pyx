@@ -1,10 +1,10 @@
 # cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
-"""Who may speak: digests over adverts, and the counter that vouches for the header.
+"""Digests over adverts, and the counter that vouches for the header.
 
-The compiled twin of `pycarp._python.auth`, which says where each rule comes from. An advert costs two SHA-1
-compressions under each dialect, three when what precedes the counter leaves no room for the padding in its last block
-(with 12 to 15 IPv4 addresses, 28 to 31 ...), and twice that with link-local IPv6 addresses. ``PYCARP_SHA1`` in the
-environment forces a SHA-1 variant: "sha-ni", "armv8" or "portable".
+The compiled twin of `pycarp._python.auth`, which says where each rule comes from and what each method takes and gives.
+An advert costs two SHA-1 compressions under each dialect, three when what precedes the counter leaves no room for the
+padding in its last block (with 12 to 15 IPv4 addresses, 28 to 31 ...), and twice that with link-local IPv6 addresses.
+``PYCARP_SHA1`` in the environment forces a SHA-1 variant: "sha-ni", "armv8" or "portable".
 """
 
 import os
@@ -14,17 +14,8 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from sha1 cimport (
-    CARP_SHA1_BLOCK,
-    CARP_SHA1_DIGEST,
-    carp_sha1_block,
-    carp_sha1_count,
-    carp_sha1_current,
-    carp_sha1_digest,
-    carp_sha1_init,
-    carp_sha1_mac,
-    carp_sha1_macs,
-    carp_sha1_select,
-    carp_sha1_variant,
+    CARP_SHA1_BLOCK, CARP_SHA1_DIGEST, carp_sha1_block, carp_sha1_count, carp_sha1_current, carp_sha1_digest,
+    carp_sha1_init, carp_sha1_mac, carp_sha1_macs, carp_sha1_select, carp_sha1_variant,
 )
 
 from .packet cimport COUNTER_LENGTH, DIGEST_LENGTH, octets
@@ -72,14 +63,6 @@ cdef inline void _store32(uint8_t *place, uint32_t word) noexcept nogil:
     place[3] = <uint8_t> word
 
 
-cdef inline void _store_words(uint8_t *place, const uint32_t *words) noexcept nogil:
-    _store32(place, words[0])
-    _store32(place + 4, words[1])
-    _store32(place + 8, words[2])
-    _store32(place + 12, words[3])
-    _store32(place + 16, words[4])
-
-
 cdef inline void _close(uint8_t *blocks, size_t used, size_t count, uint64_t total) noexcept nogil:
     """SHA-1's padding after `used` bytes of `count` blocks, for a message of `total` bytes (FIPS 180-4, 5.1.1)."""
     cdef size_t end = count * CARP_SHA1_BLOCK
@@ -102,14 +85,10 @@ cdef inline void _order(
 
 
 cdef inline const key_t *_key(const auth_t *auth, int dialect) noexcept nogil:
-    """The key for a dialect, NULL when that is not in use here."""
-    cdef int index
+    """The key for a dialect that is in use here."""
     if dialect == AUTH_NONE:
         dialect = auth_choose(auth)
-    for index in range(auth.key_count):
-        if auth.keys[index].dialect == dialect:
-            return &auth.keys[index]
-    return NULL
+    return auth.keys + (auth.key_count > 1 and auth.keys[1].dialect == dialect)
 
 
 # Set-up
@@ -205,30 +184,29 @@ cdef void _hash_variant(auth_t *auth, const uint8_t *addresses, size_t length) n
 
 cdef int auth_choose(const auth_t *auth) noexcept nogil:
     """The dialect to sign with: the one last heard, else the first there is."""
-    return auth.heard[auth.heard_count - 1] if auth.heard_count else auth.keys[0].dialect
+    return auth.heard_last if auth.heard else auth.keys[0].dialect
 
 
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil:
     """How many dialects the next advert is to be sent under; `dialects` (of AUTH_KEYS) says which."""
     cdef int index
-    if auth.heard_count == 1:
-        dialects[0] = auth.heard[0]
+    if auth.heard == 1 << auth.heard_last:
+        dialects[0] = auth.heard_last
         return 1
     for index in range(auth.key_count):
         dialects[index] = auth.keys[index].dialect
     return auth.key_count
 
 
-cdef bint auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil:
-    """Writes DIGEST_LENGTH bytes. False: that dialect is not in use here."""
+cdef void auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil:
+    """Writes DIGEST_LENGTH bytes."""
     cdef const key_t *key = _key(auth, dialect)
     cdef carp_sha1_mac order
-    if key == NULL:
-        return False
+    cdef int word
     _order(&order, key, &key.macs[0], counter)
     carp_sha1_macs(&order, 1)
-    _store_words(digest, order.digest)
-    return True
+    for word in range(5):
+        _store32(digest + 4 * word, order.digest[word])
 
 
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil:
@@ -237,7 +215,7 @@ cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest
     Every key and variant is tried and every word compared, whatever was found before: time tells nothing.
     """
     cdef carp_sha1_mac orders[AUTH_MACS]
-    cdef int found = AUTH_NONE, index, variant, _variant, count = 0
+    cdef int found = AUTH_NONE, index, variant, count = 0
     cdef const uint32_t *words
     cdef uint32_t difference
     for index in range(auth.key_count):
@@ -245,36 +223,23 @@ cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest
             _order(&orders[count], &auth.keys[index], &auth.keys[index].macs[variant], counter)
             count += 1
     carp_sha1_macs(orders, count)
-    count = 0
-    for index in range(auth.key_count):
-        for _variant in range(auth.variant_count):
-            words = &orders[count].digest[0]
-            count += 1
-            difference = words[0] ^ _load32(digest)
-            difference |= words[1] ^ _load32(digest + 4)
-            difference |= words[2] ^ _load32(digest + 8)
-            difference |= words[3] ^ _load32(digest + 12)
-            difference |= words[4] ^ _load32(digest + 16)
-            if difference == 0 and found == AUTH_NONE:
-                found = auth.keys[index].dialect
+    for index in range(count):
+        words = &orders[index].digest[0]
+        difference = words[0] ^ _load32(digest)
+        difference |= words[1] ^ _load32(digest + 4)
+        difference |= words[2] ^ _load32(digest + 8)
+        difference |= words[3] ^ _load32(digest + 12)
+        difference |= words[4] ^ _load32(digest + 16)
+        if difference == 0 and found == AUTH_NONE:
+            found = auth.keys[index // auth.variant_count].dialect
     if found != AUTH_NONE:
-        _remember(auth, <uint8_t> found)
+        auth.heard |= <uint8_t> (1 << found)
+        auth.heard_last = <uint8_t> found
     return found
 
 
-cdef inline void _remember(auth_t *auth, uint8_t dialect) noexcept nogil:
-    """Puts the dialect at the end of those heard."""
-    if auth.heard_count == 0:
-        auth.heard_count = 1
-    elif auth.heard[auth.heard_count - 1] != dialect and auth.heard_count < AUTH_KEYS:
-        auth.heard_count += 1
-    elif auth.heard[auth.heard_count - 1] != dialect:
-        auth.heard[0] = auth.heard[1]
-    auth.heard[auth.heard_count - 1] = dialect
-
-
-cdef void _tag(const auth_t *auth, const key_t *key, const uint8_t *vouched, uint8_t *tag) noexcept nogil:
-    """The three bytes that vouch for five: a nonce of three, advbase and advskew."""
+cdef uint32_t _tag(const auth_t *auth, const key_t *key, const uint8_t *vouched) noexcept nogil:
+    """The 24 bits that vouch for five bytes: a nonce of three, advbase and advskew."""
     cdef uint8_t block[CARP_SHA1_BLOCK]
     cdef uint8_t end[COUNTER_LENGTH]
     cdef carp_sha1_mac order
@@ -291,40 +256,27 @@ cdef void _tag(const auth_t *auth, const key_t *key, const uint8_t *vouched, uin
     order.at = 5
     order.counter = end
     carp_sha1_macs(&order, 1)
-    tag[0] = <uint8_t> (order.digest[0] >> 24)
-    tag[1] = <uint8_t> (order.digest[0] >> 16)
-    tag[2] = <uint8_t> (order.digest[0] >> 8)
+    return order.digest[0] >> 8
 
 
-cdef bint auth_counter(
+cdef void auth_counter(
     auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
 ) noexcept nogil:
-    """Writes COUNTER_LENGTH bytes, and remembers them: the tag, 24 bits of `nonce`, advbase and advskew.
-
-    False: no such dialect here.
-    """
-    cdef const key_t *key = _key(auth, dialect)
-    if key == NULL:
-        return False
-    counter[3] = <uint8_t> (nonce >> 16)
-    counter[4] = <uint8_t> (nonce >> 8)
-    counter[5] = <uint8_t> nonce
+    """Writes COUNTER_LENGTH bytes, and remembers them: the tag, 24 bits of `nonce`, advbase and advskew."""
+    _store32(counter + 2, nonce)
     counter[6] = advbase
     counter[7] = advskew
-    _tag(auth, key, counter + 3, counter)
+    _store32(counter, _tag(auth, _key(auth, dialect), counter + 3) << 8 | counter[3])
     memcpy(auth.issued[auth.issued_next], counter, COUNTER_LENGTH)
     auth.issued_next = (auth.issued_next + 1) & (AUTH_ISSUED - 1)
     if auth.issued_count < AUTH_ISSUED:
         auth.issued_count += 1
-    return True
 
 
 cdef int auth_check(
     const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew
 ) noexcept nogil:
     """What is wrong with an advert whose digest is right under `dialect`: CHECK_ECHO, CHECK_ALTERED, or CHECK_FINE."""
-    cdef const key_t *key
-    cdef uint8_t tag[3]
     cdef int index
     if not auth.guard:
         return CHECK_FINE
@@ -333,11 +285,7 @@ cdef int auth_check(
             return CHECK_ECHO
     if counter[6] == advbase and counter[7] == advskew:
         return CHECK_FINE
-    key = _key(auth, dialect)
-    if key == NULL:
-        return CHECK_FINE
-    _tag(auth, key, counter + 3, tag)
-    return CHECK_ALTERED if memcmp(tag, counter, 3) == 0 else CHECK_FINE
+    return CHECK_ALTERED if _tag(auth, _key(auth, dialect), counter + 3) == _load32(counter) >> 8 else CHECK_FINE
 
 
 # The border
@@ -354,11 +302,6 @@ cdef class Authenticator:
 --
 
     Signs and verifies the adverts of one virtual host.
-
-    `passphrase` is text (UTF-8) or bytes, "" or None for the zero key; `addresses` those of the virtual host, with or
-    without prefix length, in any order; `dialect` is "bsd", "netbsd", or "auto": both are understood, and the
-    signature follows what was heard. Passphrases under 8 bytes are "bsd" under "auto". From 20 bytes on both dialects
-    are one, called "bsd". `replay` is "guard" or "off": whether `check` looks.
 
     Raises `ConfigError`. Not safe to share between threads: `verify` remembers which dialects it met.
     """
@@ -383,19 +326,13 @@ cdef class Authenticator:
 
     @property
     def dialects(self) -> tuple[str, ...]:
-        """The dialects under which the next advert is to be sent, one frame each.
-
-        All that are known until a peer is heard, and again once peers of both were; the one last heard otherwise.
-        """
+        """The dialects under which the next advert is to be sent, one frame each."""
         cdef uint8_t dialects[AUTH_KEYS]
         cdef int index
         return tuple([_DIALECTS[dialects[index]] for index in range(auth_dialects(&self.auth, dialects))])
 
     def sign(self, counter: bytes | int, dialect: str | None = None) -> bytes:
-        """The 20-byte digest for an advert with this counter (8 bytes, or an integer below 2**64).
-
-        Without `dialect`: the one last heard, "bsd" when nobody was (or the fixed one).
-        """
+        """The 20-byte digest for an advert with this counter (8 bytes, or an integer below 2**64)."""
         cdef int chosen = _chosen(&self.auth, dialect)
         cdef bytes octets8 = counter_bytes(counter)
         cdef uint8_t digest[DIGEST_LENGTH]
@@ -403,10 +340,7 @@ cdef class Authenticator:
         return PyBytes_FromStringAndSize(<const char *> digest, DIGEST_LENGTH)
 
     def verify(self, counter: bytes | int, digest: bytes) -> str | None:
-        """The dialect under which `digest` is right for `counter`, or None. Compares in constant time.
-
-        Accepts a digest with and without the link-local IPv6 addresses (OpenBSD leaves them out).
-        """
+        """The dialect under which `digest` is right for `counter`, or None. Compares in constant time."""
         cdef bytes octets8 = counter_bytes(counter)
         cdef bytes octets20 = octets(digest)
         cdef int found
@@ -416,10 +350,7 @@ cdef class Authenticator:
         return None if found == AUTH_NONE else _DIALECTS[found]
 
     def counter(self, advbase: int, advskew: int, nonce: int, dialect: str | None = None) -> bytes:
-        """The 8-byte counter of an advert of ours: a tag over nonce (24 bits), advbase and advskew, then those three.
-
-        Whoever has the key sees from the tag whether the header was altered, which the digest alone does not cover.
-        """
+        """The 8-byte counter of an advert of ours: a tag over nonce, advbase and advskew, then those three."""
         cdef uint32_t number = nonce & 0xFFFFFF
         cdef bytes header = bytes((advbase, advskew))
         cdef uint8_t counter[COUNTER_LENGTH]
@@ -427,21 +358,14 @@ cdef class Authenticator:
         return PyBytes_FromStringAndSize(<const char *> counter, COUNTER_LENGTH)
 
     def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str) -> str:
-        """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing.
-
-        An echo is one of our own last 64 adverts. Altered is one of a pycarp host whose counter vouches for another
-        advbase or advskew than it bears. Every other counter is a BSD's, and says nothing. With replay="off": "".
-        """
+        """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing."""
         cdef bytes octets8 = counter_bytes(counter)
         cdef bytes header = bytes((advbase, advskew))
         cdef int chosen = _chosen(&self.auth, dialect)
         return _CHECKS[auth_check(&self.auth, chosen, _at(octets8), _at(header)[0], _at(header)[1])]
 
     def sibling(self, vhid: int) -> Authenticator:
-        """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet.
-
-        Raises `ConfigError`.
-        """
+        """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet."""
         cdef Authenticator made = Authenticator(None, vhid, (), DIALECT_BSD)
         cdef uint64_t serial = made.auth.serial
         auth_derive(&self.auth, made.auth.vhid, &made.auth)

@@ -120,4 +120,4 @@ cdef class Input:
     cdef input_t input_
     cdef list _authenticators  # by vhid; keeps alive what the instances point to
     cdef input_instance_t *_instance(self, object vhid) except NULL
-    cdef void _count_unverified(self, verdict_t *verdict, object dialect, object wrong)
+    cdef object _ask(self, object advert)

@@ -1,7 +1,7 @@
 # cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
 """The input path: is this frame an advert for us, and is it to be believed? The kernel's checks in the kernel's order.
 
-The compiled twin of `pycarp._python.input`, which says where each rule comes from.
+The compiled twin of `pycarp._python.input`, which says where each rule comes from and what each method takes.
 """
 
 from dataclasses import fields
@@ -11,25 +11,11 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from .auth cimport (
-    AUTH_BSD,
-    AUTH_NONE,
-    CHECK_ALTERED,
-    CHECK_ECHO,
-    Authenticator,
-    auth_check,
-    auth_clear,
-    auth_derive,
-    auth_verify,
+    AUTH_BSD, AUTH_NONE, CHECK_ALTERED, CHECK_ECHO, Authenticator, auth_check, auth_clear, auth_derive, auth_verify,
 )
 from .machine cimport STATE_INIT, STATE_MASTER
 from .packet cimport (
-    MAC_LENGTH,
-    address_text,
-    advert_object,
-    octets,
-    packet_advert,
-    packet_checksum_ok,
-    packet_dissect,
+    MAC_LENGTH, address_text, advert_object, octets, packet_advert, packet_checksum_ok, packet_dissect,
 )
 from .timing cimport SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
 
@@ -43,6 +29,8 @@ IGNORED = "ignored"
 cdef enum:
     VERSION = 2
     TTL = 255
+    FOR_CARP = 1
+    FOR_CARPDEV = 2
 
 cdef tuple _VERDICTS = (*[field.name for field in fields(Stats)], "", IGNORED, "allow", "", "sibling")
 
@@ -69,9 +57,7 @@ cdef inline bint _to_everybody(const uint8_t *address, uint8_t length) noexcept 
     return memcmp(address, b"\xff\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16) == 0
 
 
-cdef void _delivery_by_mac(
-    const input_t *input_, const datagram_t *datagram, uint8_t length, bint *for_carp, bint *for_carpdev
-) noexcept nogil:
+cdef int _delivery_by_mac(const input_t *input_, const datagram_t *datagram, uint8_t length) noexcept nogil:
     """For a frame to one MAC only."""
     cdef const uint8_t *destination = datagram.destination
     cdef const input_instance_t *instance
@@ -89,29 +75,27 @@ cdef void _delivery_by_mac(
                 or _to_everybody(destination, length)
             )
         ):
-            for_carp[0] = True
-            return
+            return FOR_CARP
     if not input_.has_mac or memcmp(datagram.destination_mac, input_.mac, MAC_LENGTH) != 0:
-        return
-    for_carpdev[0] = _among(&input_.addresses, destination, length)
+        return 0
+    if _among(&input_.addresses, destination, length):
+        return FOR_CARPDEV
     for index in range(input_.instance_count):
-        if for_carpdev[0]:
-            return
-        for_carpdev[0] = _among(&input_.instances[input_.vhids[index]].addresses, destination, length)
+        if _among(&input_.instances[input_.vhids[index]].addresses, destination, length):
+            return FOR_CARPDEV
+    return 0
 
 
-cdef inline void _delivery(
-    const input_t *input_, const datagram_t *datagram, bint *for_carp, bint *for_carpdev
-) noexcept nogil:
-    """Whether the kernel would hand this to a carp interface, and to the carpdev itself."""
+cdef inline int _delivery(const input_t *input_, const datagram_t *datagram) noexcept nogil:
+    """Whether the kernel would hand this to a carp interface, to the carpdev itself, or to both."""
     cdef uint8_t length = 4 if datagram.family == 4 else 16
-    for_carp[0] = for_carpdev[0] = False
     if not datagram.destination_mac[0] & 1:
-        _delivery_by_mac(input_, datagram, length, for_carp, for_carpdev)
-    elif _to_group(datagram.destination, length):
-        for_carp[0] = True
-    elif _to_everybody(datagram.destination, length) or _among(&input_.broadcasts, datagram.destination, length):
-        for_carp[0] = for_carpdev[0] = True
+        return _delivery_by_mac(input_, datagram, length)
+    if _to_group(datagram.destination, length):
+        return FOR_CARP
+    if _to_everybody(datagram.destination, length) or _among(&input_.broadcasts, datagram.destination, length):
+        return FOR_CARP | FOR_CARPDEV
+    return 0
 
 
 # The checks
@@ -160,17 +144,16 @@ cdef void input_frame(
     input_t *input_, const uint8_t *frame, size_t length, int64_t now, verdict_t *verdict
 ) noexcept nogil:
     """Takes one Ethernet frame, which came at `now` (ns), through all checks, counts it, and says what came of it."""
-    cdef bint for_carp, for_carpdev
     cdef input_instance_t *instance = NULL
     cdef uint64_t *counters = input_.unclaimed
-    cdef int packets
+    cdef int packets, receivers
     verdict.counter = VERDICT_IGNORED
     verdict.dialect = AUTH_NONE
     verdict.has_advert = False
     if not packet_dissect(frame, length, &verdict.datagram):
         return
-    _delivery(input_, &verdict.datagram, &for_carp, &for_carpdev)
-    if not for_carp and not for_carpdev:
+    receivers = _delivery(input_, &verdict.datagram)
+    if not receivers:
         return
     if verdict.datagram.length > 1:
         instance = input_.instances[verdict.datagram.payload[1]]
@@ -178,14 +161,14 @@ cdef void input_frame(
             counters = instance.counters
     packets = COUNT_IPACKETS if verdict.datagram.family == 4 else COUNT_IPACKETS6
     verdict.has_advert = packet_advert(verdict.datagram.payload, verdict.datagram.length, &verdict.advert)
-    if for_carpdev:
+    if receivers & FOR_CARPDEV:
         # The kernel hands a frame for everybody to the carpdev as well, which is no carp interface.
         counters[packets] += 1
         verdict.counter = VERDICT_ALLOW
         if input_.allow:
             verdict.counter = COUNT_BADIF
             counters[COUNT_BADIF] += 1
-    if for_carp:
+    if receivers & FOR_CARP:
         counters[packets] += 1
         verdict.counter = _check(input_, instance, verdict, now)
         if verdict.counter < COUNTERS:
@@ -282,8 +265,6 @@ cdef class Input:
 --
 
     The input path of one carpdev and the instances on it.
-
-    `allow` is net.inet.carp.allow: while False every advert is counted and dropped.
     """
 
     def __cinit__(self):
@@ -305,6 +286,7 @@ cdef class Input:
 
     @property
     def allow(self) -> bool:
+        """net.inet.carp.allow: while False every advert is counted and dropped."""
         return self.input_.allow
 
     @allow.setter
@@ -326,8 +308,7 @@ cdef class Input:
     ) -> None:
         """Add an instance, or change what is known of it; `addresses` are packed. Its counters and state stay.
 
-        The digest is verified in C if `authenticator` is this package's own, through its `verify` otherwise. With
-        `siblings`, and with this package's own, adverts of vhids that nobody here has are tried as well.
+        The digest is verified in C if `authenticator` is this package's own, through its `verify` otherwise.
         """
         cdef input_instance_t *former
         cdef input_instance_t *instance
@@ -383,13 +364,10 @@ cdef class Input:
         self._instance(vhid).counters[COUNT_OPACKETS if family == 4 else COUNT_OPACKETS6] += 1
 
     def receive(self, frame: bytes, now: int = 0) -> Verdict:
-        """Take one Ethernet frame, which came at `now` (ns), through all checks, count it, and say what came of it.
-
-        Never raises on hostile bytes.
-        """
+        """Take one Ethernet frame, which came at `now` (ns), through all checks, count it, and say what came of it."""
         cdef bytes whole = octets(frame)
         cdef verdict_t verdict
-        cdef object advert = None, dialect = None, wrong = "", sibling_of = None
+        cdef object advert = None, dialect = None, sibling_of = None
         cdef uint8_t family
         input_frame(&self.input_, <const uint8_t *> PyBytes_AS_STRING(whole), PyBytes_GET_SIZE(whole), now, &verdict)
         if verdict.has_advert:
@@ -406,22 +384,20 @@ cdef class Input:
             if verdict.counter == VERDICT_SIBLING:
                 sibling_of = verdict.sibling_of
         elif verdict.counter == VERDICT_UNVERIFIED:
-            dialect = self._authenticators[advert.vhid].verify(advert.counter, advert.digest)
-            if dialect is not None:
-                wrong = self._authenticators[advert.vhid].check(advert.counter, advert.advbase, advert.advskew, dialect)
-            self._count_unverified(&verdict, dialect, wrong)
-            dialect = None if wrong else dialect
+            return self._ask(advert)
         return Verdict(_VERDICTS[verdict.counter], advert, dialect, sibling_of)
 
-    cdef void _count_unverified(self, verdict_t *verdict, object dialect, object wrong):
-        """Completes a verdict with what an authenticator in Python said."""
-        cdef input_instance_t *instance = self.input_.instances[verdict.advert.vhid]
-        if dialect is None:
-            verdict.counter = COUNT_BADAUTH
-        elif wrong:
-            verdict.counter = COUNT_ECHO if wrong == "echo" else COUNT_ALTERED
-        else:
-            verdict.counter = VERDICT_VALID
+    cdef object _ask(self, advert):
+        """The verdict on an advert whose instance has an authenticator in Python, counted."""
+        cdef object authenticator = self._authenticators[advert.vhid], wrong
+        cdef object dialect = authenticator.verify(advert.counter, advert.digest)
+        cdef int counter = COUNT_BADAUTH
+        if dialect is not None:
+            wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect)
+            if not wrong:
+                return Verdict("", advert, dialect)
+            counter = COUNT_ECHO if wrong == "echo" else COUNT_ALTERED
         # It may have removed the instance meanwhile.
-        if verdict.counter < COUNTERS and instance != NULL:
-            instance.counters[verdict.counter] += 1
+        if self.input_.instances[<int> advert.vhid] != NULL:
+            self.input_.instances[<int> advert.vhid].counters[counter] += 1
+        return Verdict(_VERDICTS[counter], advert)

@@ -1,7 +1,7 @@
 # cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
 """Adverts as bytes: what goes onto the wire, built whole, and what came from it, taken apart. No I/O, no state.
 
-The compiled twin of `pycarp._python.packet`, which says where each rule comes from.
+The compiled twin of `pycarp._python.packet`, which says where each rule comes from and what each function takes.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -275,9 +275,6 @@ cdef class AdvertTemplate:
 --
 
     An Ethernet frame with an advert in it, but for the four things that change from one advert to the next.
-
-    `source_mac` is the virtual MAC, or the carpdev's own where the virtual host has none; `source` an address of the
-    carpdev, or the virtual address itself when the carpdev has none in that family.
     """
 
     def __cinit__(self, vhid, source_mac, source):
@@ -287,10 +284,7 @@ cdef class AdvertTemplate:
         template_init(&self.template, _byte("vhid", vhid), _at(mac), address.version, _at(packed))
 
     def frame(self, advbase: int, advskew: int, counter: bytes, digest: bytes) -> bytes:
-        """The whole frame. `counter` is 8 bytes, `digest` 20; 255/255 makes it a bow-out.
-
-        The checksum in IPv6 is the plain one, as OpenBSD and FreeBSD send it.
-        """
+        """The whole frame. `counter` is 8 bytes, `digest` 20; 255/255 makes it a bow-out."""
         cdef uint8_t built[ADVERT_FRAME_MAX]
         cdef uint8_t base = _byte("advbase", advbase), skew = _byte("advskew", advskew)
         cdef bytes octets8 = exactly("counter", counter, COUNTER_LENGTH)
@@ -299,12 +293,7 @@ cdef class AdvertTemplate:
 
 
 def dissect(frame: bytes) -> Datagram | None:
-    """The CARP datagram in an Ethernet frame; None for everything that an IP layer would not hand on as one.
-
-    That is: another protocol, a VLAN tag, a wrong IPv4 header checksum, lengths that contradict each other, a fragment,
-    a multicast or loopback source (NetBSD `ip_input`, `ip6_input`). Ethernet padding is cut off, IP options are
-    skipped.
-    """
+    """The CARP datagram in an Ethernet frame; None for everything that an IP layer would not hand on as one."""
     cdef datagram_t datagram
     cdef bytes whole = octets(frame)
     if not packet_dissect(_at(whole), PyBytes_GET_SIZE(whole), &datagram):
@@ -333,10 +322,7 @@ def advert(datagram: Datagram) -> Advert | None:
 
 
 def checksum_ok(datagram: Datagram) -> bool:
-    """Whether the CARP checksum is right: over the 36 bytes, or for IPv6 also with the pseudo-header.
-
-    OpenBSD and FreeBSD send the plain one in IPv6, NetBSD after 2017 the other: both are accepted.
-    """
+    """Whether the CARP checksum is right: over the 36 bytes, or for IPv6 also with the pseudo-header."""
     cdef bytes payload = octets(datagram.payload)
     cdef bytes source, destination
     if datagram.family == 4:

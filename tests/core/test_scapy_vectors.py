@@ -1,4 +1,4 @@
-"""Vectors that scapy framed (tests/vectors/scapy.json): parsed by us, judged by us, and equal to what we build."""
+"""Vectors that scapy framed (tests/vectors/scapy.json): parsed and checked by us, and equal to what we build."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_names_are_unique_and_all_verdicts_occur() -> None:
 
 
 @pytest.mark.parametrize("vector", [*chosen(""), *chosen("badttl", "badlen", "badsum", "badvhid", "badver", "badauth")])
-def test_judged(impl: Implementation, vector: dict[str, Any]) -> None:
+def test_verdicts(impl: Implementation, vector: dict[str, Any]) -> None:
     input_ = impl.input.Input()
     input_.set_carpdev(wire.CARPDEV_MAC, [ip_interface("10.13.37.11/24"), ip_interface("2001:db8::b/64")])
     authenticator = impl.auth.Authenticator(vector["passphrase"], vector["vhid"], vector["addresses"])

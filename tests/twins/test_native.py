@@ -52,7 +52,7 @@ def outcome(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def interesting_frames() -> list[bytes]:
-    """Frames that reach every check, for `seat`'s virtual hosts."""
+    """Frames that reach every check, for the instances of `input_of`."""
     v4, v6 = Frame(), Frame(vhid=7, source="fe80::12", addresses=("fe80::42", "2001:db8::42"), dialect="netbsd")
     frames = [
         v4,
@@ -106,7 +106,7 @@ def hostile_frames(source: random.Random, count: int) -> Iterator[bytes]:
         yield bytes(frame)
 
 
-def seat(impl: _impl.Implementation) -> Input:
+def input_of(impl: _impl.Implementation) -> Input:
     input_ = impl.input.Input()
     input_.set_carpdev(wire.CARPDEV_MAC, [ip_interface(f"{wire.CARPDEV}/24"), ip_interface("2001:db8::11/64")])
     for vhid, addresses in ((101, [wire.VIP]), (7, ["fe80::42", "2001:db8::42"]), (255, ["10.13.37.43"])):
@@ -117,10 +117,10 @@ def seat(impl: _impl.Implementation) -> Input:
     return input_
 
 
-def judged_alike(pair: Pair, seed: int, count: int) -> set[str]:
+def received_alike(pair: Pair, seed: int, count: int) -> set[str]:
     """The verdicts met."""
     source = random.Random(seed)
-    native, python = seat(pair[0]), seat(pair[1])
+    native, python = input_of(pair[0]), input_of(pair[1])
     met = set()
     for number, frame in enumerate(hostile_frames(source, count)):
         now = number * 10_000_000
@@ -137,18 +137,14 @@ def judged_alike(pair: Pair, seed: int, count: int) -> set[str]:
     return met
 
 
-def test_hostile_frames_are_judged_as_by_the_reference(
-    pair: Pair,
-) -> None:
+def test_hostile_frames_are_received_as_by_the_reference(pair: Pair) -> None:
     everything = {
         "", "ignored", "allow", "badif", "badttl", "badlen", "badsum", "badvhid", "badver", "badauth", "sibling"
     }  # fmt: skip
-    assert judged_alike(pair, seed=112, count=20_000) == everything
+    assert received_alike(pair, seed=112, count=20_000) == everything
 
 
-def test_hostile_frames_are_taken_apart_as_by_the_reference(
-    pair: Pair,
-) -> None:
+def test_hostile_frames_are_taken_apart_as_by_the_reference(pair: Pair) -> None:
     native, python = pair[0].packet, pair[1].packet
     for frame in hostile_frames(random.Random(36), 5_000):
         datagram = python.dissect(frame)
@@ -200,7 +196,7 @@ def test_any_buffer_is_as_good_as_bytes(pair: Pair, kind: Callable[[bytes], Any]
     frame = bytes(Frame())
     native = pair[0]
     assert native.packet.dissect(kind(frame)) == native.packet.dissect(frame)
-    assert seat(native).receive(kind(frame)) == seat(native).receive(frame)
+    assert input_of(native).receive(kind(frame)) == input_of(native).receive(frame)
 
 
 # Authenticators
@@ -322,7 +318,7 @@ def test_nothing_of_a_key_can_be_copied(pair: Pair) -> None:
             attempt(authenticator)
 
 
-# Judges
+# Inputs
 
 
 class Witness:
@@ -354,7 +350,7 @@ def test_a_foreign_authenticator_is_asked(pair: Pair, dialect: str | None, findi
     assert seen[0][2] == [(frame.counter, bytes(20))]
 
 
-def test_seats_come_and_go(pair: Pair) -> None:
+def test_instances_come_and_go(pair: Pair) -> None:
     source = random.Random(255)
     inputs = [impl.input.Input() for impl in pair]
     keys: list[list[Authenticator]] = [
@@ -534,9 +530,7 @@ def test_its_own_randomness_is_spread(pair: Pair) -> None:
     assert 0 <= min(waits) < 2_000_000 and 18_000_000 < max(waits) <= 20_000_000
 
 
-def test_the_peer_of_a_planned_takeover_is_not_kept_longer(
-    pair: Pair,
-) -> None:
+def test_the_peer_of_a_planned_takeover_is_not_kept_longer(pair: Pair) -> None:
     peer = "".join(["10.13.37.", "99"])
     machine = backup(pair[0], lambda bound: 0)
     references = sys.getrefcount(peer)
@@ -575,7 +569,7 @@ def test_the_same_refusals(pair: Pair, what: str, arguments: tuple[Any, ...]) ->
 @pytest.mark.parametrize("garbage", [None, 5, "text", 1.5, []])
 def test_what_is_no_frame_is_a_type_error(pair: Pair, garbage: object) -> None:
     native = pair[0]
-    functions: list[Callable[[Any], Any]] = [native.packet.dissect, seat(native).receive]
+    functions: list[Callable[[Any], Any]] = [native.packet.dissect, input_of(native).receive]
     for function in functions:
         with pytest.raises(TypeError):
             function(garbage)

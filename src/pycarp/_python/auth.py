@@ -1,4 +1,4 @@
-"""Who may speak: digests over adverts, and the counter that vouches for the header.
+"""Digests over adverts, and the counter that vouches for the header.
 
 Sources: NetBSD `carp_hmac_prepare`, `carp_hmac_generate`, `carp_hmac_verify`; RFC 2104.
 """

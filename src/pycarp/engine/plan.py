@@ -2,6 +2,8 @@
 
 The runtime sends only what a plan holds. The other half of the plan, the netlink requests that take and drop the
 addresses, is kept ready by `linux.device`.
+
+Thread: any caller
 """
 
 from __future__ import annotations
