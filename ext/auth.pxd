@@ -62,8 +62,7 @@ cdef void auth_add_key(auth_t *auth, int dialect, const uint8_t *key) noexcept n
 cdef void auth_add_variant(auth_t *auth, const uint8_t *addresses, size_t length) noexcept nogil
 cdef void auth_derive(const auth_t *auth, uint8_t vhid, auth_t *out) noexcept nogil
 
-# Per advert. A dialect is AUTH_BSD or AUTH_NETBSD; AUTH_NONE asks for the one that auth_choose gives.
-cdef int auth_choose(const auth_t *auth) noexcept nogil
+# Per advert. A dialect is AUTH_BSD or AUTH_NETBSD, of which there is a key; auth_verify may give AUTH_NONE.
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil
 cdef void auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil

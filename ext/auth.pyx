@@ -86,8 +86,6 @@ cdef inline void _order(
 
 cdef inline const key_t *_key(const auth_t *auth, int dialect) noexcept nogil:
     """The key for a dialect that is in use here."""
-    if dialect == AUTH_NONE:
-        dialect = auth_choose(auth)
     return auth.keys + (auth.key_count > 1 and auth.keys[1].dialect == dialect)
 
 
@@ -181,11 +179,6 @@ cdef void _hash_variant(auth_t *auth, const uint8_t *addresses, size_t length) n
 
 
 # Per advert
-
-cdef int auth_choose(const auth_t *auth) noexcept nogil:
-    """The dialect to sign with: the one last heard, else the first there is."""
-    return auth.heard_last if auth.heard else auth.keys[0].dialect
-
 
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil:
     """How many dialects the next advert is to be sent under; `dialects` (of AUTH_KEYS) says which."""
@@ -383,7 +376,7 @@ cdef list _names(const auth_t *auth):
 cdef int _chosen(const auth_t *auth, object dialect) except -2:
     cdef list names
     if dialect is None:
-        return auth_choose(auth)
+        return auth.heard_last if auth.heard else auth.keys[0].dialect
     names = _names(auth)
     if dialect not in names:
         raise not_in_use(dialect, names)

@@ -108,3 +108,16 @@ def test_both_offer_the_same_names(impl: _impl.Implementation) -> None:
             if isinstance(value := getattr(asked, name), type):
                 missing = [n for n in vars(value) if not n.startswith("_") and not hasattr(getattr(has, name), n)]
                 assert not missing, f"{impl.name}.{module}.{name}: {missing}"
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_the_core_imports_nothing_of_the_engine(name: str) -> None:
+    program = f"""
+import sys
+from pycarp import _impl
+_impl.load({name!r})
+from pycarp.protocol import abc, checks, frames, keys, timing
+print(*[one for one in sys.modules if one.split(".")[1:2] in (["engine"], ["linux"], ["events"], ["monitor"])])
+"""
+    done = in_new_interpreter(program)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr

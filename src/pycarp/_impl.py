@@ -1,4 +1,4 @@
-"""The only place that chooses between the two implementations of packet, input_, auth, machine and runtime.
+"""The only place that chooses between the two implementations of packet, input, auth, machine and runtime.
 
 ``PYCARP_IMPL`` asks for one: ``native`` or ``python``. Without it, native where it was built, python otherwise. What
 was asked for and is missing is an error, never a silent fallback.

@@ -6,6 +6,7 @@ Quick differential checks with fixed seeds; test_differential.py has the long tr
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import re
@@ -379,6 +380,38 @@ def test_instances_come_and_go(pair: Pair) -> None:
             results.append(result)
         assert results[0] == results[1]
     assert inputs[0].stats() == inputs[1].stats()
+
+
+def memory(thing: Any) -> bytes:
+    return ctypes.string_at(id(thing), type(thing).__basicsize__)
+
+
+def keys_in(input_: Input, authenticator: Authenticator) -> int:
+    """How many pieces of an authenticator's hashed keys stand in an input's own memory."""
+    secret, seen = memory(authenticator), memory(input_)
+    pieces = {secret[at : at + 20] for at in range(0, len(secret) - 20, 4)}
+    return sum(piece in seen for piece in pieces if len(set(piece)) > 12)
+
+
+@pytest.mark.parametrize("way", ["removed", "another secret", "another dialect"])
+def test_keys_derived_for_a_sibling_are_wiped(pair: Pair, way: str) -> None:
+    impl = pair[0]
+    input_, authenticator = impl.input.Input(), impl.auth.Authenticator(wire.PASSPHRASE, 101, [wire.VIP])
+    input_.set_instance(101, authenticator, bytes(6), [])
+    input_.set_state(101, State.BACKUP)
+    assert keys_in(input_, authenticator) == 0
+    for vhid in (100, 77):
+        assert input_.receive(bytes(Frame(vhid=vhid))).counter == "sibling"
+    assert keys_in(input_, authenticator) >= 2
+    input_.set_instance(101, authenticator, bytes(6), [wire.VIP.encode()])
+    assert keys_in(input_, authenticator) >= 2
+    if way == "removed":
+        input_.remove_instance(101)
+    else:
+        given = ("another secret", "auto") if way == "another secret" else (wire.PASSPHRASE, "bsd")
+        other = impl.auth.Authenticator(given[0], 101, [wire.VIP], given[1])
+        input_.set_instance(101, other, bytes(6), [])
+    assert keys_in(input_, authenticator) == 0
 
 
 # Machines
