@@ -49,10 +49,6 @@ ALONE = {
 PROTOCOLS = [value for value in vars(abc).values() if getattr(value, "_is_protocol", False) and value is not Protocol]
 
 
-# The native runtime is being taken apart; then this goes.
-RENAMED = {"segment": "carpdev"}
-
-
 def public(holder: Any) -> set[str]:
     return {name for name in vars(holder) if not name.startswith("_")}
 
@@ -60,7 +56,7 @@ def public(holder: Any) -> set[str]:
 def parameters(function: Any) -> list[tuple[str, Any, Any]]:
     """Name, kind and default of each parameter but self."""
     found = inspect.signature(function).parameters.values()
-    return [(RENAMED.get(one.name, one.name), one.kind, one.default) for one in found if one.name != "self"]
+    return [(one.name, one.kind, one.default) for one in found if one.name != "self"]
 
 
 def constructor(found: Any) -> Any:
