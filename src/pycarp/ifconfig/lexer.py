@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_Place = tuple[int, int]
-"""A line and a column, from 1."""
+_Place = tuple[int, int]  # a line and a column, from 1
 _BLANK = " \t\r\v\f"
 # Characters that sh(1), which reads these files on NetBSD, would not leave alone.
 _SHELL = re.compile(r"[$`;&|<>()]")
@@ -27,22 +26,18 @@ class Word:
     text: str = field(repr=False)
     line: int | None
     column: int | None
-    unquoted: str = ""
-    """A character in it that sh(1) would have acted upon, or nothing."""
+    unquoted: str = ""  # a character in it that sh(1) would have acted upon, or nothing
 
 
 @dataclass(slots=True)
 class Line:
-    """One logical line: its words, or the reason why it has none."""
+    """One logical line: its words, or why it has none."""
 
     number: int
     words: list[Word] = field(default_factory=list)
-    shell_at: int | None = None
-    """The column of the ``!`` that makes it a command for the shell."""
-    comment_at: int | None = None
-    """The column where a comment begins that follows words."""
-    open_quote: Word | None = None
-    """Where a quotation begins that the line does not end; the words after it are lost."""
+    shell_at: int | None = None  # the column of the ``!`` that makes it a command for the shell
+    comment_at: int | None = None  # the column where a comment begins that follows words
+    open_quote: Word | None = None  # where a quotation begins that the line does not end: the words after it are lost
 
 
 def lex(text: str) -> list[Line]:

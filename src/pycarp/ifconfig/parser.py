@@ -119,8 +119,7 @@ class Parser:
     def __post_init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
         self.fields: dict[str, Any] = asdict(self.defaults or Defaults())
-        self.given: dict[str, Word] = {}
-        """Fields that were given, rightly or wrongly, and addresses: where."""
+        self.given: dict[str, Word] = {}  # where a field was given, rightly or wrongly, or an address
         self.addresses: list[_Address] = []
         # A passphrase may also stand in the wrong place: no message shows a word that equals or contains one.
         self.secrets = {

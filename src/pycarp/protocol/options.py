@@ -84,8 +84,7 @@ class InterfaceName(Kind):
         return value
 
 
-REQUIRED: Any = ...
-"""The default of a field that has none."""
+REQUIRED: Any = ...  # the default of a field that has none
 
 
 @dataclass(frozen=True, slots=True)
