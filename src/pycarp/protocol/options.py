@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import ConfigError
 from . import State
@@ -87,19 +86,17 @@ class InterfaceName(Kind):
 REQUIRED: Any = ...  # the default of a field that has none
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One field of `VirtualHost`, and the words that set it."""
 
     name: str
     kind: Kind
     default: Any
     about: str
-    _: KW_ONLY
     ours: bool = False  # NetBSD's ifconfig does not know the word, or one of the words
     opposite: str = ""  # the word that sets a flag to False, or takes back what was given
-    own_words: Mapping[str, str] = field(default_factory=dict)  # with what each takes, if not the field's name
-    similar: Mapping[str, str] = field(default_factory=dict)  # for a word, the spellings that are taken for it
+    own_words: Mapping[str, str] = {}  # with what each takes, if not the field's name
+    similar: Mapping[str, str] = {}  # for a word, the spellings that are taken for it
     former: str = ""  # what the word was called before
 
     @property
