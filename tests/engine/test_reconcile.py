@@ -334,7 +334,7 @@ class TestBackingOff:
         fighter.start()
         try:
             until(lambda: scene.failures() != [])
-            assert scene.failures() == [f"somebody keeps {what}: backing off for 1 s"]
+            assert scene.failures() == [f"another program keeps {what}: backing off for 1 s"]
             assert scene.runtime.state(1) is State.INIT
             assert 5 <= scene.runtime.done("retake") <= 6
             calls = len(scene.runtime.calls)

@@ -76,7 +76,7 @@ def test_somebody_who_does_not_give_up(net: Lan, words: str) -> None:
     fighter.start()
     try:
         failed = main.wait(events.Failed)
-        assert failed.what.startswith("somebody keeps removing")
+        assert failed.what.startswith("another program keeps removing")
         assert failed.what.endswith("backing off for 10 s")
         second.become(MASTER)
         assert main.state() is INIT

@@ -9,7 +9,7 @@ from collections import deque
 
 _REPAIRS = 5
 _REPAIRS_WITHIN = 10.0
-"""This many repairs are made within this many seconds. One more, and somebody undoes them on purpose."""
+"""This many repairs are made within this many seconds. One more shows that another program undoes them on purpose."""
 _PAUSE_FIRST, _PAUSE_LAST = 10.0, 300.0
 """Seconds of the first pause, doubled each time, and of the longest."""
 _PAUSES_FORGOTTEN = 2

@@ -29,7 +29,7 @@ _ANSWERS_READ_AFTER = NS_PER_SECOND // 50
 _REFUSAL_MARGIN = NS_PER_SECOND
 """A refusal outlasts the next two questions by this many ns: the answer to one of them may be lost."""
 _ANSWERS_KEPT = 64
-"""For each instance, this many conflicts are remembered: anybody can invent more."""
+"""For each instance, this many conflicts are remembered: any host can forge more."""
 
 Answer = tuple["IPAddress", bytes]
 
@@ -49,12 +49,12 @@ class Silence:
 
 
 class Conflicts:
-    """The supervisor calls `look` at every turn of its loop. A BACKUP that hears nobody asks for its addresses, first
-    before its master-down ends, then once in each interval.
+    """The supervisor calls `look` at every turn of its loop. A BACKUP that hears no advert asks for its addresses:
+    first before its master-down ends, then once in each interval.
 
     Answers are reported when a whole master-down has passed without an advert, and once until the next advert: the
     master answers too, and may only be slower than we are. With conflict="refuse" the runtime does not take over for as
-    long as somebody answers. An instance with advbase 0 does not ask: its master-down is shorter than a look.
+    long as a host answers. An instance with advbase 0 does not ask: its master-down is shorter than a look.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Conflicts:
         return max(_ANSWERS_READ_AFTER, min(due) - now) / NS_PER_SECOND
 
     def _silence(self, instance: Instance, now: int) -> Silence | None:
-        """That of an instance which should hear somebody; None for others."""
+        """That of an instance that should hear adverts; None for others."""
         state = self._runtime.state(instance.index)
         silence = self._silences.get(instance.index)
         if not instance.present or not instance.host.advbase or state is State.INIT:

@@ -118,7 +118,7 @@ class Reconciler:
         )
 
     def _notice_loss(self, index: int) -> None:
-        """A device went down or lost an address. Where the runtime wants it there, somebody else did that."""
+        """A device went down or lost an address. If the runtime wants it there, another program did that."""
         for instance in self._instances:
             if instance.device.index == index and self._runtime.owns(instance.index):
                 instance.loss_noticed = True
@@ -165,7 +165,7 @@ class Reconciler:
             except (CarpError, OSError) as error:
                 if not instance.outdated:
                     self._instances.report_failure(instance, str(error))
-                # The next survey would see no difference any more.
+                # The next survey would see no difference.
                 instance.outdated = instance.present
                 self._survey_soon(_RETRIED_AFTER)
 
@@ -243,9 +243,9 @@ class Reconciler:
     # Repairs
 
     def _repair_device(self, instance: Instance) -> bool:
-        """Somebody removed, renamed or changed the macvlan: make it anew. Returns whether it is there again."""
+        """Another program removed, renamed or changed the macvlan: make it anew. Returns whether it is there again."""
         if instance.backoff.count(time.monotonic()):
-            self._back_off(instance, f"somebody keeps removing or changing the interface {instance.device.name}")
+            self._back_off(instance, f"another program keeps removing or changing the interface {instance.device.name}")
             return False
         return self._make_device(instance)
 
@@ -287,7 +287,7 @@ class Reconciler:
         counts = instance.loss_noticed and master
         instance.misplaced, instance.loss_noticed = None, False
         if counts and instance.backoff.count(time.monotonic()):
-            self._back_off(instance, f"somebody keeps removing the addresses of {instance.device.name}")
+            self._back_off(instance, f"another program keeps removing the addresses of {instance.device.name}")
         elif master:
             self._runtime.retake(instance.index)
         else:
@@ -297,7 +297,7 @@ class Reconciler:
             self._survey_soon()
 
     def _back_off(self, instance: Instance, why: str) -> None:
-        """Hand over and try again later: two programs that undo each other's work serve nobody."""
+        """Hand over and try again later: two programs that undo each other's work leave no service."""
         now = time.monotonic()
         pause = instance.backoff.pause(now)
         self._instances.report_failure(instance, f"{why}: backing off for {pause:.0f} s")

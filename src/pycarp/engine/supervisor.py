@@ -247,7 +247,7 @@ def _restoring(going: tuple[Instance, ...]) -> list[Instance]:
 
 
 def _program_has_ended() -> bool:
-    """Whether only engines keep the interpreter from its end: then nobody else stops this one."""
+    """Whether only engines keep the interpreter from its end: then nothing else stops this one."""
     main = threading.main_thread()
     if main.is_alive():
         return False

@@ -87,11 +87,11 @@ def holder(carpdev: int, vhid: int) -> int:
 
 
 def _bind(name: bytes) -> socket.socket | None:
-    """The lock, or None where somebody has it."""
+    """The lock, or None where a process has it."""
     try:
         with closed_on_error(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)) as opened:
             opened.bind(name)
-            # Others connect to learn who holds it; nobody accepts, so there is room for many who ask.
+            # Others connect to learn who holds it; none is accepted, so there is room for many who ask.
             opened.listen(_ASKERS)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
