@@ -224,7 +224,7 @@ cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest
         difference |= words[3] ^ _load32(digest + 12)
         difference |= words[4] ^ _load32(digest + 16)
         if difference == 0 and found == AUTH_NONE:
-            found = auth.keys[index // auth.variant_count].dialect
+            found = auth.keys[index >= auth.variant_count].dialect  # of two at most
     if found != AUTH_NONE:
         auth.heard |= <uint8_t> (1 << found)
         auth.heard_last = <uint8_t> found
