@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from support.elections import NS, Lan
+from support.elections import NS, Lan, Node
 
 from pycarp import VirtualHost
 from pycarp._impl import Implementation
@@ -27,16 +27,22 @@ def election(impl: Implementation, skews: list[int], seed: int, delay: int = 0, 
     return lan
 
 
-def bowout(impl: Implementation, skews: list[int], seed: int, delay: int = 0, **changes: Any) -> Lan:
-    """A MASTER with these for backups bows out; the LAN just after that."""
-    lan = Lan(impl, [config(1, 0, **changes)] + [config(1, skew, **changes) for skew in skews], seed, lambda _: delay)
+def with_backups(lan: Lan, until: int) -> Node:
+    """The first host becomes MASTER, and then the others start; the MASTER."""
     first = lan.nodes[0]
     lan.carry_out(first, first.machine.start(0))
     lan.run(4 * NS)
     for node in lan.nodes[1:]:
         lan.carry_out(node, node.machine.start(lan.now))
-    lan.run(7 * NS)
-    assert lan.state == [MASTER] + [BACKUP] * len(skews)
+    lan.run(until)
+    assert lan.state == [MASTER] + [BACKUP] * (len(lan.nodes) - 1)
+    return first
+
+
+def bowout(impl: Implementation, skews: list[int], seed: int, delay: int = 0, **changes: Any) -> Lan:
+    """A MASTER with these for backups bows out; the LAN just after that."""
+    lan = Lan(impl, [config(1, 0, **changes)] + [config(1, skew, **changes) for skew in skews], seed, lambda _: delay)
+    first = with_backups(lan, 7 * NS)
     lan.masters = [(lan.now, 0)]
     lan.carry_out(first, first.machine.stop(lan.now))
     return lan
@@ -181,12 +187,7 @@ def test_no_second_round_over_a_slow_lan(impl: Implementation, count: int, delay
     for seed in range(20):
         for graceful in (True, False):
             lan = Lan(impl, [config(1, 0)] * (count + 1), seed, lambda r: r.randrange(delay // 2, 2 * delay), 2)
-            first = lan.nodes[0]
-            lan.carry_out(first, first.machine.start(0))
-            lan.run(4 * NS)
-            for node in lan.nodes[1:]:
-                lan.carry_out(node, node.machine.start(lan.now))
-            lan.run(6 * NS)
+            first = with_backups(lan, 6 * NS)
             if graceful:
                 lan.carry_out(first, first.machine.stop(lan.now))
             else:
