@@ -2,24 +2,15 @@
 #
 # Thread: runtime, no GIL.
 
-cdef extern from *:
-    """
-    #define LEAD_MOST INT64_C(300000)
-    #define ALLOWANCE_MOST INT64_C(10000000)
-    #define WARM INT64_C(400000)
-    #define FLOOD_WINDOW INT64_C(1000000)
-    #define FLOOD_NAP INT64_C(3000000)
-    #define UNSENT_LOOK INT64_C(500000)
-    """
-    # All in ns.
-    const int64_t LEAD_MOST  # the loop waits awake this long before a deadline, at most ...
-    const int64_t ALLOWANCE_MOST  # ... and saves up this much of it
-    const int64_t WARM  # a processor that has just woken is slow for this long
-    const int64_t FLOOD_WINDOW  # whether frames are a flood is decided once in this time
-    const int64_t FLOOD_NAP  # between two looks at the ring while it is flooded
-    const int64_t UNSENT_LOOK  # between two looks at whether there is room for an order that found none
-
 cdef enum:
+    # ns
+    LEAD_MOST = 300_000  # the loop waits awake this long before a deadline, at most ...
+    ALLOWANCE_MOST = 10_000_000  # ... and saves up this much of it
+    WARM = 400_000  # a processor that has just woken is slow for this long
+    FLOOD_WINDOW = 1_000_000  # whether frames are a flood is decided once in this time
+    FLOOD_NAP = 3_000_000  # between two looks at the ring while it is flooded
+    UNSENT_LOOK = 500_000  # between two looks at whether there is room for an order that found none
+    # Numbers
     FRAMES_A_LOOK = 32  # frames received between two looks at the clock
     FLOOD = 4  # this many frames in a window make it a flood: each alone would cost a wake-up
     SPIN_SHARE = 100  # at most this part of a CPU is spent on waiting awake
@@ -228,6 +219,6 @@ cdef inline void _count_frames(pacing_t *pacing, uint32_t count) noexcept nogil:
     cdef int64_t now = monotonic(), passed = now - pacing.window
     pacing.frames += count
     if passed >= FLOOD_WINDOW:
-        pacing.flooded = pacing.frames * FLOOD_WINDOW > FLOOD * passed
+        pacing.flooded = <int64_t> pacing.frames * FLOOD_WINDOW > FLOOD * passed
         pacing.frames = 0
         pacing.window = now
