@@ -53,10 +53,14 @@ def impl(request: pytest.FixtureRequest) -> _impl.Implementation:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """SIGINT interrupts this process and those that the test starts, though ``pytest &`` in a script ignores it."""
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """SIGINT and SIGHUP end this process and those that the test starts, though ``nohup pytest &`` ignores both."""
+    former = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     yield
-    signal.signal(signal.SIGINT, former)
+    for number, handler in former.items():
+        signal.signal(number, handler)
 
 
 _SELF = Path("/proc/self")
