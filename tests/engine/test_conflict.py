@@ -25,6 +25,7 @@ class Instance:
     host: VirtualHost
     carpdev: Interface = CARPDEV
     present: bool = True
+    silence: Any = None
 
 
 class Probe:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from ..events import AddressConflict, Event
 from ..linux.arp_probe import ArpProbe
-from ..protocol import NS_PER_SECOND, NS_PER_SKEW, State
+from ..protocol import NS_PER_SECOND, State
+from ..protocol.timing import master_down
 
 if TYPE_CHECKING:
     from ..config import VirtualHost
@@ -36,7 +37,7 @@ Answer = tuple["IPAddress", bytes]
 
 @dataclass(slots=True)
 class Silence:
-    """No advert came for an instance `since` (ns). `asked` is when it asked last.
+    """That of one instance: no advert came `since` (ns). `asked` is when it asked last.
 
     `unreported` and `reported` are the answers since then. A MASTER keeps it until the answers that it heard as BACKUP
     have been reported.
@@ -69,7 +70,6 @@ class Conflicts:
         self._clock = clock
         self._make_probe = make_probe
         self._probes: dict[int, ArpProbe] = {}
-        self._silences: dict[int, Silence] = {}
         self._read_at = 0
 
     def attach(self, carpdev: int) -> None:
@@ -88,76 +88,66 @@ class Conflicts:
     def look(self, instances: Iterable[Instance]) -> float:
         """Ask, listen and report as far as it is due; returns the seconds until the next look."""
         now = self._clock()
-        known = {instance.index: instance for instance in instances}
-        for index in self._silences.keys() - known.keys():
-            del self._silences[index]
-        asking: dict[int, list[Instance]] = {}
-        for instance in known.values():
-            silence = self._silence(instance, now)
-            if (
-                silence is not None
-                and now - silence.since >= _asks_after(instance.host)
-                and self._runtime.state(instance.index) is State.BACKUP
-            ):
-                asking.setdefault(instance.carpdev.index, []).append(instance)
+        instances = tuple(instances)
+        asking: dict[int, list[tuple[Instance, Silence]]] = {}
+        due = [now + NS_PER_SECOND]
+        for instance in instances:
+            instance.silence = silence = self._silence(instance, now)
+            if silence is not None and self._runtime.state(instance.index) is State.BACKUP:
+                if now - silence.since >= _asks_after(instance.host):
+                    asking.setdefault(instance.carpdev.index, []).append((instance, silence))
         for carpdev, probe in self._probes.items():
             if carpdev in asking:
                 self._ask(probe, asking[carpdev], now)
             else:
                 probe.stop()
-        due = [now + NS_PER_SECOND]
-        for index, silence in self._silences.items():
-            host = known[index].host
-            self._report(known[index], silence, now)
-            if self._runtime.state(index) is State.BACKUP:
-                due.append(max(silence.since + _asks_after(host), silence.asked + host.interval))
-            if silence.unreported:
-                due.append(silence.since + _master_down(host))
+        for instance in instances:
+            silence, host = instance.silence, instance.host
+            if silence is not None:
+                self._report(instance, silence, now)
+                if self._runtime.state(instance.index) is State.BACKUP:
+                    due.append(max(silence.since + _asks_after(host), silence.asked + host.interval))
+                if silence.unreported:
+                    due.append(silence.since + master_down(host.advbase, host.advskew))
         if self._read_at > now:
             due.append(self._read_at)
         return max(_ANSWERS_READ_AFTER, min(due) - now) / NS_PER_SECOND
 
     def _silence(self, instance: Instance, now: int) -> Silence | None:
         """That of an instance that should hear adverts; None for others."""
-        state = self._runtime.state(instance.index)
-        silence = self._silences.get(instance.index)
+        state, silence = self._runtime.state(instance.index), instance.silence
         if not instance.present or not instance.host.advbase or state is State.INIT:
-            silence = None
-        elif silence is None or silence.since < (heard := self._runtime.heard(instance.index)):
-            silence = Silence(now if silence is None else heard) if state is State.BACKUP else None
-        elif state is State.MASTER and not silence.unreported:
-            silence = None
-        if silence is None:
-            self._silences.pop(instance.index, None)
-        else:
-            self._silences[instance.index] = silence
-        return silence
+            return None
+        if silence is None or silence.since < (heard := self._runtime.heard(instance.index)):
+            return Silence(now if silence is None else heard) if state is State.BACKUP else None
+        return None if state is State.MASTER and not silence.unreported else silence
 
-    def _ask(self, probe: ArpProbe, instances: list[Instance], now: int) -> None:
+    def _ask(self, probe: ArpProbe, asking: list[tuple[Instance, Silence]], now: int) -> None:
         """Read the answers on one carpdev, then send the questions that are due."""
         answers = probe.read()
-        for instance in instances:
-            silence = self._silences[instance.index]
-            own = {one.ip for one in instance.host.addresses}
+        wanted: list[IPAddress] = []
+        for instance, silence in asking:
+            host = instance.host
+            own = [one.ip for one in host.addresses]
             answered = [one for one in answers if one[0] in own]
             for one in answered:
                 if one not in silence.reported and len(silence.reported) + len(silence.unreported) < _ANSWERS_KEPT:
                     silence.unreported[one] = None
-            if answered and instance.host.conflict == "refuse":
-                self._runtime.refuse(instance.index, now + 2 * instance.host.interval + _REFUSAL_MARGIN)
-        asking = [one for one in instances if now - self._silences[one.index].asked >= one.host.interval]
-        if asking:
-            for instance in asking:
-                self._silences[instance.index].asked = now
+            if answered and host.conflict == "refuse":
+                self._runtime.refuse(instance.index, now + 2 * host.interval + _REFUSAL_MARGIN)
+            if now - silence.asked >= host.interval:
+                silence.asked = now
+                wanted += own
+        if wanted:
             # An address that cannot be asked for counts as free.
             with contextlib.suppress(OSError):
-                probe.ask(asking[0].carpdev, [one.ip for instance in asking for one in instance.host.addresses])
+                probe.ask(asking[0][0].carpdev, wanted)
             self._read_at = now + _ANSWERS_READ_AFTER
 
     def _report(self, instance: Instance, silence: Silence, now: int) -> None:
-        if now - silence.since < _master_down(instance.host):
-            return
         vhid, name = instance.host.vhid, instance.host.name
+        if now - silence.since < master_down(instance.host.advbase, instance.host.advskew):
+            return
         for address, mac in silence.unreported:
             self._emit(AddressConflict(vhid=vhid, name=name, at=now, address=str(address), mac=mac.hex(":")))
         silence.reported.update(silence.unreported)
@@ -167,8 +157,3 @@ class Conflicts:
 def _asks_after(host: VirtualHost) -> int:
     """Nanoseconds of silence after which it is time to ask."""
     return host.interval * 3 // 2
-
-
-def _master_down(host: VirtualHost) -> int:
-    """Nanoseconds of silence after which the master is gone, for a host with an advbase."""
-    return 3 * host.advbase * NS_PER_SECOND + host.advskew * NS_PER_SKEW

@@ -21,7 +21,7 @@ from ..linux.lock import VirtualHostLock
 from ..linux.sockets import Sockets, join_groups, receive_socket, send_socket
 from ..protocol.abc import IPAddress, Runtime
 from .backoff import Backoff
-from .conflict import Conflicts
+from .conflict import Conflicts, Silence
 from .plan import Plan, make_plan
 
 
@@ -47,6 +47,7 @@ class Instance:
     outdated: bool = False
     stopped_until: float | None = None
     backoff: Backoff = field(default_factory=Backoff)
+    silence: Silence | None = None
 
 
 class Instances:

@@ -55,10 +55,11 @@ class Supervisor:
         self._indexes = itertools.count(1)
         self._mailbox = Mailbox()
         self._stopped = False
-        with contextlib.ExitStack() as undo:
+        undo = self._undo = contextlib.ExitStack()
+        try:
             undo.callback(self._mailbox.close)
             # The watch comes first: every change after the first reading of the interfaces is noticed.
-            self._watch = undo.enter_context(contextlib.closing(Watch(own_additions=False)))
+            self._watch = undo.enter_context(Watch(own_additions=False))
             self.runtime: Runtime = undo.enter_context(contextlib.closing(_impl.current.runtime(emit, realtime)))
             self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, emit)))
             self.instances = Instances(self.runtime, self._conflicts, emit, allow)
@@ -74,7 +75,9 @@ class Supervisor:
             if watchdog:
                 self.runtime.watch(watchdog)
             self._thread.start()
-            undo.pop_all()
+        except BaseException:
+            undo.close()
+            raise
 
     # From other threads
 
@@ -128,13 +131,7 @@ class Supervisor:
 
     def _end(self) -> None:
         self._stopped = True
-        try:
-            self._remove_all()
-        finally:
-            self.runtime.close()
-            self._conflicts.close()
-            self._watch.close()
-            self._mailbox.close()
+        self._undo.close()
 
     def _add(self, host: VirtualHost, carpdev: Interface, inventory: Inventory) -> Instance:
         with contextlib.ExitStack() as undo:

@@ -30,8 +30,7 @@ _RT_TABLE_MAIN, _RTN_UNICAST, _RTM_F_CLONED = 254, 1, 0x200
 _ROUTE_PROTOCOLS = frozenset({2, 3, 4, 9, 16})
 """kernel, boot, static, ra, dhcp: what an administrator sets. Routing daemons may change thousands a second."""
 
-_OURS = re.compile(r"pycarp vhid (\d+) on (\S+)(.*)", re.DOTALL)
-_SETTING = re.compile(r"([a-z_]+)=(\d+)")
+_OURS = re.compile(r"pycarp vhid (\d+) on (\S+) index=(\d+) arp_ignore=(\d+) arp_announce=(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +106,7 @@ class Mark:
     def parse(cls, alias: str) -> Mark | None:
         """None if the alias is not one of ours."""
         found = _OURS.fullmatch(alias)
-        if found is None:
-            return None
-        settings = dict.fromkeys(("index", "arp_ignore", "arp_announce"), 0)
-        settings.update((name, int(value)) for name, value in _SETTING.findall(found[3]) if name in settings)
-        return cls(int(found[1]), found[2], **settings)
+        return found and cls(int(found[1]), found[2], int(found[3]), int(found[4]), int(found[5]))
 
 
 def mark_on(carpdev: int, interfaces: Iterable[Interface]) -> Mark | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ class Inventory:
     def __init__(self) -> None:
         self.interfaces = read_interfaces()
         self.rules: list[tuple[Address, int]] = []
-        self._locked: dict[tuple[int, int], bool] = {}
+        self._held = functools.cache(lock.held)
         with netlink.RouteSocket() as route:
             for family in (socket.AF_INET, socket.AF_INET6):
                 with contextlib.suppress(OSError):  # a kernel without IPv6, or without rules
@@ -86,12 +87,7 @@ class Inventory:
 
     def _lives(self, device: Device, index: int, vhid: int) -> bool:
         """Whether a lock guards this virtual host, and it is not the device's own."""
-        key = (index, vhid)
-        if key == (device.carpdev.index, device.host.vhid):
-            return False
-        if key not in self._locked:
-            self._locked[key] = lock.held(index, vhid)
-        return self._locked[key]
+        return (index, vhid) != (device.carpdev.index, device.host.vhid) and self._held(index, vhid)
 
     def _note_rule(self, found: dict[int, bytes]) -> None:
         if found.get(_FRA_PROTOCOL) != bytes((OWN_PROTOCOL,)) or _FRA_SRC not in found:
