@@ -5,7 +5,6 @@ Both implementations start from here. Sources: NetBSD `carp_hmac_prepare` and if
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import TYPE_CHECKING
@@ -121,6 +120,8 @@ def covered(address: IPv4Address | IPv6Address) -> bytes:
 
 def tag(key: bytes, vhid: int, vouched: bytes) -> bytes:
     """The first three bytes of our counters, which vouch for the other five: a nonce of three, advbase and advskew."""
+    import hmac  # here: it loads OpenSSL, which the compiled implementation does without
+
     return hmac.digest(key, b"pycarp\x01" + bytes((vhid,)) + vouched, "sha1")[:3]
 
 
