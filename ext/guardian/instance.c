@@ -20,18 +20,10 @@ static int copy_whole(int blob, uint8_t **memory, uint32_t *length)
     if ((*memory = malloc((size_t) end)) == NULL)
         return ENOMEM;
     *length = (uint32_t) end;
-    for (uint32_t at = 0; at < *length;) {
-        ssize_t got = pread(blob, *memory + at, *length - at, at);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0) {
-            int error = got < 0 ? errno : EINVAL;
-            free(*memory);
-            return error;
-        }
-        at += (uint32_t) got;
-    }
-    return 0;
+    if (pread(blob, *memory, *length, 0) == end)
+        return 0;
+    free(*memory);
+    return EINVAL;
 }
 
 static bool frames_are_whole(const uint8_t *frames, uint32_t length, uint32_t count)

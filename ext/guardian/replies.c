@@ -9,10 +9,7 @@
 
 static bool put(struct guardian *guardian, const struct reply *reply)
 {
-    ssize_t sent;
-    do
-        sent = send(guardian->engine, reply, sizeof *reply, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
+    ssize_t sent = send(guardian->engine, reply, sizeof *reply, MSG_DONTWAIT | MSG_NOSIGNAL);
     /* An engine that has ended reads nothing. */
     return sent >= 0 || (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM);
 }

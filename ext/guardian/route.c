@@ -18,7 +18,6 @@
 #endif
 
 enum {
-    ANSWER_ROOM = 4096,
     ANSWERED_WITHIN_S = 5, /* else the kernel has lost an answer */
     /* An acknowledgement weighs some 800 octets in a receive buffer of usually 208 KiB; without room it is lost. */
     PART = 128,
@@ -107,82 +106,62 @@ void batch_set_lease(struct batch *batch, uint32_t seconds)
 /* Read the answers that are left: all batches are numbered from 1, and these would be taken for the next one's. */
 static void forget_answers(int route)
 {
-    uint8_t answer[ANSWER_ROOM];
+    struct nlmsghdr answer;
     /* A full socket says so once (ENOBUFS), and then gives what it holds. */
-    while (recv(route, answer, sizeof answer, MSG_DONTWAIT) >= 0 || errno == EINTR || errno == ENOBUFS)
+    while (recv(route, &answer, sizeof answer, MSG_DONTWAIT) >= 0 || errno == EINTR || errno == ENOBUFS)
         ;
 }
 
-struct answers {
-    uint32_t first, count; /* the requests that are asked now */
-    uint32_t undecisive;   /* requests up to this number may fail */
-    uint32_t answered;
-    int failure;
-    bool (*fine)(int error);
+struct part {
+    const uint8_t *requests;
+    uint32_t length, first, count; /* octets; the number of its first request; requests */
 };
 
-static void read_answers(struct answers *answers, const uint8_t *answer, size_t length)
+/* Send a part and read an answer to each request, which the kernel sends one by one: the first error among those
+ * numbered above `undecisive` that is not `fine`, or why there are no more answers, or 0. */
+static int execute_part(int route, const struct part *part, uint32_t undecisive, bool (*fine)(int error))
 {
-    struct nlmsghdr header;
-    int code;
-    while (length >= sizeof header + sizeof code) {
-        memcpy(&header, answer, sizeof header);
-        if (header.nlmsg_len < sizeof header + sizeof code)
-            return;
-        if (header.nlmsg_type == NLMSG_ERROR && header.nlmsg_seq - answers->first < answers->count) {
-            memcpy(&code, answer + sizeof header, sizeof code);
-            answers->answered++;
-            if (code != 0 && answers->failure == 0 && header.nlmsg_seq > answers->undecisive && !answers->fine(-code))
-                answers->failure = -code;
-        }
-        size_t step = NLMSG_ALIGN((size_t) header.nlmsg_len);
-        if (step >= length)
-            return;
-        answer += step;
-        length -= step;
-    }
-}
-
-/* Send a part and read an answer to each request. 0, or why that could not be done. */
-static int execute_part(int route, const uint8_t *requests, uint32_t length, struct answers *answers)
-{
-    uint8_t answer[ANSWER_ROOM];
-    answers->answered = 0;
-    while (send(route, requests, length, 0) < 0)
-        if (errno != EINTR)
-            return errno;
-    while (answers->answered < answers->count) {
-        ssize_t got = recv(route, answer, sizeof answer, 0);
-        if (got >= 0)
-            read_answers(answers, answer, (size_t) got);
-        else if (errno != EINTR) {
+    struct {
+        struct nlmsghdr header;
+        struct nlmsgerr outcome;
+    } answer;
+    int failure = 0;
+    if (send(route, part->requests, part->length, 0) < 0)
+        return errno;
+    for (uint32_t answered = 0; answered < part->count;) {
+        ssize_t got = recv(route, &answer, sizeof answer, 0);
+        if (got < 0 && errno != EINTR) {
             int error = errno == EAGAIN ? ETIMEDOUT : errno;
             forget_answers(route);
-            return error;
+            return failure != 0 ? failure : error;
         }
+        if (got < (ssize_t) (sizeof answer.header + sizeof answer.outcome.error)
+            || answer.header.nlmsg_type != NLMSG_ERROR || answer.header.nlmsg_seq - part->first >= part->count)
+            continue;
+        answered++;
+        int error = -answer.outcome.error;
+        if (failure == 0 && error != 0 && answer.header.nlmsg_seq > undecisive && !fine(error))
+            failure = error;
     }
-    return 0;
+    return failure;
 }
 
 int batch_execute(int route, const struct batch *batch, uint32_t decisive, bool (*fine)(int error))
 {
-    struct answers answers = { .first = 1, .fine = fine };
+    uint32_t undecisive = decisive < batch->count ? batch->count - decisive : 0, at = 0, next;
+    struct part part = { .first = 1 };
     struct nlmsghdr header;
-    uint32_t at = 0, next;
-    answers.undecisive = decisive < batch->count ? batch->count - decisive : 0;
-    while (answers.first <= batch->count) {
-        uint32_t start = at;
-        for (answers.count = 0; answers.count < PART && header_at(batch, at, &header, &next); at = next)
-            answers.count++;
-        if (answers.count == 0)
-            break;
-        int error = execute_part(route, batch->requests + start, at - start, &answers);
-        /* The rest is sent all the same: each address that can be dropped is. */
-        if (error != 0 && answers.failure == 0)
-            answers.failure = error;
-        answers.first += answers.count;
+    int failure = 0;
+    /* Also after a failure: each address that can be dropped is. */
+    for (; part.first <= batch->count; part.first += part.count) {
+        part.requests = batch->requests + at;
+        for (part.count = 0; part.count < PART && header_at(batch, at, &header, &next); at = next)
+            part.count++;
+        part.length = (uint32_t) (batch->requests + at - part.requests);
+        int error = execute_part(route, &part, undecisive, fine);
+        failure = failure != 0 ? failure : error;
     }
-    return answers.failure;
+    return failure;
 }
 
 bool link_sends(int route, int index)

@@ -1,4 +1,4 @@
-"""What engine and guardian say to each other is one thing in C's header and in Python's module."""
+"""The guardian in C and in Python: the same messages, the same functions. Other constants: test_constants."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from pathlib import Path
 from pycarp._python.guardian import protocol
 from pycarp.linux.guardian_client import Guardian, Kind, Reply
 
-HEADER = (Path(__file__).parents[2] / "ext" / "guardian" / "protocol.h").read_text()
-CODE = re.sub(r"/\*.*?\*/", "", HEADER, flags=re.DOTALL)
+C = Path(__file__).parents[2] / "ext" / "guardian"
+PYTHON = Path(protocol.__file__).parent
+
+
+def without_comments(path: Path) -> str:
+    return re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
+
+
+CODE = without_comments(C / "protocol.h")
 FORMATS = {"uint8_t": "B", "uint16_t": "H", "uint32_t": "I", "int32_t": "i", "int64_t": "q", "uint64_t": "Q"}
 
 
@@ -72,3 +79,24 @@ def test_fields_have_the_same_names() -> None:
     assert in_reply == [one.name for one in dataclasses.fields(Reply)]
     in_order = {one for one in fields("order") if one not in ("zero", "flags")}
     assert in_order == set(inspect.signature(Guardian.order).parameters) - {"self"}
+
+
+def test_functions_have_the_same_names() -> None:
+    declared = {
+        name for one in C.glob("*.h") for name in re.findall(r"^\w[\w *]*?\b(\w+)\(", without_comments(one), re.M)
+    }
+    defined = {name for one in PYTHON.glob("*.py") for name in re.findall(r"^def _?(\w+)\(", one.read_text(), re.M)}
+    # launch.c is the twin of spawn.py; the others need no function in Python.
+    without = {
+        "guardian_launch",
+        "confine_calls",
+        "fine_to_drop",
+        "instance_find",
+        "monotonic",
+        "timespec_of",
+        "clock_ns",
+    }
+    assert declared - defined - without - {"static_assert"} == set()
+    for one in C.glob("*.c"):
+        twin = PYTHON / f"{one.stem}.py"
+        assert twin.exists() or one.stem == "launch"

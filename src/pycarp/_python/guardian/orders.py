@@ -17,7 +17,7 @@ from .guardian import Guardian
 from .instance import Instance, Order, beat_age, instance_put, instance_read, instance_remove
 from .release import FINE_TO_DROP, release, release_addresses
 from .replies import reply_order, reply_superseded
-from .route import ALL, batch_execute, batch_set_lease
+from .route import ALL, batch_execute, batch_join, batch_set_lease
 
 AT_A_TIME = 1024
 """Messages, before something is carried out in between."""
@@ -207,10 +207,12 @@ def _drop(guardian: Guardian, instance: Instance, order: Order) -> None:
 def _mute_waiting(guardian: Guardian) -> None:
     """Where several drops wait, the quick part of each is done before the links of any."""
     drops = [instance for instance in guardian.instances.values() if _waits_for(instance, protocol.ORDER_DROP)]
-    for instance in drops if len(drops) > 1 else ():
-        if not instance.muted:
-            # What fails here is tried again, and told, by the drop itself.
-            batch_execute(guardian.route, instance.batches[protocol.BATCH_MUTE], ALL, FINE_TO_DROP)
+    loud = [instance for instance in drops if not instance.muted]
+    if len(drops) > 1 and loud:
+        # What fails here is tried again, and told, by the drop itself.
+        mute = batch_join(instance.batches[protocol.BATCH_MUTE] for instance in loud)
+        batch_execute(guardian.route, mute, ALL, FINE_TO_DROP)
+        for instance in loud:
             instance.muted = True
 
 

@@ -15,7 +15,7 @@ from .guardian import Guardian
 from .instance import Instance, beat_age
 from .protocol import BATCH_DROP, BATCH_MUTE, ORDER_DROP, ORDER_TAKE
 from .replies import reply_order, reply_released
-from .route import ALL, batch_execute
+from .route import ALL, batch_execute, batch_join
 
 FINE_TO_DROP = frozenset({0, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH})
 """What a drop may end with: the address is gone already, perhaps with its interface."""
@@ -96,8 +96,10 @@ def release(guardian: Guardian, bowout: bool) -> None:
     if not leaving:
         return
     begun = monotonic()
+    mute = batch_join(instance.batches[BATCH_MUTE] for instance in leaving)
+    muted = batch_execute(guardian.route, mute, ALL, FINE_TO_DROP) == 0
     for instance in leaving:
-        instance.silent = _execute(guardian, instance, BATCH_MUTE) == 0 and instance.mute_is_all
+        instance.silent = muted and instance.mute_is_all
     for instance in leaving:
         if bowout and instance.silent:
             bowout_send(instance, begun + clocks.BOWOUT_AFTER_DROP)

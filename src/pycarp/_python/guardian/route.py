@@ -12,10 +12,10 @@ from __future__ import annotations
 import _socket as socket
 import errno
 import fcntl
-from _collections_abc import Iterator
+from _collections_abc import Iterable, Iterator
 from struct import Struct
 
-ANSWER_ROOM, ANSWERED_WITHIN_S = 4096, 5  # seconds; else the kernel has lost an answer
+ANSWERED_WITHIN_S = 5  # else the kernel has lost an answer
 PART = 128
 """Requests at a time: an acknowledgement weighs some 800 bytes in a receive buffer of usually 208 KiB."""
 
@@ -23,7 +23,7 @@ NLMSG = Struct("=IHHII")
 NUMBERED = Struct("=HI")  # flags and number in the header, from its byte 6 on
 ATTRIBUTE = Struct("=HH")
 LIFETIMES = Struct("=II")
-CODE = Struct("=i")
+ANSWER = Struct("=IHHIIi")  # a header, and what became of the request
 ADDRESS_SIZE, CACHEINFO_SIZE, TYPE_MASK = 8, 16, 0x3FFF
 NLMSG_ERROR, RTM_NEWADDR, IFA_CACHEINFO = 2, 20, 6
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
@@ -78,6 +78,11 @@ def batch_prepare(requests: bytes) -> Batch:
     return batch
 
 
+def batch_join(batches: Iterable[Batch]) -> Batch:
+    """All their requests, for one send call: in Python each call takes longer than the kernel's work in it."""
+    return batch_prepare(b"".join(batch.requests for batch in batches))
+
+
 def _set_lifetime(requests: bytearray, at: int, end: int, seconds: int) -> None:
     """In the attribute IFA_CACHEINFO among those of one RTM_NEWADDR."""
     while at + ATTRIBUTE.size <= end:
@@ -102,42 +107,41 @@ def _forget_answers(route: socket.socket) -> None:
     """Read the answers that are left: all batches are numbered from 1, and these would be taken for the next one's."""
     while True:
         try:
-            route.recv(ANSWER_ROOM, socket.MSG_DONTWAIT)
+            route.recv(ANSWER.size, socket.MSG_DONTWAIT)
         except OSError as error:
             # A full socket says so once, and then gives what it holds.
             if error.errno != errno.ENOBUFS:
                 return
 
 
-def _read_answers(answer: bytes) -> Iterator[tuple[int, int]]:
-    """(number, errno or 0) of each request that is answered here."""
-    at = 0
-    while at + NLMSG.size + CODE.size <= len(answer):
-        length, kind, _flags, number, _port = NLMSG.unpack_from(answer, at)
-        if length < NLMSG.size + CODE.size:
-            return
-        if kind == NLMSG_ERROR:
-            yield number, -CODE.unpack_from(answer, at + NLMSG.size)[0]
-        at += (length + 3) & ~3
+def _execute_part(
+    route: socket.socket, requests: memoryview, first: int, end: int, undecisive: int, fine: frozenset[int]
+) -> int:
+    """Send a part and read an answer to each request, which the kernel sends one by one: the first error among those
+    numbered above `undecisive` that is not `fine`, or why there are no more answers, or 0."""
+    failure = 0
+    answered = first
+    try:
+        route.send(requests)
+        while answered < end:
+            _length, kind, _flags, number, _port, code = ANSWER.unpack(route.recv(ANSWER.size))
+            if kind == NLMSG_ERROR and first <= number < end:
+                answered += 1
+                if -code not in fine and failure == 0 and number > undecisive:
+                    failure = -code
+    except OSError as error:
+        _forget_answers(route)
+        failure = failure or (errno.ETIMEDOUT if error.errno == errno.EAGAIN else error.errno or errno.EIO)
+    return failure
 
 
 def batch_execute(route: socket.socket, batch: Batch, decisive: int, fine: frozenset[int]) -> int:
     """Send all requests, also after one that fails: the first error of the last `decisive` that is not fine, or 0."""
     failure = 0
     for first, end, start, stop in batch.parts:
-        answered = first
-        try:
-            route.send(memoryview(batch.requests)[start:stop])
-            while answered < end:
-                for number, code in _read_answers(route.recv(ANSWER_ROOM)):
-                    if not first <= number < end:
-                        continue
-                    answered += 1
-                    if code not in fine and failure == 0 and number > batch.count - decisive:
-                        failure = code
-        except OSError as error:
-            _forget_answers(route)
-            failure = failure or (errno.ETIMEDOUT if error.errno == errno.EAGAIN else error.errno or errno.EIO)
+        requests = memoryview(batch.requests)[start:stop]
+        error = _execute_part(route, requests, first, end, batch.count - decisive, fine)
+        failure = failure or error
     return failure
 
 
