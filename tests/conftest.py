@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if len(IMPLEMENTATIONS) < 2:
         return
     for item in items:
-        real_time = "wire" in item.path.parts or item.path.stem == "test_guardian"
+        real_time = item.path.parent.name in ("wire", "guardian")
         values = (
             item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
         )

@@ -23,7 +23,7 @@ _CHOSEN = (
     "linux/test_lock.py::test_a_second_holder_is_told_who_the_first_is",
     "linux/test_sockets.py",
     "linux/test_watch.py::test_an_overrun_is_told_and_the_watch_goes_on",
-    "guardian/test_guardian.py::test_take_renew_and_drop",
+    "guardian/test_orders.py::test_take_renew_and_drop",
 )
 
 
