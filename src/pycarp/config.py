@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
+from .protocol.keys import passphrase_bytes
 from .protocol.options import DEFAULT, OPTIONS, Conflict, Dialect, InterfaceName, Mac, Option, Replay, Siblings
 
 Address = IPv4Interface | IPv6Interface
@@ -98,19 +99,8 @@ class VirtualHost(_VirtualHost):
 
 
 def _passphrase(value: str | bytes | None) -> str | bytes | None:
-    # The message never repeats the value: it is a secret, also when it is wrong.
-    if value is None:
-        return None
-    if not isinstance(value, str | bytes):
-        raise ConfigError("the passphrase is neither text nor bytes", "passphrase")
-    if isinstance(value, str):
-        try:
-            value.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            # Not chained: the codec's error carries the whole passphrase.
-            raise ConfigError("the passphrase has characters that no encoding knows", "passphrase") from None
-    nul: Any = "\0" if isinstance(value, str) else b"\0"
-    if nul in value:
+    # No message repeats the value: it is a secret, also when it is wrong.
+    if b"\0" in passphrase_bytes(value):
         raise ConfigError("the passphrase has a NUL character, at which every BSD would cut it", "passphrase")
     return value
 
