@@ -140,7 +140,7 @@ class Suppress:
 
 @dataclass(frozen=True, slots=True)
 class FamilySilent:
-    """The master is still heard in the other family, but no more in this one (4 or 6): not a takeover."""
+    """The master is still heard in the other family, but no longer in this one (4 or 6): not a takeover."""
 
     family: int
 
