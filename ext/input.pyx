@@ -299,12 +299,7 @@ cdef class Input:
         self.input_.has_mac = _store_mac(self.input_.mac, mac)
 
     def set_instance(
-        self,
-        vhid: int,
-        authenticator: Authenticator,
-        mac: bytes,
-        addresses: Iterable[bytes],
-        siblings: bool = True,
+        self, vhid: int, authenticator: Authenticator, mac: bytes, addresses: Iterable[bytes], siblings: bool = True
     ) -> None:
         """Add an instance, or change what is known of it; `addresses` are packed. Its counters and state stay.
 

@@ -70,12 +70,7 @@ class Input:
         )
 
     def set_instance(
-        self,
-        vhid: int,
-        authenticator: abc.Authenticator,
-        mac: bytes,
-        addresses: Iterable[bytes],
-        siblings: bool = True,
+        self, vhid: int, authenticator: abc.Authenticator, mac: bytes, addresses: Iterable[bytes], siblings: bool = True
     ) -> None:
         """Add an instance, or change what is known of it; `addresses` are packed. Its counters and state stay.
 

@@ -75,7 +75,7 @@ def make_plan(
     announce_frames = tuple(
         gratuitous_arp(mac, ip) if ip.version == 4 else neighbour_advertisement(mac, ip) for ip in addresses
     )
-    if former is not None and _same_secret(former.host, host):
+    if former is not None and _secret(former.host) == _secret(host):
         # A running runtime has this authenticator: nobody else signs with it.
         authenticator, signed_bowouts = former.authenticator, former.signed_bowouts
     else:
@@ -93,9 +93,6 @@ def _signed_bowouts(authenticator: Authenticator) -> Iterator[tuple[bytes, bytes
         yield counter, authenticator.sign(counter, dialect)
 
 
-def _same_secret(one: VirtualHost, other: VirtualHost) -> bool:
-    def essence(host: VirtualHost) -> tuple[object, ...]:
-        addresses = frozenset(address.ip for address in host.addresses)
-        return host.passphrase, host.vhid, host.dialect, host.replay, addresses
-
-    return essence(one) == essence(other)
+def _secret(host: VirtualHost) -> tuple[object, ...]:
+    """What its authenticator is made of."""
+    return host.passphrase, host.vhid, host.dialect, host.replay, frozenset(address.ip for address in host.addresses)

@@ -24,9 +24,6 @@ Random = Callable[[int], int]
 """`random(n)` gives a whole number of 0 to n-1."""
 
 
-# packet
-
-
 class Datagram(NamedTuple):
     """An IP datagram of protocol 112 as its IP layer would hand it on. Addresses are packed, MACs six bytes."""
 
@@ -56,9 +53,6 @@ class PacketModule(Protocol):
     def checksum_ok(self, datagram: Datagram) -> bool: ...
 
 
-# auth
-
-
 class Authenticator(Protocol):
     """`pycarp._python.auth.Authenticator`, and the class of that name in `ext/auth.pyx`."""
 
@@ -86,9 +80,6 @@ class AuthModule(Protocol):
     Authenticator: type[Authenticator]
 
 
-# input
-
-
 class Verdict(NamedTuple):
     """`counter` is "" for a valid advert, "ignored", "allow", or the name of the counter of the check that failed.
 
@@ -110,12 +101,7 @@ class Input(Protocol):
 
     def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None: ...
     def set_instance(
-        self,
-        vhid: int,
-        authenticator: Authenticator,
-        mac: bytes,
-        addresses: Iterable[bytes],
-        siblings: bool = True,
+        self, vhid: int, authenticator: Authenticator, mac: bytes, addresses: Iterable[bytes], siblings: bool = True
     ) -> None: ...
     def set_state(self, vhid: int, state: State) -> None: ...
     def remove_instance(self, vhid: int) -> None: ...
@@ -129,9 +115,6 @@ class InputModule(Protocol):
 
     IGNORED: str
     Input: type[Input]
-
-
-# machine
 
 
 class Machine(Protocol):
@@ -173,9 +156,6 @@ class MachineModule(Protocol):
     """`pycarp._python.machine` and `ext/machine.pyx`."""
 
     Machine: type[Machine]
-
-
-# runtime
 
 
 class Runtime(Protocol):
