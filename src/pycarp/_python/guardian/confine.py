@@ -19,7 +19,7 @@ PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_NO_NEW_PRIVS = 15, 29, 38
 MCL_CURRENT, MCL_FUTURE = 1, 2
 CAPABILITY_VERSION_3 = 0x20080522
 CAP_NET_ADMIN = 1 << 12
-STACK = 128 << 10
+STACK = 256 << 10
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,8 +72,5 @@ def _succeeds(function: Callable[..., object], *arguments: object) -> bool:
 
 
 def _write(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)
+    with open(path, "wb", 0) as file:
+        file.write(data)
