@@ -94,7 +94,7 @@ def test_of_waiting_orders_the_last_counts(program: str) -> None:
         assert engine.await_reply(Kind.DROP, 101).error == 0
         time.sleep(0.05)
         assert [one for one in notices.read() if one[0] in "+-"] == [f"- {VIP}", f"- {VIP6}"]
-        # And one of a virtual host that is not here is nothing.
+        # A renewal of an instance that is not here does nothing.
         engine.order(Kind.RENEW, 101)
         time.sleep(0.05)
         assert not notices.read() and not list(engine.take_replies())
@@ -238,7 +238,7 @@ def test_it_never_waits_for_an_engine_that_does_not_read(program: str) -> None:
                 break
             else:
                 time.sleep(0.001)
-        assert room <= 200  # all were read, long after there was no more room for a reply
+        assert room <= 200  # all were read, long after there was room for a reply
         engine.order(Kind.BEAT, 101, next_beat_ms=100, takeover_after_ms=60_000)
         assert capture.wait(is_bowout) is not None
         until(lambda: not addresses(lab["main"]))

@@ -33,13 +33,13 @@ def test_a_beat_that_is_overdue(program: str) -> None:
     # Fault: the engine lives, but its beats end.
     # Expected: the addresses are dropped within 60 ms of the limit; a bow-out unless others may have taken over.
     with Lab() as lab, engine_of(lab, program) as engine, lab.record() as capture:
-        for patience, expected in ((2000, 1), (100, 0)):
+        for takeover_after, expected in ((2000, 1), (100, 0)):
             before = len(bowouts(capture))
-            assert engine.ask(Kind.TAKE, 101, next_beat_ms=250, takeover_after_ms=patience).error == 0
+            assert engine.ask(Kind.TAKE, 101, next_beat_ms=250, takeover_after_ms=takeover_after).error == 0
             for _beat in range(10):
                 time.sleep(0.05)
                 beaten = time.monotonic_ns()
-                engine.order(Kind.BEAT, 101, next_beat_ms=250, takeover_after_ms=patience)
+                engine.order(Kind.BEAT, 101, next_beat_ms=250, takeover_after_ms=takeover_after)
             assert len(addresses(lab["main"])) == 2
             released = engine.await_reply(Kind.RELEASED, 101)
             assert not addresses(lab["main"])
@@ -51,7 +51,7 @@ def test_a_beat_that_is_overdue(program: str) -> None:
             assert len(frames) == expected
             if frames:
                 assert frames[0].data == bowout(101)
-        # Not master any more: neither a beat nor a renewal brings anything back.
+        # Now neither a beat nor a renewal brings anything back.
         engine.order(Kind.RENEW, 101)
         time.sleep(0.05)
         assert not addresses(lab["main"]) and not list(engine.take_replies())
@@ -135,7 +135,7 @@ def test_a_stopped_engine_and_a_stopped_pair(program: str) -> None:
         assert len(released) == 1 and released[0][2] == 0
         assert child.ask("take") == 0
         assert len(addresses(lab["main"])) == 2
-        # Both: nobody can act, and who wakes up late lets go without calling others to take over.
+        # Both: nobody can act, and the guardian wakes up too late for a bow-out.
         before = len(bowouts(capture))
         with stopped(child.pid):
             with stopped(child.guardian):

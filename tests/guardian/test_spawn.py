@@ -27,7 +27,7 @@ def test_a_program_that_is_started(program: str) -> None:
     reading, writing = os.pipe()
     try:
         script = b"echo $0 $1; cat /proc/$$/environ; exec ls -l /proc/self/fd"
-        # Their numbers cross those that the program shall see.
+        # Their numbers cross those that the program gets.
         pid = spawn.spawn("/bin/sh", [b"sh", b"-c", script, b"name", b"first"], [-1, writing, -1, writing, reading])
         assert pid > 1 and pid != os.getpid()
     finally:

@@ -118,7 +118,7 @@ class Engine:
         return reply
 
     def await_reply(self, kind: Kind | None = None, vhid: int = 0, seconds: float = 5) -> Reply:
-        """The next reply, of this kind and for this virtual host if they are given; others are passed over."""
+        """The next reply, of this kind and for this instance if they are given; others are passed over."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for reply in self.take_replies():

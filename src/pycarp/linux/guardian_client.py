@@ -337,7 +337,7 @@ def _encode(index: int, device: Device, bowouts: Iterable[bytes]) -> bytes:
 
 
 def _widen(end: socket.socket) -> None:
-    """Room for the orders of many virtual hosts, beyond the system's limit where we may."""
+    """Room for the orders of many instances, beyond the system's limit where we may."""
     for forced, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
         try:
             end.setsockopt(socket.SOL_SOCKET, forced, _ROOM)
