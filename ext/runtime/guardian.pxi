@@ -67,7 +67,9 @@ cdef void _take_up(runtime_t *runtime, const reply_t *reply) noexcept nogil:
 
 cdef void _carried_out(runtime_t *runtime, instance_t *instance, const reply_t *reply) noexcept nogil:
     cdef ownership_t *ownership = &instance.ownership
-    cdef int64_t now, decided = ownership.decided if ownership.decided else reply.started
+    # A reply to an order before the latest one says nothing about what was decided since.
+    cdef bint latest = ownership.unanswered == 0 and ownership.unsent == 0
+    cdef int64_t now, decided = ownership.decided if latest and ownership.decided else reply.started
     cdef bint took = reply.kind == ORDER_TAKE
     cdef actions_t actions
     cdef record_t record
@@ -82,9 +84,10 @@ cdef void _carried_out(runtime_t *runtime, instance_t *instance, const reply_t *
         return
     if took:
         ownership.retry_delay = 0
-        if ownership.decided:
+        if latest and ownership.decided:
             measure(runtime.measures.takeover, reply.finished - decided)
-    ownership.decided = 0
+    if latest:
+        ownership.decided = 0
     if reply.number:
         return  # another guardian has taken once more what was here already
     if took:

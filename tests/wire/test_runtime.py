@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import queue
 import resource
 import selectors
 import socket
@@ -20,9 +22,11 @@ from support.lan import SWIFT, WITHIN, Lan, belongings, interface, virtual_host,
 from support.wire import PASSPHRASE, VIP, Frame
 
 from pycarp import Engine, EngineError, State, VirtualHost, _impl, events
+from pycarp._python.guardian import protocol
 from pycarp.engine.plan import make_plan
 from pycarp.linux import messages, netlink
 from pycarp.linux.device import Device
+from pycarp.linux.guardian_client import Guardian
 from pycarp.linux.sockets import Sockets, receive_socket
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
@@ -211,6 +215,68 @@ def bare_runtime(lone: Lan, told: list[events.Event]) -> Iterator[tuple[Any, int
         yield runtime, carpdev, send
     finally:
         runtime.close()
+
+
+class Stub(Guardian):
+    """A guardian that carries out nothing. It answers all but the orders that are `kept` for the test."""
+
+    def __init__(self, *_arguments: object) -> None:
+        self.pid, self.pidfd = 0, -1
+        self._socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.kept: tuple[int, ...] = ()
+        self.orders: queue.SimpleQueue[tuple[int, ...]] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def add(self, *_arguments: object, **_options: object) -> None:
+        pass
+
+    def _read(self) -> None:
+        with self._theirs:
+            while raw := self._theirs.recv(protocol.ORDER.size):
+                order = protocol.ORDER.unpack(raw)
+                if order[0] in self.kept:
+                    self.orders.put(order)
+                elif order[0] not in (protocol.ORDER_RENEW, protocol.ORDER_BEAT):
+                    self.answer(order, time.monotonic_ns(), time.monotonic_ns())
+
+    def answer(self, order: tuple[int, ...], started: int, finished: int) -> None:
+        kind, _flags, _zero, index, *_times, number, _boot = order
+        self._theirs.send(protocol.REPLY.pack(kind, 0, 0, index, 0, number, started, finished, 0))
+
+
+def stub_guardians(impl: str, monkeypatch: pytest.MonkeyPatch) -> list[Stub]:
+    """From now on a runtime gets one of these."""
+    made: list[Stub] = []
+    room = {"native": "pycarp._native.runtime", "python": "pycarp._python.runtime.handle"}[impl]
+    monkeypatch.setattr(importlib.import_module(room), "Guardian", lambda *_given: made.append(Stub()) or made[-1])
+    return made
+
+
+def test_replies_to_former_orders(lone: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came before the latest decision did not follow from it, and takes nothing away from it."""
+    made = stub_guardians(with_impl, monkeypatch)
+    told: list[events.Event] = []
+    host = VirtualHost(vhid=101, passphrase=PASSPHRASE, addresses=[f"{VIP}/24"])
+    plan = make_plan(_impl.current, host, bytes(6), {4: ip_interface("10.13.37.11").ip})
+    with bare_runtime(lone, told) as (runtime, carpdev, send):
+        (guardian,) = made
+        runtime.add_instance(1, carpdev, plan, NOTHING, send)
+        runtime.start_instance(1)
+        guardian.kept = (protocol.ORDER_TAKE, protocol.ORDER_DROP)
+        orders, answered = [], []
+        for state in (MASTER, BACKUP, MASTER):
+            runtime.force(1, state)
+            orders.append(guardian.orders.get(timeout=WITHIN))
+            time.sleep(0.002)
+        guardian.kept = ()
+        decided = [order[4] for order in orders]
+        for order, at in zip(orders, decided, strict=True):
+            guardian.answer(order, at + 400_000, at + 1_000_000)
+        answered = (events.AddressesTaken, events.AddressesDropped)
+        wait_until(lambda: sum(isinstance(event, answered) for event in told) == 3)
+        took = [event.took for event in told if isinstance(event, answered)]
+        assert took == [600_000, 600_000, 1_000_000]
+        assert sum(runtime.measures().takeover) == 1
 
 
 @pytest.mark.slow

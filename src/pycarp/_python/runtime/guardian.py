@@ -82,12 +82,15 @@ def _carried_out(runtime: RuntimeState, instance: Instance, reply: Reply) -> Non
             carry_out(runtime, instance, instance.machine.stop(now), now)
             retry_later(runtime, instance, now)
         return
-    decided = reply.started if ownership.decided is None else ownership.decided
+    # A reply to an order before the latest one says nothing about what was decided since.
+    latest = not ownership.unanswered and ownership.unsent is None
+    decided = ownership.decided if latest and ownership.decided is not None else reply.started
     if take:
         ownership.retry_delay = 0
-        if ownership.decided is not None:
+        if latest and ownership.decided is not None:
             runtime.takeover.count(reply.finished - decided)
-    ownership.decided = None
+    if latest:
+        ownership.decided = None
     if reply.number:
         return  # another guardian has taken once more what was here already
     if take:
