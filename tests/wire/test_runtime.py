@@ -279,6 +279,32 @@ def test_replies_to_former_orders(lone: Lan, with_impl: str, monkeypatch: pytest
         assert sum(runtime.measures().takeover) == 1
 
 
+def test_addresses_that_a_sibling_had_are_announced_once_for_each_advert(
+    lone: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken between two adverts, when the sibling has fallen silent: the repetitions come with the next adverts."""
+    stub_guardians(with_impl, monkeypatch)
+    told: list[events.Event] = []
+    host = VirtualHost(vhid=101, passphrase=PASSPHRASE, addresses=[f"{VIP}/24"])
+    plan = make_plan(_impl.current, host, bytes(6), {4: ip_interface("10.13.37.11").ip})
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs, bare_runtime(lone, told) as (runtime, carpdev, send):
+        os.dup2(ours.fileno(), send.fileno())
+        runtime.add_instance(1, carpdev, plan, NOTHING, send)
+        runtime.start_instance(1)
+        lone.inject("client", bytes(Frame(vhid=100, advbase=0, advskew=30)))
+        wait_until(lambda: any(isinstance(event, events.SiblingHeard) for event in told))
+        runtime.force(1, MASTER)
+        assert not runtime.owns(1)
+        wait_until(lambda: runtime.owns(1))
+        time.sleep(0.1)
+        sent = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent.append(theirs.recv(2048, socket.MSG_DONTWAIT))
+        assert [frame for frame in sent if frame in plan.announce_frames] == list(plan.announce_frames)
+
+
 @pytest.mark.slow
 def test_sends_that_fail_for_hundreds_at_once(lone: Lan, with_impl: str) -> None:
     """Each demotes all others, which advertise, and fail, and demote: no recursion, and no more events than hosts."""

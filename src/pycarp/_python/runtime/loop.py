@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from ...protocol import State
+from ...protocol import SendAdvert, State
 from .actions import carry_out
 from .addresses import send_unsent_orders, take
 from .guardian import collect, replace_guardian, retry
@@ -115,7 +115,7 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
     master = machine.state is State.MASTER
     actions = machine.timeout(now)
     carry_out(runtime, instance, actions, now)
-    if master and actions:
+    if master and any(isinstance(action, SendAdvert) for action in actions):
         runtime.sending.count(time.monotonic_ns() - due)
         if ownership.owned and ownership.announcements:
             ownership.announcements -= 1
