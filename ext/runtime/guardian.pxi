@@ -98,7 +98,8 @@ cdef void _carried_out(runtime_t *runtime, instance_t *instance, const reply_t *
 
 
 cdef void _report_failed_order(runtime_t *runtime, const instance_t *instance, const reply_t *reply) noexcept nogil:
-    cdef record_t record = new_record(instance, failed_order_event, reply.finished)
+    cdef int64_t at = reply.finished if reply.finished else monotonic()
+    cdef record_t record = new_record(instance, failed_order_event, at)
     record.value, record.detail = reply.error, reply.kind
     report(runtime, &record)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import queue
@@ -241,7 +242,10 @@ class Stub(Guardian):
 
     def answer(self, order: tuple[int, ...], started: int, finished: int) -> None:
         kind, _flags, _zero, index, *_times, number, _boot = order
-        self._theirs.send(protocol.REPLY.pack(kind, 0, 0, index, 0, number, started, finished, 0))
+        self.reply(kind, index, 0, number, started, finished)
+
+    def reply(self, kind: int, index: int, error: int, number: int = 0, started: int = 0, finished: int = 0) -> None:
+        self._theirs.send(protocol.REPLY.pack(kind, 0, 0, index, error, number, started, finished, 0))
 
 
 def stub_guardians(impl: str, monkeypatch: pytest.MonkeyPatch) -> list[Stub]:
@@ -277,6 +281,21 @@ def test_replies_to_former_orders(lone: Lan, with_impl: str, monkeypatch: pytest
         took = [event.took for event in told if isinstance(event, answered)]
         assert took == [600_000, 600_000, 1_000_000]
         assert sum(runtime.measures().takeover) == 1
+
+
+def test_an_order_that_was_refused_at_once(lone: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guardian has not begun it, so its reply has no times: it failed when that was heard."""
+    made = stub_guardians(with_impl, monkeypatch)
+    told: list[events.Event] = []
+    host = VirtualHost(vhid=101, passphrase=PASSPHRASE, addresses=[f"{VIP}/24"])
+    plan = make_plan(_impl.current, host, bytes(6), {4: ip_interface("10.13.37.11").ip})
+    with bare_runtime(lone, told) as (runtime, carpdev, send):
+        runtime.add_instance(1, carpdev, plan, NOTHING, send)
+        before = time.monotonic_ns()
+        made[0].reply(protocol.ORDER_ADD, 1, errno.EPERM)
+        wait_until(lambda: bool(told))
+    (failed,) = told
+    assert isinstance(failed, events.Failed) and before < failed.at <= time.monotonic_ns()
 
 
 def test_addresses_that_a_sibling_had_are_announced_once_for_each_advert(
