@@ -1,10 +1,8 @@
-"""The thread that sends bow-outs at their time: the one that takes links down is kept for milliseconds. The twin of
-`ext/guardian/bowout.c`.
+"""Bow-outs: the twin of `ext/guardian/bowout.c`.
 
+The thread that takes links down is kept for milliseconds, so another one sends bow-outs at their time.
 Thread: bow-outs; `bowout_send` and `bowout_finish`: the one that has the turn.
 """
-
-from __future__ import annotations
 
 import _socket as socket
 import _thread

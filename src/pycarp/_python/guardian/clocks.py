@@ -1,11 +1,8 @@
-"""The two clocks whose difference shows a suspend, and the guardian's time limits: the twin of `ext/guardian/clocks.h`.
+"""The two clocks whose difference shows a suspend: the twin of `ext/guardian/clocks.h`.
 
-The limits are `pycarp.protocol.timing`'s, which the program does not import; a test compares them.
-
+The time limits are `pycarp.protocol.timing`'s, which the program does not import; a test compares them.
 Thread: any.
 """
-
-from __future__ import annotations
 
 import time
 

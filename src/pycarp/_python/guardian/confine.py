@@ -3,8 +3,6 @@
 Thread: main, before it does anything else.
 """
 
-from __future__ import annotations
-
 import _signal as signal  # type: ignore[import-not-found]
 import _thread
 import ctypes

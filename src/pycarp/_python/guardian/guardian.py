@@ -1,6 +1,7 @@
-"""The guardian's state: the twin of `ext/guardian/guardian.h`. Thread: the one that has the turn."""
+"""The guardian's state: the twin of `ext/guardian/guardian.h`.
 
-from __future__ import annotations
+Thread: the one that has the turn.
+"""
 
 import _socket as socket
 import _thread

@@ -3,8 +3,6 @@
 Thread: the one that has the turn.
 """
 
-from __future__ import annotations
-
 import _socket as socket
 import os
 

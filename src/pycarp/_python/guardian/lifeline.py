@@ -2,11 +2,8 @@
 
 The kernel gives it to us when that thread ends, in whatever way (an exec of the program included), and before it takes
 the process's memory apart.
-
 Thread: lifeline.
 """
-
-from __future__ import annotations
 
 import _thread
 import ctypes

@@ -6,8 +6,6 @@ Descriptors: 3, a SOCK_SEQPACKET socket to the engine; 4, the memory with its li
 Threads: main, lifeline and bow-outs. The first two work by turns, under `turn`.
 """
 
-from __future__ import annotations
-
 import _socket as socket
 import ctypes
 import errno

@@ -1,10 +1,8 @@
-"""What the engine orders. Everything that waits is read before the next order is carried out, so of several orders for
-one instance only the last is. The twin of `ext/guardian/orders.c`.
+"""What the engine orders: the twin of `ext/guardian/orders.c`.
 
+Everything that waits is read before the next order is carried out: so the last of several for one instance counts.
 Thread: the one that has the turn.
 """
-
-from __future__ import annotations
 
 import _socket as socket
 import errno

@@ -1,10 +1,8 @@
 """Releasing addresses without an order: the drop first, then the bow-out, at which another host takes over at once.
-The twin of `ext/guardian/release.c`.
 
+The twin of `ext/guardian/release.c`.
 Thread: the one that has the turn.
 """
-
-from __future__ import annotations
 
 import errno
 

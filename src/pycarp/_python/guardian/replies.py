@@ -1,10 +1,7 @@
-"""Replies to the engine. The guardian never waits for an engine that is slow or stopped. The twin of
-`ext/guardian/replies.c`.
+"""Replies to the engine, for which the guardian never waits: the twin of `ext/guardian/replies.c`.
 
 Thread: the one that has the turn.
 """
-
-from __future__ import annotations
 
 import _socket as socket
 import errno

@@ -2,11 +2,8 @@
 
 The kernel works through one send call in the caller's context: it has answered when the call returns, and a link that
 goes down keeps the caller for milliseconds.
-
 Thread: the one that has the turn; `link_sends`: any.
 """
-
-from __future__ import annotations
 
 # The public module socket builds enumerations first: that takes as long as the rest of the start.
 import _socket as socket
