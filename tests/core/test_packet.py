@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
@@ -348,3 +349,19 @@ def test_vhid_out_of_range(impl: Implementation, vhid: int) -> None:
 def test_mac_of_another_length(impl: Implementation, mac: bytes) -> None:
     with pytest.raises(ValueError, match="mac has 6 bytes"):
         impl.packet.AdvertTemplate(101, mac, wire.PEER)
+
+
+def test_what_has_a_length_but_no_bytes(impl: Implementation) -> None:
+    """Elements are not bytes. The native implementation would read, and send, what lies behind them."""
+    template = impl.packet.AdvertTemplate(1, bytes(6), "192.0.2.1")
+    authenticator = impl.auth.Authenticator("secret", 1, ["192.0.2.1"])
+    empty = [((ctypes.c_char * 0) * length)() for length in (6, 8, 20)]
+    with pytest.raises(ValueError, match="source_mac has 6 bytes, not 0"):
+        impl.packet.AdvertTemplate(1, empty[0], "192.0.2.1")
+    with pytest.raises(ValueError, match="counter has 8 bytes, not 0"):
+        template.frame(1, 0, empty[1], bytes(20))
+    with pytest.raises(ValueError, match="digest has 20 bytes, not 0"):
+        template.frame(1, 0, bytes(8), empty[2])
+    for method in (authenticator.sign, lambda counter: authenticator.verify(counter, bytes(20))):
+        with pytest.raises(ValueError, match="a counter has 8 bytes, not 0"):
+            method(empty[1])

@@ -18,10 +18,11 @@ _SOLICITED_NODE = IPv6Address("ff02::1:ff00:0").packed[:13]
 
 
 def exactly(name: str, value: bytes, length: int) -> bytes:
-    """`value` as bytes; ValueError if its length is another."""
-    if len(value) != length:
-        raise ValueError(f"{name} has {length} bytes, not {len(value)}")
-    return bytes(value)
+    """`value` as bytes; ValueError if their number is another. The native implementation relies on that."""
+    data = bytes(memoryview(value))
+    if len(data) != length:
+        raise ValueError(f"{name} has {length} bytes, not {len(data)}")
+    return data
 
 
 def virtual_mac(vhid: int) -> bytes:

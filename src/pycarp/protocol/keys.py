@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from . import DIALECT_BSD, DIALECT_NETBSD
+from .frames import exactly
 
 if TYPE_CHECKING:
     from ..config import AddressLike
@@ -131,9 +132,7 @@ def counter_bytes(value: bytes | int) -> bytes:
         if not 0 <= value < 1 << 64:
             raise ValueError(f"counter {value} is out of range: give 0 to 2**64-1")
         return value.to_bytes(8, "big")
-    if len(value) != 8:
-        raise ValueError(f"a counter has 8 bytes, not {len(value)}")
-    return bytes(value)
+    return exactly("a counter", value, 8)
 
 
 def not_in_use(dialect: object, used: Iterable[str]) -> ConfigError:
