@@ -147,7 +147,7 @@ cdef void _advertise(
 cdef void _transition(runtime_t *runtime, instance_t *instance, const action_t *action) noexcept nogil:
     cdef record_t record = new_record(instance, state_event, action.at)
     instance.input.state = action.after
-    instance.reported.rival_count = 0
+    instance.reported.rivals.count = 0
     if action.after == STATE_MASTER:
         instance.ownership.advertised = boottime()
     record.before, record.after, record.detail = action.before, action.after, action.reason

@@ -4,30 +4,29 @@
 
 cdef void _free_plan(plan_t *plan) noexcept:
     free(plan.announce_frames)
-    free(plan.announce_lengths)
     free(plan.addresses.items)
     memset(plan, 0, sizeof(plan_t))
 
 
 cdef int _fill_plan(plan_t *place, object plan) except -1:
     """A plan's bytes in memory of their own. What `plan.authenticator` points to is not copied: it learns."""
-    cdef bytes whole = b"".join(plan.announce_frames), mac = plan.mac
+    cdef bytes mac = plan.mac, octets
     cdef AdvertTemplate template
     cdef object host = plan.host
-    cdef int at
+    cdef frame_t *frame
     memset(place, 0, sizeof(plan_t))
     try:
         for _family, template in plan.templates:
             place.templates[place.template_count] = template.template
             place.template_count += 1
-        place.announce_count = <int> len(plan.announce_frames)
-        place.announce_frames = <uint8_t *> malloc(len(whole) + 1)
-        place.announce_lengths = <uint16_t *> malloc(2 * place.announce_count + 2)
-        if place.announce_frames == NULL or place.announce_lengths == NULL:
+        place.announce_frames = <frame_t *> calloc(len(plan.announce_frames) + 1, sizeof(frame_t))
+        if place.announce_frames == NULL:
             raise MemoryError
-        memcpy(place.announce_frames, PyBytes_AS_STRING(whole), len(whole))
-        for at in range(place.announce_count):
-            place.announce_lengths[at] = <uint16_t> len(plan.announce_frames[at])
+        for octets in plan.announce_frames:
+            frame = &place.announce_frames[place.announce_count]
+            frame.length = <uint8_t> min(len(octets), ADVERT_FRAME_MAX)  # all are shorter
+            memcpy(frame.octets, PyBytes_AS_STRING(octets), frame.length)
+            place.announce_count += 1
         place.announce_repeats = <uint8_t> (host.announcements - 1)
         input_store_addresses(&place.addresses, plan.packed)
         memcpy(place.mac, PyBytes_AS_STRING(mac), 6)

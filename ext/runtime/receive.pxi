@@ -3,15 +3,8 @@
 # Thread: runtime, no GIL.
 
 cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD)
-cdef dict _COUNTERS = {
-    COUNT_BADAUTH: "badauth",
-    COUNT_BADVHID: "badvhid",
-    COUNT_BADTTL: "badttl",
-    COUNT_BADSUM: "badsum",
-    COUNT_BADVER: "badver",
-    COUNT_ALTERED: "altered",
-    COUNT_ECHO: "echo",
-}
+cdef list _COUNTERS = [field.name for field in fields(Stats)]
+cdef uint32_t _REPORTED = sum([1 << number for number, name in enumerate(_COUNTERS) if name in HINTS])
 
 
 cdef void receive(
@@ -83,8 +76,7 @@ cdef inline void _note_peer(
     runtime_t *runtime, instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now
 ) noexcept nogil:
     cdef record_t record
-    cdef reported_t *reported = &instance.reported
-    if known(reported.peers, &reported.peer_count, peer, instance.vhid, <uint8_t> verdict.dialect):
+    if known(&instance.reported.peers, peer, instance.vhid, <uint8_t> verdict.dialect):
         return
     record = new_record(instance, peer_event, now)
     record.peer = peer[0]
@@ -97,21 +89,14 @@ cdef void _rejected(
     runtime_t *runtime, carpdev_t *carpdev, instance_t *instance, const verdict_t *verdict, const peer_t *peer,
     int64_t now,
 ) noexcept nogil:
-    cdef int counter = verdict.counter
+    cdef uint8_t counter = <uint8_t> verdict.counter
     cdef record_t record
-    if (
-        counter == COUNT_BADAUTH
-        # The kernel counts so too when the vhid is ours, but in INIT.
-        or (counter == COUNT_BADVHID and instance == NULL)
-        or counter == COUNT_BADTTL
-        or counter == COUNT_BADSUM
-        or counter == COUNT_BADVER
-        or counter == COUNT_ALTERED
-        or counter == COUNT_ECHO
-    ) and not known(carpdev.rejected, &carpdev.rejected_count, peer, verdict.advert.vhid, <uint8_t> counter):
+    if counter == COUNT_BADVHID and instance != NULL:
+        return  # the kernel counts so too, but it is ours, and only in INIT
+    if _REPORTED >> counter & 1 and not known(&carpdev.rejected, peer, verdict.advert.vhid, counter):
         record = new_record(instance, rejected_event, now)
         record.peer = peer[0]
-        record.vhid, record.detail = verdict.advert.vhid, <uint8_t> counter
+        record.vhid, record.detail = verdict.advert.vhid, counter
         report(runtime, &record)
 
 

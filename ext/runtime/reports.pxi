@@ -44,26 +44,26 @@ cdef inline void wake(int eventfd) noexcept nogil:
     write(eventfd, &one, 8)
 
 
-cdef bint known(known_t *table, int *count, const peer_t *peer, uint8_t vhid, uint8_t what) noexcept nogil:
+cdef bint known(known_peers_t *table, const peer_t *peer, uint8_t vhid, uint8_t what) noexcept nogil:
     """Whether this was reported before; notes it if not. A full table knows everybody: a liar with many addresses costs
     neither memory nor time."""
     cdef size_t length = 4 if peer.family == 4 else 16
     cdef known_t *one
     cdef int at
-    if count[0] == KNOWN_PEERS:
+    if table.count == KNOWN_PEERS:
         return True
-    for at in range(count[0]):
-        one = &table[at]
+    for at in range(table.count):
+        one = &table.items[at]
         if (
             one.what == what and one.vhid == vhid and one.family == peer.family
             and memcmp(one.address, peer.address, length) == 0
         ):
             return True
-    one = &table[count[0]]
+    one = &table.items[table.count]
     memset(one, 0, sizeof(known_t))
     memcpy(one.address, peer.address, length)
     one.family, one.vhid, one.what = peer.family, vhid, what
-    count[0] += 1
+    table.count += 1
     return False
 
 

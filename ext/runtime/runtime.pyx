@@ -9,11 +9,12 @@ that a Python thread empties.
 import os
 import threading
 import time
+from dataclasses import fields
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EHOSTDOWN, ENODEV, errno
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport timespec
 
@@ -24,10 +25,9 @@ from .guardian cimport (
     guardian_reply, order_t, reply_t,
 )
 from .input cimport (
-    COUNT_ALTERED, COUNT_BADAUTH, COUNT_BADSUM, COUNT_BADTTL, COUNT_BADVER, COUNT_BADVHID, COUNT_ECHO, COUNTERS,
-    VERDICT_SIBLING, VERDICT_VALID, addresses_t, input_forget_all, input_frame, input_instance_t,
-    input_remove_instance, input_sent, input_set_instance, input_store_addresses, input_store_carpdev, input_t,
-    verdict_t,
+    COUNT_BADVHID, COUNTERS, VERDICT_SIBLING, VERDICT_VALID, addresses_t, input_forget_all, input_frame,
+    input_instance_t, input_remove_instance, input_sent, input_set_instance, input_store_addresses,
+    input_store_carpdev, input_t, verdict_t,
 )
 from .machine cimport (
     ACTION_ANNOUNCE, ACTION_DROP, ACTION_FAMILY_SILENT, ACTION_SEND_ADVERT, ACTION_SIBLING_FOUND, ACTION_SUPPRESS,

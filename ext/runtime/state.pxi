@@ -34,6 +34,10 @@ cdef struct known_t:
     uint8_t family, vhid
     uint8_t what  # the dialect, the counter or the rule that it was reported for
 
+cdef struct known_peers_t:
+    known_t items[KNOWN_PEERS]
+    int count
+
 cdef struct reports_t:
     # One thread puts, one fetches.
     record_t records[RECORDS]
@@ -43,9 +47,7 @@ cdef struct reports_t:
 
 cdef struct reported_t:
     # What was reported of an instance and is not repeated.
-    known_t peers[KNOWN_PEERS]
-    known_t rivals[KNOWN_PEERS]
-    int peer_count, rival_count
+    known_peers_t peers, rivals
     int64_t demotion
     bint unleased
 
@@ -114,8 +116,7 @@ cdef struct plan_t:
     # A plan's bytes; the authenticator is the Python object's and is kept alive there.
     template_t templates[2]
     int template_count
-    uint8_t *announce_frames  # in a row
-    uint16_t *announce_lengths
+    frame_t *announce_frames
     int announce_count
     uint8_t announce_repeats
     auth_t *auth
@@ -143,8 +144,7 @@ cdef struct carpdev_t:
     ring_t ring
     input_t input
     instance_t *instances[256]  # by vhid
-    known_t rejected[KNOWN_PEERS]
-    int rejected_count
+    known_peers_t rejected
 
 
 # actions

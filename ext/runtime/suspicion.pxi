@@ -69,11 +69,10 @@ cdef void note_rival(
     cdef int64_t own = machine_interval(&instance.machine)
     cdef int64_t other = NS_PER_SECOND * verdict.advert.advbase + NS_PER_SKEW * verdict.advert.advskew
     cdef uint8_t rule = 2 if other < own else 1 if other == own else 0
-    cdef reported_t *reported = &instance.reported
     cdef record_t record
     if verdict.advert.advbase == BOWOUT and verdict.advert.advskew == BOWOUT:
         return
-    if known(reported.rivals, &reported.rival_count, peer, instance.vhid, rule):
+    if known(&instance.reported.rivals, peer, instance.vhid, rule):
         return
     record = new_record(instance, rival_event, now)
     record.peer = peer[0]

@@ -43,7 +43,7 @@ cdef bint send_advert(
     cdef int at, error, failure = 0
     prepare(instance, advbase, advskew)
     for at in range(transmit.ready_count):
-        error = send_frame(instance, transmit.ready[at].octets, transmit.ready[at].length)
+        error = send_frame(instance, &transmit.ready[at])
         if error == 0:
             input_sent(&instance.carpdev.input, instance.vhid, transmit.ready[at].family)
         elif failure == 0:
@@ -59,18 +59,16 @@ cdef bint send_advert(
 
 cdef void announce(const instance_t *instance) noexcept nogil:
     """Gratuitous ARP and unsolicited neighbour advertisements: where the addresses are."""
-    cdef const uint8_t *frame = instance.plan.announce_frames
     cdef int at
     for at in range(instance.plan.announce_count):
-        send_frame(instance, frame, instance.plan.announce_lengths[at])
-        frame += instance.plan.announce_lengths[at]
+        send_frame(instance, &instance.plan.announce_frames[at])
 
 
-cdef inline int send_frame(const instance_t *instance, const uint8_t *frame, size_t length) noexcept nogil:
+cdef inline int send_frame(const instance_t *instance, const frame_t *frame) noexcept nogil:
     """Send one frame on the instance's carpdev. 0, or an errno."""
     if instance.carpdev == NULL:
         return ENODEV
-    return errno if send(instance.carpdev.send_fd, frame, length, MSG_DONTWAIT) < 0 else 0
+    return errno if send(instance.carpdev.send_fd, frame.octets, frame.length, MSG_DONTWAIT) < 0 else 0
 
 
 cdef object not_sent_event(const record_t *record, dict who, object host):
