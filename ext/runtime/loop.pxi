@@ -119,7 +119,7 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
 
 cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, int64_t now) noexcept nogil:
     cdef actions_t actions
-    cdef bint advert
+    cdef bint advert, owned = instance.ownership.owned
     if must_wait(runtime, instance, now):
         machine_delay_takeover(&instance.machine, now)
     advert = instance.machine.state == STATE_MASTER and instance.machine.advert_due == due
@@ -127,7 +127,7 @@ cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, in
     carry_out(runtime, instance, &actions, now)
     if advert:
         measure(runtime.measures.sending, monotonic() - due)
-        if instance.ownership.owned and instance.ownership.announcements:
+        if owned and instance.ownership.owned and instance.ownership.announcements:
             instance.ownership.announcements -= 1
             announce(instance)
 

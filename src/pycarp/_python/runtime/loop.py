@@ -112,11 +112,11 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
     machine, ownership = instance.machine, instance.ownership
     if must_wait(runtime, instance, now):
         machine.delay_takeover(now)
-    master = machine.state is State.MASTER
+    master, owned = machine.state is State.MASTER, ownership.owned
     actions = machine.timeout(now)
     carry_out(runtime, instance, actions, now)
     if master and any(isinstance(action, SendAdvert) for action in actions):
         runtime.sending.count(time.monotonic_ns() - due)
-        if ownership.owned and ownership.announcements:
+        if owned and ownership.owned and ownership.announcements:
             ownership.announcements -= 1
             announce(instance)
