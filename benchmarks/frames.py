@@ -24,14 +24,14 @@ def authenticator(impl: _impl.Implementation, vhid: int = VHID, dialect: str = "
     return impl.auth.Authenticator(PASSPHRASE, vhid, ADDRESSES, dialect)
 
 
-def seated_input(impl: _impl.Implementation) -> Input:
+def input_of_backup(impl: _impl.Implementation) -> Input:
     """The input path of a host that is BACKUP of one group."""
-    seated = impl.input.Input()
-    seated.set_carpdev(MAC, [IPv4Interface("10.13.37.11/24")])
+    path = impl.input.Input()
+    path.set_carpdev(MAC, [IPv4Interface("10.13.37.11/24")])
     addresses = [IPv4Interface(address).packed for address in ADDRESSES]
-    seated.set_instance(VHID, authenticator(impl), virtual_mac(VHID), addresses)
-    seated.set_state(VHID, State.BACKUP)
-    return seated
+    path.set_instance(VHID, authenticator(impl), virtual_mac(VHID), addresses)
+    path.set_state(VHID, State.BACKUP)
+    return path
 
 
 def records(count: int) -> list[tuple[bytes, bytes]]:

@@ -232,20 +232,20 @@ def master(impl: _impl.Implementation) -> Machine:
 class TestInput:
     @pytest.mark.parametrize(("kind", "sent"), [("valid", VALID), ("forged", FORGED)])
     def test_native_loop(self, measure: Measure, loops: Any, kind: str, sent: list[bytes]) -> None:
-        seated = frames.seated_input(_impl.load("native"))
-        measure(f"input native {kind}", loops.input_frames, seated, b"".join(sent), len(sent[0]), turns=TURNS)
-        assert counted(seated, kind)
+        path = frames.input_of_backup(_impl.load("native"))
+        measure(f"input native {kind}", loops.input_frames, path, b"".join(sent), len(sent[0]), turns=TURNS)
+        assert counted(path, kind)
 
     @pytest.mark.parametrize(("kind", "sent"), [("valid", VALID), ("forged", FORGED)])
     def test_called(self, measure: Measure, impl: _impl.Implementation, kind: str, sent: list[bytes]) -> None:
-        seated = frames.seated_input(impl)
-        verdict = measure(f"input {impl.name} {kind} called", over(seated.receive, cycle((frame,) for frame in sent)))
+        path = frames.input_of_backup(impl)
+        verdict = measure(f"input {impl.name} {kind} called", over(path.receive, cycle((frame,) for frame in sent)))
         assert verdict.counter == ("" if kind == "valid" else "badauth")
-        assert counted(seated, kind)
+        assert counted(path, kind)
 
 
-def counted(seated: Input, kind: str) -> bool:
-    stats = seated.stats(frames.VHID)
+def counted(path: Input, kind: str) -> bool:
+    stats = path.stats(frames.VHID)
     return stats.ipackets > 0 and stats.badauth == (stats.ipackets if kind == "forged" else 0)
 
 

@@ -103,6 +103,9 @@ cdef extern from *:
     const int64_t MACHINE_NOW_LIMIT
 
 
+# A configuration's values, for the machine. Needs the GIL.
+cdef machine_config_t machine_read_config(object config) except *
+
 cdef void machine_init(
     machine_t *machine, const machine_config_t *config, machine_draw_t draw, void *context, uint64_t seed
 ) noexcept nogil

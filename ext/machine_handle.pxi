@@ -30,8 +30,9 @@ cdef int64_t _ask(void *context, int64_t bound) noexcept with gil:
         return -1
 
 
-cdef machine_config_t _read_config(object config) except *:
+cdef machine_config_t machine_read_config(object config) except *:
     cdef machine_config_t read
+    memset(&read, 0, sizeof(machine_config_t))
     read.advbase = config.advbase
     read.advskew = config.advskew
     read.vhid = config.vhid
@@ -74,7 +75,7 @@ cdef class Machine:
     """
 
     def __cinit__(self, config, random=None):
-        cdef machine_config_t read = _read_config(config)
+        cdef machine_config_t read = machine_read_config(config)
         cdef machine_draw_t draw = NULL
         self._config = config
         self._random = random
@@ -212,7 +213,7 @@ cdef class Machine:
             raise ValueError(
                 f"vhid {config.vhid} is another group than {self._config.vhid}: stop one machine, start another"
             )
-        read = _read_config(config)
+        read = machine_read_config(config)
         done = self._done(machine_reconfigure(&self.machine, &read, moment, &actions), &actions)
         self._config = config
         return done

@@ -34,7 +34,7 @@ from .system cimport (
 cdef enum:
     SOL_PACKET = 263
     # Room for the headers of an advert, whatever its IP options, behind the kernel's own 66 bytes. What is longer is
-    # cut off here and judged by the length it had.
+    # cut off here and checked by the length it had.
     FRAME_SIZE = 256
     BLOCK_SIZE = 65536
     BLOCKS = 16

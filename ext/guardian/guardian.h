@@ -48,7 +48,7 @@ void release_overdue(struct guardian *guardian);
 /* Release every instance that is `leaving`: mute, drop, and bow out where that is of use. */
 void release(struct guardian *guardian, bool bowout);
 /* Drop an instance's addresses, its link later where the addresses go without it: 0 or an errno. */
-int release_addresses(struct guardian *guardian, struct instance *instance);
+int drop_addresses(struct guardian *guardian, struct instance *instance);
 /* Take down a link whose time has come; false when there is none. With `wait`, wait for the time of the next. */
 bool release_link(struct guardian *guardian, bool wait);
 /* ns until the next instance is overdue or the next link goes down, or INT64_MAX. */

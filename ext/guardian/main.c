@@ -1,4 +1,4 @@
-/* The guardian: a process that alone writes addresses, as one engine orders. When that engine dies or falls silent, the
+/* The guardian: a process that alone takes addresses, as one engine orders. When that engine dies or falls silent, the
  * guardian drops them and bows out. It knows no key. src/pycarp/_python/guardian/ is the same in Python.
  *
  *     pycarp-guardian 1|0       ask for the lowest real-time priority, or not

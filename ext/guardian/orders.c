@@ -226,7 +226,7 @@ static void take_or_renew(struct guardian *guardian, struct instance *instance, 
 static void drop(struct guardian *guardian, struct instance *instance, const struct order *order)
 {
     int64_t started = monotonic();
-    int error = release_addresses(guardian, instance);
+    int error = drop_addresses(guardian, instance);
     instance->taken = instance->muted = false;
     reply_order(guardian, order, error, started);
 }

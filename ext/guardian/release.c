@@ -38,7 +38,7 @@ static int execute(const struct guardian *guardian, const struct instance *insta
     return batch_execute(guardian->route, &instance->batches[which], UINT32_MAX, fine_to_drop);
 }
 
-int release_addresses(struct guardian *guardian, struct instance *instance)
+int drop_addresses(struct guardian *guardian, struct instance *instance)
 {
     bool link_later = instance->mute_is_all && instance->link != 0;
     if (!link_later || execute(guardian, instance, BATCH_MUTE) != 0)
@@ -108,7 +108,7 @@ void release(struct guardian *guardian, bool bowout)
         /* IPv6 addresses fall silent with the link, long before the kernel has finished with it. */
         if (bowout && !atomic_load(&instance->silent))
             bowout_send(instance, started + BOWOUT_AFTER_DROP);
-        int error = release_addresses(guardian, instance);
+        int error = drop_addresses(guardian, instance);
         atomic_store(&instance->silent, true);
         instance->taken = instance->leaving = instance->muted = false;
         instance->late_until = 0;

@@ -180,4 +180,4 @@ cdef object unleased_event(const record_t *record, dict who, object host):
 
 
 cdef object guardian_lost_event(const record_t *record, dict who, object host):
-    return events.GuardianLost(**who, what="it died; another is started")
+    return events.GuardianLost(**who, what=events.GUARDIAN_DIED)

@@ -147,6 +147,5 @@ cdef object dropped_event(const record_t *record, dict who, object host):
 
 
 cdef object failed_order_event(const record_t *record, dict who, object host):
-    addresses = ", ".join([str(one.ip) for one in host.addresses])
     done = _ORDERS.get(record.detail, "entrusted to the guardian")
-    return events.Failed(**who, what=f"{addresses} could not be {done}: {os.strerror(record.value)}")
+    return events.Failed(**who, what=events.order_failed(host.addresses, done, record.value))

@@ -369,16 +369,16 @@ cdef class Runtime:
         command.index = index
         self._call(&command)
         if not command.found:
-            raise EngineError("the guardian of the addresses is gone")
+            raise EngineError(NO_GUARDIAN)
         command.run = answer
         while monotonic() < give_up:
             self._call(&command)
             if command.found:
                 if command.value == EHOSTDOWN:
-                    raise EngineError("the guardian of the addresses is gone")
+                    raise EngineError(NO_GUARDIAN)
                 return command.value
             time.sleep(_SETTLED_LOOK)
-        raise EngineError("the guardian of the addresses does not answer")
+        raise EngineError(GUARDIAN_HANGS)
 
     def _await_orders(self, int index, owned):
         """Wait until the orders of one instance, or of all (-1), are carried out, but not for ever; and until the link
@@ -409,9 +409,7 @@ cdef class Runtime:
             if self._guardian is not None:
                 former, self._guardian = self._guardian, None
                 former.close(0)
-            what = (
-                f"no other can be started ({error}): this host stands back, its addresses go when their lease ends"
-            )
+            what = events.no_other_guardian(error)
             self._emit(events.GuardianLost(vhid=0, name="", at=monotonic(), what=what))
             # Where this process still may, it drops them itself.
             for instance in list(self._instances.values()):

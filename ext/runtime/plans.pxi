@@ -31,10 +31,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         input_store_addresses(&place.addresses, plan.packed)
         memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
         place.auth = &(<Authenticator?> plan.authenticator).auth
-        place.config.advbase, place.config.advskew, place.config.vhid = host.advbase, host.advskew, host.vhid
-        place.config.preempt = host.preempt
-        place.config.arbitrate = host.siblings == "arbitrate"
-        place.config.runnable = host.up and bool(host.addresses)
+        place.config = machine_read_config(host)
     except BaseException:
         _free_plan(place)
         raise

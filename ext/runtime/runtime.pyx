@@ -34,8 +34,8 @@ from .machine cimport (
     ACTION_TAKE, ACTION_TRANSITION, MACHINE_ACTIONS, MACHINE_NEVER, PEER_NOBODY, REASON_HANDED_OVER, REASON_PREEMPT,
     REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, STATE_INIT, STATE_MASTER, action_t, actions_t, machine_advskew,
     machine_config_t, machine_deadline, machine_delay_takeover, machine_demote, machine_force, machine_init,
-    machine_interval, machine_link, machine_overdue, machine_receive, machine_reconfigure, machine_retire,
-    machine_sent, machine_sibling, machine_start, machine_stop, machine_t, machine_timeout, peer_t,
+    machine_interval, machine_link, machine_overdue, machine_read_config, machine_receive, machine_reconfigure,
+    machine_retire, machine_sent, machine_sibling, machine_start, machine_stop, machine_t, machine_timeout, peer_t,
 )
 from .packet cimport (
     ADVERT_FRAME_MAX, AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, address_text, template_frame, template_t,
@@ -57,7 +57,7 @@ from .timing cimport (
 )
 
 from .. import events
-from ..errors import CapabilityError, CarpError, EngineError
+from ..errors import GUARDIAN_HANGS, NO_GUARDIAN, CapabilityError, CarpError, EngineError
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, STANDINGS, Reason, State

@@ -1,7 +1,8 @@
 # What the loop works on: a struct for each room that owns something.
 #
 # Thread: runtime, no GIL. Other threads read single values: state, demotion, whether addresses are owned, when a peer
-# was heard. Times are CLOCK_MONOTONIC, ns, where nothing else is said.
+# was heard, `watchdog.expired`, the histograms. Any caller writes `watchdog.fed`. The event thread reads and clears
+# `guardian.hanging`. Times are CLOCK_MONOTONIC, ns, where nothing else is said.
 
 cdef enum:
     KNOWN_PEERS = 32  # peers and rivals remembered for each instance, rejected ones for each carpdev

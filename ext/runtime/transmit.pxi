@@ -72,4 +72,4 @@ cdef inline int send_frame(const instance_t *instance, const frame_t *frame) noe
 
 
 cdef object not_sent_event(const record_t *record, dict who, object host):
-    return events.Failed(**who, what=f"an advert could not be sent: {os.strerror(record.value)}")
+    return events.Failed(**who, what=events.not_sent(record.value))

@@ -80,7 +80,7 @@ class Engine:
         finally:
             self._stopped = True
             self._arrived.set()
-            self._engine._queue.release()  # nothing waits on it any longer
+            self._engine._queue.close_descriptor()  # nothing waits on it any longer
 
     async def events(self, timeout: float | None = None) -> AsyncIterator[Event]:
         """See `pycarp.Engine.events`."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+NO_GUARDIAN = "the guardian of the addresses is gone"
+GUARDIAN_HANGS = "the guardian of the addresses does not answer"
+"""What an `EngineError` of either runtime says."""
+
 
 class CarpError(Exception):
     """Base of everything that pycarp raises on purpose."""

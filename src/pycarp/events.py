@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from .protocol import Reason, State
+
+if TYPE_CHECKING:
+    from .config import Address
 
 _NOT_ONE_GROUP = (
     "{peer} (claimed) holds the same addresses under vhid {sibling}: these hosts are not in one group; "
@@ -32,6 +37,25 @@ _RULES = {
 def sibling_advice(standing: str, sibling: int, peer: str) -> str:
     """The sentence for a sibling's vhid, and for the address that its advert claimed."""
     return SIBLINGS[standing].format(sibling=sibling, peer=peer)
+
+
+def order_failed(addresses: Iterable[Address], done: str, error: int) -> str:
+    """The `what` of a `Failed`: the guardian could not carry out an order. `done` is a participle."""
+    return f"{', '.join(str(one.ip) for one in addresses)} could not be {done}: {os.strerror(error)}"
+
+
+def not_sent(error: int) -> str:
+    """The `what` of a `Failed`: an advert could not be sent."""
+    return f"an advert could not be sent: {os.strerror(error)}"
+
+
+GUARDIAN_DIED = "it died; another is started"
+"""The `what` of a `GuardianLost`."""
+
+
+def no_other_guardian(why: object) -> str:
+    """The `what` of a `GuardianLost`."""
+    return f"no other can be started ({why}): this host stands back, its addresses go when their lease ends"
 
 
 Severity = Literal["news", "warning", "alarm"]

@@ -117,21 +117,21 @@ def test_the_descriptor_follows_the_content() -> None:
     assert readable(queue), "the end is news as well"
     assert queue.get(0) is None
     assert readable(queue)
-    queue.release()
-    queue.release()
+    queue.close_descriptor()
+    queue.close_descriptor()
 
 
 def test_a_descriptor_first_asked_for_after_the_close() -> None:
     queue = EventQueue(3)
     queue.close()
     assert readable(queue)
-    queue.release()
+    queue.close_descriptor()
 
 
 def test_the_descriptor_does_not_pass_to_programs() -> None:
     queue = EventQueue(3)
     assert not os.get_inheritable(queue.fileno())
-    queue.release()
+    queue.close_descriptor()
 
 
 def test_a_forgotten_queue_leaves_no_descriptor() -> None:

@@ -16,7 +16,7 @@ from pycarp.linux import messages, netlink
 from pycarp.linux import watch as watch_module
 from pycarp.linux.interfaces import OWN_PROTOCOL, Gateway
 from pycarp.linux.watch import AddressNotice, LinkNotice, Notice, Overrun, RouteNotice, Watch
-from pycarp.protocol.timing import FOREVER
+from pycarp.protocol.timing import LEASE_FOREVER
 
 pytestmark = needs_namespaces()
 
@@ -114,12 +114,16 @@ def test_reading_is_cheap() -> None:
         assert len(first) + len(_settled(watch, AddressNotice)) >= 40
 
 
-def _add(index: int, protocol: int, lifetime: int = FOREVER, number: int = 42) -> None:
+def _add(index: int, protocol: int, lifetime: int = LEASE_FOREVER, number: int = 42) -> None:
     wanted = (ip_interface(f"10.13.37.{number}/32"), ip_interface(f"2001:db8::{number}/128"))
     with netlink.RouteSocket() as route:
         for one in wanted:
             request = messages.add_address(index, one, protocol=protocol)
-            route.request(request.replace(struct.pack("=II", FOREVER, FOREVER), struct.pack("=II", lifetime, lifetime)))
+            route.request(
+                request.replace(
+                    struct.pack("=II", LEASE_FOREVER, LEASE_FOREVER), struct.pack("=II", lifetime, lifetime)
+                )
+            )
 
 
 def test_renewals_of_our_own_addresses_wake_nobody() -> None:

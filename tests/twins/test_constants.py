@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import IMPLEMENTATIONS
 
-from pycarp import _python, protocol
+from pycarp import _python, protocol, stats
 from pycarp.protocol import timing
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_every_time_limit_is_the_same_in_c() -> None:
         "NS_PER_SECOND": protocol.NS_PER_SECOND,
         "NS_PER_SKEW": protocol.NS_PER_SKEW,
     }
-    here.pop("FOREVER")  # no time limit, but a value of netlink's
+    here.pop("LEASE_FOREVER")  # no time limit, but a value of netlink's
     assert there == here
 
 
@@ -89,6 +89,13 @@ def test_the_constants_of_the_reference(name: str) -> None:
             assert getattr(native, constant) == value, constant
         elif isinstance(value, int) and value is not False:
             assert there.get(constant) == {value}, f"{constant} is not in C"
+
+
+def test_the_numbers_beside_the_twins() -> None:
+    """Those that C or Cython shares with a module that has no twin."""
+    there = in_c()
+    assert there["BUCKETS"] == {stats.BUCKETS}
+    assert there["LEASE_FOREVER"] == {timing.LEASE_FOREVER}
 
 
 def in_order(name: str, prefix: str) -> list[str]:

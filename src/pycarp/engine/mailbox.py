@@ -1,6 +1,6 @@
-"""Calls from other threads into the supervisor's loop, with a descriptor that wakes it.
+"""Calls from other threads into a loop (supervisor, Python runtime), with a descriptor that wakes it.
 
-Thread: any caller; `work`: supervisor
+Thread: any caller; `work`: supervisor, runtime
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ class EventQueue:
             self._signal()
             self._ready.notify_all()
 
-    def release(self) -> None:
-        """Close the descriptor. Call it when nothing waits on it any longer."""
+    def close_descriptor(self) -> None:
+        """Call it when nothing waits on it any longer."""
         with self._ready:
             if self._fd is not None:
                 os.close(self._fd)

@@ -1,7 +1,7 @@
 """The life cycle of an engine's instances: start, reconfigure, stop. `reconcile` does what happens in between.
 
-The supervisor alone makes and removes devices, and tells the runtime what it has to know. All of it happens in the
-network namespace of the thread that starts the engine.
+The supervisor alone makes devices. It has the guardian remove them, and does so itself only where there is none. It
+tells the runtime what it has to know. All of it happens in the network namespace of the thread that starts the engine.
 
 Thread: supervisor; `start` and what is public: any caller
 """

@@ -1,4 +1,4 @@
-"""Mistakes between the virtual hosts of one machine, each of which is right."""
+"""Mistakes that show only when all virtual hosts of a machine are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine's side of its guardian: the process that alone writes addresses, and drops them when the engine dies.
+"""The engine's side of its guardian: the process that alone takes addresses, and drops them when the engine dies.
 
 Orders go down a socket pair, replies come up; neither side waits for the other. The program stands beside the module
 that starts it: the compiled one in `pycarp._native`, the interpreted one in `pycarp._python`.

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from types import SimpleNamespace
 from typing import Any
 
-from ..protocol.timing import FOREVER
+from ..protocol.timing import LEASE_FOREVER
 from . import netlink
 
 Attributes = list[tuple[Any, ...]]
@@ -148,7 +148,7 @@ def add_address(
         attrs.append(("IFA_FLAGS", flags))
     if address.version == 4 and address.network.prefixlen < 31:
         attrs.append(("IFA_BROADCAST", str(address.network.broadcast_address)))
-    attrs.append(("IFA_CACHEINFO", {"ifa_preferred": 0 if deprecated else FOREVER, "ifa_valid": FOREVER}))
+    attrs.append(("IFA_CACHEINFO", {"ifa_preferred": 0 if deprecated else LEASE_FOREVER, "ifa_valid": LEASE_FOREVER}))
     return _address(netlink.RTM_NEWADDR, _CREATE | _REPLACE, index, address, attrs)
 
 

@@ -1,7 +1,7 @@
 """A blocking NETLINK_ROUTE socket: send prepared requests, read the acknowledgements, read dumps.
 
-pyroute2 builds our messages but does not send them: its sockets bring an event loop of their own, which must not
-appear inside a host program (nor inside its running loop), and cannot promise one send call for a whole takeover.
+pyroute2 only builds our messages. Its sockets bring their own event loop, which a host program must not get. They
+cannot promise one send call for a takeover.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ _REMEDIES = {
     "latin-1": "take a passphrase of ASCII characters",
     "none": "its passphrase was never set",
 }
-_MOST_EXPLAINED = 16
-"""Speakers of one group that are explained; more than these are a flood, not a group."""
+_MOST_MATCHED = 16
+"""Speakers of one group that are matched; more than these are a flood, not a group."""
 
 
 def findings(
@@ -36,8 +36,8 @@ def findings(
 
     `vhid` is the group that secret and addresses belong to; None: they are every group's.
     """
-    explained = {number: list(speakers[:_MOST_EXPLAINED]) for number, speakers in groups.items()}
-    for number, speakers in explained.items():
+    matched = {number: list(speakers[:_MOST_MATCHED]) for number, speakers in groups.items()}
+    for number, speakers in matched.items():
         mine = vhid in (None, number)
         for speaker in speakers:
             for sentence in _alone(speaker, given if mine else (), knows and mine and speaker.key not in contenders):
@@ -51,7 +51,7 @@ def findings(
                 yield f"vhid {number}: {names[0]} and {names[1]} are master at once: {why}"
             elif (difference := _misunderstanding(one, other)) is not None:
                 yield f"vhid {number}: {difference}"
-    yield from _split_groups(explained)
+    yield from _split_groups(matched)
 
 
 def why_both(one: Speaker, other: Speaker, given: tuple[IPAddress, ...], knows: bool) -> str:
@@ -60,7 +60,7 @@ def why_both(one: Speaker, other: Speaker, given: tuple[IPAddress, ...], knows: 
         return "they do not hear or do not understand each other; --passfile and --address help to say why"
     for speaker in (one, other):
         if not speaker.signatures:
-            return _unexplained(speaker, given)
+            return _unmatched(speaker, given)
     sentence = _misunderstanding(one, other)
     if sentence is not None:
         return sentence
@@ -82,8 +82,8 @@ def _alone(speaker: Speaker, given: tuple[IPAddress, ...], knows: bool) -> Itera
             yield f"{name}: {plural(count, 'advert')} counted as {fault}: {HINTS[fault]}"
     for signature in speaker.signatures:
         yield from _wrongly_signed(name, signature, speaker, given)
-    if knows and speaker.unexplained and not speaker.signatures:
-        yield _unexplained(speaker, given)
+    if knows and speaker.unmatched and not speaker.signatures:
+        yield _unmatched(speaker, given)
     if speaker.intervals and speaker.longest > 2 * speaker.interval:
         yield (
             f"{name} promises an advert every {seconds(speaker.interval)}, and once {seconds(speaker.longest)} passed"
@@ -108,7 +108,7 @@ def _wrongly_signed(name: str, signature: Signature, speaker: Speaker, given: tu
         )
 
 
-def _unexplained(speaker: Speaker, given: tuple[IPAddress, ...]) -> str:
+def _unmatched(speaker: Speaker, given: tuple[IPAddress, ...]) -> str:
     name = speaker.key.source
     if not given:
         return f"the signature of {name} cannot be checked: give the group's addresses with --address"

@@ -18,7 +18,7 @@ MOST_SEARCHES = 128
 SEARCHES_A_SPEAKER = 3
 MOST_SETS = 16
 MOST_TRIES = 100
-"""After this many adverts of one speaker that nothing explained, the easy explanations are no longer tried."""
+"""After this many adverts of one speaker that nothing matched, the easy explanations are no longer tried."""
 PROPER_FORMS = ("bsd", "netbsd")
 """Forms of the passphrase that some system makes on purpose; the others are mistakes."""
 
@@ -43,7 +43,7 @@ class SignatureCheck:
         """Whether there is anything to check with."""
         self._searches = 0
         self._sets: dict[tuple[IPAddress, ...], None] = {}
-        """Address sets that explained an advert: the next one is likely of the same."""
+        """Address sets that matched an advert: the next one is likely of the same."""
 
     @property
     def given(self) -> tuple[IPAddress, ...]:
@@ -58,9 +58,9 @@ class SignatureCheck:
 
     def fault(self, speaker: Speaker, advert: Advert) -> str:
         """Find what the advert was signed with and remember it; returns the counter that the group's hosts count."""
-        found = self._explain(speaker, advert)
+        found = self._match(speaker, advert)
         if found is None:
-            speaker.unexplained += 1
+            speaker.unmatched += 1
             return "badauth" if self._can_tell(advert.vhid) else ""
         if len(self._sets) < MOST_SETS:
             self._sets[found.addresses] = None
@@ -72,9 +72,9 @@ class SignatureCheck:
             return "altered"
         return "" if self.vhid not in (None, advert.vhid) or self._proper(found, advert.vhid) else "badauth"
 
-    def _explain(self, speaker: Speaker, advert: Advert) -> Signature | None:
+    def _match(self, speaker: Speaker, advert: Advert) -> Signature | None:
         found = next((one for one in speaker.signatures if one.fits(advert)), None)
-        if found is None and speaker.unexplained < MOST_TRIES:
+        if found is None and speaker.unmatched < MOST_TRIES:
             found = next(filter(None, (self._search.forms(advert, one) for one in self._sets)), None)
         if found is None:
             also = {ip_address(advert.source), *self.learned.get(advert.vhid, ())}

@@ -92,7 +92,7 @@ class Speaker(Advertiser):
     intervals: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_INTERVALS))
     faults: Counter[str] = field(default_factory=Counter)
     signatures: dict[Signature, int] = field(default_factory=dict)
-    unexplained: int = 0
+    unmatched: int = 0
     searches: int = 0
     addresses_tried: int = 0
     """How many addresses could be tried at the last search for its key."""

@@ -18,7 +18,7 @@ CARP_TTL = 255
 GROUP_IPV4 = "224.0.0.18"
 GROUP_IPV6 = "ff02::12"
 BOWOUT = 255
-"""advbase and advskew of an advert that says goodbye."""
+"""advbase and advskew of a bow-out."""
 SUPPRESSED_ADVSKEW = 240
 """While demoted, the advskew sent and compared is at least this (NetBSD `carp_send_ad_state`)."""
 

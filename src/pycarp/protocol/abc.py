@@ -1,4 +1,4 @@
-"""The protocols that both implementations satisfy, module by module: what the rest of the house may rely on.
+"""The protocols that both implementations satisfy, module by module: what the other modules may rely on.
 
 Nothing of the engine is imported at run time: the core knows nothing of who uses it.
 """

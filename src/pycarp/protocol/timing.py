@@ -1,4 +1,5 @@
-"""Every time limit of the engine, in one table, and the sums that follow from advbase and advskew.
+"""The time limits that both implementations or the guardian share, and the sums that follow from advbase and
+advskew.
 
 All values are integer nanoseconds. `ext/timing.h` has the same figures for C and Cython, under the same names; a test
 compares the two. A limit is named for what ends with it.
@@ -63,7 +64,7 @@ LEASE_ENDS_LATE = 980 * _MS
 LEASE_MAY_BE_OVER = 900 * _MS
 """A renewal that is carried out this long after the lease's end could bring back an address that had gone."""
 
-# The guardian and the doubts about oneself
+# The guardian, and pauses of the runtime
 
 LATE_ALLOWANCE_REALTIME = 40 * _MS
 """The guardian lets go when an advert of a native runtime under SCHED_FIFO is this late ..."""
@@ -84,7 +85,7 @@ PAUSE_NOTICED = 50 * _MS
 ORDERS_DONE_WITHIN = 10 * NS_PER_SECOND
 """Who waits for orders to be carried out gives up after this time."""
 
-FOREVER = 0xFFFFFFFF
+LEASE_FOREVER = 0xFFFFFFFF
 """The lifetime of an address that the kernel never removes by itself (seconds, the netlink value)."""
 
 

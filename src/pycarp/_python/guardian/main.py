@@ -1,4 +1,4 @@
-"""The guardian: a process that alone writes addresses, as one engine orders. When that engine dies or falls silent, the
+"""The guardian: a process that alone takes addresses, as one engine orders. When that engine dies or falls silent, the
 guardian drops them and bows out. It knows no key. The twin of `ext/guardian/main.c`.
 
 Descriptors: 3, a SOCK_SEQPACKET socket to the engine; 4, the memory with its lifeline; 5, its pidfd if there is one.

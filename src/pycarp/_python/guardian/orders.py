@@ -13,7 +13,7 @@ from . import protocol
 from .clocks import LEASE_MAY_BE_OVER, NS_PER_MS, NS_PER_SECOND, boottime, monotonic
 from .guardian import Guardian
 from .instance import Instance, Order, beat_age, instance_put, instance_read, instance_remove
-from .release import FINE_TO_DROP, release, release_addresses
+from .release import drop_addresses, fine_to_drop, release
 from .replies import reply_order, reply_superseded
 from .route import ALL, batch_execute, batch_join, batch_set_lease
 
@@ -22,12 +22,19 @@ AT_A_TIME = 1024
 HANDED, HANDED_ROOM = 3, 16
 """Descriptors that come with ADD (description, socket that sends, lock), and for how many there is room."""
 CREDENTIALS, DESCRIPTOR = Struct("=iII"), Struct("=i")
-FINE_TO_RENEW, FINE_TO_TAKE, FINE_TO_REMOVE = (
-    frozenset({0}),
-    frozenset({0, errno.EEXIST}),
-    FINE_TO_DROP | {errno.ENOENT},
-)
 READ, NOTHING, GONE = range(3)
+
+
+def _fine_to_renew(error: int) -> bool:
+    return error == 0
+
+
+def _fine_to_take(error: int) -> bool:
+    return error == errno.EEXIST
+
+
+def _fine_to_remove(error: int) -> bool:
+    return fine_to_drop(error) or error == errno.ENOENT
 
 
 def _waits_for(instance: Instance, kind: int) -> bool:
@@ -184,7 +191,7 @@ def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None
         batch = instance.batches[protocol.BATCH_TAKE if take else protocol.BATCH_RENEW]
         started = monotonic()
         error = batch_execute(
-            guardian.route, batch, instance.essential if take else ALL, FINE_TO_TAKE if take else FINE_TO_RENEW
+            guardian.route, batch, instance.essential if take else ALL, _fine_to_take if take else _fine_to_renew
         )
     if _lease_is_over(instance, order.lease):
         error = errno.ETIMEDOUT
@@ -197,7 +204,7 @@ def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None
 
 def _drop(guardian: Guardian, instance: Instance, order: Order) -> None:
     started = monotonic()
-    error = release_addresses(guardian, instance)
+    error = drop_addresses(guardian, instance)
     instance.taken = instance.muted = False
     reply_order(guardian, order, error, started)
 
@@ -209,7 +216,7 @@ def _mute_waiting(guardian: Guardian) -> None:
     if len(drops) > 1 and loud:
         # What fails here is tried again, and told, by the drop itself.
         mute = batch_join(instance.batches[protocol.BATCH_MUTE] for instance in loud)
-        batch_execute(guardian.route, mute, ALL, FINE_TO_DROP)
+        batch_execute(guardian.route, mute, ALL, fine_to_drop)
         for instance in loud:
             instance.muted = True
 
@@ -224,10 +231,10 @@ def _carry_out_asked(guardian: Guardian, instance: Instance) -> bool:
     if order.kind != protocol.ORDER_FORGET:
         instance.link_due = 0  # the link goes with its interface
         which = protocol.BATCH_REMOVE if order.kind == protocol.ORDER_REMOVE else protocol.BATCH_RESTORE
-        error = batch_execute(guardian.route, instance.batches[which], ALL, FINE_TO_REMOVE)
+        error = batch_execute(guardian.route, instance.batches[which], ALL, _fine_to_remove)
     else:
         if instance.link_due:
-            batch_execute(guardian.route, instance.batches[protocol.BATCH_DROP], ALL, FINE_TO_DROP)
+            batch_execute(guardian.route, instance.batches[protocol.BATCH_DROP], ALL, fine_to_drop)
         instance_remove(guardian.instances, instance)
     reply_order(guardian, order, error, started)
     return True

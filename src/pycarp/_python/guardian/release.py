@@ -15,8 +15,10 @@ from .protocol import BATCH_DROP, BATCH_MUTE, ORDER_DROP, ORDER_TAKE
 from .replies import reply_order, reply_released
 from .route import ALL, batch_execute, batch_join
 
-FINE_TO_DROP = frozenset({0, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH})
-"""What a drop may end with: the address is gone already, perhaps with its interface."""
+
+def fine_to_drop(error: int) -> bool:
+    """What a drop may fail with: the address is gone already, perhaps with its interface."""
+    return error in (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH)
 
 
 def _time_left(instance: Instance) -> int:
@@ -38,10 +40,10 @@ def release_next(guardian: Guardian) -> int | None:
 
 
 def _execute(guardian: Guardian, instance: Instance, which: int) -> int:
-    return batch_execute(guardian.route, instance.batches[which], ALL, FINE_TO_DROP)
+    return batch_execute(guardian.route, instance.batches[which], ALL, fine_to_drop)
 
 
-def release_addresses(guardian: Guardian, instance: Instance) -> int:
+def drop_addresses(guardian: Guardian, instance: Instance) -> int:
     """Drop an instance's addresses, its link later where the addresses go without it: 0 or an errno."""
     link_later = instance.mute_is_all and instance.link
     if not link_later or _execute(guardian, instance, BATCH_MUTE):
@@ -95,7 +97,7 @@ def release(guardian: Guardian, bowout: bool) -> None:
         return
     begun = monotonic()
     mute = batch_join(instance.batches[BATCH_MUTE] for instance in leaving)
-    muted = batch_execute(guardian.route, mute, ALL, FINE_TO_DROP) == 0
+    muted = batch_execute(guardian.route, mute, ALL, fine_to_drop) == 0
     for instance in leaving:
         instance.silent = muted and instance.mute_is_all
     for instance in leaving:
@@ -106,7 +108,7 @@ def release(guardian: Guardian, bowout: bool) -> None:
         # IPv6 addresses fall silent with the link, long before the kernel has finished with it.
         if bowout and not instance.silent:
             bowout_send(instance, started + clocks.BOWOUT_AFTER_DROP)
-        error = release_addresses(guardian, instance)
+        error = drop_addresses(guardian, instance)
         instance.silent = True
         instance.taken = instance.leaving = instance.muted = False
         instance.late_until = 0

@@ -9,7 +9,7 @@ Thread: the one that has the turn; `link_sends`: any.
 import _socket as socket
 import errno
 import fcntl
-from _collections_abc import Iterable, Iterator
+from _collections_abc import Callable, Iterable, Iterator
 from struct import Struct
 
 ANSWERED_WITHIN_S = 5  # else the kernel has lost an answer
@@ -112,7 +112,7 @@ def _forget_answers(route: socket.socket) -> None:
 
 
 def _execute_part(
-    route: socket.socket, requests: memoryview, first: int, end: int, undecisive: int, fine: frozenset[int]
+    route: socket.socket, requests: memoryview, first: int, end: int, undecisive: int, fine: Callable[[int], bool]
 ) -> int:
     """Send a part and read an answer to each request, which the kernel sends one by one: the first error among those
     numbered above `undecisive` that is not `fine`, or why there are no more answers, or 0."""
@@ -124,7 +124,7 @@ def _execute_part(
             _length, kind, _flags, number, _port, code = ANSWER.unpack(route.recv(ANSWER.size))
             if kind == NLMSG_ERROR and first <= number < end:
                 answered += 1
-                if -code not in fine and failure == 0 and number > undecisive:
+                if failure == 0 and code and number > undecisive and not fine(-code):
                     failure = -code
     except OSError as error:
         _forget_answers(route)
@@ -132,7 +132,7 @@ def _execute_part(
     return failure
 
 
-def batch_execute(route: socket.socket, batch: Batch, decisive: int, fine: frozenset[int]) -> int:
+def batch_execute(route: socket.socket, batch: Batch, decisive: int, fine: Callable[[int], bool]) -> int:
     """Send all requests, also after one that fails: the first error of the last `decisive` that is not fine, or 0."""
     failure = 0
     for first, end, start, stop in batch.parts:

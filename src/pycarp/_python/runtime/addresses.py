@@ -9,7 +9,7 @@ import contextlib
 import time
 
 from ... import events
-from ...errors import EngineError
+from ...errors import NO_GUARDIAN, EngineError
 from ...linux.guardian_client import GuardianGone, Kind
 from ...protocol import NS_PER_SECOND, timing
 from ..guardian.protocol import ORDER_NOBODY
@@ -32,7 +32,7 @@ def order(runtime: RuntimeState, instance: Instance, kind: Kind, now: int, again
         instance.index,
         at=now,
         boot=boottime(),
-        lease=timing.FOREVER if ownership.lease is None else ownership.lease,
+        lease=timing.LEASE_FOREVER if ownership.lease is None else ownership.lease,
         next_beat_ms=-(-(instance.machine.interval + late_allowance) // 1_000_000),
         takeover_after_ms=takeover_after(instance) // 1_000_000,
         number=int(again),
@@ -160,6 +160,6 @@ def lose_guardian(runtime: RuntimeState) -> None:
         runtime.selector.unregister(guardian)
     guardian.close(0)
     for answer in link.answers.values():
-        answer.set_exception(EngineError("the guardian of the addresses is gone"))
+        answer.set_exception(EngineError(NO_GUARDIAN))
     link.answers.clear()
-    report(runtime, None, events.GuardianLost, time.monotonic_ns(), what="it died; another is started")
+    report(runtime, None, events.GuardianLost, time.monotonic_ns(), what=events.GUARDIAN_DIED)

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from ... import _impl
 from ...config import Address
 from ...engine.plan import Plan
-from ...errors import EngineError
+from ...errors import NO_GUARDIAN, EngineError
 from ...linux.device import Device
 from ...linux.guardian_client import Kind, Reply
 from ...linux.lock import VirtualHostLock
@@ -203,5 +203,5 @@ def ask(runtime: RuntimeState, now: int, kind: Kind, index: int, answer: Future[
     """Send an order that the guardian answers in its own time."""
     number = next(runtime.guardian.numbers)
     if not send_order(runtime, kind, index, number=number):
-        raise EngineError("the guardian of the addresses is gone")
+        raise EngineError(NO_GUARDIAN)
     runtime.guardian.answers[number] = answer

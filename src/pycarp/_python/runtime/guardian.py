@@ -6,7 +6,6 @@ Thread: runtime. Starting another guardian takes some milliseconds, in which the
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import time
 
@@ -101,8 +100,7 @@ def _carried_out(runtime: RuntimeState, instance: Instance, reply: Reply) -> Non
 
 
 def _report_failed_order(runtime: RuntimeState, instance: Instance, what: str, reply: Reply) -> None:
-    addresses = ", ".join(str(address.ip) for address in instance.plan.host.addresses)
-    text = f"{addresses} could not be {what}: {os.strerror(reply.error)}"
+    text = events.order_failed(instance.plan.host.addresses, what, reply.error)
     report(runtime, instance, events.Failed, reply.finished or time.monotonic_ns(), what=text)
 
 
@@ -140,8 +138,7 @@ def _hand_over(runtime: RuntimeState, why: str, now: int) -> None:
 
     Without a bow-out: the addresses stay until their lease ends, and other hosts wait longer than that.
     """
-    what = f"no other can be started ({why}): this host stands back, its addresses go when their lease ends"
-    report(runtime, None, events.GuardianLost, now, what=what)
+    report(runtime, None, events.GuardianLost, now, what=events.no_other_guardian(why))
     for instance in list(runtime.instances.values()):
         carry_out(runtime, instance, instance.machine.retire(Reason.HANDED_OVER, False, now), now)
         carry_out(runtime, instance, instance.machine.stop(now), now)

@@ -18,7 +18,7 @@ from ... import events
 from ...config import Address
 from ...engine.mailbox import Mailbox
 from ...engine.plan import Plan
-from ...errors import ConfigError, EngineError
+from ...errors import GUARDIAN_HANGS, ConfigError, EngineError
 from ...linux.device import Device
 from ...linux.guardian_client import Guardian, Kind, Reply
 from ...linux.lock import VirtualHostLock
@@ -231,7 +231,7 @@ class Runtime:
         try:
             return answer.result(ORDERS_DONE_WITHIN / NS_PER_SECOND)
         except TimeoutError:
-            raise EngineError("the guardian of the addresses does not answer") from None
+            raise EngineError(GUARDIAN_HANGS) from None
 
     def _await_orders(self, index: int | None, owned: bool) -> None:
         """Wait until the orders of one instance, or of all, are carried out, but not for ever; and until the link of

@@ -1,7 +1,7 @@
 """What the loop works on: a class for each room that owns something.
 
-Thread: runtime. Other threads read single values: state, demotion, whether addresses are owned, when a peer was heard.
-Times are CLOCK_MONOTONIC, ns, where nothing else is said.
+Thread: runtime. Other threads read single values: state, demotion, whether addresses are owned, when a peer was heard,
+`watchdog.expired`. Any caller writes `watchdog.fed`. Times are CLOCK_MONOTONIC, ns, where nothing else is said.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What speaks against trusting ourselves: pauses, lost frames, rivals, a program that is not heard from.
+"""Reasons not to act: pauses, lost frames, rivals, a program that is not heard from.
 
 Thread: runtime.
 """

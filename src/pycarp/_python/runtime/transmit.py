@@ -5,6 +5,7 @@ Thread: runtime.
 
 from __future__ import annotations
 
+import errno
 import secrets
 
 from ... import events
@@ -25,8 +26,7 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
             instance.carpdev.input.count_sent(vhid, family)
         failure = failure or error
     if failure is not None and not instance.failing:
-        what = f"an advert could not be sent: {failure.strerror}"
-        report(runtime, instance, events.Failed, now, what=what)
+        report(runtime, instance, events.Failed, now, what=events.not_sent(failure.errno or errno.EIO))
     instance.failing = failure is not None
     return failure is None
 
