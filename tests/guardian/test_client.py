@@ -134,6 +134,7 @@ os.kill(former.pid, signal.SIGSTOP)
 former.close(0)
 assert os.waitid(os.P_PID, former.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 os.kill(former.pid, signal.SIGKILL)
+os.waitid(os.P_PID, former.pid, os.WEXITED | os.WNOWAIT)
 Guardian(lifeline, False, spawn).close()
 try:
     os.waitpid(-1, os.WNOHANG)
