@@ -2,6 +2,8 @@
 """A memory-mapped ring of received frames, for the native runtime only. Nothing here is for Python.
 
 TPACKET_V2: its frames are there one by one, where V3 would keep a lone one until its block is closed by time.
+
+Thread: runtime, no GIL; a ring is opened and closed by any caller.
 """
 
 from libc.errno cimport errno

@@ -150,7 +150,7 @@ cdef void _transition(runtime_t *runtime, instance_t *instance, const action_t *
     instance.reported.rivals.count = 0
     if action.after == STATE_MASTER:
         instance.ownership.advertised = boottime()
-    record.before, record.after, record.detail = action.before, action.after, action.reason
+    record.value, record.detail = action.before | action.after << 8, action.reason
     record.peer = action.peer
     report(runtime, &record)
 
@@ -167,8 +167,8 @@ cdef inline bint _deposes(const action_t *action) noexcept nogil:
 cdef object state_event(const record_t *record, dict who, object host):
     return events.StateChanged(
         **who,
-        before=_STATES[record.before],
-        after=_STATES[record.after],
+        before=_STATES[record.value & 255],
+        after=_STATES[record.value >> 8],
         reason=_REASONS[record.detail],
         peer=peer_of(record),
     )

@@ -107,7 +107,7 @@ cdef void report_unleased(runtime_t *runtime, instance_t *instance, int64_t now)
         return
     instance.reported.unleased = True
     record = new_record(instance, unleased_event, now)
-    record.value, record.advbase = machine_interval(&instance.machine), least_advbase(instance)
+    record.value, record.detail = machine_interval(&instance.machine), least_advbase(instance)
     report(runtime, &record)
 
 
@@ -176,7 +176,7 @@ cdef void ask_for_guardian(runtime_t *runtime) noexcept nogil:
 
 
 cdef object unleased_event(const record_t *record, dict who, object host):
-    return events.LeaseUnavailable(**who, why=no_lease(record.value, record.advbase))
+    return events.LeaseUnavailable(**who, why=no_lease(record.value, record.detail))
 
 
 cdef object guardian_lost_event(const record_t *record, dict who, object host):

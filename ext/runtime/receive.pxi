@@ -81,7 +81,7 @@ cdef inline void _note_peer(
     record = new_record(instance, peer_event, now)
     record.peer = peer[0]
     record.detail = <uint8_t> verdict.dialect
-    record.advbase, record.advskew = verdict.advert.advbase, verdict.advert.advskew
+    record.value = verdict.advert.advbase << 8 | verdict.advert.advskew
     report(runtime, &record)
 
 
@@ -101,10 +101,9 @@ cdef void _rejected(
 
 
 cdef object peer_event(const record_t *record, dict who, object host):
+    advbase, advskew = divmod(record.value, 256)
     dialect = _DIALECTS[record.detail]
-    return events.PeerHeard(
-        **who, peer=peer_of(record), dialect=dialect, advbase=record.advbase, advskew=record.advskew
-    )
+    return events.PeerHeard(**who, peer=peer_of(record), dialect=dialect, advbase=advbase, advskew=advskew)
 
 
 cdef object rejected_event(const record_t *record, dict who, object host):

@@ -27,7 +27,7 @@ cdef struct record_t:
     int64_t at, value
     int index  # of the instance, -1: it concerns the engine as a whole
     peer_t peer
-    uint8_t vhid, before, after, detail, advbase, advskew
+    uint8_t vhid, detail
 
 cdef struct known_t:
     # A peer that was reported.

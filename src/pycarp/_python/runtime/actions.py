@@ -13,21 +13,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from ... import events
-from ...protocol import (
-    BOWOUT,
-    Action,
-    Announce,
-    Drop,
-    FamilySilent,
-    Reason,
-    SendAdvert,
-    SiblingFound,
-    State,
-    Suppress,
-    Take,
-    Transition,
-)
+from ... import events, protocol
+from ...protocol import BOWOUT, Action, Drop, Reason, SiblingFound, State, Take, Transition
 from ...protocol.timing import BOWOUT_AFTER_DROP, DEMOTION_REPORTED_AFTER, TAKE_AFTER_DEPOSING
 from . import addresses
 from .reports import report
@@ -108,7 +95,7 @@ def _demote_next(runtime: RuntimeState, now: int) -> None:
 def _do(runtime: RuntimeState, item: Item, now: int) -> None:
     instance = item.instance
     match item.action:
-        case SendAdvert(advbase=advbase, advskew=advskew):
+        case protocol.SendAdvert(advbase=advbase, advskew=advskew):
             if item.after_drop:
                 time.sleep(BOWOUT_AFTER_DROP / 1e9)
             sent = send_advert(runtime, instance, advbase, advskew, now)
@@ -116,9 +103,9 @@ def _do(runtime: RuntimeState, item: Item, now: int) -> None:
                 addresses.beat(runtime, instance, now)
             if instance.machine.state is not State.INIT:
                 put(runtime, instance, instance.machine.sent(sent, now), now)
-        case Announce() | Take() if instance.timers.take_due is not None:
+        case protocol.Announce() | Take() if instance.timers.take_due is not None:
             pass
-        case Announce():
+        case protocol.Announce():
             announce(instance)
         case Take():
             addresses.take(runtime, instance, now)
@@ -126,9 +113,9 @@ def _do(runtime: RuntimeState, item: Item, now: int) -> None:
             addresses.drop(runtime, instance, now)
         case Transition() as transition:
             _transition(runtime, instance, transition)
-        case Suppress(by=by):
+        case protocol.Suppress(by=by):
             demote_others(runtime, by, instance)
-        case FamilySilent(family=family):
+        case protocol.FamilySilent(family=family):
             report(runtime, instance, events.FamilySilent, now, family=family)
         case SiblingFound() as found:
             _report_sibling(runtime, instance, found, now)
