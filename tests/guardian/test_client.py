@@ -131,8 +131,8 @@ assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
 lifeline = spawn.Lifeline()
 former = Guardian(lifeline, False, spawn)
 os.kill(former.pid, signal.SIGSTOP)
+os.waitid(os.P_PID, former.pid, os.WSTOPPED)
 former.close(0)
-assert os.waitid(os.P_PID, former.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 os.kill(former.pid, signal.SIGKILL)
 os.waitid(os.P_PID, former.pid, os.WEXITED | os.WNOWAIT)
 Guardian(lifeline, False, spawn).close()
