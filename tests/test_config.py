@@ -245,3 +245,8 @@ def test_adverts() -> None:
 def test_states_have_the_kernels_numbers() -> None:
     assert [(state.name, int(state)) for state in State] == [("INIT", 0), ("BACKUP", 1), ("MASTER", 2)]
     assert str(Reason.TIE) == "an equal master was heard"
+
+
+def test_an_unknown_argument_is_told_of_the_public_class() -> None:
+    with pytest.raises(TypeError, match=r"^VirtualHost\.__init__\(\) got an unexpected keyword argument 'strangers'"):
+        VirtualHost(vhid=1, strangers="warn")  # type: ignore[call-arg]

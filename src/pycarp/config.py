@@ -47,6 +47,10 @@ class _VirtualHost:
             raise ConfigError(no_time, "advbase")
 
 
+# Python names the constructor when an argument is unknown.
+_VirtualHost.__init__.__qualname__ = "VirtualHost.__init__"
+
+
 class VirtualHost(_VirtualHost):
     """One virtual host: the group it belongs to, its addresses, and how eager it is to be master.
 

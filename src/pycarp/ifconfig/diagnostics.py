@@ -43,8 +43,10 @@ class Diagnostic:
         return f"{self.place}: {self.severity}: {self.message}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON, the message last."""
+        values = asdict(self)
+        values["message"] = values.pop("message")
+        return values
 
 
 class WordsError(ConfigError):
