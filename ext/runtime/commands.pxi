@@ -309,7 +309,7 @@ cdef void attach(runtime_t *runtime, command_t *command, int64_t now) noexcept n
     meet_guardian(runtime, <int> command.value, now)
 
 
-cdef void settled(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:
+cdef void orders_done(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:
     """Whether the orders of one instance, or of all (-1), are carried out, or nobody is there to do so."""
     cdef const instance_t *instance
     cdef int at

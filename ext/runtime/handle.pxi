@@ -2,7 +2,7 @@
 #
 # Thread: any caller. `_deliver` and what it calls: events, where another guardian is started as well.
 
-cdef double _SETTLED_LOOK = 0.0005  # seconds between two looks whether orders are carried out
+cdef double _ORDERS_LOOK = 0.0005  # seconds between two looks whether orders are carried out
 
 
 cdef command_t _command(command_run_t run, int64_t value=0, int carpdev=0) noexcept:
@@ -377,19 +377,19 @@ cdef class Runtime:
                 if command.value == EHOSTDOWN:
                     raise EngineError(NO_GUARDIAN)
                 return command.value
-            time.sleep(_SETTLED_LOOK)
+            time.sleep(_ORDERS_LOOK)
         raise EngineError(GUARDIAN_HANGS)
 
     def _await_orders(self, int index, owned):
         """Wait until the orders of one instance, or of all (-1), are carried out, but not for ever; and until the link
         of a device is down that has had addresses: both keep others waiting who change interfaces on this machine."""
-        cdef command_t command = _command(settled)
+        cdef command_t command = _command(orders_done)
         cdef int64_t give_up = monotonic() + ORDERS_DONE_WITHIN
         command.index = index
         while not command.found and monotonic() < give_up:
             self._call(&command)
             if not command.found:
-                time.sleep(_SETTLED_LOOK)
+                time.sleep(_ORDERS_LOOK)
         time.sleep(DEVICE_REMOVED_AFTER_DROP / 1e9 if owned else 0)
 
     def _replace_guardian(self):

@@ -106,7 +106,7 @@ cdef struct suspicion_t:
     int64_t refused_until  # until then silence is no reason to take over
 
 cdef struct watchdog_t:
-    int64_t limit  # the program is to be heard from every so many ns, 0: not at all
+    int64_t limit  # the program is to be heard from every this many ns, 0: not at all
     uint64_t fed  # when it was last
     uint32_t expired
 
@@ -181,7 +181,7 @@ cdef struct guardian_t:
     bint unsent  # some instance's order found no room
     int64_t asked  # when it was asked whether it hangs, 0: it has answered
     int64_t hand_over_due  # unless there is another one, 0: not at all
-    int64_t late_allowance  # an advert may be so many ns late before it lets go
+    int64_t late_allowance  # an advert may be this many ns late before it lets go
     uint32_t numbers  # of questions
     uint32_t answers[ANSWERS]  # the number answered, by number
     int32_t answer_errors[ANSWERS]

@@ -25,7 +25,7 @@ from .actions import carry_out, demote_others, drain
 from .addresses import retry_now, send_order, take
 from .reports import report_demotions
 from .state import Carpdev, Instance, Ownership, RuntimeState
-from .transmit import announce as send_announcements
+from .transmit import announce
 
 # Carpdevs
 
@@ -127,13 +127,13 @@ def force(runtime: RuntimeState, instance: Instance, now: int, state: State) -> 
 def retake(runtime: RuntimeState, instance: Instance, now: int) -> None:
     retry_now(runtime, instance, now)
     # Without adverts that are sent, a lease ends as it should.
-    if announce(runtime, instance, now) and not instance.failing:
+    if announce_again(runtime, instance, now) and not instance.failing:
         take(runtime, instance, now)
 
 
-def announce(runtime: RuntimeState, instance: Instance, now: int) -> bool:
+def announce_again(runtime: RuntimeState, instance: Instance, now: int) -> bool:
     if instance.ownership.owned:
-        send_announcements(instance)
+        announce(instance)
     return instance.ownership.owned
 
 
@@ -191,7 +191,7 @@ def close(runtime: RuntimeState, now: int) -> None:
 # The guardian
 
 
-def settled(runtime: RuntimeState, now: int, index: int | None) -> bool:
+def orders_done(runtime: RuntimeState, now: int, index: int | None) -> bool:
     """Whether the orders of one instance, or of all, are carried out, or nobody is there to do so."""
     instances = runtime.instances.values() if index is None else [runtime.instances[index]]
     open_orders = any(one.ownership.unanswered or one.ownership.unsent is not None for one in instances)

@@ -117,7 +117,7 @@ def replace_guardian(runtime: RuntimeState) -> bool:
     except (CarpError, OSError) as error:
         lose_guardian(runtime)
         link.lost = False
-        _hand_over(runtime, str(error), time.monotonic_ns())
+        hand_over(runtime, str(error), time.monotonic_ns())
         return False
     now = time.monotonic_ns()
     for instance in list(runtime.instances.values()):
@@ -133,7 +133,7 @@ def replace_guardian(runtime: RuntimeState) -> bool:
     return True
 
 
-def _hand_over(runtime: RuntimeState, why: str, now: int) -> None:
+def hand_over(runtime: RuntimeState, why: str, now: int) -> None:
     """No guardian can be had: no address may stay that nobody could drop.
 
     Without a bow-out: the addresses stay until their lease ends, and other hosts wait longer than that.

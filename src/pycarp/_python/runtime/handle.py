@@ -36,7 +36,7 @@ T = TypeVar("T")
 Command = Callable[Concatenate[RuntimeState, int, P], T]
 OnInstance = Callable[Concatenate[RuntimeState, Instance, int, P], T]
 
-_SETTLED_LOOK = 0.001
+_ORDERS_LOOK = 0.001
 """Seconds between two looks whether orders are carried out."""
 
 
@@ -144,7 +144,7 @@ class Runtime:
 
     def announce(self, index: int) -> None:
         """A MASTER announces its addresses once more."""
-        self._on(index, commands.announce)
+        self._on(index, commands.announce_again)
 
     def refuse(self, index: int, until: int) -> None:
         """Silence is no reason to take over before `until` (CLOCK_MONOTONIC, ns)."""
@@ -237,6 +237,6 @@ class Runtime:
         """Wait until the orders of one instance, or of all, are carried out, but not for ever; and until the link of
         a device is down that has had addresses: both keep others waiting who change interfaces on this machine."""
         give_up = time.monotonic_ns() + ORDERS_DONE_WITHIN
-        while not self._call(commands.settled, index) and time.monotonic_ns() < give_up:
-            time.sleep(_SETTLED_LOOK)
+        while not self._call(commands.orders_done, index) and time.monotonic_ns() < give_up:
+            time.sleep(_ORDERS_LOOK)
         time.sleep(DEVICE_REMOVED_AFTER_DROP / NS_PER_SECOND if owned else 0)

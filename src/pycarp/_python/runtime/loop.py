@@ -15,11 +15,11 @@ from .receive import receive
 from .reports import report_demotions
 from .state import Carpdev, Instance, RuntimeState
 from .suspicion import look_at_watchdog, look_for_pause, must_wait
-from .timers import next_due, schedule, take_due
+from .timers import next_due, pop_due, schedule
 from .transmit import announce
 
 _UNSENT_LOOK = 0.001
-"""Seconds between two looks at whether there is room for an order that found none."""
+"""Seconds between two looks at whether there is room for an order that found none; epoll counts whole ms."""
 _SLEPT_ON_CLOCK = 2_000_000
 """The loop sleeps the last ns before a deadline on the clock: epoll counts in whole milliseconds."""
 _FRAMES_A_TURN = 256
@@ -40,7 +40,7 @@ def run(runtime: RuntimeState) -> None:
                 if one is runtime.mailbox:
                     runtime.mailbox.work()
                 elif isinstance(one, Carpdev):
-                    _drain(runtime, one, buffer)
+                    _read_frames(runtime, one, buffer)
             if runtime.guardian.lost and not runtime.closing:
                 replace_guardian(runtime)
             if runtime.guardian.unsent:
@@ -74,7 +74,7 @@ def _wait(runtime: RuntimeState) -> float | None:
     return 0
 
 
-def _drain(runtime: RuntimeState, carpdev: Carpdev, buffer: bytearray) -> None:
+def _read_frames(runtime: RuntimeState, carpdev: Carpdev, buffer: bytearray) -> None:
     """Take what the socket holds, a turn's worth at most."""
     view = memoryview(buffer)
     carpdev.behind = False
@@ -90,7 +90,7 @@ def _drain(runtime: RuntimeState, carpdev: Carpdev, buffer: bytearray) -> None:
 
 def _run_timers(runtime: RuntimeState, now: int) -> None:
     look_for_pause(runtime)  # once more: we may have been stopped while frames were read
-    while (timer := take_due(runtime, now)) is not None:
+    while (timer := pop_due(runtime, now)) is not None:
         due, instance = timer
         runtime.wakeup.count(now - due)
         _run_machine(runtime, instance, due, now)

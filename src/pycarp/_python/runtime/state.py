@@ -155,7 +155,7 @@ class GuardianLink:
 class Watchdog:
     """Of suspicion."""
 
-    limit: int = 0  # the program is to be heard from every so many ns, 0: not at all
+    limit: int = 0  # the program is to be heard from every this many ns, 0: not at all
     fed: int = 0  # when it was last
     expired: bool = False
 

@@ -27,7 +27,7 @@ def next_due(runtime: RuntimeState) -> int | None:
     return runtime.heap[0][0] if runtime.heap else None
 
 
-def take_due(runtime: RuntimeState, now: int) -> tuple[int, Instance] | None:
+def pop_due(runtime: RuntimeState, now: int) -> tuple[int, Instance] | None:
     """The first instance that is due, with its deadline; it is to be scheduled again."""
     while runtime.heap and runtime.heap[0][0] <= now:
         timer = heapq.heappop(runtime.heap)
