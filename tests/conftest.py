@@ -105,7 +105,7 @@ def _belongings() -> set[str]:
 
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> Iterator[None]:
-    """A test that leaves a thread, a child process or a descriptor behind fails, after a second of grace."""
+    """A test that leaves a thread, a child process or a descriptor behind fails, after one second."""
     before = _belongings()
     yield
     give_up = time.monotonic() + 1.0

@@ -145,7 +145,7 @@ def test_running_out_of_descriptors(lone: Lan, with_impl: str) -> None:
     lone["main"].run(["ip", "addr", "del", "10.13.37.99/24", "dev", "eth0"])
 
 
-def test_a_fault_in_the_stewards_thread_ends_the_engine(
+def test_a_fault_in_the_supervisors_thread_ends_the_engine(
     lone: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rather no virtual host than one that nobody looks after."""
