@@ -225,6 +225,7 @@ cdef void _become_master(
 ) noexcept nogil:
     cdef int64_t gone_at = arbitration_gone_at(&machine.arbitration, now)
     machine.state = STATE_MASTER
+    machine.stands_back = False
     _clear_timers(machine)
     machine.forget_errors_due = MACHINE_NEVER
     machine.master_since = now
@@ -396,7 +397,7 @@ cdef int machine_stop(machine_t *machine, int64_t now, actions_t *actions) noexc
     actions.count = 0
     if not machine.started:
         return 0
-    machine.started = False
+    machine.started = machine.stands_back = False
     _halt(machine, REASON_STOPPED, now, True, actions)
     _unsuppress_for_link(machine, actions)
     _forget_send_errors(machine, actions)
@@ -434,6 +435,8 @@ cdef int machine_receive(
         if bowout:
             _wait_for_sibling(machine, owned_until)
             return 0
+    elif machine.stands_back and not bowout:
+        pass
     elif machine.config.preempt and machine_interval(machine) < interval:
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_PREEMPT, peer, now)
     elif master_down(machine.config.advbase, machine_advskew(machine)) < interval:
@@ -571,6 +574,7 @@ cdef int machine_retire(
 ) noexcept nogil:
     actions.count = 0
     if machine.state == STATE_MASTER:
+        machine.stands_back = reason == REASON_HANDED_OVER
         _retire(machine, reason, NULL, bowout, now, actions)
     return 0
 

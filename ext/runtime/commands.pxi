@@ -220,6 +220,12 @@ cdef void force(runtime_t *runtime, instance_t *instance, command_t *command, in
     carry_out(runtime, instance, &actions, now)
 
 
+cdef void give_way(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
+    cdef actions_t actions
+    machine_retire(&instance.machine, REASON_HANDED_OVER, True, now, &actions)
+    carry_out(runtime, instance, &actions, now)
+
+
 cdef void retake(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
     retry_now(runtime, instance, now)
     announce_again(runtime, instance, command, now)

@@ -220,6 +220,9 @@ cdef class Runtime:
     def force(self, int index, state):
         self._on(index, force, State(state))
 
+    def hand_over(self, int index):
+        self._on(index, give_way)
+
     def retake(self, int index):
         self._on(index, retake)
 

@@ -126,6 +126,10 @@ class Engine:
         """See `pycarp.Engine.force`."""
         await asyncio.to_thread(self._engine.force, which, state)
 
+    async def hand_over(self, which: int | str) -> None:
+        """See `pycarp.Engine.hand_over`."""
+        await asyncio.to_thread(self._engine.hand_over, which)
+
     def alive(self) -> None:
         """See `pycarp.Engine.alive`."""
         self._engine.alive()

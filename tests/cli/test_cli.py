@@ -101,6 +101,15 @@ class FakeEngine:
             else:
                 step()
 
+    def state(self, which: str) -> State:
+        return State.BACKUP if f"hand over {which}" in self.calls else State.MASTER
+
+    def demotion(self, which: str) -> int:
+        return len(which)
+
+    def hand_over(self, which: str) -> None:
+        self.calls.append(f"hand over {which}")
+
     def reconfigure(self, *hosts: VirtualHost) -> None:
         self.calls.append("reconfigure")
         self.hosts = hosts
@@ -297,6 +306,44 @@ def test_ctrl_c_ends_in_order(engine: type[FakeEngine], passfile: str, capfd: py
         assert engine.started[-1].calls == ["start", "stop"]
         assert capfd.readouterr().err == ""
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+@pytest.mark.parametrize("name", ["SIGQUIT", "SIGALRM", "SIGXCPU", "SIGPWR", "SIGIO", "SIGPROF"])
+def test_what_would_end_it_at_once_ends_it_in_order(name: str, engine: type[FakeEngine], passfile: str) -> None:
+    engine.script[-1] = signal.Signals[name]
+    former = signal.getsignal(signal.Signals[name])
+    assert main(["up", "carp0", *WORDS, "passfile", passfile]) == 0
+    assert engine.started[-1].calls == ["start", "stop"]
+    assert signal.getsignal(signal.Signals[name]) == former
+
+
+def test_usr1_prints_a_line_for_each_virtual_host(
+    engine: type[FakeEngine], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files(tmp_path, carp0=f"vhid 101 pass {SECRET} 10.13.37.42/24", carp12=f"vhid 2 pass {SECRET} 10.1.0.2")
+    engine.script = [changed(State.BACKUP, State.MASTER, Reason.MASTER_DOWN), signal.SIGUSR1, signal.SIGTERM]
+    assert main(["run", "--directory", str(tmp_path), "--quiet"]) == 0
+    first, second = [line.split(maxsplit=1)[1] for line in capfd.readouterr().out.splitlines()]
+    assert first.startswith("carp0: vhid 101, MASTER since 20")
+    assert first.endswith(", 10.13.37.42/24, demotion 5")
+    assert second == "carp12: vhid 2, MASTER, 10.1.0.2, demotion 6"
+    engine.script = [changed(State.BACKUP, State.MASTER, Reason.MASTER_DOWN), signal.SIGUSR1, signal.SIGTERM]
+    assert main(["run", "--directory", str(tmp_path), "--json"]) == 0
+    told = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    one, two = [each for each in told if each["event"] == "Status"]
+    assert {name: one[name] for name in ("name", "vhid", "state", "addresses", "demotion")} == {
+        "name": "carp0", "vhid": 101, "state": "MASTER", "addresses": ["10.13.37.42"], "demotion": 5,
+    }  # fmt: skip
+    assert "T" in one["since"] and "T" in one["time"] and two["since"] is None
+
+
+def test_usr2_hands_over_what_is_master(
+    engine: type[FakeEngine], passfile: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine.script = [signal.SIGUSR2, signal.SIGUSR2, signal.SIGTERM]
+    assert main(["up", "carp0", *WORDS, "passfile", passfile]) == 0
+    assert engine.started[0].calls == ["start", "hand over carp0", "stop"]
+    assert capfd.readouterr().err == "pycarp up: SIGUSR2 hands over what is MASTER, and nothing is MASTER here\n"
 
 
 def test_nohup_is_respected(engine: type[FakeEngine], passfile: str) -> None:

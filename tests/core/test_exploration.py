@@ -15,7 +15,7 @@ from support.exploration import Explorer
 from pycarp import VirtualHost
 
 FAULTS = int(os.environ.get("PYCARP_EXPLORATION_FAULTS", "1"))
-EVERYTHING = ("loss", "copy", "late", "pause", "link", "stop")
+EVERYTHING = ("loss", "copy", "late", "pause", "link", "stop", "hand over")
 SECOND = 1_000_000_000
 
 

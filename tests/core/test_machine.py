@@ -136,6 +136,10 @@ ROWS: list[Any] = [
         [Drop(), BOWED_OUT, change(MASTER, BACKUP, Reason.HANDED_OVER, T)], T + MD, id="T14 bow-out",
     ),
     pytest.param(
+        MASTER, [lambda m: m.retire(Reason.HANDED_OVER, True, T)], lambda m: m.receive(heard(200, 0), PEER, T + NS), [],
+        T + NS + MD, id="T26",
+    ),
+    pytest.param(
         MASTER, [], lambda m: m.stop(T), [Drop(), BOWED_OUT, change(MASTER, INIT, Reason.STOPPED, T)], None, id="T15"
     ),
     pytest.param(
@@ -654,6 +658,34 @@ def test_who_is_not_master_does_not_retire(impl: Implementation, state: State) -
     before = snapshot(machine)
     assert machine.retire(Reason.STALLED, True, 7) == []
     assert snapshot(machine) == before
+
+
+def test_who_has_handed_over_takes_nothing_back_from_a_living_master(impl: Implementation) -> None:
+    machine = machine_in(impl, MASTER, config(preempt=True, advskew=0))
+    machine.retire(Reason.HANDED_OVER, True, T)
+    for second in (1, 2, 3):
+        assert machine.receive(heard(2, 254), PEER, T + second * NS) == []
+        assert machine.deadline == T + second * NS + machine.master_down
+    # Slower than master-down, but no bow-out.
+    machine.receive(heard(200, 0), PEER, T + 4 * NS)
+    assert machine.deadline == T + 4 * NS + machine.master_down
+    # Silence makes it MASTER; from then on all is as ever.
+    machine.timeout(T + 4 * NS + machine.master_down)
+    assert machine.state is MASTER
+    machine.retire(Reason.STALLED, False, T + 9 * NS)
+    machine.receive(heard(2, 254), PEER, T + 10 * NS)
+    assert machine.deadline == T + 10 * NS
+
+
+@pytest.mark.parametrize("end", ["bow-out", "restart"])
+def test_standing_back_ends(impl: Implementation, end: str) -> None:
+    machine = machine_in(impl, MASTER, config(preempt=True, advskew=0))
+    machine.retire(Reason.HANDED_OVER, True, T)
+    if end == "restart":
+        machine.stop(T + 1)
+        machine.start(T + 2)
+    machine.receive(heard(255, 255) if end == "bow-out" else heard(2, 0), PEER, T + 3)
+    assert machine.deadline == T + 3
 
 
 def test_retiring_in_trouble_waits_for_better_times(impl: Implementation) -> None:

@@ -38,6 +38,7 @@ def test_a_queue_that_holds_nothing(queue: int) -> None:
         lambda engine: engine.demote(),
         lambda engine: engine.undemote(),
         lambda engine: engine.force(101, State.MASTER),
+        lambda engine: engine.hand_over(101),
         lambda engine: engine.announce(101),
         lambda engine: engine.reconfigure(HOST),
         lambda engine: engine.measures(),

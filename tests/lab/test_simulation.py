@@ -225,6 +225,28 @@ def test_demotion_hands_over_and_force_is_obeyed() -> None:
     assert lan.masters(101) == ["main"]
 
 
+@pytest.mark.parametrize("preempt", [False, True])
+def test_a_hand_over_lasts_until_the_other_makes_way(preempt: bool) -> None:
+    lan = Lan(seed=1)
+    main, second, _client = pair(lan, preempt=preempt)
+    lan.run(4 * SECOND)
+    assert lan.masters(101) == ["main"]
+    main.hand_over(101)
+    lan.run(SECOND // 100)
+    assert lan.masters(101) == ["second"]
+    lan.run(20 * SECOND)
+    assert lan.masters(101) == ["second"]
+    second.hand_over(101)
+    lan.run(SECOND // 100)
+    assert lan.masters(101) == ["main"]
+    # Alone, it is MASTER again.
+    lan.unplug(second)
+    main.hand_over(101)
+    assert lan.masters(101) == []
+    lan.run(4 * SECOND)
+    assert lan.masters(101) == ["main"]
+
+
 def test_another_passphrase_is_refused_once_aloud() -> None:
     lan = Lan(seed=1)
     pair(lan, passphrase="another passphrase")

@@ -69,7 +69,7 @@ def _key(machine: Machine, now: int) -> tuple[Any, ...]:
     """What the machine will do, in times from now. What lies too far back to matter is one."""
     return (
         machine._state, machine._started, machine._link, machine._demotion, machine._send_errors, machine._tie_wait,
-        machine._master_reason, machine._takeover_reason,
+        machine._stands_back, machine._master_reason, machine._takeover_reason,
         tuple(None if at is None else at - now for at in (getattr(machine, slot) for slot in _DUE)),
         tuple(sorted((family, at - now) for family, at in machine._family_due.items())),
         tuple(machine._silent_families),
@@ -273,6 +273,8 @@ class Explorer:
             yield from self._act(now, "link down", index, lambda s, i: s.machines[i].link(False, s.now), change)
         if "stop" in self.kinds and not now.paused[index] and machine._started:
             yield from self._act(now, "stops", index, lambda s, i: s.machines[i].stop(s.now), change)
+        if "hand over" in self.kinds and not now.paused[index] and machine._state is State.MASTER:
+            yield from self._act(now, "hands over", index, _hand_over, change)
         if not now.paused[index] and not machine._link:
             yield from self._act(now, "link up", index, lambda s, i: s.machines[i].link(True, s.now))
         if not now.paused[index] and not machine._started:
@@ -348,6 +350,10 @@ def _undecided(n: int) -> int:
 
 def _start(situation: Situation, index: int) -> list[Action]:
     return situation.machines[index].start(situation.now)
+
+
+def _hand_over(situation: Situation, index: int) -> list[Action]:
+    return situation.machines[index].retire(Reason.HANDED_OVER, True, situation.now)
 
 
 def _go_on(situation: Situation, index: int) -> list[Action]:

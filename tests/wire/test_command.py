@@ -47,6 +47,43 @@ def test_a_signal_bows_out(net: Lan, secret: str, number: int) -> None:
     assert PASSPHRASE not in json.dumps(main.log.events)
 
 
+@pytest.mark.parametrize("command", ["up", "run"])
+def test_usr2_hands_over_without_preempt(net: Lan, secret: str, tmp_path: Path, command: str) -> None:
+    # Fault: SIGUSR1, then SIGUSR2, of a MASTER that would preempt; the backup has no preempt, and is stopped later.
+    # Expected: The state in a line; the backup takes over and keeps the address; the first is MASTER when it is alone.
+    if command == "up":
+        main = up(net, "main", secret, "--preempt")
+    else:
+        words = f"vhid 101 passfile {secret} advbase 0 advskew 10 preempt {VIP}/24\n"
+        (tmp_path / "ifconfig.carp101").write_text(words)
+        main = net.command("main", "run", str(tmp_path / "ifconfig.carp101"))
+    main.become(MASTER)
+    second = net.start("second", advskew=25)
+    second.wait(events.PeerHeard)
+    pinger = net.ping()
+    assert pinger.wait(3)
+    main.send_signal(signal.SIGUSR1)
+    status = main.wait("Status")
+    assert (status["name"], status["state"], status["addresses"]) == ("carp101", "MASTER", [VIP])
+    main.log.forget()
+    main.send_signal(signal.SIGUSR2)
+    second.become(MASTER)
+    assert second.wait(events.StateChanged, after=MASTER).reason.name == "BOWOUT"
+    main.wait("AddressesDropped")
+    assert pinger.wait(3)
+    stays(lambda: second.state() is MASTER and main.state is BACKUP, 1.0)
+    main.log.forget()
+    second.stop()
+    main.become(MASTER)
+    assert pinger.wait(3)
+    main.send_signal(signal.SIGUSR2)
+    main.wait("StateChanged", after="BACKUP")
+    main.log.forget()
+    main.become(MASTER)
+    main.send_signal(signal.SIGTERM)
+    assert main.end() == 0
+
+
 def test_two_commands_fail_over(net: Lan, secret: str) -> None:
     # Fault: The cable of the first of two commands is cut, and comes back.
     # Expected: The other takes over; the first preempts.

@@ -55,8 +55,8 @@ class Machine:
     __slots__ = (
         "_advert_due", "_arbitration", "_config", "_demotion", "_family_due", "_forget_errors_due", "_link",
         "_link_suppressed", "_master_down_due", "_master_reason", "_master_since", "_peer", "_random", "_send_errors",
-        "_send_successes", "_silent_families", "_started", "_state", "_takeover_due", "_takeover_reason",
-        "_tie_copies_end", "_tie_wait", "_withheld_until",
+        "_send_successes", "_silent_families", "_stands_back", "_started", "_state", "_takeover_due",
+        "_takeover_reason", "_tie_copies_end", "_tie_wait", "_withheld_until",
     )  # fmt: skip
 
     _advert_due: int | None
@@ -73,6 +73,7 @@ class Machine:
         self._arbitration = Arbitration(config.vhid, config.siblings == "arbitrate")
         self._state = State.INIT
         self._started = False
+        self._stands_back = False
         self._link = True
         self._demotion = 0
         self._link_suppressed = False
@@ -147,7 +148,7 @@ class Machine:
         _check_moment(now)
         if not self._started:
             return []
-        self._started = False
+        self._started = self._stands_back = False
         halted = self._halt(Reason.STOPPED, now, bowout=True)
         return [*halted, *self._unsuppress_for_link(), *self._forget_send_errors()]
 
@@ -294,11 +295,15 @@ class Machine:
     def retire(self, reason: Reason, bowout: bool, now: int) -> list[Action]:
         """A MASTER lets go and stands by, with a bow-out or without one; in another state nothing happens.
 
-        A host that must not come back at once is demoted by the caller.
+        One that has handed over stands back until it is MASTER again or stopped: silence and a bow-out make it MASTER,
+        another's advert does not. After other reasons, a host that must not come back at once is demoted by the caller.
         """
         _check_moment(now)
         reason = Reason(reason)
-        return self._retire(reason, None, now, bowout=bowout) if self._state is State.MASTER else []
+        if self._state is not State.MASTER:
+            return []
+        self._stands_back = reason is Reason.HANDED_OVER
+        return self._retire(reason, None, now, bowout=bowout)
 
     def overdue(self, now: int) -> bool:
         """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""
@@ -348,6 +353,8 @@ class Machine:
             if advert.bowout:
                 self._wait_for_sibling(owned_until)
                 return []
+        elif self._stands_back and not advert.bowout:
+            pass
         elif self._config.preempt and self.interval < peer:
             self._plan_takeover(Reason.BOWOUT if advert.bowout else Reason.PREEMPT, source, now)
             return []
@@ -460,6 +467,7 @@ class Machine:
 
     def _become_master(self, reason: Reason, peer: str | None, now: int) -> list[Action]:
         self._state = State.MASTER
+        self._stands_back = False
         self._clear_timers()
         self._forget_errors_due = None
         self._master_since, self._master_reason = now, reason

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..config import VirtualHost
+    from ..protocol import State
 
 _STATE_STYLES = {"MASTER": "bold green", "BACKUP": "cyan", "INIT": "yellow"}
 _STYLES: dict[ev.Severity, str] = {"news": "", "warning": "yellow", "alarm": "bold red"}
@@ -61,6 +62,7 @@ class Printer:
     def __init__(self, *, as_json: bool = False, quiet: bool = False, out: TextIO | None = None) -> None:
         self._out = sys.stdout if out is None else out
         self._quiet = quiet
+        self._json = as_json
         self._gone = self._out is None  # closed before we began
         self.hurry = False
         """Rather lose a line than wait for the reader: the engine is being stopped."""
@@ -79,6 +81,19 @@ class Printer:
             self._write(self._line(event) + "\n")
         elif event.severity == "alarm":
             complain(human(event))
+
+    def status(self, host: VirtualHost, state: State, since: int | None, demotion: int) -> None:
+        """One line on a virtual host, for whoever asks; `since` in ns of CLOCK_MONOTONIC."""
+        moment = None if since is None else wall_clock(since)
+        if self._json:
+            values = {"name": host.name, "vhid": host.vhid, "state": state.name, "demotion": demotion}
+            known = {"since": moment and iso(moment), "addresses": [str(address.ip) for address in host.addresses]}
+            now = iso(wall_clock(time.monotonic_ns()))
+            self._write(json.dumps({"time": now, "event": "Status", **values, **known}) + "\n")
+        else:
+            began = "" if moment is None else f" since {moment:%Y-%m-%d} {clock(moment)}"
+            what = f"{host.name}: vhid {host.vhid}, {state.name}{began}, {addresses_of(host)}, demotion {demotion}"
+            self._write(f"{clock(wall_clock(time.monotonic_ns()))} {what}\n")
 
     def remark(self, text: str) -> None:
         """A word for the person at the terminal; nothing for programs."""

@@ -14,6 +14,7 @@ from .load import load_files
 from .options import file_options, host_options, output_options
 from .output import Printer, complain
 from .serve import serve
+from .signals import HELP
 
 if TYPE_CHECKING:
     from ..config import VirtualHost
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _HELP = """Run every /etc/ifconfig.carp* file, or the FILEs given, as the machine's service.
 
 Each file describes one virtual host in ifconfig(8)'s words, on one line or on several; ifconfig.carp0 is about carp0.
-SIGHUP reads the files again; if one is broken, run says so and keeps the old configuration. SIGTERM ends it in order.
+SIGHUP reads the files again; if one is broken, run says so and keeps the old configuration.
 
 \b
 /etc/ifconfig.carp0, readable by root only:
@@ -44,12 +45,13 @@ As a systemd unit:
   Restart=on-failure
   AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW
 
+{signals}
 Exit code: 0 after an orderly stop; 2 if the files, the machine or the permissions do not allow it, and then nothing has
 been changed.
 """
 
 
-@click.command(help=_HELP)
+@click.command(help=_HELP.replace("{signals}", HELP))
 @file_options
 @host_options
 @output_options

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import signal
-import socket
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ..config import VirtualHost
 from ..errors import CarpError
+from ..events import StateChanged
+from ..protocol import State
 from .notify import notify, reloading
 from .output import Printer, complain
+from .signals import Signals
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -34,6 +34,7 @@ def serve(hosts: Sequence[VirtualHost], printer: Printer, *, command: str, reloa
 
     0 after an orderly stop, whichever signal asked for it; 2 if the engine could not be started; 1 if it could not be
     stopped in order. SIGHUP calls `reload`; without one it ends the engine as well, unless nohup(1) had it ignored.
+    SIGUSR1 prints the state of each virtual host, SIGUSR2 hands over those that are MASTER here.
     """
     with Signals(hangup_reloads=reload is not None) as signals:
         try:
@@ -63,15 +64,24 @@ def _loop(engine: Engine, printer: Printer, signals: Signals, command: str, relo
     poll = select.poll()
     poll.register(engine.fileno(), select.POLLIN)
     poll.register(signals.fileno(), select.POLLIN)
+    since: dict[str, int] = {}
     while not signals.stopping:
         poll.poll()
         signals.read()
         with signals.may_interrupt():
             for event in engine.events(timeout=0):
+                if isinstance(event, StateChanged):
+                    since[event.name] = event.at
                 printer.event(event)
                 if signals.stopping:
                     return
-        if signals.take_hangup() and reload is not None:
+            if signals.take(signal.SIGUSR1):
+                for host in engine.hosts:
+                    state, demotion = engine.state(host.name), engine.demotion(host.name)
+                    printer.status(host, state, since.get(host.name), demotion)
+        if signals.take(signal.SIGUSR2):
+            _hand_over(engine, command)
+        if signals.take(signal.SIGHUP) and reload is not None:
             reloading()
             hosts = reload()
             try:
@@ -86,75 +96,14 @@ def _loop(engine: Engine, printer: Printer, signals: Signals, command: str, relo
             notify("READY=1")
 
 
+def _hand_over(engine: Engine, command: str) -> None:
+    """Let the rest of each group take over from this host."""
+    masters = [host for host in engine.hosts if engine.state(host.name) is State.MASTER]
+    for host in masters:
+        engine.hand_over(host.name)
+    if not masters:
+        complain(f"{command}: SIGUSR2 hands over what is MASTER, and nothing is MASTER here")
+
+
 def _status(hosts: Sequence[VirtualHost]) -> str:
     return ", ".join(f"{host.name} (vhid {host.vhid})" for host in hosts)
-
-
-class _Interrupted(Exception):
-    """A signal to stop came while a line was being written."""
-
-
-class Signals:
-    """SIGINT, SIGTERM and SIGHUP as flags and a descriptor while the context lasts; a second one changes nothing."""
-
-    def __init__(self, *, hangup_reloads: bool) -> None:
-        self.stopping = False
-        """Whether a signal to stop has come."""
-        self._hangup = False
-        self._hangup_reloads = hangup_reloads
-        self._writing = False
-        self._former: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Signals:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._former_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # A signal that is ignored stays so: SIGINT in a shell's background job, SIGHUP under nohup(1).
-            reloads = number == signal.SIGHUP and self._hangup_reloads
-            if reloads or number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
-                self._former[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, former in self._former.items():
-            signal.signal(number, former)
-        signal.set_wakeup_fd(self._former_fd)
-        self._reader.close()
-        self._writer.close()
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP and self._hangup_reloads:
-            self._hangup = True
-            return
-        self.stopping = True
-        if self._writing:
-            # The reader of a full pipe may never come: the write would go on waiting after this handler.
-            self._writing = False
-            raise _Interrupted
-
-    def fileno(self) -> int:
-        """Readable after a signal."""
-        return self._reader.fileno()
-
-    def read(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._reader.recv(64):
-                pass
-
-    def take_hangup(self) -> bool:
-        """Whether a SIGHUP has come since the last call."""
-        taken, self._hangup = self._hangup, False
-        return taken
-
-    @contextlib.contextmanager
-    def may_interrupt(self) -> Iterator[None]:
-        """A block that a signal to stop leaves at once."""
-        try:
-            self._writing = not self.stopping
-            yield
-        except _Interrupted:
-            pass
-        finally:
-            self._writing = False

@@ -16,6 +16,7 @@ from .load import look
 from .options import host_options, output_options
 from .output import Printer, addresses_of
 from .serve import serve
+from .signals import HELP
 from .words import WordsCommand
 
 _HELP = """Run one virtual host in the foreground, until Ctrl-C or SIGTERM.
@@ -33,6 +34,7 @@ Examples, the first on two or more hosts of 10.13.37.0/24:
 Words:
 {words}
 
+{signals}
 Exit code: 0 after an orderly stop, by Ctrl-C too; 2 if the words, the machine or the permissions do not allow it, and
 then nothing has been changed.
 """
@@ -48,7 +50,7 @@ _WORDS = [_lines(option.usage, option.sentence, option.default_word) for option 
 _WORDS.append(_lines("create, alias", "accepted, and do nothing"))
 
 
-@click.command(cls=WordsCommand, help=_HELP.replace("{words}", "\n".join(_WORDS)))
+@click.command(cls=WordsCommand, help=_HELP.replace("{words}", "\n".join(_WORDS)).replace("{signals}", HELP))
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @host_options

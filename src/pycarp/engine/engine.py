@@ -206,6 +206,15 @@ class Engine:
         runtime, index = self._find(which)
         runtime.force(index, State(state))
 
+    def hand_over(self, which: int | str) -> None:
+        """Where it is MASTER: drop the addresses, bow out, and stand back while another master is heard.
+
+        Any other host of the group takes over at once, with or without preempt. This one is MASTER again when nobody
+        is heard, or when the other bows out, but by no preempt of its own until then. In another state nothing happens.
+        """
+        runtime, index = self._find(which)
+        runtime.hand_over(index)
+
     def announce(self, which: int | str) -> None:
         """Send gratuitous ARP and neighbour advertisements once more, where it is MASTER."""
         runtime, index = self._find(which)

@@ -15,6 +15,7 @@ from ..protocol import (
     Announce,
     Drop,
     FamilySilent,
+    Reason,
     SendAdvert,
     SiblingFound,
     State,
@@ -128,6 +129,11 @@ class Host(Station):
         """As ``ifconfig carp0 state master``."""
         instance = self._instances[vhid]
         self._do(instance, instance.machine.force(state, self.lan.now))
+
+    def hand_over(self, vhid: int) -> None:
+        """As `pycarp.Engine.hand_over`."""
+        instance = self._instances[vhid]
+        self._do(instance, instance.machine.retire(Reason.HANDED_OVER, True, self.lan.now))
 
     def holds(self, address: str) -> bool:
         """Whether a floating address is on this host now."""

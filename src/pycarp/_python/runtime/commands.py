@@ -18,7 +18,7 @@ from ...linux.device import Device
 from ...linux.guardian_client import Kind, Reply
 from ...linux.lock import VirtualHostLock
 from ...linux.sockets import Sockets
-from ...protocol import State
+from ...protocol import Reason, State
 from ...stats import Measures, Stats
 from . import guardian
 from .actions import carry_out, demote_others, drain
@@ -122,6 +122,10 @@ def link(runtime: RuntimeState, instance: Instance, now: int, up: bool) -> None:
 
 def force(runtime: RuntimeState, instance: Instance, now: int, state: State) -> None:
     carry_out(runtime, instance, instance.machine.force(state, now), now)
+
+
+def give_way(runtime: RuntimeState, instance: Instance, now: int) -> None:
+    carry_out(runtime, instance, instance.machine.retire(Reason.HANDED_OVER, True, now), now)
 
 
 def retake(runtime: RuntimeState, instance: Instance, now: int) -> None:

@@ -134,6 +134,10 @@ class Runtime:
         """Put an instance into a state by hand."""
         self._on(index, commands.force, state)
 
+    def hand_over(self, index: int) -> None:
+        """A MASTER drops its addresses, bows out and stands back; in another state nothing happens."""
+        self._on(index, commands.give_way)
+
     def replan(self, index: int, plan: Plan, device: Device) -> None:
         """Go on with another plan; a changed configuration is taken up as `Machine.reconfigure` says."""
         self._on(index, commands.replan, plan, device)
