@@ -39,6 +39,8 @@ void replies_flush(struct guardian *guardian);
 bool orders_read(struct guardian *guardian);
 /* Carry out one order, the most urgent; false when there was none. */
 bool orders_carry_out(struct guardian *guardian);
+/* Carry out a bit of what takes have left for later; false when there was nothing. */
+bool orders_carry_out_late(struct guardian *guardian);
 /* The engine has ended: takes and renewals that wait are withdrawn, and all that it has taken is to be released. */
 void orders_withdraw(struct guardian *guardian);
 

@@ -8,7 +8,7 @@
 
 #include "clocks.h"
 
-enum { BLOB_LIMIT = 4 << 20 };
+enum { BLOB_LIMIT = 16 << 20 };
 
 static int copy_whole(int blob, uint8_t **memory, uint32_t *length)
 {
@@ -104,6 +104,7 @@ int instance_put(struct instance **instances, const struct instance *fresh)
     instance->frames_length = fresh->frames_length;
     instance->essential = fresh->essential;
     instance->lease = fresh->lease;
+    instance->late_done = (struct cursor) { 0 }; /* what is there already does no harm */
     instance->mute_is_all = fresh->mute_is_all;
     instance->link = fresh->link;
     instance->packet = fresh->packet;

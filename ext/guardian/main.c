@@ -78,7 +78,7 @@ static _Noreturn void run(struct guardian *guardian)
         if (!orders_read(guardian) || watched[2].revents != 0)
             end(guardian);
         release_overdue(guardian);
-        if (orders_carry_out(guardian) || release_link(guardian, false))
+        if (orders_carry_out(guardian) || release_link(guardian, false) || orders_carry_out_late(guardian))
             continue;
         replies_flush(guardian);
         watched[0].events = guardian->replies_count != 0 ? POLLIN | POLLOUT : POLLIN;

@@ -218,6 +218,10 @@ static void take_or_renew(struct guardian *guardian, struct instance *instance, 
         if ((instance->leaving = instance->taken))
             release(guardian, true);
     }
+    if (take) {
+        instance->late = error == 0 && instance->batches[BATCH_LATE].count != 0;
+        instance->late_done = (struct cursor) { 0 };
+    }
     /* A renewal that came too late is told by the reply RELEASED. */
     if (take || (error != 0 && error != ETIMEDOUT))
         reply_order(guardian, order, error, started);
@@ -306,6 +310,17 @@ bool orders_carry_out(struct guardian *guardian)
     for (instance = guardian->instances; instance != NULL; instance = instance->next)
         if (carry_out_asked(guardian, instance))
             return true;
+    return false;
+}
+
+bool orders_carry_out_late(struct guardian *guardian)
+{
+    for (struct instance *instance = guardian->instances; instance != NULL; instance = instance->next)
+        if (instance->late && instance->taken) {
+            instance->late
+                = batch_continue(guardian->route, &instance->batches[BATCH_LATE], &instance->late_done);
+            return true;
+        }
     return false;
 }
 

@@ -49,9 +49,10 @@ struct reply {
     uint64_t extra;            /* HELLO: the guardian's pid; RELEASED: ns since the last sign of life */
 };
 
-enum { BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCHES };
+/* LATE: what a take leaves for later; it is carried out after the take is answered, bit by bit, and not answered. */
+enum { BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCH_LATE, BATCHES };
 
-#define DESCRIPTION_VERSION 2
+#define DESCRIPTION_VERSION 3
 
 /* The head of the memory that comes with ORDER_ADD; batches and frames follow in this order. */
 struct description {
@@ -64,6 +65,6 @@ struct description {
 };
 
 static_assert(sizeof(struct order) == 40 && sizeof(struct reply) == 40, "no padding");
-static_assert(sizeof(struct description) == 52, "no padding");
+static_assert(sizeof(struct description) == 56, "no padding");
 
 #endif

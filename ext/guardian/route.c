@@ -146,22 +146,45 @@ static int execute_part(int route, const struct part *part, uint32_t undecisive,
     return failure;
 }
 
+/* Cut off the part that begins at `*at` with the request numbered `first`, and move on; false when nothing is left. */
+static bool cut_part(const struct batch *batch, uint32_t *at, uint32_t first, struct part *part)
+{
+    struct nlmsghdr header;
+    uint32_t next;
+    *part = (struct part) { .requests = batch->requests + *at, .first = first };
+    for (; part->count < PART && header_at(batch, *at, &header, &next); *at = next)
+        part->count++;
+    part->length = (uint32_t) (batch->requests + *at - part->requests);
+    return part->count != 0;
+}
+
 int batch_execute(int route, const struct batch *batch, uint32_t decisive, bool (*fine)(int error))
 {
-    uint32_t undecisive = decisive < batch->count ? batch->count - decisive : 0, at = 0, next;
-    struct part part = { .first = 1 };
-    struct nlmsghdr header;
+    uint32_t undecisive = decisive < batch->count ? batch->count - decisive : 0, at = 0;
+    struct part part;
     int failure = 0;
     /* Also after a failure: each address that can be dropped is. */
-    for (; part.first <= batch->count; part.first += part.count) {
-        part.requests = batch->requests + at;
-        for (part.count = 0; part.count < PART && header_at(batch, at, &header, &next); at = next)
-            part.count++;
-        part.length = (uint32_t) (batch->requests + at - part.requests);
+    for (uint32_t first = 1; cut_part(batch, &at, first, &part); first += part.count) {
         int error = execute_part(route, &part, undecisive, fine);
         failure = failure != 0 ? failure : error;
     }
     return failure;
+}
+
+static bool all_fine(int error)
+{
+    (void) error;
+    return true;
+}
+
+bool batch_continue(int route, const struct batch *batch, struct cursor *cursor)
+{
+    struct part part;
+    if (!cut_part(batch, &cursor->at, cursor->done + 1, &part))
+        return false;
+    (void) execute_part(route, &part, 0, all_fine);
+    cursor->done += part.count;
+    return cursor->at < batch->length;
 }
 
 bool link_sends(int route, int index)

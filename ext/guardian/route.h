@@ -11,6 +11,11 @@ struct batch {
     uint32_t length, count;
 };
 
+/* How far a batch is carried out: octets and requests. */
+struct cursor {
+    uint32_t at, done;
+};
+
 /* A blocking socket in this thread's network namespace, or -1 and errno. */
 int route_open(void);
 
@@ -22,6 +27,10 @@ void batch_set_lease(struct batch *batch, uint32_t seconds);
 
 /* Send all requests, also after one that fails. The first error among the last `decisive` that is not `fine`, or 0. */
 int batch_execute(int route, const struct batch *batch, uint32_t decisive, bool (*fine)(int error));
+
+/* Send the next requests of a batch, as many as there is room for answers to, whatever becomes of them, and move
+ * `cursor` on. False when none is left. */
+bool batch_continue(int route, const struct batch *batch, struct cursor *cursor);
 
 /* Whether an interface still sends. It stops long before the kernel has finished with taking it down; this does not
  * wait for that. */

@@ -11,6 +11,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 import pytest
 from support.guarded import NEXT_BEAT_MS, Engine, floating
@@ -31,12 +32,39 @@ from support.linux import needs_namespaces
 from pycarp._python.guardian import protocol
 from pycarp.lab.namespaces import Lab
 from pycarp.linux import guardian_client as client
+from pycarp.linux import messages, netlink
 from pycarp.linux.guardian_client import Kind
 from pycarp.linux.lock import held
 
 pytestmark = needs_namespaces()
 
 SUPERSEDED = protocol.REPLY_SUPERSEDED
+
+
+def test_what_a_take_leaves_for_later(program: str) -> None:
+    # Fault: a take has thousands of routes, and a drop comes while they are put there.
+    # Expected: the take is answered before they are all there, the drop does not wait for them, a take has all of them.
+    count = 4000
+    with Lab() as lab, engine_of(lab, program, f"{VIP}/24") as engine:
+        main, device = lab["main"], engine.devices[101]
+        networks = [ip_network((0x0B000000 + (number << 8), 24)) for number in range(count)]
+        with main.enter():
+            requests = [messages.add_route(device.index, one, 4711, 112) for one in networks]
+        device.late = netlink.batch(*requests)
+        engine.add(101)
+
+        def there() -> int:
+            with main.enter(), netlink.RouteSocket() as route:
+                found = (netlink.ROUTE.unpack_from(one)[5] for one in route.dump(netlink.RTM_GETROUTE, socket.AF_INET))
+                return sum(protocol == 112 for protocol in found)
+
+        assert engine.ask(Kind.TAKE, 101, next_beat_ms=60_000).error == 0
+        assert there() < count
+        assert engine.ask(Kind.DROP, 101).error == 0
+        stopped_at = there()
+        assert stopped_at < count and VIP not in addresses(main)
+        assert engine.ask(Kind.TAKE, 101, next_beat_ms=60_000).error == 0
+        until(lambda: there() >= count)
 
 
 def test_take_renew_and_drop(program: str) -> None:
@@ -279,7 +307,7 @@ def test_malformed_messages(program: str) -> None:
                 good + b"x",
                 bytes(1000),
                 b"\xff" * 1000,
-                protocol.DESCRIPTION.pack(2, 102, 0, 0, 0, 0xFFFFFFFF, *[0] * 7),
+                protocol.DESCRIPTION.pack(3, 102, 0, 0, 0, 0xFFFFFFFF, *[0] * 8),
             ]
             blobs += [_spoilt(good, rng) for _ in range(200)]
             for blob in blobs:

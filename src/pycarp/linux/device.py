@@ -31,6 +31,8 @@ _ROUTES = 64
 class Device:
     """One virtual host on its carpdev. `take`, `renew` and `drop` are batches of netlink requests, ready to send.
 
+    `late` follows a take when that is answered: it may be long, and no request of it is needed for the first answer.
+
     The last `essential` requests of `take` decide whether it succeeded: without a route of ours, answers still leave
     by the host's own. `mute` is the part of `drop` that is quick: where several virtual hosts drop at once, it goes out
     for all of them first, so that none waits for the links of the others.
@@ -48,7 +50,7 @@ class Device:
         self.carpdev = carpdev
         self.name = host.name if host.mac == "virtual" else carpdev.name
         self.index = 0
-        self.take = self.renew = self.drop = self.remove = self.restore = b""
+        self.take = self.late = self.renew = self.drop = self.remove = self.restore = b""
         self.mute: tuple[bytes, ...] = ()
         self.essential = 0
         self._mark: Mark | None = None
@@ -155,7 +157,7 @@ class Device:
     def forget(self) -> None:
         """The guardian has carried out `drop`, `remove`, and `restore` where it was due: nothing is left to undo."""
         self.index, self._mark = 0, None
-        self.take = self.renew = self.drop = self.remove = self.restore = b""
+        self.take = self.late = self.renew = self.drop = self.remove = self.restore = b""
         self.mute = ()
 
     def _removal(self) -> list[bytes]:

@@ -330,7 +330,8 @@ def _collect(pidfd: int) -> None:
 def _encode(index: int, device: Device, bowouts: Iterable[bytes]) -> bytes:
     frames = [protocol.FRAME_LENGTH.pack(len(one)) + one for one in bowouts]
     mute = netlink.batch(*device.mute)
-    parts = (device.take, device.renew, device.drop, mute, device.remove, device.restore, b"".join(frames))
+    batches = (device.take, device.renew, device.drop, mute, device.remove, device.restore, device.late)
+    parts = (*batches, b"".join(frames))
     link, ipv6 = device.index if device.host.mac == "virtual" else 0, 6 in device.host.families
     head = (protocol.DESCRIPTION_VERSION, index, device.essential, link, ipv6, len(frames))
     return protocol.DESCRIPTION.pack(*head, *(len(one) for one in parts)) + b"".join(parts)

@@ -10,7 +10,7 @@ from . import protocol
 from .clocks import boottime, monotonic
 from .route import Batch, batch_prepare
 
-BLOB_LIMIT = 4 << 20
+BLOB_LIMIT = 16 << 20
 
 
 class Order:
@@ -32,7 +32,8 @@ class Instance:
         self.batches: list[Batch] = []
         self.frames: list[bytes] = []
         self.essential = self.lease = self.link = 0
-        self.mute_is_all = False
+        self.mute_is_all = self.late = False
+        self.late_done = 0
         self.taken = self.stale = self.leaving = self.muted = self.silent = False
         self.at = self.boot = self.next_beat = self.takeover_after = 0
         self.late_until = self.link_due = self.bowout_at = 0
@@ -93,6 +94,7 @@ def instance_put(instances: dict[int, Instance], fresh: Instance) -> None:
     _free_description(instance)
     for name in ("batches", "frames", "essential", "lease", "mute_is_all", "link", "packet", "lock"):
         setattr(instance, name, getattr(fresh, name))
+    instance.late_done = 0  # what is there already does no harm
 
 
 def instance_remove(instances: dict[int, Instance], instance: Instance) -> None:

@@ -21,7 +21,7 @@ from .clocks import NS_PER_SECOND
 from .confine import confine_capabilities, confine_process, libc
 from .guardian import Guardian
 from .lifeline import lifeline_start
-from .orders import orders_carry_out, orders_read, orders_withdraw
+from .orders import orders_carry_out, orders_carry_out_late, orders_read, orders_withdraw
 from .release import release, release_link, release_next, release_overdue
 from .replies import replies_flush, reply_hello
 from .route import route_open
@@ -73,7 +73,7 @@ def _run(guardian: Guardian) -> None:
     guardian.turn.acquire()
     while orders_read(guardian):
         release_overdue(guardian)
-        if orders_carry_out(guardian) or release_link(guardian, False):
+        if orders_carry_out(guardian) or release_link(guardian, False) or orders_carry_out_late(guardian):
             continue
         replies_flush(guardian)
         watched.register(ENGINE, select.POLLIN | select.POLLOUT if guardian.replies else select.POLLIN)

@@ -15,7 +15,7 @@ from .guardian import Guardian
 from .instance import Instance, Order, beat_age, instance_put, instance_read, instance_remove
 from .release import drop_addresses, fine_to_drop, release
 from .replies import reply_order, reply_superseded
-from .route import ALL, batch_execute, batch_join, batch_set_lease
+from .route import ALL, batch_continue, batch_execute, batch_join, batch_set_lease
 
 AT_A_TIME = 1024
 """Messages, before something is carried out in between."""
@@ -197,6 +197,9 @@ def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None
         error = errno.ETIMEDOUT
         instance.leaving = instance.taken
         release(guardian, True)
+    if take:
+        instance.late = error == 0 and instance.batches[protocol.BATCH_LATE].count != 0
+        instance.late_done = 0
     # A renewal that came too late is told by the reply RELEASED.
     if take or error not in (0, errno.ETIMEDOUT):
         reply_order(guardian, order, error, started)
@@ -268,6 +271,17 @@ def orders_carry_out(guardian: Guardian) -> bool:
     else:
         _take_or_renew(guardian, instance, order)
     return True
+
+
+def orders_carry_out_late(guardian: Guardian) -> bool:
+    """Carry out a bit of what takes have left for later; false when there was nothing."""
+    for instance in guardian.instances.values():
+        if instance.late and instance.taken:
+            late = instance.batches[protocol.BATCH_LATE]
+            instance.late_done = batch_continue(guardian.route, late, instance.late_done)
+            instance.late = instance.late_done < late.count
+            return True
+    return False
 
 
 def orders_withdraw(guardian: Guardian) -> None:

@@ -23,11 +23,11 @@ ORDER = Struct("=BBHIqIIIIq")
 REPLY = Struct("=BBHIiIqqQ")
 """kind, flags, 0, index, error, number, started, finished (CLOCK_MONOTONIC, ns), extra."""
 
-BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCHES = range(7)
+BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCH_LATE, BATCHES = range(8)
 
-DESCRIPTION = Struct("=6I7I")
+DESCRIPTION = Struct("=6I8I")
 """The head of the memory that comes with ORDER_ADD: version, index, essential, link, ipv6, number of frames; lengths of
 the batches and of all frames, which follow in this order."""
-DESCRIPTION_VERSION = 2
+DESCRIPTION_VERSION = 3
 FRAME_LENGTH = Struct("=H")
 """Stands before each frame."""
