@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
-from .protocol.keys import passphrase_bytes
-from .protocol.options import DEFAULT, OPTIONS, Conflict, Dialect, InterfaceName, Mac, Option, Replay, Siblings
+from .protocol.options import DEFAULT, NAME, OPTIONS, Conflict, Dialect, Mac, Replay, Siblings
 
 Address = IPv4Interface | IPv6Interface
 AddressLike = str | IPv4Address | IPv6Address | Address
@@ -18,7 +17,7 @@ AddressLike = str | IPv4Address | IPv6Address | Address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _VirtualHost:
-    """The fields as they may be given; `VirtualHost` has the types of two of them as they are kept."""
+    """The fields as they may be given; `VirtualHost` has the types of three of them as they are kept."""
 
     vhid: int
     addresses: Iterable[AddressLike] = ()
@@ -56,7 +55,8 @@ class VirtualHost(_VirtualHost):
 
     addresses      the floating addresses, as text or `ipaddress` objects, with a prefix length ("10.13.37.42/24").
                    Without one, the prefix of the carpdev's subnet that holds the address is used.
-    passphrase     the group's secret, text (UTF-8) or bytes; only 19 bytes count on any BSD. None or "": the zero key.
+    passphrase     the group's secret, text (UTF-8) or bytes; only 19 bytes count on any BSD. It has to be given: "" is
+                   the zero key, with which anybody on the LAN can take the addresses.
     name           the name of the interface that carries the addresses; default ``carp`` and the vhid.
 
     The other fields, as `protocol.options` has them:
@@ -78,13 +78,15 @@ class VirtualHost(_VirtualHost):
     conflict       warn|refuse: somebody answers for the addresses though no master is heard: take them all the same, or
                    do not (warn)
 
-    Raises `ConfigError` with the field's name in `.field`.
+    Raises `ConfigError` with the field's name in `.field`. Its message repeats no value that may be the passphrase, in
+    whichever field it stands.
     """
 
     __slots__ = ()
 
     if TYPE_CHECKING:
         addresses: tuple[Address, ...]
+        passphrase: str | bytes
         name: str
 
     def replace(self, **changes: Any) -> VirtualHost:
@@ -102,39 +104,4 @@ class VirtualHost(_VirtualHost):
         return tuple(sorted({address.version for address in self.addresses}))
 
 
-def _passphrase(value: str | bytes | None) -> str | bytes | None:
-    # No message repeats the value: it is a secret, also when it is wrong.
-    if b"\0" in passphrase_bytes(value):
-        raise ConfigError("the passphrase has a NUL character, at which every BSD would cut it", "passphrase")
-    return value
-
-
-def _addresses(values: Iterable[AddressLike]) -> tuple[Address, ...]:
-    if isinstance(values, str | bytes):
-        raise ConfigError(f"addresses is one text, {values!r}: give a list of addresses", "addresses")
-    seen: dict[IPv4Address | IPv6Address, Address] = {}
-    for value in values:
-        try:
-            address = ip_interface(value)
-        except ValueError:
-            raise ConfigError(f"{value!r} is not an IP address: give one like 10.13.37.42/24", "addresses") from None
-        ip = address.ip
-        if isinstance(address, IPv6Interface) and address.scope_id is not None:
-            raise ConfigError(f"{value} has a zone: give it without, the carpdev tells the link", "addresses")
-        if ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip == IPv4Address("255.255.255.255"):
-            raise ConfigError(f"{ip} cannot be a floating address: give a unicast address of the LAN", "addresses")
-        subnet = address.network
-        if ip.version == 4 and subnet.prefixlen < 31 and ip in (subnet.network_address, subnet.broadcast_address):
-            message = f"{address} is the address of the subnet itself or its broadcast: give a host's"
-            raise ConfigError(message, "addresses")
-        if ip in seen:
-            raise ConfigError(f"{ip} is given twice", "addresses")
-        seen[ip] = address
-    return tuple(seen.values())
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {option.name: option.check for option in OPTIONS} | {
-    "addresses": _addresses,
-    "passphrase": _passphrase,
-    "name": Option("name", InterfaceName(), None, "").check,
-}
+_CHECKS: dict[str, Callable[[Any], Any]] = {option.name: option.check for option in (*OPTIONS, NAME)}

@@ -18,7 +18,7 @@ INIT, BACKUP, MASTER = State.INIT, State.BACKUP, State.MASTER
 
 def config(advbase: int, advskew: int, **changes: Any) -> VirtualHost:
     changes = {"addresses": ["10.13.37.42/24"], "passphrase": "motdepassehalakon"} | changes
-    return VirtualHost(vhid=101, advbase=advbase, advskew=advskew, **changes)
+    return VirtualHost(vhid=101, advbase=advbase, advskew=advskew, **{"passphrase": ""} | changes)
 
 
 def election(impl: Implementation, skews: list[int], seed: int, delay: int = 0, **changes: Any) -> Lan:

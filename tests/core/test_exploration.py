@@ -20,7 +20,7 @@ SECOND = 1_000_000_000
 
 
 def config(vhid: int = 101, **changes: Any) -> VirtualHost:
-    return VirtualHost(vhid=vhid, addresses=["10.13.37.42/24"], **changes)
+    return VirtualHost(vhid=vhid, addresses=["10.13.37.42/24"], **{"passphrase": ""} | changes)
 
 
 TWO = {

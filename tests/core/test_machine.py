@@ -39,7 +39,7 @@ INIT, BACKUP, MASTER = State.INIT, State.BACKUP, State.MASTER
 
 def config(advbase: int = 1, advskew: int = 100, **changes: Any) -> VirtualHost:
     changes = {"addresses": ["10.13.37.42/24"], "passphrase": "motdepassehalakon"} | changes
-    return VirtualHost(vhid=101, advbase=advbase, advskew=advskew, **changes)
+    return VirtualHost(vhid=101, advbase=advbase, advskew=advskew, **{"passphrase": ""} | changes)
 
 
 class Draws:

@@ -76,7 +76,7 @@ class Scene:
         return self.probe
 
     def add(self, **changes: Any) -> Instance:
-        values = {"vhid": 101, "addresses": ["10.13.37.42/24"], **changes}
+        values = {"vhid": 101, "passphrase": "", "addresses": ["10.13.37.42/24"], **changes}
         instance = Instance(len(self.instances) + 1, VirtualHost(**values))
         self.instances.append(instance)
         self.states[instance.index] = State.BACKUP
@@ -235,7 +235,7 @@ def test_a_flood_of_conflicts_is_bounded(scene: Scene) -> None:
 def test_answers_for_other_addresses_are_not_ours(scene: Scene) -> None:
     scene.add()
     scene.until(2)
-    other = VirtualHost(vhid=1, addresses=["10.13.37.1/24"]).addresses[0].ip
+    other = VirtualHost(vhid=1, passphrase="", addresses=["10.13.37.1/24"]).addresses[0].ip
     scene.probe.waiting = [(other, MAC)]
     scene.until(10)
     assert scene.told == []

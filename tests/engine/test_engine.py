@@ -19,7 +19,7 @@ def test_no_virtual_hosts() -> None:
 
 def test_a_virtual_host_without_addresses() -> None:
     with pytest.raises(ConfigError, match="carp101 has no address: give at least one") as caught:
-        Engine(VirtualHost(vhid=101))
+        Engine(VirtualHost(vhid=101, passphrase=""))
     assert caught.value.field == "addresses"
 
 

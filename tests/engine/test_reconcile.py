@@ -286,7 +286,8 @@ class TestWithoutNeed:
 
     def test_a_drop_is_no_loss(self, scene: Scene) -> None:
         scene.start(
-            floating(f"{VIP}/24", mac="interface"), VirtualHost(vhid=9, addresses=["10.13.37.43/24"], mac="interface")
+            floating(f"{VIP}/24", mac="interface"),
+            VirtualHost(vhid=9, passphrase="", addresses=["10.13.37.43/24"], mac="interface"),
         )
         for _ in range(10):
             scene.become(State.MASTER)

@@ -26,7 +26,7 @@ _OPERATIONS = (
     "reconfigure", "receive", "spoil", "retire", "delay_takeover", "input", "authenticator",
 )  # fmt: skip
 _FAR = (-1, 1 << 62, (1 << 62) - 1, 1 << 63, 1 << 64)
-_PASSPHRASES = ("motdepassehalakon", None, "abcdefg", "0x1122334455667788", "abcdefghijklmnopqrstu")
+_PASSPHRASES = ("motdepassehalakon", "", "abcdefg", "0x1122334455667788", "abcdefghijklmnopqrstu")
 _ADDRESSES = (
     (wire.VIP + "/24",),
     (wire.VIP + "/24", "2001:db8::42/64"),

@@ -30,7 +30,7 @@ MACHINE = (LO, ETH0, ETH1, TUN0, BARE, OURS)
 
 
 def _choose(*addresses: str, machine: tuple[Interface, ...] = MACHINE, carpdev: str | None = None) -> str:
-    return choose_carpdev(VirtualHost(vhid=101, addresses=addresses, carpdev=carpdev), machine).name
+    return choose_carpdev(VirtualHost(vhid=101, passphrase="", addresses=addresses, carpdev=carpdev), machine).name
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_subnet_decides(addresses: list[str], expected: str) -> None:
 @pytest.mark.parametrize("name", ["eth0", "eth1", "eth2"])
 def test_carpdev_overrides(name: str) -> None:
     assert _choose("203.0.113.7/24", carpdev=name) == name
-    assert choose_carpdev(VirtualHost(vhid=1, carpdev=name), MACHINE).name == name
+    assert choose_carpdev(VirtualHost(vhid=1, passphrase="", carpdev=name), MACHINE).name == name
 
 
 @pytest.mark.parametrize(

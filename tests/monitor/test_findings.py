@@ -41,11 +41,11 @@ def test_two_masters_end_when_one_of_them_does() -> None:
         (SECRET + "\n", "a line end after it"),
         (SECRET[:-2], "without its last two characters"),
         (f'"{SECRET}"', None),
-        (None, "no passphrase at all"),
+        ("", "no passphrase at all"),
         ("something else", "fits no form of this passphrase"),
     ],
 )
-def test_wrong_passphrases(passphrase: str | None, says: str | None) -> None:
+def test_wrong_passphrases(passphrase: str, says: str | None) -> None:
     scene = Scene(Observer(SECRET, [VIP]), {"passphrase": passphrase, "dialect": "bsd"})
     scene.run(8)
     assert scene.speaker(MAIN).faults["badauth"] > 0

@@ -32,7 +32,7 @@ NEXT_BEAT_MS, TAKEOVER_AFTER_MS = 600, 2000
 
 
 def floating(vhid: int, *addresses: str) -> VirtualHost:
-    return VirtualHost(vhid=vhid, name=f"carp{vhid}", addresses=addresses)
+    return VirtualHost(vhid=vhid, name=f"carp{vhid}", passphrase="", addresses=addresses)
 
 
 def bowout(vhid: int) -> bytes:

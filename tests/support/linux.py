@@ -32,7 +32,9 @@ def needs_namespaces() -> list[pytest.MarkDecorator]:
 
 
 def floating(*addresses: str, **options: object) -> VirtualHost:
-    return VirtualHost(vhid=VHID, addresses=addresses or (f"{VIP}/24", f"{VIP6}/64"), **{"name": "carp0", **options})
+    return VirtualHost(
+        vhid=VHID, addresses=addresses or (f"{VIP}/24", f"{VIP6}/64"), **{"name": "carp0", "passphrase": "", **options}
+    )
 
 
 def carpdev(name: str = "eth0") -> Interface:

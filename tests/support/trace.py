@@ -135,7 +135,7 @@ class Side:
 def _config(advbase: int, advskew: int, passphrase: str | None, d: int, warn: bool) -> VirtualHost:
     return VirtualHost(
         vhid=wire.VHID,
-        passphrase=passphrase,
+        passphrase=passphrase or "",
         addresses=ADDRESSES[d % 16 if d % 16 < len(ADDRESSES) else d % 3],
         advbase=advbase,
         advskew=advskew,

@@ -447,6 +447,7 @@ def heard(source: random.Random) -> Advert:
 def random_config(source: random.Random) -> VirtualHost:
     return VirtualHost(
         vhid=101,
+        passphrase="",
         addresses=["10.13.37.42/24"] if source.random() < 0.9 else [],
         advbase=source.choice((1, 1, 0, 3, 254)),
         advskew=source.choice((100, 1, 254)),
@@ -493,7 +494,7 @@ def test_machines_agree(pair: Pair) -> None:
 
 
 def backup(impl: _impl.Implementation, random: Random) -> Machine:
-    machine = impl.machine.Machine(VirtualHost(vhid=1, addresses=["10.0.0.1/24"], preempt=True), random)
+    machine = impl.machine.Machine(VirtualHost(vhid=1, passphrase="", addresses=["10.0.0.1/24"], preempt=True), random)
     machine.start(0)
     return machine
 
@@ -501,7 +502,7 @@ def backup(impl: _impl.Implementation, random: Random) -> Machine:
 def test_a_failure_of_the_random_source_comes_through(impl: _impl.Implementation) -> None:
     """And nothing has happened: the same call succeeds once there is randomness again."""
     die = Dice(1)
-    machine = impl.machine.Machine(VirtualHost(vhid=1, addresses=["10.0.0.1/24"]), die)
+    machine = impl.machine.Machine(VirtualHost(vhid=1, passphrase="", addresses=["10.0.0.1/24"]), die)
     die.fail = True
     for _ in range(2):
         with pytest.raises(OSError, match="no randomness"):
@@ -521,7 +522,7 @@ def test_a_failure_of_the_random_source_comes_through(impl: _impl.Implementation
 
 @pytest.mark.parametrize("drawn", [-1, 20_000_001])
 def test_a_random_source_out_of_range_is_refused(impl: _impl.Implementation, drawn: int) -> None:
-    machine = impl.machine.Machine(VirtualHost(vhid=1, addresses=["10.0.0.1/24"]), lambda bound: drawn)
+    machine = impl.machine.Machine(VirtualHost(vhid=1, passphrase="", addresses=["10.0.0.1/24"]), lambda bound: drawn)
     with pytest.raises(ValueError, match=r"random\(20000001\) gave"):
         machine.start(0)
     assert machine.state is State.INIT
@@ -543,7 +544,7 @@ def test_no_moment_out_of_range(impl: _impl.Implementation, now: int) -> None:
 
 
 def test_the_last_moment_of_all(impl: _impl.Implementation) -> None:
-    slowest = VirtualHost(vhid=1, addresses=["10.0.0.1/24"], advbase=254, advskew=254)
+    slowest = VirtualHost(vhid=1, passphrase="", addresses=["10.0.0.1/24"], advbase=254, advskew=254)
     machine = impl.machine.Machine(slowest, lambda bound: bound - 1)
     machine.start(2**62 - 1)
     assert machine.deadline == 2**62 - 1 + machine.master_down + 20_000_000
@@ -552,7 +553,7 @@ def test_the_last_moment_of_all(impl: _impl.Implementation) -> None:
 
 
 def test_its_own_randomness_is_spread(pair: Pair) -> None:
-    config = VirtualHost(vhid=1, addresses=["10.0.0.1/24"])
+    config = VirtualHost(vhid=1, passphrase="", addresses=["10.0.0.1/24"])
     waits = set()
     for _ in range(200):
         machine = pair[0].machine.Machine(config)

@@ -450,6 +450,7 @@ class Parser:
         anybody = "anybody on the LAN can take the address"
         if "passphrase" not in self.given:
             self.warn(None, f"NO PASSPHRASE: {anybody}; give 'passfile FILE', the same on every host")
+            self.fields["passphrase"] = ""
         elif "passphrase" in self.fields and zero_key(self.fields["passphrase"], self.fields["dialect"]):
             lost = "dialect netbsd loses the only character of this passphrase"
             self.warn(self.given["passphrase"], f"{lost}: {anybody}", hide=True)

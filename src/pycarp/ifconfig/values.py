@@ -6,10 +6,9 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from ..config import VirtualHost
 from ..errors import ConfigError
 from ..protocol import State
-from ..protocol.options import Number, Option, StateName
+from ..protocol.options import BY_NAME, Number, Option, StateName
 from .diagnostics import show
 
 IP = IPv4Address | IPv6Address
@@ -123,6 +122,6 @@ def netmask(text: str) -> int:
 def check_fit(ip: IP, prefix: int | None) -> None:
     """Raise `Wrong` for an address that no virtual host can have in a subnet of this length."""
     try:
-        VirtualHost(vhid=1, addresses=[str(ip) if prefix is None else f"{ip}/{prefix}"])
+        BY_NAME["addresses"].check([str(ip) if prefix is None else f"{ip}/{prefix}"])
     except ConfigError as error:
         raise Wrong(str(error)) from None

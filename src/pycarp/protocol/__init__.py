@@ -37,6 +37,9 @@ class State(IntEnum):
     BACKUP = 1
     MASTER = 2
 
+    def __str__(self) -> str:
+        return self.name
+
 
 class Reason(str, Enum):
     """Why a virtual host changed its state."""

@@ -29,23 +29,29 @@ def prepare(
     Raises `ConfigError`.
     """
     if isinstance(vhid, bool) or not isinstance(vhid, int) or not 1 <= vhid <= 255:
-        raise ConfigError(f"vhid {vhid!r} is not a number of 1-255", "vhid")
+        raise ConfigError("vhid is not a number of 1-255", "vhid")
     if replay not in ("guard", "off"):
-        raise ConfigError(f"replay {replay!r} is unknown: give guard or off", "replay")
+        raise ConfigError("replay has an unknown value: give guard or off", "replay")
     return keys(passphrase_bytes(passphrase), dialect), address_variants(addresses), replay == "guard"
 
 
 def passphrase_bytes(passphrase: str | bytes | None) -> bytes:
     """The passphrase as bytes: text in UTF-8, and what came from argv in another encoding as it stood there."""
-    if isinstance(passphrase, str):
-        try:
-            return passphrase.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            # Not chained: the codec's error carries the whole passphrase.
-            raise ConfigError("the passphrase has characters that no encoding knows", "passphrase") from None
     if passphrase is None or isinstance(passphrase, bytes):
         return passphrase or b""
-    raise ConfigError("the passphrase is neither text nor bytes", "passphrase")
+    if not isinstance(passphrase, str):
+        raise ConfigError("the passphrase is neither text nor bytes: give one of them", "passphrase")
+    encoded = _encoded(passphrase)
+    if encoded is None:
+        raise ConfigError("the passphrase has characters that no encoding knows: give it as bytes", "passphrase")
+    return encoded
+
+
+def _encoded(text: str) -> bytes | None:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return None  # The error is not chained: it carries the whole text.
 
 
 def bsd_key(passphrase: bytes) -> bytes:
@@ -83,7 +89,7 @@ def keys(passphrase: bytes, dialect: str) -> dict[str, bytes]:
             )
         return {DIALECT_NETBSD: netbsd}
     if dialect != "auto":
-        raise ConfigError(f"dialect {dialect!r} is unknown: give auto, bsd or netbsd", "dialect")
+        raise ConfigError("dialect has an unknown value: give auto, bsd or netbsd", "dialect")
     # An embedded zero can empty the shortened key, or leave less of it than a guess needs.
     if netbsd in (None, bsd) or min(len(passphrase), len(netbsd.rstrip(b"\0")) + 1) < AUTO_MINIMUM:
         return {DIALECT_BSD: bsd}
@@ -100,7 +106,9 @@ def address_variants(addresses: Iterable[AddressLike]) -> list[bytes]:
         try:
             ip = ip_interface(value).ip
         except ValueError:
-            raise ConfigError(f"{value!r} is not an IP address: give one like 10.13.37.42/24", "addresses") from None
+            ip = None  # The error is not chained: it repeats the value.
+        if ip is None:
+            raise ConfigError("an address is not an IP address: give one like 10.13.37.42/24", "addresses")
         (ipv4 if ip.version == 4 else link_local if is_link_local(ip) else ipv6).add(covered(ip))
     full = b"".join(sorted(ipv4)) + b"".join(sorted(ipv6 | link_local))
     return [full, b"".join(sorted(ipv4)) + b"".join(sorted(ipv6))] if link_local else [full]
@@ -137,4 +145,5 @@ def counter_bytes(value: bytes | int) -> bytes:
 
 def not_in_use(dialect: object, used: Iterable[str]) -> ConfigError:
     """The error for a dialect that an authenticator was not made for."""
-    return ConfigError(f"dialect {dialect!r} is not in use here: {' and '.join(used)} is", "dialect")
+    shown = f"dialect {dialect}" if dialect in (DIALECT_BSD, DIALECT_NETBSD) else "the dialect"
+    return ConfigError(f"{shown} is not in use here: {' and '.join(used)} is", "dialect")

@@ -8,11 +8,13 @@ To add a word: a row here, a field of `VirtualHost` with ``DEFAULT[...]``, the t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, IPv6Interface, ip_interface
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import ConfigError
 from . import State
+from .keys import passphrase_bytes
 
 Dialect = Literal["auto", "bsd", "netbsd"]
 Mac = Literal["virtual", "interface"]
@@ -31,7 +33,11 @@ class Kind:
         self.takes = takes
 
     def check(self, name: str, value: Any) -> Any:
-        """The value as `VirtualHost` keeps it. Raises `ConfigError`, which calls the value `name`."""
+        """The value as `VirtualHost` keeps it. Raises `ConfigError`, which calls the value `name`.
+
+        The error repeats nothing that may be a passphrase in the wrong place: no text that is not an address, and no
+        number of more than three digits.
+        """
         return value
 
 
@@ -42,10 +48,12 @@ class Number(Kind):
         self.high = high
 
     def check(self, name: str, value: Any) -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high:
-            return value
-        wrong = "out of range" if type(value) is int else "not a whole number"
-        raise ConfigError(f"{name} {value!r} is {wrong}: give {self.low}-{self.high}", name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ConfigError(f"{_of_type(name, value)}, not a whole number: give {self.low}-{self.high}", name)
+        if not self.low <= value <= self.high:
+            shown = f"{name} {value}" if abs(value) < 1000 else name
+            raise ConfigError(f"{shown} is out of range: give {self.low}-{self.high}", name)
+        return value
 
 
 class Choice(Kind):
@@ -56,31 +64,88 @@ class Choice(Kind):
         super().__init__("|".join(self.values), f"{', '.join(self.values[:-1])} or {self.values[-1]}")
 
     def check(self, name: str, value: Any) -> Any:
-        if value not in self.values:
-            raise ConfigError(f"{name} {value!r} is unknown: give one of {', '.join(self.values)}", name)
+        if not isinstance(value, str) or value not in self.values:
+            raise ConfigError(f"{name} has an unknown value: give {self.takes}", name)
         return value
 
 
 class Flag(Kind):
     def check(self, name: str, value: Any) -> bool:
-        return bool(value)
+        if not isinstance(value, bool):
+            raise ConfigError(f"{_of_type(name, value)}, not a bool: give True or False", name)
+        return value
 
 
 class StateName(Kind):
     def check(self, name: str, value: Any) -> State:
-        try:
-            return State(value)
-        except ValueError:
-            choices = "State.INIT, State.BACKUP or State.MASTER"
-            raise ConfigError(f"{name} {value!r} is unknown: give {choices}", name) from None
+        if not isinstance(value, int) or isinstance(value, bool) or value not in tuple(State):
+            raise ConfigError(f"{name} has an unknown value: give State.INIT, State.BACKUP or State.MASTER", name)
+        return State(value)
 
 
 class InterfaceName(Kind):
     def check(self, name: str, value: Any) -> Any:
         if not isinstance(value, str) or not _NAME.fullmatch(value) or value in (".", ".."):
             rule = "give 1-15 letters, digits, '_', '.' or '-'"
-            raise ConfigError(f"{name} {value!r} is not an interface name: {rule}", name)
+            raise ConfigError(f"{name} is not an interface name: {rule}", name)
         return value
+
+
+class Secret(Kind):
+    """Text or bytes; "" is the zero key, which carp(4) allows. It has to be given, so that nobody forgets it."""
+
+    def check(self, name: str, value: Any) -> str | bytes:
+        if value is None:
+            missing = 'a passphrase is missing: give the group\'s, or passphrase="" if anybody may take the addresses'
+            raise ConfigError(missing, name)
+        if b"\0" in passphrase_bytes(value):
+            raise ConfigError("the passphrase has a NUL character, at which every BSD would cut it", name)
+        return value  # type: ignore[no-any-return]
+
+
+class Addresses(Kind):
+    """Texts or `ipaddress` objects, each with or without the prefix of its subnet."""
+
+    def check(self, name: str, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, str | bytes):
+            raise ConfigError(f"{name} is one text: give a list of addresses", name)
+        if not isinstance(value, Iterable):
+            raise ConfigError(f"{_of_type(name, value)}: give a list of addresses", name)
+        found: dict[Any, Any] = {}
+        for index, one in enumerate(value):
+            address = self._address(f"{name}[{index}]", one, name)
+            if address.ip in found:
+                raise ConfigError(f"{address.ip} is given twice", name)
+            found[address.ip] = address
+        return tuple(found.values())
+
+    def _address(self, what: str, value: Any, field: str) -> Any:
+        if not isinstance(value, str | IPv4Address | IPv6Address):
+            raise ConfigError(f"{_of_type(what, value)}: give text or an ipaddress object", field)
+        address = _interface(value)
+        if address is None:
+            raise ConfigError(f"{what} is not an IP address: give one like 10.13.37.42/24", field)
+        ip = address.ip
+        if isinstance(address, IPv6Interface) and address.scope_id is not None:
+            raise ConfigError(f"{what} has a zone: give it without, the carpdev tells the link", field)
+        if ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip == IPv4Address("255.255.255.255"):
+            raise ConfigError(f"{ip} cannot be a floating address: give a unicast address of the LAN", field)
+        subnet = address.network
+        if ip.version == 4 and subnet.prefixlen < 31 and ip in (subnet.network_address, subnet.broadcast_address):
+            message = f"{address} is the address of the subnet itself or its broadcast: give a host's"
+            raise ConfigError(message, field)
+        return address
+
+
+def _interface(value: Any) -> Any:
+    try:
+        return ip_interface(value)
+    except ValueError:
+        return None  # The error is not chained: it repeats the value.
+
+
+def _of_type(name: str, value: object) -> str:
+    return f"{name} is of type {type(value).__name__}"
 
 
 REQUIRED: Any = ...  # the default of a field that has none
@@ -133,11 +198,11 @@ OPTIONS = (
     Option("vhid", Number(1, 255), REQUIRED,
            "the group's number: all of its hosts have it, and no other group of this LAN",
            similar={"vhid": "id"}),
-    Option("passphrase", Kind("pass PHRASE, passfile FILE"), None,
+    Option("passphrase", Secret("pass PHRASE, passfile FILE"), REQUIRED,
            "the group's secret, of which 19 bytes count; in FILE it is no part of the process list",
            ours=True, own_words={"pass": "a passphrase", "passfile": "the name of a file"},
            similar={"pass": "key psk secret pw"}),
-    Option("addresses", Kind("[inet|inet6] ADDRESS [MASK]"), (),
+    Option("addresses", Addresses("[inet|inet6] ADDRESS [MASK]"), (),
            "an address that the group shares; MASK is /24, prefixlen 24 or netmask 255.255.255.0, or left out: then it "
            "is that of the carpdev's subnet",
            own_words={"inet": "an IPv4 address", "inet6": "an IPv6 address",
@@ -171,6 +236,8 @@ OPTIONS = (
 )
 # fmt: on
 
+NAME = Option("name", InterfaceName(), None, "the interface that carries the addresses")
+"""A field without a word: the name stands before the words, or in the name of their file."""
 
 BY_NAME = {option.name: option for option in OPTIONS}
 DEFAULT = {option.name: option.default for option in OPTIONS}
