@@ -44,3 +44,33 @@ def test_before_it_runs() -> None:
         assert [event async for event in engine.events()] == []
 
     asyncio.run(main())
+
+
+def test_without_asyncios_loop_nothing_starts() -> None:
+    """As under trio, which runs coroutines without a loop of asyncio's."""
+    engine = aio.Engine(HOST)
+    for coroutine in (engine.start(), anext(engine.events())):
+        with pytest.raises(EngineError, match=r"needs asyncio's event loop, and none runs in this thread: .*trio"):
+            coroutine.send(None)
+    assert repr(engine) == "<pycarp.aio.Engine carp0 not running>"
+
+
+def test_a_loop_that_cannot_wait_on_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was started by then is stopped again, once."""
+    engine = aio.Engine(HOST)
+    calls: list[str] = []
+    monkeypatch.setattr(engine._engine, "start", lambda: calls.append("start"))
+    monkeypatch.setattr(engine._engine, "stop", lambda: calls.append("stop"))
+
+    async def main() -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", _refuse)
+        with pytest.raises(NotImplementedError):
+            await engine.start()
+        await engine.stop()
+
+    asyncio.run(main())
+    assert calls == ["start", "stop"]
+
+
+def _refuse(*_arguments: object) -> None:
+    raise NotImplementedError

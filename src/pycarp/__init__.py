@@ -16,6 +16,7 @@ from .errors import (
     EngineError,
     ImplementationError,
     InterfaceError,
+    InterfaceMissing,
 )
 from .protocol import Advert, Reason, State
 
@@ -39,6 +40,7 @@ __all__ = [
     "ImplementationError",
     "Input",
     "InterfaceError",
+    "InterfaceMissing",
     "Machine",
     "Reason",
     "State",

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from .config import VirtualHost
 from .engine import engine as _engine
+from .errors import EngineError
 from .events import Event
 from .protocol import State
 from .stats import Measures
@@ -60,16 +61,24 @@ class Engine:
 
     async def start(self) -> None:
         """See `pycarp.Engine.start`. It runs in this thread: the network namespace is this thread's."""
+        _running_loop()
         self._engine.start()
-        self._arrived = asyncio.Event()
-        self._listen()
+        try:
+            self._arrived = asyncio.Event()
+            self._listen()
+        except BaseException:
+            # A loop that cannot wait on descriptors: nothing would ever read the events.
+            self._arrived = None
+            self._engine.stop()
+            self._engine._queue.close_descriptor()
+            raise
 
     async def stop(self) -> None:
         """See `pycarp.Engine.stop`. The loop goes on meanwhile. A stop that is cancelled is completed first."""
         if self._arrived is None or self._stopping:
             return
+        loop = _running_loop()
         self._stopping = True
-        loop = asyncio.get_running_loop()
         loop.remove_reader(self._engine.fileno())
         stopping = loop.run_in_executor(None, self._engine.stop)
         try:
@@ -84,6 +93,7 @@ class Engine:
 
     async def events(self, timeout: float | None = None) -> AsyncIterator[Event]:
         """See `pycarp.Engine.events`."""
+        _running_loop()
         while True:
             while (event := self._engine.poll()) is not None:
                 yield event
@@ -150,3 +160,13 @@ class Engine:
 
     def _listen(self) -> None:
         asyncio.get_running_loop().add_reader(self._engine.fileno(), self._wake)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise EngineError(
+            "pycarp.aio.Engine needs asyncio's event loop, and none runs in this thread: call it in one, or take "
+            "pycarp.Engine, whose calls other frameworks (trio, for one) run in a thread"
+        ) from None

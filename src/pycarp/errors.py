@@ -27,6 +27,10 @@ class InterfaceError(CarpError, OSError):
     """A network interface is missing, unsuitable, ambiguous, or is in somebody else's use."""
 
 
+class InterfaceMissing(InterfaceError):
+    """No interface, or no address on one, is there that the virtual host could speak on: it may come later."""
+
+
 class CapabilityError(CarpError, PermissionError):
     """The process lacks a capability that the kernel asks for (CAP_NET_ADMIN, CAP_NET_RAW)."""
 

@@ -23,6 +23,14 @@ def test_a_virtual_host_without_addresses() -> None:
     assert caught.value.field == "addresses"
 
 
+@pytest.mark.parametrize("wrong", [[HOST], (HOST, HOST), {HOST.name: HOST}, "vhid 101", None])
+def test_what_is_no_virtual_host(wrong: object) -> None:
+    several = r"give them as separate arguments: Engine\(\*hosts\)"
+    remedy = several if isinstance(wrong, list | tuple) else "make one"
+    with pytest.raises(ConfigError, match=f"was given a {type(wrong).__name__}: {remedy}"):
+        Engine(wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("queue", [0, -5])
 def test_a_queue_that_holds_nothing(queue: int) -> None:
     with pytest.raises(ValueError, match="give 1 or more"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from support.lan import VIP, VIP6, Lan, Node, held, interface, only, stays, virtual_host, wait_until
 
 from pycarp import InterfaceError, Reason, State, events
+from pycarp.lab.namespaces import Host
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 FAR = "192.0.2.42"
@@ -251,3 +253,56 @@ def test_new_carpdevs_addresses_are_routed_from_the_virtual_host(net: Lan) -> No
             assert asking.recv(16) == b"hello"
     assert net.capture.wait(lambda one: one.port == "main" and one.data.endswith(b"hello")).source[:2] == b"\0\0"  # type: ignore[union-attr]
     net["main"].run(["ip", "address", "delete", "198.51.100.1/24", "dev", "eth0"])
+
+
+def test_one_address_on_two_links(net: Lan) -> None:
+    # Fault: fe80::1 is the address of a group on each of two links, and of a bridge of the host besides.
+    # Expected: Both groups run, in two engines and in one, and answer.
+    net.cable("main", "client")
+    net["main"].run(["ip", "link", "add", "br9", "type", "bridge"])
+    net["main"].run(["ip", "link", "set", "br9", "up"])
+    net["main"].run(["ip", "address", "add", "fe80::1/64", "dev", "br9", "nodad"])
+    for name in ("main", "client"):
+        wait_until(lambda name=name: _has_link_local(net[name], "eth1"))  # type: ignore[misc]
+    hosts = [virtual_host(vhid=one + 1, carpdev=f"eth{one}", addresses=["fe80::1/64"]) for one in (0, 1)]
+    for together in (False, True):
+        nodes = [net.start("main", *hosts)] if together else [net.start("main", one) for one in hosts]
+        for node in nodes:
+            for one in node.hosts:
+                node.become(MASTER, one.name)
+        for carpdev in ("eth0", "eth1"):
+            wait_until(lambda at=carpdev: _answers(net["client"], f"fe80::1%{at}"))  # type: ignore[misc]
+        for node in nodes:
+            node.stop()
+    net["main"].run(["ip", "link", "delete", "br9"])
+    net.tidy = False
+    net.audited = False  # the audit knows each address on one link only
+
+
+def _has_link_local(host: Host, name: str) -> bool:
+    found = interface(host, name)
+    return found is not None and any(
+        one.interface.version == 6 and one.interface.is_link_local and not one.flags & 0x40 for one in found.addresses
+    )
+
+
+def _answers(host: Host, address: str) -> bool:
+    return host.run(["ping", "-6", "-n", "-c1", "-W1", address], check=False).returncode == 0
+
+
+def test_no_two_processes_with_one_address(net: Lan, secret: str) -> None:
+    # Fault: A second process of the machine is to run the same address under another vhid, before the first is MASTER.
+    # Expected: It ends at once and says whose the address is. When the first is gone, it may have it.
+    slow = {"advbase": 1, "advskew": 10}
+    main = net.start("main", **slow)
+    words = ["up", "carp7", "vhid", "7", "passfile", secret, f"{VIP}/24"]
+    second = net.command("main", *words)
+    assert second.end() == 2
+    assert f"{VIP} is already an address of vhid 101 on eth0, run by process {os.getpid()}" in second.errors
+    # The same with the interface's MAC, where no device bears a mark.
+    second = net.command("main", *words, "mac", "interface")
+    assert second.end() == 2 and "is already an address of" in second.errors
+    main.stop()
+    net.audited = False  # it has the address under another vhid now
+    last = net.command("main", *words, "advbase", "0", "advskew", "10", "carpdev", "eth0")
+    assert "is already" in last.errors or last.become(MASTER) is None

@@ -275,6 +275,11 @@ class Engine:
 
 
 def _checked(hosts: tuple[VirtualHost, ...]) -> tuple[VirtualHost, ...]:
+    for host in hosts:
+        if not isinstance(host, VirtualHost):
+            several = isinstance(host, list | tuple | set)
+            remedy = "give them as separate arguments: Engine(*hosts)" if several else "make one: VirtualHost(vhid=...)"
+            raise ConfigError(f"an engine takes virtual hosts, and was given a {type(host).__name__}: {remedy}")
     if not hosts:
         raise ConfigError("an engine without virtual hosts has nothing to do: give at least one")
     for host in hosts:

@@ -201,7 +201,8 @@ class Reconciler:
         with contextlib.ExitStack() as undo:
             lock = instance.lock
             if carpdev.index != instance.carpdev.index:
-                lock = undo.enter_context(VirtualHostLock(instance.host.name, carpdev, instance.host.vhid))
+                addresses = (one.ip for one in instance.host.addresses)
+                lock = undo.enter_context(VirtualHostLock(instance.host.name, carpdev, instance.host.vhid, addresses))
             device = Device(instance.host, carpdev)
             undo.callback(device.teardown)
             device.setup()

@@ -135,7 +135,7 @@ class Supervisor:
 
     def _add(self, host: VirtualHost, carpdev: Interface, inventory: Inventory) -> Instance:
         with contextlib.ExitStack() as undo:
-            lock = VirtualHostLock(host.name, carpdev, host.vhid)
+            lock = VirtualHostLock(host.name, carpdev, host.vhid, (one.ip for one in host.addresses))
             undo.callback(lock.close)
             device = Device(host, carpdev)
             device.setup(inventory)

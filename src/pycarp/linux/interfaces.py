@@ -7,11 +7,11 @@ import socket
 import struct
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any
 
 from ..config import VirtualHost
-from ..errors import InterfaceError
+from ..errors import InterfaceError, InterfaceMissing
 from . import netlink
 from .messages import IPV4_CONF, Address, Network
 
@@ -189,15 +189,26 @@ def parse_gateway(payload: bytes) -> Gateway | None:
     return Gateway(index, network, ip_address(found[_RTA_GATEWAY]))
 
 
+def is_per_link(ip: Address) -> bool:
+    """Whether each link has an address of its own by this number: a link-local one of IPv6."""
+    return ip.version == 6 and ip.is_link_local
+
+
 def choose_carpdev(host: VirtualHost, interfaces: Sequence[Interface]) -> Interface:
     """The interface that a virtual host speaks on, as ifconfig chooses it: the one whose subnet holds every address.
 
-    Up or not; never the loopback nor the device of a virtual host. `host.carpdev` overrides. Raises `InterfaceError`
-    where none or several fit (with the candidates), where the named one is missing or no Ethernet, and where an
-    address is on this machine already.
+    Up or not; never the loopback nor the device of a virtual host. `host.carpdev` overrides. Raises `InterfaceMissing`
+    where the named one is missing or none fits (with the candidates), `InterfaceError` where several fit, where it is
+    no Ethernet, and where an address is on this machine already.
     """
+    _refuse_held([one.ip for one in host.addresses if not is_per_link(one.ip)], interfaces)
+    carpdev = _fitting(host, interfaces)
+    _refuse_held([one.ip for one in host.addresses if is_per_link(one.ip)], [carpdev])
+    return carpdev
+
+
+def _fitting(host: VirtualHost, interfaces: Sequence[Interface]) -> Interface:
     others = [interface for interface in interfaces if not interface.loopback and not interface.ours]
-    _refuse_held(host, interfaces)
     if host.carpdev is not None:
         return _named(host.carpdev, interfaces, others)
     if not host.addresses:
@@ -215,9 +226,9 @@ def choose_carpdev(host: VirtualHost, interfaces: Sequence[Interface]) -> Interf
         raise InterfaceError(f"{wanted} fits {_listed(fitting)}, which is no Ethernet: CARP cannot work there")
     candidates = [interface for interface in others if interface.ethernet]
     if not candidates:
-        raise InterfaceError(f"this machine has no Ethernet interface to put {wanted} on")
+        raise InterfaceMissing(f"this machine has no Ethernet interface to put {wanted} on")
     subnets = "subnet" if len(host.addresses) == 1 else "subnets"
-    raise InterfaceError(
+    raise InterfaceMissing(
         f"no interface has the {subnets} of {wanted}; there is {_listed(candidates)}: "
         f"correct the address, or name the interface with carpdev"
     )
@@ -247,8 +258,7 @@ def source_address(interface: Interface, family: int, exclude: Collection[Addres
     return usable[0].interface.ip if usable else None
 
 
-def _refuse_held(host: VirtualHost, interfaces: Sequence[Interface]) -> None:
-    wanted = {one.ip for one in host.addresses}
+def _refuse_held(wanted: Collection[Address], interfaces: Iterable[Interface]) -> None:
     for interface in interfaces:
         for one in () if interface.ours else interface.own_addresses:
             if one.ip in wanted:
@@ -268,11 +278,13 @@ def _named(name: str, interfaces: Sequence[Interface], others: Sequence[Interfac
             raise InterfaceError(f"carpdev {name} is no Ethernet: CARP cannot work there")
         return interface
     there = [interface for interface in others if interface.ethernet]
-    raise InterfaceError(f"there is no interface {name}; there is {_listed(there) if there else 'no Ethernet at all'}")
+    raise InterfaceMissing(
+        f"there is no interface {name}; there is {_listed(there) if there else 'no Ethernet at all'}"
+    )
 
 
 def _holds(interface: Interface, ip: Address) -> bool:
-    if isinstance(ip, IPv6Address) and ip.is_link_local:
+    if is_per_link(ip):
         # Every link with IPv6 has this subnet.
         return any(one.interface.version == 6 for one in interface.addresses)
     return any(ip in one.network for one in interface.own_addresses if one.version == ip.version)

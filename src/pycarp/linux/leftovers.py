@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
+from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ..errors import InterfaceError
 from . import lock, messages, netlink
-from .interfaces import OWN_PROTOCOL, Interface, Mark, read_interfaces
+from .interfaces import OWN_PROTOCOL, Interface, Mark, is_per_link, read_interfaces
 from .messages import Address
 
 if TYPE_CHECKING:
@@ -30,10 +31,12 @@ def table_of(index: int, vhid: int) -> int:
 class Inventory:
     """The machine as it was found, for devices that are set up one after the other: each reads what the last one left.
 
-    `interfaces`, and `rules`: those of our protocol as (source, table). Each lock is asked for once.
+    `interfaces`, and `rules`: those of our protocol as (source, table). Each lock is asked for once. The `running`
+    devices are the caller's own: their names, addresses and rules are in nobody's way and stay.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, running: Iterable[Device] = ()) -> None:
+        self._running = {(one.carpdev.index, one.host.vhid): one for one in running}
         self.interfaces = read_interfaces()
         self.rules: list[tuple[Address, int]] = []
         self._held = functools.cache(lock.held)
@@ -59,11 +62,12 @@ class Inventory:
                 dead.append((interface, mark))
             else:
                 left.append(interface)
-                _refuse_taken(device, interface, own)
+                if mark is None or (mark.index, mark.vhid) not in self._running:
+                    _refuse_taken(device, interface, own)
         stray = [
             (source, table)
             for source, table in self.rules
-            if source in own or not self._lives(device, table >> 8 & _TABLE_INDEX, table & 0xFF)
+            if not self._lives(device, table >> 8 & _TABLE_INDEX, table & 0xFF)
         ]
         requests = [messages.delete_link(interface.index) for interface, _mark in dead]
         requests += self._stray_addresses(device, own)
@@ -79,15 +83,19 @@ class Inventory:
         """Requests against addresses on the carpdev itself that bear our protocol but are of no live virtual host."""
         index = device.carpdev.index
         found = self.carpdev(index)
-        ours = [one.interface for one in found.addresses if one.ours] if found is not None else []
+        running = {ip.ip for one in self._running.values() if one.index == index for ip in one.host.addresses}
+        there = found.addresses if found is not None else ()
+        ours = [one.interface for one in there if one.ours and one.interface.ip not in running]
         # Such an address does not say whose it is. With other virtual hosts on this carpdev, only our own is surely
         # stray.
         alone = bool(ours) and not any(self._lives(device, index, vhid) for vhid in range(1, 256))
         return [messages.delete_address(index, one) for one in ours if one.ip in own or alone]
 
     def _lives(self, device: Device, index: int, vhid: int) -> bool:
-        """Whether a lock guards this virtual host, and it is not the device's own."""
-        return (index, vhid) != (device.carpdev.index, device.host.vhid) and self._held(index, vhid)
+        """Whether a lock guards this virtual host, and it is not the device's own; the `running` live, too."""
+        if (index, vhid) == (device.carpdev.index, device.host.vhid):
+            return (index, vhid) in self._running
+        return self._held(index, vhid)
 
     def _note_rule(self, found: dict[int, bytes]) -> None:
         if found.get(_FRA_PROTOCOL) != bytes((OWN_PROTOCOL,)) or _FRA_SRC not in found:
@@ -99,13 +107,16 @@ class Inventory:
 
 def _refuse_taken(device: Device, interface: Interface, own: set[Address]) -> None:
     mark = interface.mark
-    if interface.name == device.host.name and device.host.mac == "virtual":
+    if interface.name == device.name and device.host.mac == "virtual":
         whose = "not ours" if mark is None else f"that of vhid {mark.vhid} on {mark.carpdev}"
         raise InterfaceError(
             f"there is an interface {interface.name} already, and it is {whose}: remove it or give another name"
         )
+    if mark is None:
+        return
     for one in interface.addresses:
-        if mark is not None and one.interface.ip in own:
+        elsewhere = is_per_link(one.interface.ip) and mark.index != device.carpdev.index
+        if one.interface.ip in own and not elsewhere:
             raise InterfaceError(
                 f"{one.interface.ip} is already on {interface.name}, vhid {mark.vhid}: give another address"
             )
