@@ -95,9 +95,10 @@ cdef struct input_t:
 cdef struct verdict_t:
     # The pointers in here are into the frame.
     int counter  # COUNT_..., or VERDICT_...
-    int dialect  # of a valid advert, and of a sibling's: AUTH_BSD or AUTH_NETBSD
+    int dialect  # AUTH_BSD or AUTH_NETBSD of a valid advert, of a sibling's, and of one sent by IP unicast (badif)
     int sibling_of  # with VERDICT_SIBLING: the vhid of the instance that has the same secret and addresses
-    bint has_advert  # whether `datagram` and `advert` are filled in
+    bint has_advert  # whether `advert` is filled in; `datagram` is but for VERDICT_IGNORED
+    bint vrrp  # it is a VRRP packet
     datagram_t datagram
     advert_t advert
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free
+from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 
 from .auth cimport (
@@ -16,6 +17,7 @@ from .auth cimport (
 from .machine cimport STATE_INIT, STATE_MASTER
 from .packet cimport (
     MAC_LENGTH, address_text, advert_object, octets, packet_advert, packet_checksum_ok, packet_dissect,
+    packet_is_vrrp,
 )
 from .timing cimport SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
 
@@ -32,6 +34,10 @@ cdef enum:
     FOR_CARP = 1
     FOR_CARPDEV = 2
 
+cdef uint32_t _MAYBE_VRRP = (
+    1 << COUNT_BADIF | 1 << COUNT_BADLEN | 1 << COUNT_BADSUM | 1 << COUNT_BADVHID | 1 << COUNT_BADVER
+    | 1 << COUNT_BADAUTH
+)
 cdef tuple _VERDICTS = (*[field.name for field in fields(Stats)], "", IGNORED, "allow", "", "sibling")
 
 
@@ -57,11 +63,26 @@ cdef inline bint _to_everybody(const uint8_t *address, uint8_t length) noexcept 
     return memcmp(address, b"\xff\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16) == 0
 
 
+cdef int _delivery_to_group(const input_t *input_, const uint8_t *mac) noexcept nogil:
+    """An access point or a bridge has turned the multicast into unicasts."""
+    cdef const input_instance_t *instance
+    cdef int index
+    if input_.has_mac and memcmp(mac, input_.mac, MAC_LENGTH) == 0:
+        return FOR_CARP
+    for index in range(input_.instance_count):
+        instance = input_.instances[input_.vhids[index]]
+        if instance.has_mac and memcmp(mac, instance.mac, MAC_LENGTH) == 0:
+            return FOR_CARP
+    return 0
+
+
 cdef int _delivery_by_mac(const input_t *input_, const datagram_t *datagram, uint8_t length) noexcept nogil:
     """For a frame to one MAC only."""
     cdef const uint8_t *destination = datagram.destination
     cdef const input_instance_t *instance
     cdef int index
+    if _to_group(destination, length):
+        return _delivery_to_group(input_, datagram.destination_mac)
     # The carpdev's own MAC may also be the virtual host's (mac="interface"): then what comes for its address is its.
     for index in range(input_.instance_count):
         instance = input_.instances[input_.vhids[index]]
@@ -69,11 +90,7 @@ cdef int _delivery_by_mac(const input_t *input_, const datagram_t *datagram, uin
             instance.state == STATE_MASTER
             and instance.has_mac
             and memcmp(datagram.destination_mac, instance.mac, MAC_LENGTH) == 0
-            and (
-                _among(&instance.addresses, destination, length)
-                or _to_group(destination, length)
-                or _to_everybody(destination, length)
-            )
+            and (_among(&instance.addresses, destination, length) or _to_everybody(destination, length))
         ):
             return FOR_CARP
     if not input_.has_mac or memcmp(datagram.destination_mac, input_.mac, MAC_LENGTH) != 0:
@@ -140,6 +157,18 @@ cdef inline int _guard(const auth_t *auth, const verdict_t *verdict, int fine) n
 include "siblings.pxi"
 
 
+cdef int _signed(const input_instance_t *instance, const verdict_t *verdict) noexcept nogil:
+    """The dialect of an advert that would be valid if it had been sent to the group, or AUTH_NONE."""
+    cdef const datagram_t *datagram = &verdict.datagram
+    if instance == NULL or instance.state == STATE_INIT or instance.auth == NULL or not verdict.has_advert:
+        return AUTH_NONE
+    if datagram.ttl != TTL or verdict.advert.version != VERSION or not packet_checksum_ok(
+        datagram.family, datagram.source, datagram.destination, datagram.payload, datagram.length
+    ):
+        return AUTH_NONE
+    return auth_verify(instance.auth, verdict.advert.counter, verdict.advert.digest)
+
+
 cdef void input_frame(
     input_t *input_, const uint8_t *frame, size_t length, int64_t now, verdict_t *verdict
 ) noexcept nogil:
@@ -149,7 +178,7 @@ cdef void input_frame(
     cdef int packets, receivers
     verdict.counter = VERDICT_IGNORED
     verdict.dialect = AUTH_NONE
-    verdict.has_advert = False
+    verdict.has_advert = verdict.vrrp = False
     if not packet_dissect(frame, length, &verdict.datagram):
         return
     receivers = _delivery(input_, &verdict.datagram)
@@ -168,11 +197,15 @@ cdef void input_frame(
         if input_.allow:
             verdict.counter = COUNT_BADIF
             counters[COUNT_BADIF] += 1
+            if not receivers & FOR_CARP:
+                verdict.dialect = _signed(instance, verdict)
     if receivers & FOR_CARP:
         counters[packets] += 1
         verdict.counter = _check(input_, instance, verdict, now)
         if verdict.counter < COUNTERS:
             counters[verdict.counter] += 1
+    if verdict.counter < COUNTERS and _MAYBE_VRRP >> verdict.counter & 1:
+        verdict.vrrp = packet_is_vrrp(verdict.datagram.payload, verdict.datagram.length)
 
 
 cdef void input_sent(input_t *input_, uint8_t vhid, uint8_t family) noexcept nogil:
@@ -362,8 +395,8 @@ cdef class Input:
         """Take one Ethernet frame, which came at `now` (ns), through all checks, count it, and say what came of it."""
         cdef bytes whole = octets(frame)
         cdef verdict_t verdict
-        cdef object advert = None, dialect = None, sibling_of = None
-        cdef uint8_t family
+        cdef object advert = None, dialect = None, sibling_of = None, asked
+        cdef uint8_t family, router
         input_frame(&self.input_, <const uint8_t *> PyBytes_AS_STRING(whole), PyBytes_GET_SIZE(whole), now, &verdict)
         if verdict.has_advert:
             family = verdict.datagram.family
@@ -378,9 +411,18 @@ cdef class Input:
             dialect = DIALECT_BSD if verdict.dialect == AUTH_BSD else DIALECT_NETBSD
             if verdict.counter == VERDICT_SIBLING:
                 sibling_of = verdict.sibling_of
-        elif verdict.counter == VERDICT_UNVERIFIED:
-            return self._ask(advert)
-        return Verdict(_VERDICTS[verdict.counter], advert, dialect, sibling_of)
+        elif verdict.counter == COUNT_BADIF and verdict.dialect != AUTH_NONE:
+            dialect = DIALECT_BSD if verdict.dialect == AUTH_BSD else DIALECT_NETBSD
+        asked = Verdict(_VERDICTS[verdict.counter], advert, dialect, sibling_of)
+        if verdict.counter == VERDICT_UNVERIFIED:
+            asked = self._ask(advert)
+            verdict.vrrp = asked.counter == "badauth" and packet_is_vrrp(
+                verdict.datagram.payload, verdict.datagram.length
+            )
+        if not verdict.vrrp:
+            return asked
+        family, router = verdict.datagram.family, verdict.datagram.payload[1]
+        return asked._replace(vrrp=address_text(verdict.datagram.source, family), vrrp_router=router)
 
     cdef object _ask(self, advert):
         """The verdict on an advert whose instance has an authenticator in Python, counted."""

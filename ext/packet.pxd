@@ -49,6 +49,7 @@ cdef struct template_t:
 
 cdef bint packet_dissect(const uint8_t *frame, size_t length, datagram_t *datagram) noexcept nogil
 cdef bint packet_advert(const uint8_t *payload, size_t length, advert_t *advert) noexcept nogil
+cdef bint packet_is_vrrp(const uint8_t *payload, size_t length) noexcept nogil
 cdef bint packet_checksum_ok(
     uint8_t family, const uint8_t *source, const uint8_t *destination, const uint8_t *payload, size_t length
 ) noexcept nogil

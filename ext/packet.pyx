@@ -25,6 +25,7 @@ cdef enum:
     PROTOCOL_CARP = 112
     AUTHLEN = 7
     VERSION_AND_TYPE = 0x21
+    MOST_TAGS = 2
 
 
 # Checksums. The sum is taken over 32-bit words in the machine's own byte order: folded, it has the same bytes as one
@@ -88,6 +89,7 @@ cdef bint packet_checksum_ok(
 # Taking apart
 
 cdef bint _dissect_ipv4(const uint8_t *frame, size_t length, datagram_t *datagram) noexcept nogil:
+    """`frame` begins so that its IP header is where an untagged frame has it; so in `_dissect_ipv6`."""
     cdef const uint8_t *ip = frame + ETHERNET_LENGTH
     cdef size_t header, total
     if length < ETHERNET_LENGTH + IPV4_LENGTH or ip[0] >> 4 != 4 or ip[9] != PROTOCOL_CARP:
@@ -146,7 +148,25 @@ cdef bint packet_dissect(const uint8_t *frame, size_t length, datagram_t *datagr
         return _dissect_ipv4(frame, length, datagram)
     if ethertype == 0x86DD:
         return _dissect_ipv6(frame, length, datagram)
-    return False
+    return _dissect_tagged(frame, length, ethertype, datagram)
+
+
+cdef bint _dissect_tagged(
+    const uint8_t *frame, size_t length, uint16_t ethertype, datagram_t *datagram
+) noexcept nogil:
+    """A frame that does not begin as an IP datagram: there may be tags of VLAN id 0."""
+    cdef int tags = 0
+    while ethertype == 0x8100 or ethertype == 0x88A8:
+        # The tag is two bytes after the ethertype, then comes the next ethertype.
+        if tags == MOST_TAGS or length < ETHERNET_LENGTH + 4 or _load16(frame + ETHERNET_LENGTH) & 0x0FFF:
+            return False
+        tags += 1
+        frame += 4
+        length -= 4
+        ethertype = _load16(frame + 12)
+    if ethertype == 0x0800:
+        return _dissect_ipv4(frame, length, datagram)
+    return ethertype == 0x86DD and _dissect_ipv6(frame, length, datagram)
 
 
 cdef bint packet_advert(const uint8_t *payload, size_t length, advert_t *advert) noexcept nogil:
@@ -163,6 +183,17 @@ cdef bint packet_advert(const uint8_t *payload, size_t length, advert_t *advert)
     advert.counter = payload + 8
     advert.digest = payload + 16
     return True
+
+
+cdef bint packet_is_vrrp(const uint8_t *payload, size_t length) noexcept nogil:
+    """Whether this is a packet of VRRP version 2 or 3: the twin of `pycarp.protocol.checks.vrrp_router`."""
+    cdef size_t count
+    if length < 8 or payload[0] & 15 != 1 or payload[3] == 0:
+        return False
+    count = payload[3]
+    if payload[0] >> 4 == 2:
+        return length == 16 + 4 * count
+    return payload[0] >> 4 == 3 and (length == 8 + 4 * count or length == 8 + 16 * count)
 
 
 # Building

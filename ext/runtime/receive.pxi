@@ -15,11 +15,14 @@ cdef void receive(
     cdef instance_t *instance
     cdef peer_t peer
     input_frame(&carpdev.input, frame, length, now, &verdict)
-    if not verdict.has_advert:
+    if not verdict.has_advert and not verdict.vrrp:
         return
     memset(&peer, 0, sizeof(peer_t))
     peer.family = verdict.datagram.family
     memcpy(peer.address, verdict.datagram.source, 4 if peer.family == 4 else 16)
+    if verdict.vrrp:
+        _vrrp(runtime, carpdev.instances[verdict.datagram.payload[1]], &peer, now)
+        return
     instance = carpdev.instances[verdict.advert.vhid]
     if verdict.counter == VERDICT_VALID and instance != NULL:
         _valid(runtime, instance, &verdict, &peer, now)
@@ -85,6 +88,22 @@ cdef inline void _note_peer(
     report(runtime, &record)
 
 
+cdef void _vrrp(runtime_t *runtime, instance_t *instance, const peer_t *peer, int64_t now) noexcept nogil:
+    """A VRRP router was heard; `instance` is the one that has its number, or NULL."""
+    cdef reported_t *reported
+    cdef record_t record
+    if instance == NULL:
+        return
+    reported = &instance.reported
+    if now - reported.vrrp_heard > VRRP_FORGOTTEN:
+        reported.vrrp.count = 0
+    reported.vrrp_heard = now
+    if not known(&reported.vrrp, peer, instance.vhid, 0):
+        record = new_record(instance, vrrp_event, now)
+        record.peer = peer[0]
+        report(runtime, &record)
+
+
 cdef void _rejected(
     runtime_t *runtime, carpdev_t *carpdev, instance_t *instance, const verdict_t *verdict, const peer_t *peer,
     int64_t now,
@@ -93,6 +112,8 @@ cdef void _rejected(
     cdef record_t record
     if counter == COUNT_BADVHID and instance != NULL:
         return  # the kernel counts so too, but it is ours, and only in INIT
+    if counter == COUNT_BADIF and verdict.dialect == AUTH_NONE:
+        return  # not of the group
     if _REPORTED >> counter & 1 and not known(&carpdev.rejected, peer, verdict.advert.vhid, counter):
         record = new_record(instance, rejected_event, now)
         record.peer = peer[0]
@@ -109,3 +130,8 @@ cdef object peer_event(const record_t *record, dict who, object host):
 cdef object rejected_event(const record_t *record, dict who, object host):
     counter = _COUNTERS[record.detail]
     return events.AdvertRejected(**who, counter=counter, peer=peer_of(record), hint=HINTS[counter])
+
+
+cdef object vrrp_event(const record_t *record, dict who, object host):
+    peer = peer_of(record)
+    return events.VrrpHeard(**who, peer=peer, advice=vrrp_advice(record.vhid, peer))

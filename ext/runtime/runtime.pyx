@@ -18,14 +18,14 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport timespec
 
-from .auth cimport Authenticator, auth_counter, auth_dialects, auth_sign, auth_t
+from .auth cimport AUTH_NONE, Authenticator, auth_counter, auth_dialects, auth_sign, auth_t
 from .guardian cimport (
     GUARDIAN_GONE, LEASE_FOREVER, MESSAGE_DONE, ORDER_BEAT, ORDER_DROP, ORDER_FORGET, ORDER_NOBODY, ORDER_QUIET,
     ORDER_REMOVE, ORDER_RENEW, ORDER_RESTORE, ORDER_TAKE, REPLY_RELEASED, REPLY_SUPERSEDED, guardian_order,
     guardian_reply, order_t, reply_t,
 )
 from .input cimport (
-    COUNT_BADVHID, COUNTERS, VERDICT_SIBLING, VERDICT_VALID, addresses_t, input_forget_all, input_frame,
+    COUNT_BADIF, COUNT_BADVHID, COUNTERS, VERDICT_SIBLING, VERDICT_VALID, addresses_t, input_forget_all, input_frame,
     input_instance_t, input_remove_instance, input_sent, input_set_instance, input_store_addresses,
     input_store_carpdev, input_t, verdict_t,
 )
@@ -53,7 +53,7 @@ from .timing cimport (
     ANNOUNCE_AFTER_RIVAL, BOWOUT_AFTER_DROP, DEMOTION_REPORTED_AFTER, DEVICE_REMOVED_AFTER_DROP,
     GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN, LATE_ALLOWANCE_ORDINARY, LATE_ALLOWANCE_REALTIME,
     LEASE_ENDS_LATE, NS_PER_SECOND, NS_PER_SKEW, ORDERS_DONE_WITHIN, PAUSE_NOTICED, RENEWAL_LATE_ALLOWANCE,
-    RETRY_FIRST, RETRY_LAST, TAKE_AFTER_DEPOSING,
+    RETRY_FIRST, RETRY_LAST, TAKE_AFTER_DEPOSING, VRRP_FORGOTTEN,
 )
 
 from .. import events
@@ -61,7 +61,7 @@ from ..errors import GUARDIAN_HANGS, NO_GUARDIAN, CapabilityError, CarpError, En
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, STANDINGS, Reason, State
-from ..protocol.checks import HINTS
+from ..protocol.checks import HINTS, vrrp_advice
 from ..protocol.timing import no_lease
 from ..stats import Measures, Stats
 from . import spawn

@@ -48,7 +48,8 @@ cdef struct reports_t:
 
 cdef struct reported_t:
     # What was reported of an instance and is not repeated.
-    known_peers_t peers, rivals
+    known_peers_t peers, rivals, vrrp
+    int64_t vrrp_heard
     int64_t demotion
     bint unleased
 

@@ -170,6 +170,17 @@ class AdvertRejected(Event, severity="warning", says="refuses adverts of {peer}:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class VrrpHeard(Event, severity="warning", says="{advice}"):
+    """A VRRP router, `peer`, has the number of this virtual host: both use one virtual MAC. `advice` says what to do.
+
+    Reported once for each `peer`, and once more when VRRP is heard again after ten minutes.
+    """
+
+    peer: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class SiblingHeard(Event, severity="warning", says="{advice}"):
     """A host with the same addresses and the same secret advertises under another vhid, `sibling`.
 

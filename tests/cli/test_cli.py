@@ -607,6 +607,10 @@ EVENTS: list[tuple[ev.Event, str]] = [
         "carp0 another master is heard, 10.0.0.9: it is as good, this host yields",
     ),
     (
+        ev.VrrpHeard(vhid=1, name="carp0", at=1, peer="10.0.0.9", advice="10.0.0.9 speaks VRRP"),
+        "carp0 10.0.0.9 speaks VRRP",
+    ),
+    (
         ev.Stalled(vhid=1, name="carp0", at=1, pause=2_450_000_001, released=False),
         "carp0 did not run for 2.5 s; it stands by",
     ),

@@ -222,7 +222,8 @@ DELIVERY = [
     (wire.GROUP_MAC, "224.0.0.19", NOT_OURS, NOT_OURS),
     (wire.GROUP_MAC, "224.0.0.5", NOT_OURS, NOT_OURS),
     (wire.VIRTUAL_MAC, wire.VIP, TO_US, NOT_OURS),
-    (wire.VIRTUAL_MAC, "224.0.0.18", TO_US, NOT_OURS),
+    (wire.VIRTUAL_MAC, "224.0.0.18", TO_US, TO_US),
+    (wire.CARPDEV_MAC, "224.0.0.18", TO_US, TO_US),
     (wire.VIRTUAL_MAC, "224.0.0.1", TO_US, NOT_OURS),
     (wire.VIRTUAL_MAC, "10.13.37.99", NOT_OURS, NOT_OURS),
     (wire.CARPDEV_MAC, wire.CARPDEV, TO_CARPDEV, TO_CARPDEV),
@@ -261,6 +262,8 @@ DELIVERY_6 = [
     (wire.VIRTUAL_MAC, "2001:db8::42", TO_US),
     (wire.CARPDEV_MAC, "2001:db8::b", TO_CARPDEV),
     (wire.CARPDEV_MAC, "fe80::b", TO_CARPDEV),
+    (wire.CARPDEV_MAC, "ff02::12", TO_US),
+    (wire.VIRTUAL_MAC, "ff02::12", TO_US),
     (SOMEBODY, "ff02::12", NOT_OURS),
 ]
 
@@ -291,6 +294,71 @@ def test_delivery_to_an_interface_that_carries_the_address(impl: Implementation)
     assert input_.receive(bytes(to_vip)).counter == "badif"
 
 
+@pytest.mark.parametrize("state", [State.INIT, State.BACKUP, State.MASTER], ids=lambda state: state.name)
+@pytest.mark.parametrize(("changes", "signed"), [
+    ({}, True), ({"dialect": "netbsd"}, True), ({"digest_flip": 1}, False), ({"ttl": 64}, False),
+    ({"checksum_flip": 1}, False), ({"vhid": 102}, False), ({"first": 0x31}, False), ({"cut": 1}, False),
+])  # fmt: skip
+def test_an_advert_by_unicast(impl: Implementation, changes: dict[str, Any], signed: bool, state: State) -> None:
+    """It is not obeyed; whether it is signed by one of the group shows in the dialect."""
+    input_ = input_of(impl, state)
+    verdict = input_.receive(bytes(BETTER.but(destination_mac=wire.CARPDEV_MAC, destination=wire.CARPDEV, **changes)))
+    assert verdict.counter == "badif"
+    expected = changes.get("dialect", "bsd") if signed and state is not State.INIT else None
+    assert verdict.dialect == expected
+    assert counted(input_) == {"ipackets": 1, "badif": 1}
+
+
+# VRRP has the same protocol, groups and MACs
+
+
+def vrrp(version: int, addresses: int, router: int = 101, ipv6: bool = False, **changes: Any) -> Frame:
+    """A VRRP advertisement of version 2 (RFC 3768) or 3 (RFC 5798), its checksum left to chance or made CARP's."""
+    body = bytes((version << 4 | 1, router, 100, addresses, 0, 1, 0, 0)) + bytes(range(1, 5)) * addresses * (
+        1 + 3 * ipv6
+    )
+    payload = body + (bytes(8) if version == 2 else b"")
+    return Frame(cut=36, trailer=payload, source="fe80::9" if ipv6 else wire.PEER, **changes)
+
+
+VRRP_COUNTED = [
+    (2, 1, "badlen"),
+    (2, 5, "badsum"),
+    (2, 8, "badsum"),
+    (3, 1, "badlen"),
+    (3, 7, "badsum"),
+    (3, 20, "badsum"),
+]
+
+
+@pytest.mark.parametrize("state", [State.INIT, State.MASTER], ids=lambda state: state.name)
+@pytest.mark.parametrize(("version", "addresses", "counter"), VRRP_COUNTED)
+def test_vrrp_with_our_number(impl: Implementation, version: int, addresses: int, counter: str, state: State) -> None:
+    """It is counted as the kernel counts it, and told from CARP."""
+    input_ = input_of(impl, state)
+    verdict = input_.receive(bytes(vrrp(version, addresses)))
+    assert (verdict.counter, verdict.vrrp, verdict.vrrp_router) == (counter, wire.PEER, 101)
+    assert counted(input_) == {"ipackets": 1, counter: 1}
+
+
+def test_vrrp_in_ipv6_by_unicast_and_of_another_number(impl: Implementation) -> None:
+    input_ = input_of(impl)
+    verdict = input_.receive(bytes(vrrp(3, 2, ipv6=True)))
+    assert (verdict.vrrp, verdict.vrrp_router) == ("fe80::9", 101)
+    to_us = {"destination_mac": wire.CARPDEV_MAC, "destination": wire.CARPDEV}
+    verdict = input_.receive(bytes(vrrp(2, 3, **to_us)))
+    assert (verdict.counter, verdict.vrrp) == ("badif", wire.PEER)
+    assert input_.receive(bytes(vrrp(2, 3, router=7))).vrrp_router == 7
+    assert input_.receive(bytes(vrrp(2, 3, ttl=254))).vrrp is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"digest_flip": 1}, {"checksum_flip": 1}, {"cut": 1}, {"vhid": 102}, {"authlen": 0}]
+)
+def test_carp_is_not_taken_for_vrrp(impl: Implementation, changes: dict[str, Any]) -> None:
+    assert input_of(impl).receive(bytes(BETTER.but(**changes))).vrrp is None
+
+
 # The order of the checks: an advert with several faults is counted at the first
 
 
@@ -319,7 +387,7 @@ def test_order_of_checks(impl: Implementation, family: int, first: int) -> None:
     verdict = input_.receive(bytes(good.but(**changes)))
     name = FAULTS[first][0]
     assert verdict.counter == name
-    assert verdict.dialect is None
+    assert verdict.dialect is None or (name, len(changes)) == ("badif", 2)
     packets = "ipackets6" if family == 6 else "ipackets"
     assert counted(input_) == {packets: 1, name: 1}
     assert counted(input_, 101) == {packets: 1, name: 1}

@@ -118,12 +118,33 @@ def test_every_payload_length(impl: Implementation, good: Frame) -> None:
         assert impl.packet.checksum_ok(datagram) in (True, False)
 
 
+TAGS = [
+    b"\x81\x00\xe0\x00",
+    b"\x88\xa8\x10\x00",
+    b"\x81\x00\x00\x00\x81\x00\x00\x00",
+    b"\x88\xa8\x00\x00\x81\x00\xf0\x00",
+]
+
+
+@BOTH
+@pytest.mark.parametrize("tags", TAGS, ids=bytes.hex)
+def test_tags_of_vlan_id_0_are_skipped(impl: Implementation, good: Frame, tags: bytes) -> None:
+    raw = bytes(good)
+    tagged = raw[:12] + tags + raw[12:]
+    datagram = impl.packet.dissect(tagged)
+    assert datagram == impl.packet.dissect(raw) is not None
+    for length in range(len(tagged)):
+        assert impl.packet.dissect(tagged[:length]) is None, length
+
+
 NOT_HANDED_ON = {
     "another protocol": {"protocol": 89},
     "IP version 5": {"ip_version": 5},
     "ARP": {"ethertype": b"\x08\x06"},
     "VLAN tag": {"ethertype": b"\x81\x00\x00\x07\x08\x00"},
-    "priority tag": {"ethertype": b"\x81\x00\xe0\x00\x08\x00"},
+    "priority tag, then VLAN": {"ethertype": b"\x81\x00\xe0\x00\x81\x00\x00\x07\x08\x00"},
+    "three tags in the bytes": {"ethertype": b"\x81\x00\x00\x00" * 3 + b"\x08\x00"},
+    "a tag and nothing else": {"ethertype": b"\x81\x00\x00\x00", "protocol": 112},
     "802.3 length": {"ethertype": b"\x00\x38"},
     "jumbo length": {"total_length": 65535},
     "one byte more than there is": {"total_length": 57},

@@ -39,6 +39,8 @@ def read_frame(reader: Reader, hosts: list[VirtualHost], sent: list[bytes]) -> b
         frame = bytearray(reader.take(reader.byte()))
     elif way == 1 and sent:
         frame = bytearray(sent[reader.byte() % len(sent)])
+    elif way == 7:
+        frame = bytearray(_vrrp(reader, host, ipv6=bool(kind & 16)))
     else:
         frame = bytearray(_advert(reader, host, ipv6=bool(kind & 16), other_vhid=bool(kind & 32)))
     for _ in range(kind >> 6):
@@ -47,7 +49,16 @@ def read_frame(reader: Reader, hosts: list[VirtualHost], sent: list[bytes]) -> b
             frame[at % len(frame)] = value
     if kind >> 6:
         _mend(frame, reader.byte(), host)
+    if way == 6:
+        frame[12:12] = _tags(reader.byte())
     return bytes(frame)
+
+
+def _tags(choice: int) -> bytes:
+    """One to three VLAN tags; mostly of VLAN id 0, some with a priority, some cut."""
+    kinds = (b"\x81\x00", b"\x88\xa8", b"\x91\x00")
+    tag = kinds[choice % 3] + (b"\0\0", b"\xf0\0", b"\0\x05", b"\x0f\xff")[choice // 3 % 4]
+    return tag * (1 + choice // 12 % 3) + (b"\x81\x00" if choice >= 252 else b"")
 
 
 def _advert(reader: Reader, host: VirtualHost, ipv6: bool, other_vhid: bool) -> bytes:
@@ -62,6 +73,18 @@ def _advert(reader: Reader, host: VirtualHost, ipv6: bool, other_vhid: bool) -> 
     if other_vhid:
         vhid += OTHER_VHID if peer & 4 else -OTHER_VHID
     return _crafted(secret, addresses, vhid, advbase, advskew, flags, peer & 3, ipv6)
+
+
+def _vrrp(reader: Reader, host: VirtualHost, ipv6: bool) -> bytes:
+    """A VRRP advertisement of version 2 or 3, of the length that it should have or nearly, to the group or to us."""
+    choice, count, flags = reader.byte(), reader.byte() % 24, reader.byte()
+    version = 2 + choice % 2
+    payload = bytes((version << 4 | 1 + (flags & 1), host.vhid if flags & 6 else 7, 100, count, 0, 1, 0, 0))
+    payload += bytes((4 + 12 * (ipv6 and version == 3)) * count + 8 * (version == 2) + (flags >> 6 == 3))
+    frame = wire.Frame(cut=36, trailer=payload, source="fe80::12" if ipv6 else wire.PEER)
+    if flags & 8:
+        frame = frame.but(destination_mac=wire.CARPDEV_MAC, destination="fe80::b" if ipv6 else wire.CARPDEV)
+    return bytes(frame)
 
 
 # The usual ones are made once.
@@ -95,7 +118,8 @@ def _crafted(
     )
     if flags & 64:
         own = "fe80::b" if ipv6 else wire.CARPDEV
-        frame = frame.but(destination_mac=wire.CARPDEV_MAC, destination=own)
+        # Half of them to the group, as an access point sends them.
+        frame = frame.but(destination_mac=wire.CARPDEV_MAC, destination=None if flags & 4 else own)
     return bytes(frame)
 
 

@@ -43,8 +43,8 @@ def _ipv6(next_header: int = 112) -> bytes:
     )
 
 
-def _tag(frame: bytes) -> bytes:
-    return frame[:12] + b"\x81\x00\x00\x05" + frame[12:]
+def _tag(frame: bytes, *tags: int) -> bytes:
+    return frame[:12] + b"".join(struct.pack("!I", tag) for tag in tags or (0x81000005,)) + frame[12:]
 
 
 @pytest.fixture
@@ -69,7 +69,9 @@ def _heard(sending: socket.socket, hearing: socket.socket, frame: bytes) -> bool
         data = hearing.recv(FRAME_LIMIT)
         if data[: len(marker)] == marker:
             return heard
-        assert data[: len(frame)] == frame
+        # The kernel takes the outer tag out of the bytes.
+        outer = 4 * (frame[12:14] in (b"\x81\x00", b"\x88\xa8"))
+        assert data[: len(frame) - outer] == frame[:12] + frame[12 + outer :]
         heard = True
     raise AssertionError("nothing arrives at all")
 
@@ -86,10 +88,22 @@ def _heard(sending: socket.socket, hearing: socket.socket, frame: bytes) -> bool
         pytest.param(_ipv6(next_header=58), False, id="ICMPv6"),
         pytest.param(_tag(_ipv4()), False, id="IPv4 in a VLAN"),
         pytest.param(_tag(_ipv6()), False, id="IPv6 in a VLAN"),
+        pytest.param(_tag(_ipv4(), 0x8100E000), True, id="IPv4 with a priority"),
+        pytest.param(_tag(_ipv6(), 0x8100F000), True, id="IPv6 with a priority, drop eligible"),
+        pytest.param(_tag(_ipv4(), 0x88A80000), True, id="802.1ad, VLAN id 0"),
+        pytest.param(_tag(_ipv4(), 0x88A80005), False, id="802.1ad, VLAN 5"),
+        pytest.param(_tag(_ipv4(), 0x81000000, 0x81000000), True, id="VLAN id 0 twice"),
+        pytest.param(_tag(_ipv6(), 0x88A80000, 0x81002000, 0x81000000), True, id="VLAN id 0 three times"),
+        pytest.param(_tag(_ipv4(), 0x81000000, 0x81000005), False, id="VLAN 5 with a priority"),
+        pytest.param(_tag(_ipv4(), 0x81000005, 0x81000000), False, id="a priority in VLAN 5"),
+        pytest.param(_tag(_ipv4(), 0x81000000, 0x81000000, 0x81000FFF), False, id="VLAN 4095, third"),
+        pytest.param(_tag(_ipv4(protocol=17), 0x81000000), False, id="UDP with a priority"),
         pytest.param(GROUP + VIRTUAL + b"\x88\xb5" + bytes(9) + b"\x70" * 20, False, id="another ethertype"),
     ],
 )
-def test_only_untagged_adverts_arrive(wire: tuple[socket.socket, socket.socket], frame: bytes, expected: bool) -> None:
+def test_only_adverts_of_this_lan_arrive(
+    wire: tuple[socket.socket, socket.socket], frame: bytes, expected: bool
+) -> None:
     assert _heard(*wire, frame) is expected
 
 

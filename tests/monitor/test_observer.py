@@ -114,7 +114,7 @@ def test_silence_is_noticed_when_the_deadline_comes() -> None:
     [
         ("badttl", Frame(ttl=254)),
         ("badsum", Frame(checksum_flip=1)),
-        ("badver", Frame(first=0x31)),
+        ("badver", Frame(first=0x41)),
         ("badauth", Frame(digest_flip=1)),
     ],
 )

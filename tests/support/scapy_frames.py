@@ -168,6 +168,9 @@ def accepted() -> Iterator[dict[str, Any]]:
     yield vector("FreeBSD's DSCP 56", ether() / ip(tos=0xE0) / carp())
     yield vector("UCarp's Ethernet source", ether(src="00:00:5e:00:00:65") / ip() / carp())
     yield vector("an id and no DF", ether() / ip(id=0xBEEF, flags=0) / carp())
+    yield vector("priority tag", ether(type=0x8100) / Dot1Q(vlan=0, prio=7, type=0x0800) / ip() / carp())
+    yield vector("priority tag of 802.1ad", ether(type=0x88A8) / Dot1Q(vlan=0, type=0x0800) / ip() / carp())
+    yield vector("two priority tags", ether(type=0x8100) / Dot1Q(vlan=0, type=0x8100) / Dot1Q(vlan=0) / ip() / carp())
     for authlen in (0, 6, 8, 255):
         yield vector(f"authlen {authlen}", ether() / ip() / carp(authlen=authlen))
     for kind in (0, 2, 4, 15):
@@ -237,7 +240,9 @@ def rejected() -> Iterator[dict[str, Any]]:
 
 def ignored() -> Iterator[dict[str, Any]]:
     yield vector("VLAN", ether(type=0x8100) / Dot1Q(vlan=7, type=0x0800) / ip() / carp(), "ignored")
-    yield vector("priority tag", ether(type=0x8100) / Dot1Q(vlan=0, prio=7, type=0x0800) / ip() / carp(), "ignored")
+    yield vector(
+        "priority tag, then VLAN", ether(type=0x8100) / Dot1Q(vlan=0) / Dot1Q(vlan=7) / ip() / carp(), "ignored"
+    )
     yield vector("QinQ", ether(type=0x88A8) / Dot1Q(vlan=7, type=0x0800) / ip() / carp(), "ignored")
     yield vector("VLAN, IPv6", ether6(type=0x8100) / Dot1Q(vlan=7, type=0x86DD) / ip6() / carp(addresses=V6), "ignored")
     yield vector("ethertype of IPv6", ether(type=0x86DD) / ip() / carp(), "ignored")

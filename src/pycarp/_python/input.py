@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 
 from ..protocol import CARP_VERSION, GROUP_IPV4, GROUP_IPV6, Advert, State, abc
 from ..protocol.abc import Datagram, Verdict
-from ..protocol.checks import HINTS, first_fault
+from ..protocol.checks import HINTS, MAYBE_VRRP, first_fault, vrrp_router
 from ..stats import Stats
 from . import packet
 from .auth import Authenticator
@@ -130,7 +130,7 @@ class Input:
             # The kernel hands a frame for everybody to the carpdev as well, which is no carp interface.
             _count(stats, packets)
             if self.allow:
-                verdict = Verdict("badif", advert)
+                verdict = Verdict("badif", advert, None if for_carp else self._signed(datagram, advert, instance))
                 _count(stats, "badif")
         if for_carp:
             _count(stats, packets)
@@ -138,7 +138,18 @@ class Input:
                 verdict = self._check(datagram, advert, instance, now)
                 if verdict.counter in HINTS:
                     _count(stats, verdict.counter)
+        if verdict.counter in MAYBE_VRRP and (router := vrrp_router(payload)) is not None:
+            return verdict._replace(vrrp=str(ip_address(datagram.source)), vrrp_router=router)
         return verdict
+
+    def _signed(self, datagram: Datagram, advert: Advert | None, instance: _Instance | None) -> str | None:
+        """The dialect of an advert that would be valid if it had been sent to the group."""
+        known = instance is not None and instance.state is not State.INIT
+        if advert is None or instance is None or first_fault(datagram, advert, packet.checksum_ok, known):
+            return None
+        # As in the compiled twin, not for subclasses: one may verify in its own way.
+        own = type(instance.authenticator) is Authenticator
+        return instance.authenticator.verify(advert.counter, advert.digest) if own else None
 
     def _check(self, datagram: Datagram, advert: Advert | None, instance: _Instance | None, now: int) -> Verdict:
         """What the carp interface makes of it."""
@@ -176,11 +187,15 @@ class Input:
                 return True, False
             everybody = destination in _EVERYBODY or destination in self._broadcasts
             return everybody, everybody
+        if destination in _GROUPS:
+            # An access point or a bridge has turned the multicast into unicasts.
+            mac = datagram.destination_mac
+            return mac == self._mac or any(mac == instance.mac for instance in self._instances.values()), False
         # The carpdev's own MAC may also be the virtual host's (mac="interface"): then what comes for its address is
         # its.
         for instance in self._instances.values():
             if instance.state is State.MASTER and datagram.destination_mac == instance.mac:
-                if destination in instance.addresses or destination in _GROUPS or destination in _EVERYBODY:
+                if destination in instance.addresses or destination in _EVERYBODY:
                     return True, False
         if datagram.destination_mac == self._mac:
             local = destination in self._addresses or any(destination in s.addresses for s in self._instances.values())

@@ -20,7 +20,15 @@ from ..protocol import (
     Advert,
 )
 from ..protocol.abc import Datagram, IPAddress
-from ..protocol.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER, checksum, exactly
+from ..protocol.frames import (
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    IPV6_HEADER,
+    VLAN_TAGS,
+    checksum,
+    exactly,
+    untagged,
+)
 
 _GROUP_MAC = {4: bytes.fromhex("01005e000012"), 6: bytes.fromhex("333300000012")}
 _GROUP = {4: IPv4Address(GROUP_IPV4).packed, 6: IPv6Address(GROUP_IPV6).packed}
@@ -77,11 +85,13 @@ class AdvertTemplate:
 def dissect(frame: bytes) -> Datagram | None:
     """The CARP datagram in an Ethernet frame; None for everything that an IP layer would not hand on as one.
 
-    That is: another protocol, a VLAN tag, a wrong IPv4 header checksum, lengths that contradict each other, a fragment,
-    a multicast or loopback source (NetBSD `ip_input`, `ip6_input`). Ethernet padding is cut off, IP options are
-    skipped.
+    That is: another protocol, another VLAN, a wrong IPv4 header checksum, lengths that contradict each other, a
+    fragment, a multicast or loopback source (NetBSD `ip_input`, `ip6_input`). Ethernet padding is cut off, IP options
+    and tags of VLAN id 0 are skipped.
     """
     frame = bytes(frame)
+    if frame[12:14] in VLAN_TAGS:
+        frame = untagged(frame)
     ethertype = frame[12:14]
     if ethertype == ETHERTYPE_IPV4:
         return _dissect_ipv4(frame)

@@ -244,7 +244,7 @@ class Host(Station):
     def _receive(self, frame: bytes) -> None:
         verdict = self._input.receive(frame, self.lan.now)
         advert = verdict.advert
-        if advert is None:
+        if advert is None or verdict.vrrp is not None or (verdict.counter == "badif" and verdict.dialect is None):
             return
         ours = self._instances.get(verdict.sibling_of or 0)
         if ours is not None:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, ip_address
 
-from ..protocol.frames import arp_request, neighbour_solicitation
+from ..protocol.frames import arp_request, neighbour_solicitation, untagged
 from . import bpf
 from .interfaces import Interface, source_address
 from .messages import Address
@@ -70,7 +70,7 @@ class ArpProbe(SocketOwner):
                 frame = self._socket.recv(_FRAME)
             except OSError:
                 break  # nothing more, or the interface went down, which the watch tells
-            told = answer(frame)
+            told = answer(untagged(frame))
             if told is not None and told[0] in self._asked and self._mac not in (told[1], frame[6:12]):
                 found[told] = None
         return list(found)
@@ -127,37 +127,34 @@ def _near(carpdev: Interface, address: Address, floating: Iterable[Address]) -> 
     return IPv4Address(0)
 
 
-def _program(addresses: frozenset[Address]) -> list[bpf.Instruction]:
-    """Passes untagged ARP replies and neighbour advertisements for these addresses. Of an IPv6 address it compares the
-    last four bytes; `read` compares the rest."""
+def _program(addresses: frozenset[Address]) -> tuple[bpf.Instruction, ...]:
+    """Passes this LAN's ARP replies and neighbour advertisements for these addresses. Of an IPv6 address it compares
+    the last four bytes; `read` compares the rest."""
     known = len(addresses) <= _FILTERED
     arp = _compare(28, [one.packed for one in addresses if one.version == 4], known)
     neighbour = _compare(74, [one.packed[12:] for one in addresses if one.version == 6], known)
-    arp = [(bpf.LOAD_HALF, 0, 0, 20), (bpf.JUMP_IF_EQUAL, 1, 0, _ARP_REPLY), bpf.NOTHING, *arp]
-    return [
-        (bpf.LOAD_WORD, 0, 0, bpf.VLAN_PRESENT),
-        (bpf.JUMP_IF_EQUAL, 1, 0, 0),
-        bpf.NOTHING,
-        (bpf.LOAD_HALF, 0, 0, 12),
+    arp = [(bpf.LOAD_HALF_BEYOND_X, 0, 0, 20), (bpf.JUMP_IF_EQUAL, 1, 0, _ARP_REPLY), bpf.NOTHING, *arp]
+    program = [
         (bpf.JUMP_IF_EQUAL, 2, 0, _ETH_P_ARP),
         (bpf.JUMP_IF_EQUAL, 2, 0, _ETH_P_IPV6),
         bpf.NOTHING,
         (bpf.JUMP, 0, 0, 1),
         (bpf.JUMP, 0, 0, len(arp)),
         *arp,
-        (bpf.LOAD_BYTE, 0, 0, 20),
+        (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 20),
         (bpf.JUMP_IF_EQUAL, 1, 0, _ICMPV6),
         bpf.NOTHING,
-        (bpf.LOAD_BYTE, 0, 0, 54),
+        (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 54),
         (bpf.JUMP_IF_EQUAL, 1, 0, _ADVERTISEMENT),
         bpf.NOTHING,
         *neighbour,
     ]
+    return bpf.of_this_lan(program)
 
 
 def _compare(at: int, words: list[bytes], known: bool) -> list[bpf.Instruction]:
     """Passes frames that have one of these words at an offset; all of them where there are too many to compare."""
-    program: list[bpf.Instruction] = [(bpf.LOAD_WORD, 0, 0, at)]
+    program: list[bpf.Instruction] = [(bpf.LOAD_WORD_BEYOND_X, 0, 0, at)]
     for word in words if known else ():
         program += [(bpf.JUMP_IF_EQUAL, 0, 1, int.from_bytes(word, "big")), bpf.WHOLE]
     return [*program, bpf.NOTHING if known else bpf.WHOLE]

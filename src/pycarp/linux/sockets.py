@@ -29,19 +29,17 @@ _TIMESPEC = struct.Struct("@ll")
 _RECEIVE_BUFFER = 4 << 20
 _GROUP_MACS = (bytes.fromhex("01005e000012"), bytes.fromhex("333300000012"))
 
-_FILTER = (
-    # Untagged: the tag is not in the bytes, so a tagged advert looks like one for this LAN.
-    (bpf.LOAD_WORD, 0, 0, bpf.VLAN_PRESENT),
-    (bpf.JUMP_IF_EQUAL, 0, 7, 0),
-    (bpf.LOAD_HALF, 0, 0, 12),
-    (bpf.JUMP_IF_EQUAL, 0, 2, _ETH_P_IP),
-    (bpf.LOAD_BYTE, 0, 0, 14 + 9),
-    (bpf.JUMP_IF_EQUAL, 4, 3, IPPROTO_CARP),
-    (bpf.JUMP_IF_EQUAL, 0, 2, _ETH_P_IPV6),
-    (bpf.LOAD_BYTE, 0, 0, 14 + 6),
-    (bpf.JUMP_IF_EQUAL, 1, 0, IPPROTO_CARP),
-    bpf.NOTHING,
-    bpf.WHOLE,
+_FILTER = bpf.of_this_lan(
+    (
+        (bpf.JUMP_IF_EQUAL, 0, 2, _ETH_P_IP),
+        (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 14 + 9),
+        (bpf.JUMP_IF_EQUAL, 4, 3, IPPROTO_CARP),
+        (bpf.JUMP_IF_EQUAL, 0, 2, _ETH_P_IPV6),
+        (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 14 + 6),
+        (bpf.JUMP_IF_EQUAL, 1, 0, IPPROTO_CARP),
+        bpf.NOTHING,
+        bpf.WHOLE,
+    )
 )
 
 
@@ -98,8 +96,9 @@ def hearing_socket(index: int, program: Sequence[bpf.Instruction], macs: Iterabl
 def receive_socket(index: int) -> socket.socket:
     """A non-blocking AF_PACKET socket that yields the adverts arriving on the interface, and nothing else.
 
-    Untagged protocol 112 in IPv4 or IPv6, whole frames, of others only (what this host sends is left out). Read with
-    `FRAME_LIMIT`. Needs CAP_NET_RAW; `OSError` ENXIO or ENODEV if the interface is gone, later ENETDOWN when it goes.
+    Protocol 112 in IPv4 or IPv6, untagged or of VLAN id 0, whole frames, of others only (what this host sends is left
+    out). Read with `FRAME_LIMIT`. Needs CAP_NET_RAW; `OSError` ENXIO or ENODEV if the interface is gone, later ENETDOWN
+    when it goes.
     """
     with closed_on_error(hearing_socket(index, _FILTER, _GROUP_MACS)) as opened:
         grow(opened, _RECEIVE_BUFFER)

@@ -16,14 +16,13 @@ from typing import Any
 
 from .._impl import current
 from ..config import AddressLike
-from ..protocol import CARP_AUTHLEN, CARP_HEADER_LENGTH, NS_PER_SECOND, Advert
+from ..protocol import NS_PER_SECOND, Advert
 from ..protocol.abc import Datagram
-from ..protocol.checks import HINTS, first_fault
-from ..protocol.frames import virtual_mac
+from ..protocol.checks import HINTS, first_fault, vrrp_advice, vrrp_router
 from . import findings
 from .signatures import SignatureCheck
 from .speakers import Condition, Key, Speaker
-from .text import mac_text, seconds
+from .text import seconds
 
 MOST_SPEAKERS = 1024
 MOST_CHANGES_A_SECOND = 50
@@ -128,15 +127,9 @@ class Observer:
 
     def _datagram(self, frame: bytes, datagram: Datagram, at: int) -> None:
         source = str(ip_address(datagram.source))
-        router = _vrrp_router(datagram.payload)
+        router = vrrp_router(datagram.payload)
         if router is not None:
-            self._say_once(
-                at,
-                "vrrp",
-                f"{source} speaks VRRP, router {router}, not CARP: both are protocol 112 and use the MAC"
-                f" {mac_text(virtual_mac(router))}, so vhid {router} must not be used here",
-                source,
-            )
+            self._say_once(at, "vrrp", vrrp_advice(router, source), source)
             self.overlooked["VRRP"] += 1
             return
         self.adverts += 1
@@ -372,18 +365,6 @@ def _recognise(speaker: Speaker, frame: bytes, advert: Advert) -> None:
         speaker.looks_like = "UCarp"
     elif advert.family == 4 and frame[15] == _FREEBSD_TOS:
         speaker.looks_like = "FreeBSD"
-
-
-def _vrrp_router(payload: bytes) -> int | None:
-    """The router's number when the payload is VRRP's (RFC 5798, RFC 3768), which shares protocol, group and MACs."""
-    if len(payload) < 8 or payload[0] & 15 != 1:
-        return None
-    version, count = payload[0] >> 4, payload[3]
-    # A payload that fits both is CARP's: 36 bytes, and 7 in the place where VRRP counts addresses.
-    if not count or (count == CARP_AUTHLEN and len(payload) == CARP_HEADER_LENGTH):
-        return None
-    lengths = {2: (16 + 4 * count,), 3: (8 + 4 * count, 8 + 16 * count)}
-    return payload[1] if len(payload) in lengths.get(version, ()) else None
 
 
 def _is_tagged_advert(frame: bytes) -> bool:

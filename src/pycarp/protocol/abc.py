@@ -85,13 +85,16 @@ class Verdict(NamedTuple):
 
     "sibling" is an advert of a vhid that nobody here has, signed with the secret and over the addresses of a host that
     is here: `sibling_of` is that host's vhid. `advert` is there when the frame was long enough to hold one, `dialect`
-    ("bsd", "netbsd") when it was valid, or a sibling's.
+    ("bsd", "netbsd") when it was valid, or a sibling's, or "badif" because it was sent by IP unicast, and else valid.
+    `vrrp` is the source of a VRRP packet, whatever it counts as; its number is in `vrrp_router`.
     """
 
     counter: str
     advert: Advert | None = None
     dialect: str | None = None
     sibling_of: int | None = None
+    vrrp: str | None = None
+    vrrp_router: int = 0
 
 
 class Input(Protocol):

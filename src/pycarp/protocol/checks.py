@@ -10,12 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import CARP_TTL, CARP_VERSION
+from .frames import virtual_mac
 
 if TYPE_CHECKING:
     from . import Advert
     from .abc import Datagram
 
 HINTS = {
+    "badif": "it was sent to this host alone, which is not obeyed: remove that host's carppeer (OpenBSD) or peer "
+    "(FreeBSD), so that it sends to the group",
     "badttl": "the TTL is not 255: it has crossed a router or is forged; the hosts of a group share one link",
     "badlen": "it is shorter than an advert",
     "badsum": "its checksum is wrong: it was damaged on its way, or its sender computes the checksum otherwise",
@@ -27,8 +30,10 @@ HINTS = {
 }
 """What a failed check says, by its counter: the kernel's name for it, but for altered and echo, which are ours.
 
-What failed another counter's check is reported to nobody.
+What failed another counter's check is reported to nobody; of badif only what is signed and sent by IP unicast.
 """
+MAYBE_VRRP = frozenset(("badif", "badlen", "badsum", "badvhid", "badver", "badauth"))
+"""How CARP counts what VRRP sends, whose packets have the same protocol, groups, TTL and MACs."""
 
 
 def first_fault(
@@ -47,3 +52,24 @@ def first_fault(
     if not known:
         return "badvhid"
     return "" if advert.version == CARP_VERSION else "badver"
+
+
+def vrrp_router(payload: bytes) -> int | None:
+    """The router's number when this is a packet of VRRP version 2 or 3 (RFC 3768, RFC 5798); None for CARP's."""
+    if len(payload) < 8 or payload[0] & 15 != 1:
+        return None
+    version, count = payload[0] >> 4, payload[3]
+    if not count:
+        return None
+    # CARP's own 36 bytes, with 7 in the place where VRRP counts addresses, fit version 3 alone, which CARP never has.
+    lengths = {2: (16 + 4 * count,), 3: (8 + 4 * count, 8 + 16 * count)}
+    return payload[1] if len(payload) in lengths.get(version, ()) else None
+
+
+def vrrp_advice(router: int, peer: str) -> str:
+    """What to do about a VRRP router that has the number of a group; `peer` is its address."""
+    return (
+        f"{peer} speaks VRRP, router {router}, not CARP: both are protocol 112 and use the MAC "
+        f"{virtual_mac(router).hex(':')}, so clients lose frames where both have one number: give that router another "
+        f"virtual_router_id, or take another vhid than {router}"
+    )

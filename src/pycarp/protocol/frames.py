@@ -11,6 +11,10 @@ from ipaddress import IPv4Address, IPv6Address
 ETHERTYPE_IPV4 = b"\x08\x00"
 ETHERTYPE_ARP = b"\x08\x06"
 ETHERTYPE_IPV6 = b"\x86\xdd"
+VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")
+"""The ethertypes of 802.1Q and of 802.1ad."""
+MOST_TAGS = 2
+"""This many tags of VLAN id 0 are skipped, besides the outer one that Linux takes out of a frame."""
 IPV6_HEADER = struct.Struct("!IHBB16s16s")
 _BROADCAST_MAC = b"\xff" * 6
 _ALL_NODES = IPv6Address("ff02::1").packed
@@ -23,6 +27,14 @@ def exactly(name: str, value: bytes, length: int) -> bytes:
     if len(data) != length:
         raise ValueError(f"{name} has {length} bytes, not {len(data)}")
     return data
+
+
+def untagged(frame: bytes) -> bytes:
+    """The frame without its first `MOST_TAGS` tags of VLAN id 0: those are of the untagged LAN (IEEE 802.1Q 6.9)."""
+    for _ in range(MOST_TAGS):
+        if frame[12:14] in VLAN_TAGS and len(frame) >= 18 and not (frame[14] & 0x0F or frame[15]):
+            frame = frame[:12] + frame[16:]
+    return frame
 
 
 def virtual_mac(vhid: int) -> bytes:

@@ -54,6 +54,8 @@ RETRY_LAST = 64 * NS_PER_SECOND
 DEMOTION_REPORTED_AFTER = 50 * _MS
 """Demotions are reported this long after the first of many: where hundreds demote each other, only the outcome is
 news."""
+VRRP_FORGOTTEN = 600 * NS_PER_SECOND
+"""A VRRP router with our number that was silent for this long is reported again."""
 
 # Leases
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from ... import events
 from ...protocol import Advert, State
 from ...protocol.abc import Verdict
-from ...protocol.checks import HINTS
-from ...protocol.timing import ANNOUNCE_AFTER_RIVAL
+from ...protocol.checks import HINTS, vrrp_advice
+from ...protocol.timing import ANNOUNCE_AFTER_RIVAL, VRRP_FORGOTTEN
 from .actions import carry_out
 from .reports import report
 from .state import KNOWN_PEERS, Carpdev, Instance, RuntimeState
@@ -20,10 +20,13 @@ def receive(runtime: RuntimeState, carpdev: Carpdev, frame: bytes, now: int) -> 
     """Check one frame, and show it to the machine that it is for."""
     verdict = carpdev.input.receive(frame, now)
     advert = verdict.advert
+    if verdict.vrrp is not None:
+        _vrrp(runtime, carpdev.instances.get(verdict.vrrp_router), verdict.vrrp, now)
+        return
     if advert is None:
         return
     instance = carpdev.instances.get(advert.vhid)
-    if verdict.dialect is not None and instance is not None:
+    if not verdict.counter and verdict.dialect is not None and instance is not None:
         _valid(runtime, instance, advert, verdict.dialect, now)
     elif verdict.counter == "sibling" and verdict.sibling_of is not None:
         _sibling(runtime, carpdev.instances[verdict.sibling_of], advert, now)
@@ -68,14 +71,30 @@ def _note_peer(runtime: RuntimeState, instance: Instance, advert: Advert, dialec
         report(runtime, instance, events.PeerHeard, now, peer=peer, dialect=dialect, advbase=advbase, advskew=advskew)
 
 
+def _vrrp(runtime: RuntimeState, instance: Instance | None, peer: str, now: int) -> None:
+    """A VRRP router was heard; `instance` is the one that has its number."""
+    if instance is None:
+        return
+    reported = instance.reported
+    if now - reported.vrrp_heard > VRRP_FORGOTTEN:
+        reported.vrrp.clear()
+    reported.vrrp_heard = now
+    if peer not in reported.vrrp and len(reported.vrrp) < KNOWN_PEERS:
+        reported.vrrp.add(peer)
+        advice = vrrp_advice(instance.plan.host.vhid, peer)
+        report(runtime, instance, events.VrrpHeard, now, peer=peer, advice=advice)
+
+
 def _rejected(
     runtime: RuntimeState, carpdev: Carpdev, instance: Instance | None, verdict: Verdict, advert: Advert, now: int
 ) -> None:
     counter, peer, vhid = verdict.counter, advert.source, advert.vhid
-    if (counter, peer, vhid) in carpdev.rejected or len(carpdev.rejected) >= KNOWN_PEERS:
-        return
     if counter == "badvhid" and instance is not None:
         return  # the kernel counts so too, but it is ours, and only in INIT
+    if counter == "badif" and verdict.dialect is None:
+        return  # not of the group
+    if (counter, peer, vhid) in carpdev.rejected or len(carpdev.rejected) >= KNOWN_PEERS:
+        return
     carpdev.rejected.add((counter, peer, vhid))
     name = instance.plan.host.name if instance is not None else ""
     hint = HINTS[counter]

@@ -88,6 +88,8 @@ class Reported:
 
     peers: set[tuple[str, str]] = field(default_factory=set)
     rivals: set[tuple[str, str]] = field(default_factory=set)
+    vrrp: set[str] = field(default_factory=set)
+    vrrp_heard: int = 0
     demotion: int = 0
     unleased: bool = False
 
