@@ -126,6 +126,40 @@ def test_the_tool_sees_what_is_missing_and_what_is_too_much(tree: Path, tmp_path
     assert check("--native", wheel).returncode == 1
 
 
+def test_the_help_shows_the_unit_that_is_shipped() -> None:
+    from pycarp.cli.unit import UNIT, indented
+
+    assert (ROOT / "packaging" / "systemd" / "pycarp.service").read_text() == UNIT
+    help_text = subprocess.run(
+        [sys.executable, "-m", "pycarp", "run", "--help"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert [line.strip() for line in indented().splitlines()] == [
+        line.strip() for line in help_text[help_text.index("[Unit]") :].splitlines()[: UNIT.count("\n") - 2]
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze on this machine")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "pycarp.service"
+    text = (ROOT / "packaging" / "systemd" / "pycarp.service").read_text()
+    unit.write_text(text.replace("/usr/local/bin/pycarp", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=60)
+    # It looks at every unit of the machine that this one needs.
+    assert [line for line in done.stderr.splitlines() if "pycarp" in line] == []
+    unit.write_text(text.replace("KillMode=mixed", "KillMode=mixd"))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=60)
+    assert "pycarp.service" in done.stderr
+
+
+def test_networkd_is_told_of_every_mac_of_a_virtual_host() -> None:
+    from pycarp.protocol.frames import virtual_mac
+
+    lines = (ROOT / "packaging" / "networkd" / "10-pycarp.network").read_text().splitlines()
+    named = [mac for line in lines if line.startswith("MACAddress=") for mac in line.partition("=")[2].split()]
+    assert named == [virtual_mac(vhid).hex(":") for vhid in range(1, 256)]
+
+
 def test_importing_the_package_needs_no_extra() -> None:
     """click and rich are extras, the rest is for tests: `import pycarp` imports none of them."""
     code = (

@@ -29,7 +29,7 @@ PROGRAM = f"{NATIVE}/guardian"
 TOP_LEVEL = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "SECURITY.md")
 BUILD = ("pyproject.toml", "setup.py")
 """Files of the source tree's top that an sdist holds."""
-TREES = ("benchmarks", "docs", "ext", "src", "tests", "tools")
+TREES = ("benchmarks", "docs", "ext", "packaging", "src", "tests", "tools")
 """Directories of the source tree that an sdist holds, but for what is generated there."""
 GENERATED = {".so", ".pyc", ".pyo", ".pyd", ".o", ".html"}
 
@@ -119,6 +119,8 @@ def wheel_faults(path: Path, native: bool | None) -> Iterator[str]:
 
     meta = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt")}
     meta.add(f"{info}/licenses/LICENSE")
+    data = f"{PACKAGE}-{version()}.data/data/share/{PACKAGE}/"
+    meta |= {f"{data}{name.removeprefix('packaging/')}" for name in source_files("packaging")}
     python = {name.removeprefix("src/") for name in source_files("src")}
     if native:
         meta.add(PROGRAM)

@@ -15,6 +15,7 @@ from .options import file_options, host_options, output_options
 from .output import Printer, complain
 from .serve import serve
 from .signals import HELP
+from .unit import indented
 
 if TYPE_CHECKING:
     from ..config import VirtualHost
@@ -38,20 +39,15 @@ Examples:
   pycarp run ./ifconfig.carp0 ./ifconfig.carp1 --json
 
 \b
-As a systemd unit:
-  [Service]
-  Type=notify-reload
-  ExecStart=/usr/local/bin/pycarp run
-  Restart=on-failure
-  AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW
-
+As a systemd unit, /etc/systemd/system/pycarp.service (with systemd 253 or newer, Type=notify-reload spares ExecReload):
+{unit}
 {signals}
 Exit code: 0 after an orderly stop; 2 if the files, the machine or the permissions do not allow it, and then nothing has
 been changed.
 """
 
 
-@click.command(help=_HELP.replace("{signals}", HELP))
+@click.command(help=_HELP.replace("{signals}", HELP).replace("{unit}", indented()))
 @file_options
 @host_options
 @output_options
