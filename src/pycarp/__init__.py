@@ -5,25 +5,31 @@ them, for those who build their own: `Machine`, `Authenticator`, `Input`, and th
 `pycarp.lab.simulation`. `__impl__` tells which implementation of the core runs: "native" or "python".
 """
 
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
-from .config import VirtualHost
-from .errors import (
-    CapabilityError,
-    CarpError,
-    ConfigError,
-    EngineError,
-    ImplementationError,
-    InterfaceError,
-    InterfaceMissing,
-)
-from .protocol import Advert, Reason, State
 
+TYPE_CHECKING = False  # importing typing would take longer than all that is here
 if TYPE_CHECKING:
+    from typing import Any
+
+    from . import aio as aio
+    from . import config as config
+    from . import errors as errors
     from . import events
+    from . import protocol as protocol
+    from . import stats as stats
+    from .config import VirtualHost
     from .engine.engine import Engine
+    from .errors import (
+        CapabilityError,
+        CarpError,
+        ConfigError,
+        EngineError,
+        ImplementationError,
+        InterfaceError,
+        InterfaceMissing,
+    )
     from .events import Event
+    from .protocol import Advert, Reason, State
     from .protocol.abc import Authenticator, Input, Machine
 
     __impl__: str
@@ -51,32 +57,40 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What depends on the implementation, or costs a program that does not use it, is imported when it is asked for."""
+_ERRORS = tuple(name for name in __all__ if name.endswith(("Error", "Missing")))
+_PLACES = {
+    **dict.fromkeys(("Advert", "Reason", "State"), "protocol"),
+    **dict.fromkeys(_ERRORS, "errors"),
+    "VirtualHost": "config",
+    "Engine": "engine",
+    "Event": "events",
+}
+"""In which module a name is."""
+_MODULES = ("aio", "config", "errors", "events", "protocol", "stats")
+_CHOSEN = {"Authenticator": "auth", "Input": "input", "Machine": "machine"}
+"""In which module of the implementation that runs."""
+
+
+def __getattr__(name: str) -> "Any":
+    """Everything is imported when it is asked for: a command that only prints its help needs nothing of it, and Ctrl-C
+    in the middle of an import is a traceback."""
     import importlib
 
-    match name:
-        case "Engine":
-            value = importlib.import_module(".engine", __name__).Engine
-        case "Event":
-            value = importlib.import_module(".events", __name__).Event
-        case "events":
-            value = importlib.import_module(".events", __name__)
-        case "__impl__":
-            return _implementation().name
-        case "Authenticator":
-            return _implementation().auth.Authenticator
-        case "Input":
-            return _implementation().input.Input
-        case "Machine":
-            return _implementation().machine.Machine
-        case _:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _PLACES:
+        value = getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f".{name}", __name__)
+    elif name == "__impl__":
+        return _implementation().name
+    elif name in _CHOSEN:
+        return getattr(getattr(_implementation(), _CHOSEN[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
 
 
-def _implementation() -> Any:
+def _implementation() -> "Any":
     from . import _impl
 
     return _impl.current

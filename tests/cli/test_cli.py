@@ -156,7 +156,7 @@ def test_help_lists_the_commands_without_their_modules() -> None:
     *lines, modules = done.stdout.splitlines()
     for name, summary in COMMANDS.items():
         assert any(line.split() == [name, *summary.split()] for line in lines), name
-    assert modules == "['pycarp.cli.output', 'pycarp.cli.group']"
+    assert modules == "['pycarp.cli.output', 'pycarp.cli.streams', 'pycarp.cli.group']"
 
 
 def test_without_arguments_it_helps(capfd: pytest.CaptureFixture[str]) -> None:
@@ -712,6 +712,18 @@ def test_a_reader_that_is_gone_costs_the_lines_only(capsys: pytest.CaptureFixtur
         printer.event(EVENTS[0][0])
         printer.event(EVENTS[0][0])
     assert capsys.readouterr().err.count("the reader of the events is gone") == 1
+
+
+def test_a_full_disk_costs_the_lines_until_there_is_room(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full, open(tmp_path / "events", "w") as room:
+        printer = output.Printer(out=full)
+        printer.event(EVENTS[0][0])
+        printer.event(EVENTS[0][0])
+        os.dup2(room.fileno(), full.fileno())
+        printer.event(EVENTS[0][0])
+    assert (tmp_path / "events").read_text().count("\n") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("pycarp: events cannot be printed (No space left on device)")
 
 
 def test_a_reader_that_stalls_does_not_keep_the_engine_from_stopping(

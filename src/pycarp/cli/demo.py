@@ -60,7 +60,7 @@ def demo(ctx: click.Context, simulate: bool, seed: int | None, as_json: bool) ->
     view = make_view(story, as_json=as_json)
     chosen = random.randrange(1 << 32) if seed is None else seed
     # They end the story as Ctrl-C does.
-    with on_signals(interrupt, "SIGTERM", "SIGHUP"):
+    with on_signals(interrupt, "SIGINT", "SIGTERM", "SIGHUP"):
         ctx.exit(_play(ctx, story, view, lambda: _stage(how, story, view, chosen)))
 
 
@@ -82,9 +82,11 @@ def _play(ctx: click.Context, story: Story, view: DemoView, build: Callable[[], 
     finally:
         # A second Ctrl-C must not leave behind what the first one was to remove.
         with on_signals(signal.SIG_IGN, "SIGINT", "SIGTERM", "SIGHUP"):
-            view.broken()
-            if stage is not None:
-                stage.close()
+            try:
+                view.broken()
+            finally:
+                if stage is not None:
+                    stage.close()
     if trouble:
         real = stage is not None and stage.real
         complain(f"{ctx.command_path}: {trouble}{'; everything is taken down again' if real else ''}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -13,6 +11,7 @@ import click
 from ..errors import CarpError
 from . import OPTIONAL, missing
 from .output import complain
+from .streams import OutputLost, watched
 
 COMMANDS = {
     "up": "Run one virtual host, in ifconfig's words.",
@@ -93,6 +92,16 @@ def pycarp(ctx: click.Context) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line and return the exit code; every mistake is one line on stderr."""
     try:
+        with watched():
+            return _run(arguments)
+    except OutputLost as error:
+        if not error.reader_gone:
+            complain(f"pycarp: {error}")
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    try:
         result: Any = pycarp.main(arguments, prog_name="pycarp", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "pycarp"
@@ -108,15 +117,7 @@ def run(arguments: list[str]) -> int:
         return missing(package)
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:
-        _close_stdout()
-        return 1
     return result if isinstance(result, int) else 0
-
-
-def _close_stdout() -> None:
-    # What reads us is gone. Without this the interpreter complains once more when it flushes stdout at its end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(ctx: click.Context, message: str) -> NoReturn:

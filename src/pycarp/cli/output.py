@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _STATE_STYLES = {"MASTER": "bold green", "BACKUP": "cyan", "INIT": "yellow"}
 _STYLES: dict[ev.Severity, str] = {"news": "", "warning": "yellow", "alarm": "bold red"}
+_FOR_GOOD = (errno.EPIPE, errno.EBADF, errno.EIO)
+"""The reader, the descriptor or the terminal is gone; what else may fail, as a full disk, may end."""
 _LOST_AFTER = 0.2
 """Seconds after which a line is given up that a slow reader keeps back while the engine is being stopped."""
 
@@ -64,6 +67,7 @@ class Printer:
         self._quiet = quiet
         self._json = as_json
         self._gone = self._out is None  # closed before we began
+        self._full = False
         self.hurry = False
         """Rather lose a line than wait for the reader: the engine is being stopped."""
         try:
@@ -114,9 +118,15 @@ class Printer:
                 if self.hurry and not select.select([], [self._fd], [], _LOST_AFTER)[1]:
                     return
                 data = data[os.write(self._fd, data) :]
-        except (OSError, ValueError):
-            self._gone = True
-            complain("pycarp: the reader of the events is gone: they are no longer printed, the addresses stay")
+            self._full = False
+        except (OSError, ValueError) as error:
+            if not isinstance(error, OSError) or error.errno in _FOR_GOOD:
+                self._gone = True
+                complain("pycarp: the reader of the events is gone: they are no longer printed, the addresses stay")
+            elif not self._full:
+                self._full = True
+                why = error.strerror or error
+                complain(f"pycarp: events cannot be printed ({why}) and are lost until they can; the addresses stay")
 
 
 _json_line = as_json

@@ -29,8 +29,12 @@ def interrupt(*_: Any) -> NoReturn:
 
 @contextlib.contextmanager
 def on_signals(handler: Callable[..., Any] | signal.Handlers, *names: str) -> Iterator[None]:
-    """Signals of these names go to `handler`; a system that does not have one goes without it."""
+    """Signals of these names go to `handler`; a system that does not have one goes without it.
+
+    An ignored SIGINT stays ignored: that is how shells start jobs in the background.
+    """
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [each for each in numbers if each != signal.SIGINT or signal.getsignal(each) is not signal.SIG_IGN]
     former = [signal.signal(number, handler) for number in numbers]
     try:
         yield

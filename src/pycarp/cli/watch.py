@@ -112,7 +112,7 @@ def _interfaces() -> str:
 def follow(ctx: click.Context, view: View, frames: Frames, take: Callable[[int, bytes | None], bool]) -> int:
     """Give every frame to `take` until it returns False, the frames end, or a signal comes; returns the exit code."""
     code, trouble, heard = 0, "", False
-    with on_signals(interrupt, "SIGTERM"), view:
+    with on_signals(interrupt, "SIGINT", "SIGTERM"), view:
         try:
             for at, frame in frames:
                 heard = heard or frame is not None
