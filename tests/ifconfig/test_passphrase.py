@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.words import GOOD, SECRET, messages, only, text, words, write
 
 from pycarp.ifconfig import parse_file, parse_words
-from pycarp.ifconfig.vocabulary import KNOWN, REFUSED
+from pycarp.ifconfig.vocabulary import KNOWN, PUBLIC, REFUSED
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_no_message_repeats_a_passphrase(line: str, secret: str) -> None:
 @example("carpnode", [], [])
 @example("mediaopt", [], [])
 def test_no_passphrase_comes_out(secret: str, before: list[str], after: list[str]) -> None:
-    # These are sentences of our own, whoever's passphrase stands in them.
-    assume(not any(secret in own for own in (*KNOWN, *(remedy for _, remedy in REFUSED.values()))))
+    # These are words and sentences of our own, whoever's passphrase stands in them.
+    assume(not any(secret in own for own in (*PUBLIC, *(remedy for _, remedy in REFUSED.values()))))
 
     def said(phrase: str) -> str:
         parsed = parse_words([*before, "up", "pass", phrase, *after, phrase], name="carp0")
@@ -151,7 +151,7 @@ def test_a_passphrase_of_several_words_without_quotes() -> None:
 
 def test_a_mistyped_word_after_the_passphrase_is_known_by_its_number() -> None:
     found = only(words(f"pass {SECRET} vihd 101 10.0.0.1/24"))
-    assert "'vihd' is unknown" in found.message and "'vhid'" in found.message
+    assert found.column == 3 and "did you mean 'vhid'?" in found.message
 
 
 def test_a_passphrase_of_the_command_line_that_is_no_text() -> None:
@@ -204,7 +204,7 @@ def test_files_that_others_may_read(tmp_path: Path, mode: int, readers: str) -> 
 def test_bad_passfiles(tmp_path: Path, content: str | bytes, part: str) -> None:
     file = write(tmp_path / "carp.pass", content)
     found = only(parse_words(["vhid", "1", "10.0.0.1/24", "passfile", str(file)]))
-    assert part in found.message and str(file)[:10] in found.message
+    assert part in found.message and str(file) not in found.message
     assert found.column == 5
 
 

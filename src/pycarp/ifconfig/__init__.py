@@ -11,7 +11,8 @@ of one ifconfig call, and the lines add up. A passphrase with spaces is quoted a
 a relative passfile stands beside the file that names it.
 
 Nothing here runs, resolves or changes anything; it only reads files. No message repeats a passphrase.
-The grammar is that of NetBSD's ifconfig(8) and ifconfig.if(5).
+The grammar is that of NetBSD's ifconfig(8) and ifconfig.if(5), with what OpenBSD's hostname.if(5) and FreeBSD's
+rc.conf(5) have of their own.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -21,8 +22,9 @@ class Diagnostic:
     source    the file's path, or `COMMAND_LINE`.
     line      counted from 1; None when the words stand on the command line, or when no line is to blame.
     column    the character in the line, from 1; on the command line the number of the word after the interface's name.
-    word      the word as it was written; None when there is none, or when it is or may be part of a passphrase.
-    message   one sentence that names the word and the remedy. Never repeats a passphrase.
+    word      the word, if it is one of ifconfig's or ours, an address, or a number of at most three digits; else None.
+    message   one sentence with the remedy. Of what was written it repeats only such words: whatever else there is may
+              be the passphrase, or a part of it, wherever it stands.
     """
 
     source: str
@@ -62,9 +64,6 @@ def why(error: OSError | ValueError) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
 
 
-def show(text: str) -> str:
-    """A word as it may stand in a message: quoted unless it is a number, printable, and not endless."""
-    if text.isascii() and text.isdigit() and len(text) < 12:
-        return text
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-    return f"'{printable}'" if len(printable) <= 40 else f"'{printable[:37]}...'"
+def show(what: str, text: str) -> str:
+    """`what`, and the word if no passphrase can hide in it: a number of at most three digits."""
+    return f"{what} {text}" if re.fullmatch(r"-?[0-9]{1,3}", text) else what

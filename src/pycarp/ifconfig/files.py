@@ -10,6 +10,7 @@ from .diagnostics import Diagnostic, why
 from .lexer import lex
 from .parser import Defaults, Parsed, Parser
 from .passphrase import exposed
+from .reading import read
 
 DEFAULT_DIRECTORY = Path("/etc")
 _PATTERN = "ifconfig.carp*"
@@ -52,9 +53,7 @@ def parse_file(path: str | os.PathLike[str], *, name: str | None = None, default
     source = os.fspath(path)
     name = name if name is not None else interface_name(file)
     try:
-        with open(file, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            content = stream.read(_LONGEST + 1)
+        content, status = read(file, _LONGEST)
     except (OSError, ValueError) as error:
         unreadable = f"the file cannot be read ({why(error)}): give a file of ifconfig words"
         return _failed(source, name, _UNREADABLE.get(type(error), unreadable))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface
@@ -12,18 +13,22 @@ from ..config import VirtualHost
 from ..errors import ConfigError
 from ..protocol.options import DEFAULT, Dialect, Flag, Mac
 from . import values
-from .diagnostics import COMMAND_LINE, Diagnostic, Severity, WordsError, show
+from .diagnostics import COMMAND_LINE, Diagnostic, Severity, WordsError
 from .lexer import Line, Word, command_line
 from .passphrase import advice, read_passfile, zero_key
+from .rcconf import about_virtual_host
 from .values import Wrong
 from .vocabulary import (
     ARGUMENT,
+    AS_HERE,
     BY_WORD,
     FLAGS,
     IGNORED,
     KNOWN,
     NOT_RUN,
+    PUBLIC,
     REFUSED,
+    WORDS,
     field_of,
     nearest,
     suggestion,
@@ -31,6 +36,7 @@ from .vocabulary import (
 )
 
 _MOST_ERRORS = 20
+_NODE = re.compile(r"([0-9]+):([0-9]+)")  # OpenBSD's carpnodes, with one of them
 _ON_COMMAND_LINE = "pass puts the passphrase where every user of this machine sees it (ps): use 'passfile FILE'"
 
 
@@ -121,43 +127,32 @@ class Parser:
         self.fields: dict[str, Any] = asdict(self.defaults or Defaults())
         self.given: dict[str, Word] = {}  # where a field was given, rightly or wrongly, or an address
         self.addresses: list[_Address] = []
-        # A passphrase may also stand in the wrong place: no message shows a word that equals or contains one.
-        self.secrets = {
-            following.text
-            for line in self.lines
-            for word, following in zip(line.words, line.words[1:], strict=False)
-            if word.text == "pass"
-        } - {"", *KNOWN}
+        self.phrase: tuple[str, Word] | None = None  # "pass" or "passfile", and what stood after it
+        self.interface = ""  # that of the lines of rc.conf(5)
         self.begin([])
 
     def begin(self, words: Sequence[Word]) -> None:
         """Begin a line: forget what holds within the line before."""
         self.words = words
         self.at = 0
-        self.family: tuple[Word, int] | None = None
+        self.family: tuple[Word, int] | None = None  # inet or inet6, while the line has no address after it
         self.last: _Address | None = None
         self.mask: tuple[Word, Word] | None = None
-        self.previous: Literal["address", "mask", "pass", ""] = ""
+        self.previous: Literal["family", "address", "mask", "pass", ""] = ""
 
     # Diagnostics
 
-    def shown(self, word: Word) -> str:
-        return "(not shown: it is the passphrase)" if self.secret(word) else show(word.text)
-
-    def secret(self, word: Word) -> bool:
-        return any(secret == word.text or (len(secret) > 4 and secret in word.text) for secret in self.secrets)
+    def public(self, word: Word) -> bool:
+        """Whether a message may repeat the word: all others may be the passphrase, or a part of it."""
+        return word.text in PUBLIC or values.harmless(word.text)
 
     def say(self, word: Word | None, message: str, severity: Severity = "error", *, hide: bool = False) -> None:
         line, column = (None, None) if word is None else (word.line, word.column)
-        text = None if word is None or hide or self.secret(word) else word.text
+        text = None if word is None or hide or not self.public(word) else word.text
         self.diagnostics.append(Diagnostic(self.source, line, column, text, message, severity))
 
     def warn(self, word: Word | None, message: str, *, hide: bool = False) -> None:
         self.say(word, message, "warning", hide=hide)
-
-    def wrong(self, word: Word, error: Wrong) -> None:
-        also = "the passphrase (not shown) is also given here, where something else belongs: correct this word"
-        self.say(word, also if self.secret(word) else str(error))
 
     def failed(self) -> bool:
         return any(d.severity == "error" for d in self.diagnostics)
@@ -181,7 +176,7 @@ class Parser:
 
     def places(self) -> dict[str, tuple[int | None, int | None, str | None]]:
         return {
-            key: (word.line, word.column, None if self.secret(word) or key == "passphrase" else word.text)
+            key: (word.line, word.column, word.text if self.public(word) and key != "passphrase" else None)
             for key, word in self.given.items()
         }
 
@@ -190,15 +185,16 @@ class Parser:
             message = "a line that begins with '!' is a shell command, which is not run: start it elsewhere"
             self.warn(Word("!", line.number, line.shell_at), message)
             return
-        self.begin(line.words)
-        if line.words and line.words[0].text in NOT_RUN:
-            word = line.words[0]
+        self.begin(line.words if line.variable is None else self.value_of(line.variable, line))
+        if self.words and self.words[0].text in NOT_RUN:
             why = "a virtual host has the addresses that its words give; remove the line"
-            self.warn(word, f"{self.shown(word)} is not run: {why}")
+            self.warn(self.words[0], f"'{self.words[0].text}' is not run: {why}")
             return
+        if len(self.words) > 1 and self.words[0].text.rpartition("/")[2] == "ifconfig":
+            self.at = 2  # A whole command, and the interface's name.
         while self.at < len(self.words):
             self.word(line)
-        if self.family is not None:
+        if self.family is not None and self.previous == "family":
             self.dangling(self.family[0], line)
         if line.open_quote is not None:
             mark = line.open_quote
@@ -206,6 +202,19 @@ class Parser:
         elif self.mask is not None:
             word, _ = self.mask
             self.say(word, f"'{word.text}' has no address on its line to belong to: put it after an address")
+
+    def value_of(self, variable: Word, line: Line) -> Sequence[Word]:
+        """The words of a line of rc.conf(5), if they are about this virtual host."""
+        interface, words = about_virtual_host(line)
+        if not words and line.open_quote is None:
+            message = "this line of rc.conf(5) describes no virtual host and is left out: remove it"
+            self.warn(variable, message, hide=True)
+        elif words and self.interface not in ("", interface):
+            other = "this line of rc.conf(5) is about another interface than the one before: give it a file of its own"
+            self.say(variable, other, hide=True)
+            return ()
+        self.interface = self.interface or interface if words else self.interface
+        return words
 
     def dangling(self, word: Word, line: Line) -> None:
         if line.open_quote is not None and self.at == len(self.words):
@@ -227,39 +236,41 @@ class Parser:
         word = self.take()
         text = word.text
         previous, self.previous = self.previous, ""
-        if self.family is not None and text != "alias":
-            announced, version = self.family
-            self.family = None
-            if text not in KNOWN:
-                self.address(word, version)
-                return
-            self.say(announced, f"'{announced.text}' needs {ARGUMENT[announced.text]} after it")
-        if text in ARGUMENT:
-            self.with_argument(word, line)
+        if previous == "family" and text not in WORDS:
+            self.address(word)
+        elif text in ARGUMENT:
+            self.with_argument(word, line, previous)
         elif text in FLAGS:
             self.flag(word)
-        elif values.looks_like_mask(text):
-            self.bare_mask(word, previous)
+            self.previous = previous if text == "alias" and previous == "family" else ""
+        elif previous == "address" and values.looks_like_length(text):
+            self.set_mask("prefixlen", word)
+            self.previous = "mask"
+        elif previous == "mask" and text == "NONE":
+            pass  # No broadcast address, in OpenBSD's files.
         elif previous == "mask" and self.is_broadcast(text):
             self.warn(word, f"the broadcast address {text} follows from the mask: remove it")
+        elif values.looks_like_mask(text):
+            self.bare_mask(word, previous)
         elif values.looks_like_address(text):
-            self.address(word, None)
+            self.address(word)
         elif text in IGNORED:
             self.at = min(self.at + IGNORED[text], len(self.words))
-            self.warn(word, f"{self.shown(word)} changes nothing here and is left out: remove it")
+            self.warn(word, f"'{text}' changes nothing here and is left out: remove it")
         elif text in REFUSED:
-            arguments, remedy = REFUSED[text]
-            self.at = min(self.at + arguments, len(self.words))
-            self.say(word, f"{self.shown(word)} cannot be done here: {remedy}")
+            self.refused(word)
         else:
             self.unknown(word, previous)
 
     # The kinds of words
 
-    def with_argument(self, word: Word, line: Line) -> None:
+    def with_argument(self, word: Word, line: Line, previous: str) -> None:
         name = word.text
         if name in ("inet", "inet6"):
+            if self.family is not None and previous == "family":
+                self.dangling(self.family[0], line)
             self.family = (word, 4 if name == "inet" else 6)
+            self.previous = "family"
             return
         if self.at >= len(self.words) or (name != "pass" and self.words[self.at].text in KNOWN):
             self.given.setdefault(field_of(name), word)
@@ -276,7 +287,7 @@ class Parser:
                     self.put(name, argument, values.value(BY_WORD[name], argument.text))
         except Wrong as error:
             self.given.setdefault(name, argument)
-            self.wrong(argument, error)
+            self.say(argument, str(error))
 
     def flag(self, word: Word) -> None:
         option = BY_WORD.get(word.text)
@@ -286,10 +297,30 @@ class Parser:
             self.fields.pop(option.name, None)
             self.given.pop(option.name, None)
 
+    def refused(self, word: Word) -> None:
+        arguments, remedy = REFUSED[word.text]
+        argument = self.take() if arguments and self.at < len(self.words) else None
+        if argument is not None and (word.text, argument.text) in AS_HERE:
+            return
+        node = _NODE.fullmatch(argument.text) if argument is not None and word.text == "carpnodes" else None
+        if argument is None or node is None:
+            self.say(word, f"'{word.text}' cannot be done here: {remedy}")
+            return
+        try:
+            for key, text in (("vhid", node[1]), ("advskew", node[2])):
+                self.put(key, argument, values.value(BY_WORD[key], text))
+        except Wrong as error:
+            self.given.setdefault("vhid", argument)
+            self.say(argument, str(error))
+
     def put(self, key: str, word: Word, value: Any) -> None:
         first = self.given.get(key)
         if first is not None and key in self.fields and self.fields[key] != value:
-            self.warn(word, f"{key} is given twice, first {self.where(first)}: this one counts, remove one of them")
+            twice = f"{key} is given twice, first {self.where(first)}"
+            if key == "vhid":
+                self.say(word, f"{twice}, with another number: give each virtual host a file of its own")
+            else:
+                self.warn(word, f"{twice}: this one counts, remove one of them")
         self.given[key] = word
         self.fields[key] = value
 
@@ -297,7 +328,11 @@ class Parser:
         return f"in line {word.line}" if word.line is not None else f"as word {word.column}"
 
     def passphrase(self, word: Word, argument: Word) -> None:
-        first = self.given.get("passphrase")
+        first, said = self.given.get("passphrase"), self.phrase
+        self.phrase = (word.text, argument)
+        if said is not None and (said[0], said[1].text) == (word.text, argument.text):
+            self.previous = "pass" if word.text == "pass" else ""
+            return  # As FreeBSD's aliases have it, each with the whole description.
         if first is not None:
             message = f"the passphrase is given twice, first {self.where(first)}: keep one 'pass' or 'passfile'"
             self.say(word, message, hide=True)
@@ -322,10 +357,10 @@ class Parser:
         try:
             phrase, readers = read_passfile(argument.text, self.directory)
         except Wrong as error:
-            self.say(argument, str(error), hide="/" not in argument.text)
+            self.say(argument, str(error), hide=True)
             return
         if readers is not None:
-            self.warn(argument, f"the passfile can be read by {readers}: chmod 600 it")
+            self.warn(argument, f"the passfile can be read by {readers}: chmod 600 it", hide=True)
         self.advise(argument, phrase)
 
     def advise(self, word: Word, phrase: str | bytes) -> None:
@@ -335,15 +370,17 @@ class Parser:
 
     # Addresses and masks
 
-    def address(self, word: Word, version: int | None) -> None:
+    def address(self, word: Word) -> None:
+        version = self.family[1] if self.family is not None else None
+        self.family = self.last = None
         self.given.setdefault("addresses", word)
-        self.last = None
         try:
             ip, prefix = values.address(word.text, version)
         except Wrong as error:
-            self.wrong(word, error)
-            mask_follows = self.at < len(self.words) and values.looks_like_mask(self.words[self.at].text)
-            self.at += mask_follows  # It has no address now, which is no second mistake.
+            self.say(word, str(error))
+            following = self.words[self.at].text if self.at < len(self.words) else ""
+            # A mask has no address now, which is no second mistake.
+            self.at += values.looks_like_mask(following) or values.looks_like_length(following)
             return
         first = self.given.get(str(ip))
         if first is not None:
@@ -367,7 +404,7 @@ class Parser:
 
     def bare_mask(self, word: Word, previous: str) -> None:
         if previous != "address" or self.last is None:
-            self.say(word, f"the mask {self.shown(word)} has no address before it: write it right after one")
+            self.say(word, "the mask has no address before it: write it right after one")
             return
         self.set_mask("netmask", word)
         self.previous = "mask"
@@ -376,7 +413,7 @@ class Parser:
         if keyword == "prefixlen":
             return values.prefixlen(text, version)
         if version == 6:
-            raise Wrong(f"netmask {show(text)} is IPv4's: write 'prefixlen 64' for an IPv6 address")
+            raise Wrong("netmask is IPv4's: write 'prefixlen 64' for an IPv6 address")
         return values.netmask(text)
 
     def set_mask(self, keyword: str, argument: Word) -> None:
@@ -386,7 +423,7 @@ class Parser:
         try:
             prefix = self.check_mask(keyword, argument.text, address.ip.version)
         except Wrong as error:
-            self.wrong(argument, error)
+            self.say(argument, str(error))
             return
         if address.prefix is None:
             address.prefix = prefix
@@ -399,10 +436,13 @@ class Parser:
             self.say(argument, f"the mask of {address.ip} is given twice, {twice}: remove one of them")
 
     def is_broadcast(self, text: str) -> bool:
-        """Whether this is the broadcast address of the last address, as OpenBSD's files have it after the mask."""
+        """Whether this is a broadcast address of the last address's subnet, which OpenBSD's files have after the mask."""
         if self.last is None or self.last.prefix is None or self.last.ip.version != 4:
             return False
-        return text == str(IPv4Interface(f"{self.last.ip}/{self.last.prefix}").network.broadcast_address)
+        subnet = IPv4Interface(f"{self.last.ip}/{self.last.prefix}").network
+        if self.last.prefix == 32 and re.fullmatch(r"([0-9]+\.){3}255", text):
+            return values.harmless(text)  # That of the LAN: an alias has no subnet of its own.
+        return text in (str(subnet.broadcast_address), str(subnet.network_address), "255.255.255.255")
 
     # Unknown words
 
@@ -413,9 +453,11 @@ class Parser:
             self.after_passphrase(word)
             return
         near = nearest(text)
-        message, secret = suggestion(text, self.shown(word))
-        self.say(word, message, hide=secret)
-        if near is not None:
+        self.say(word, suggestion(text))
+        if any(letter.isspace() for letter in text):
+            for key in ("vhid", "passphrase", "addresses"):  # All of them may be in it.
+                self.given.setdefault(key, word)
+        elif near is not None:
             self.meant(near, word, alone="=" in text)
 
     def meant(self, near: str, word: Word, *, alone: bool = False) -> None:
@@ -446,7 +488,12 @@ class Parser:
         if "vhid" not in self.given:
             self.say(None, "vhid is missing: give 'vhid N', 1-255, the same on every host of the group")
         if "addresses" not in self.given:
-            self.say(None, "an address is missing: give the one that the group shares, like 10.13.37.42/24")
+            missing = "an address is missing: give the one that the group shares, like 10.13.37.42/24"
+            if self.phrase is not None and self.phrase[0] == "pass" and values.looks_like_address(self.phrase[1].text):
+                taken = "'pass' took this word, which looks like an address, as the passphrase"
+                self.say(self.phrase[1], f"{missing}; {taken}: was the passphrase left out?", hide=True)
+            else:
+                self.say(None, missing)
         anybody = "anybody on the LAN can take the address"
         if "passphrase" not in self.given:
             self.warn(None, f"NO PASSPHRASE: {anybody}; give 'passfile FILE', the same on every host")
@@ -460,5 +507,5 @@ class Parser:
         try:
             return VirtualHost(name=self.name, addresses=addresses, **self.fields)
         except ConfigError as error:
-            self.say(self.given.get(error.field or ""), str(error), hide=error.field == "passphrase")
+            self.say(self.given.get(error.field or ""), str(error), hide=True)
             return None

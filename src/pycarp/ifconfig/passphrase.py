@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..protocol import DIALECT_NETBSD
-from .diagnostics import show, why
+from .diagnostics import why
+from .reading import read
 from .values import Wrong
 
 SHORT = 12
@@ -49,26 +50,22 @@ def exposed(status: os.stat_result) -> str | None:
 def read_passfile(name: str, directory: Path | None) -> tuple[bytes, str | None]:
     """The passphrase in a file, its only line, and who else may read that file.
 
-    A relative name is looked up in `directory`, or in the working directory. Raises `Wrong`.
+    A relative name is looked up in `directory`, or in the working directory. Raises `Wrong`, which does not repeat the
+    name: the passphrase itself may stand where the name belongs.
     """
     if not name:
-        raise Wrong("the name of the file after 'passfile' is empty: give the file that holds the passphrase")
-    path = Path(name) if directory is None else directory / name
-    # A bare word that is no file may be the passphrase itself, put after the wrong word.
-    shown = show(str(path)) if "/" in name else "that stands after 'passfile'"
+        raise Wrong("the name of the passfile is empty: give the file that holds the passphrase")
     try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read(_LONGEST_FILE + 1)
+        content, status = read(Path(name) if directory is None else directory / name, _LONGEST_FILE)
     except FileNotFoundError:
-        raise Wrong(f"the file {shown} does not exist: create it with the passphrase as its only line") from None
+        raise Wrong("the passfile does not exist: create it with the passphrase as its only line") from None
     except (OSError, ValueError) as error:
-        raise Wrong(f"the file {shown} cannot be read ({why(error)}): give a file that this user may read") from None
+        raise Wrong(f"the passfile cannot be read ({why(error)}): give a file that this user may read") from None
     lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
     if len(content) > _LONGEST_FILE or any(line.strip() for line in lines[1:]):
-        raise Wrong(f"the file {shown} holds more than a passphrase: let it have one line")
+        raise Wrong("the passfile holds more than a passphrase: let it have one line")
     if not lines[0].strip():
-        raise Wrong(f"the file {shown} holds no passphrase: put it on the first line")
+        raise Wrong("the passfile holds no passphrase: put it on the first line")
     if b"\0" in lines[0]:
-        raise Wrong(f"the file {shown} holds a NUL character, at which every BSD would cut the passphrase: remove it")
+        raise Wrong("the passfile holds a NUL character, at which every BSD would cut the passphrase: remove it")
     return lines[0], exposed(status)

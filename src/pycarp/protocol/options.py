@@ -201,7 +201,7 @@ OPTIONS = (
     Option("passphrase", Secret("pass PHRASE, passfile FILE"), REQUIRED,
            "the group's secret, of which 19 bytes count; in FILE it is no part of the process list",
            ours=True, own_words={"pass": "a passphrase", "passfile": "the name of a file"},
-           similar={"pass": "key psk secret pw"}),
+           similar={"pass": "auth authkey auth_pass carppass key passphrase passwd password phrase psk pw pwd secret"}),
     Option("addresses", Addresses("[inet|inet6] ADDRESS [MASK]"), (),
            "an address that the group shares; MASK is /24, prefixlen 24 or netmask 255.255.255.0, or left out: then it "
            "is that of the carpdev's subnet",
