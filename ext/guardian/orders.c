@@ -17,7 +17,6 @@ enum {
 
 static bool fine_to_renew(int error) { return error == 0; }
 static bool fine_to_take(int error) { return error == EEXIST; }
-static bool fine_to_remove(int error) { return fine_to_drop(error) || error == ENOENT; }
 
 static bool waits_for(const struct instance *instance, enum kind kind)
 {
@@ -266,7 +265,7 @@ static bool carry_out_asked(struct guardian *guardian, struct instance *instance
     if (order.kind != ORDER_FORGET) {
         instance->link_due = 0; /* the link goes with its interface */
         error = batch_execute(guardian->route,
-            &instance->batches[order.kind == ORDER_REMOVE ? BATCH_REMOVE : BATCH_RESTORE], UINT32_MAX, fine_to_remove);
+            &instance->batches[order.kind == ORDER_REMOVE ? BATCH_REMOVE : BATCH_RESTORE], UINT32_MAX, fine_to_drop);
     } else {
         if (instance->link_due != 0)
             (void) batch_execute(guardian->route, &instance->batches[BATCH_DROP], UINT32_MAX, fine_to_drop);

@@ -7,7 +7,8 @@
 
 bool fine_to_drop(int error)
 {
-    return error == ENODEV || error == ENXIO || error == EADDRNOTAVAIL || error == ESRCH;
+    return error == ENODEV || error == ENXIO || error == EADDRNOTAVAIL || error == ESRCH
+        || error == ENOENT;
 }
 
 /* ns until this instance is overdue, by what is known now. */

@@ -75,7 +75,7 @@ def machine(host: Host) -> str:
     """Everything that a virtual host could leave behind."""
     show = (["-o", "address"], ["rule"], ["-6", "rule"], ["route", "show", "table", "all"])
     names = [line.split(": ")[1] for line in host.run(["ip", "-o", "link"]).stdout.splitlines()]
-    sysctls = [f"/proc/sys/net/ipv4/conf/eth0/{name}" for name in ("arp_ignore", "arp_announce")]
+    sysctls = [f"/proc/sys/net/ipv4/conf/eth0/{name}" for name in ("arp_ignore", "arp_filter", "arp_announce")]
     return "\n".join([*names, *(host.run(["ip", *what]).stdout for what in show), host.run(["cat", *sysctls]).stdout])
 
 

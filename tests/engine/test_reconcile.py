@@ -397,7 +397,7 @@ class TestBackingOff:
         scene.supervisor.stop()
         scene.supervisor = None
         with scene.main.enter():
-            assert carpdev().arp_ignore == 0
+            assert carpdev().ipv4["arp_filter"] == 0
         assert "112" not in scene.main.run(["ip", "rule"]).stdout
 
     def test_a_carpdev_that_cannot_be_taken_is_not_tried_without_end(

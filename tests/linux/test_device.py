@@ -27,7 +27,7 @@ from pycarp.lab.namespaces import Host, Lab, Namespace
 from pycarp.linux import device as device_module
 from pycarp.linux import messages, sysctl
 from pycarp.linux.device import Device
-from pycarp.linux.interfaces import Mark, read_interfaces
+from pycarp.linux.interfaces import Interface, Mark, read_interfaces
 from pycarp.linux.lock import VirtualHostLock
 
 pytestmark = needs_namespaces()
@@ -38,10 +38,15 @@ def _state(host: Host) -> str:
     return str(
         host.run(
             "ip -br link; ip -br addr; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all;"
-            "sysctl net.ipv4.conf.eth0.arp_ignore net.ipv4.conf.eth0.arp_announce",
+            "ip link show eth0; sysctl net.ipv4.conf.eth0",
             shell=True,
         ).stdout
     )
+
+
+def _given(interface: Interface) -> tuple[int, int]:
+    """What a carpdev is given, where an administrator has set nothing."""
+    return interface.ipv4["arp_filter"], interface.ipv4["arp_announce"]
 
 
 def _fine(outcome: list[OSError | None]) -> bool:
@@ -238,14 +243,15 @@ def test_the_settings_of_the_carpdev_come_back_with_the_last_virtual_host() -> N
         with main.enter():
             eth0 = carpdev()
             others = floating("10.13.37.43/24", name="carp1").replace(vhid=7)
-            with VirtualHostLock("carp0", eth0, VHID), VirtualHostLock("carp1", eth0, 7):
+            with VirtualHostLock("carp1", eth0, 7):
                 first, second = Device(floating(), eth0), Device(others, eth0)
-                first.setup()
-                # Whoever comes second sees the carpdev as the first changed it, yet remembers what was before.
-                second.setup()
-                assert (carpdev().arp_ignore, carpdev().arp_announce) == (1, 2)
-                first.teardown()
-                assert (carpdev().arp_ignore, carpdev().arp_announce) == (1, 2)
+                with VirtualHostLock("carp0", eth0, VHID):
+                    first.setup()
+                    # Whoever comes second sees the carpdev as the first changed it, yet remembers what was before.
+                    second.setup()
+                    assert _given(carpdev()) == (1, 2)
+                    first.teardown()
+                assert _given(carpdev()) == (1, 2)
                 second.teardown()
         assert _state(main) == before
 
@@ -353,7 +359,7 @@ def test_the_alias_says_whose_the_device_is() -> None:
         device = set_up(lab["main"], floating())
         with lab["main"].enter():
             carp = carpdev("carp0")
-            assert carp.mark == Mark(VHID, "eth0", carpdev().index, 0, 0) and carp.ours
+            assert carp.mark == Mark(VHID, "eth0", carpdev().index, {"arp_announce": 0, "arp_filter": 0}) and carp.ours
             assert carp.mac == device.mac == VIRTUAL_MAC and not carp.up
             assert "macvlan mode bridge" in lab["main"].run(["ip", "-d", "link", "show", "carp0"]).stdout
             assert Mark.parse(str(carp.mark)) == carp.mark
@@ -498,7 +504,7 @@ def test_settings_survive_a_crash_of_the_only_virtual_host() -> None:
         set_up(main, floating())  # and no teardown: it crashed
         device = set_up(main, floating(name="carp7"))
         with main.enter():
-            assert carpdev().arp_ignore == 1
+            assert _given(carpdev()) == (1, 2)
             device.teardown()
         assert _state(main) == before
 

@@ -92,6 +92,15 @@ def test_mac_of_another_length(mac: bytes) -> None:
         neighbour_advertisement(mac, "2001:db8::42")
 
 
+def test_the_neighbour_advertisement_of_a_router() -> None:
+    """RFC 4861 7.2.5: without the flag, hosts give up a default router that they had."""
+    host = neighbour_advertisement(wire.VIRTUAL_MAC, "fe80::1")
+    router = neighbour_advertisement(wire.VIRTUAL_MAC, "fe80::1", router=True)
+    assert (host[58], router[58]) == (0x20, 0xA0)
+    pseudo = router[22:54] + struct.pack("!IHBB", 32, 0, 0, 58)
+    assert checksum(pseudo + router[54:]) == 0
+
+
 @pytest.mark.parametrize("build", [gratuitous_arp, neighbour_advertisement])
 def test_address_of_the_other_family(build: Callable[[bytes, str], bytes]) -> None:
     with pytest.raises(ValueError):

@@ -231,7 +231,11 @@ def test_a_program_that_gave_up_root_stops(prove: Prove) -> None:
         assert main.end() == 0, main.errors
         assert interface(net["main"], f"carp{VHID}") is None
         found = interface(net["main"], "eth0")
-        assert found is not None and (found.arp_ignore, found.arp_announce) == (0, 0)
+        assert found is not None and (found.ipv4["arp_filter"], found.ipv4["arp_announce"], found.altnames) == (
+            0,
+            0,
+            (),
+        )
         return values
 
     prove("setuid to nobody, then SIGTERM", scenario, {"two owners": 0, "outage": AT_HAND})

@@ -194,7 +194,7 @@ def test_a_crash_of_one_of_two(net: Lan, secret: str) -> None:
     assert pinger.wait(3)
     assert other.state is MASTER
     eth0 = interface(net["main"], "eth0")
-    assert eth0 is not None and (eth0.arp_ignore, eth0.arp_announce) == (1, 2)
+    assert eth0 is not None and (eth0.ipv4["arp_filter"], eth0.ipv4["arp_announce"]) == (1, 2)
 
 
 def test_run_reads_its_files_again(net: Lan, secret: str, tmp_path: Path) -> None:

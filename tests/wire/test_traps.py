@@ -138,7 +138,7 @@ def test_the_carpdevs_settings_come_back(net: Lan) -> None:
 def _settings(net: Lan) -> tuple[int, int]:
     found = interface(net["main"], "eth0")
     assert found is not None
-    return found.arp_announce, found.arp_ignore
+    return found.ipv4["arp_announce"], found.ipv4["arp_ignore"]
 
 
 def test_a_tagged_advert_is_not_ours(net: Lan, with_impl: str) -> None:

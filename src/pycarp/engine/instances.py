@@ -130,4 +130,4 @@ def plan_on(carpdev: Interface, host: VirtualHost, former: Plan | None = None) -
         address = source_address(carpdev, family, floating)
         if address is not None:
             sources[family] = address
-    return make_plan(_impl.current, host, carpdev.mac, sources, former)
+    return make_plan(_impl.current, host, carpdev.mac, sources, former, bool(carpdev.forwarding6))

@@ -60,11 +60,13 @@ def make_plan(
     carpdev_mac: bytes,
     sources: dict[int, IPAddress],
     former: Plan | None = None,
+    router: bool = False,
 ) -> Plan:
     """Prepare a virtual host for its carpdev, with the templates and the authenticator of one implementation.
 
     `sources` has the carpdev's own address for each family that it has one in; where it has none the (first) virtual
-    address speaks for itself, as seen on NetBSD. `former` is the plan that this one replaces.
+    address speaks for itself, as seen on NetBSD. `former` is the plan that this one replaces; `router`
+    says whether the carpdev forwards IPv6.
     """
     mac = virtual_mac(host.vhid) if host.mac == "virtual" else carpdev_mac
     addresses = [address.ip for address in host.addresses]
@@ -73,7 +75,7 @@ def make_plan(
         own = sources.get(family) or next(ip for ip in addresses if ip.version == family)
         templates.append((family, implementation.packet.AdvertTemplate(host.vhid, mac, own)))
     announce_frames = tuple(
-        gratuitous_arp(mac, ip) if ip.version == 4 else neighbour_advertisement(mac, ip) for ip in addresses
+        gratuitous_arp(mac, ip) if ip.version == 4 else neighbour_advertisement(mac, ip, router) for ip in addresses
     )
     if former is not None and _secret(former.host) == _secret(host):
         # A running runtime has this authenticator: nobody else signs with it.

@@ -11,6 +11,7 @@ import math
 import time
 
 from ..errors import CarpError
+from ..linux import settings
 from ..linux.device import Device
 from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
 from ..linux.lock import VirtualHostLock
@@ -237,9 +238,14 @@ class Reconciler:
             self._check_addresses(instance, by_index[instance.device.index])
 
     def _own_part(self, carpdev: Interface) -> tuple[object, ...]:
-        """The carpdev's MAC and own addresses, without floating ones that takes and drops put there."""
+        """The carpdev's MAC, what the macvlan follows, and own addresses: no floating ones, which takes put there."""
         floating = {one.ip for instance in self._instances for one in instance.host.addresses}
-        return carpdev.mac, *(one for one in carpdev.addresses if not one.ours and one.interface.ip not in floating)
+        follows = carpdev.mtu, carpdev.group, carpdev.forwarding6, *settings.of_macvlan(carpdev).values()
+        return (
+            carpdev.mac,
+            *follows,
+            *(one for one in carpdev.addresses if not one.ours and one.interface.ip not in floating),
+        )
 
     # Repairs
 
@@ -268,7 +274,7 @@ class Reconciler:
         Two surveys in a row have to find it so: the first may fall between the decision and what the kernel does.
         """
         master = self._runtime.owns(instance.index)
-        wanted = {one.ip for one in instance.host.addresses}
+        wanted = instance.device.holdable
         there = {one.interface.ip for one in device.addresses} & wanted if device.up else set()
         wrong = there != wanted if master else bool(there) or (instance.host.mac == "virtual" and device.up)
         now = time.monotonic()

@@ -22,9 +22,9 @@ from ..errors import CarpError, ConfigError, EngineError
 from ..events import Event
 from ..linux.capabilities import require
 from ..linux.device import Device
-from ..linux.interfaces import Interface, choose_carpdev, mark_on, read_interfaces
+from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
 from ..linux.leftovers import Inventory
-from ..linux.lock import VirtualHostLock
+from ..linux.lock import VirtualHostLock, others_held
 from ..linux.watch import Watch
 from ..protocol.abc import Runtime
 from .conflict import Conflicts
@@ -172,7 +172,10 @@ class Supervisor:
         """Have the guardian remove the device: it may do so even where this program has given up root."""
         try:
             try:
-                self.runtime.remove_instance(instance.index, restore)
+                untouched = not restore or instance.device.untouched(read_interfaces())
+                self.runtime.remove_instance(instance.index, restore and untouched)
+                if not untouched:
+                    instance.device.restore_rest()
                 instance.device.forget()
             except EngineError:
                 instance.device.teardown()
@@ -234,13 +237,12 @@ def _same_place(instance: Instance, host: VirtualHost, carpdev: Interface) -> bo
 
 def _restoring(going: tuple[Instance, ...]) -> list[Instance]:
     """Those of the `going` that give their carpdev its settings back: the last on each that no other host needs."""
-    last = {instance.carpdev.index: instance for instance in going if instance.host.mac == "virtual"}
-    own = {instance.device.index for instance in going}
-    try:
-        others = [one for one in read_interfaces() if one.index not in own]
-    except OSError:
-        others = []
-    return [instance for index, instance in last.items() if mark_on(index, others) is None]
+    last = {instance.carpdev.index: instance for instance in going}
+    return [
+        instance
+        for index, instance in last.items()
+        if not others_held(index, [one.host.vhid for one in going if one.carpdev.index == index])
+    ]
 
 
 def _program_has_ended() -> bool:

@@ -10,13 +10,13 @@ import contextlib
 import errno
 import itertools
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from ..config import VirtualHost
 from ..errors import CapabilityError, InterfaceError
 from ..protocol.frames import virtual_mac
-from . import messages, netlink, sysctl
+from . import lock, messages, netlink, settings
 from .interfaces import OWN_PROTOCOL, Gateway, Interface, Mark, mark_on, parse_gateway, read_interfaces
 from .leftovers import RULE_PRIORITY, Inventory, table_of
 from .messages import Address, Network
@@ -41,6 +41,8 @@ class Device:
     longer do it: `remove` takes the device and its rules away, `restore` gives the carpdev its settings back, which
     only the last virtual host on it may ask for. Both are empty where nothing was made.
 
+    `no_ipv6` says in one sentence why the device cannot have IPv6; then it takes IPv4 addresses alone.
+
     `index` is the interface that carries the addresses: the macvlan called `name`, or the carpdev. The caller has the
     `VirtualHostLock`: that is how leftovers of a crashed run are told from the devices of a running one.
     """
@@ -53,13 +55,20 @@ class Device:
         self.take = self.late = self.renew = self.drop = self.remove = self.restore = b""
         self.mute: tuple[bytes, ...] = ()
         self.essential = 0
-        self._mark: Mark | None = None
+        self.no_ipv6 = ""
+        self._changed: list[tuple[Interface, Mapping[str, int]]] = []
+        self._with_subnet = False
         self.table = table_of(carpdev.index, host.vhid)
 
     @property
     def mac(self) -> bytes:
         """The MAC that answers for the addresses: 00:00:5e:00:01:VHID, in both families."""
         return virtual_mac(self.host.vhid) if self.host.mac == "virtual" else self.carpdev.mac
+
+    @property
+    def holdable(self) -> set[Address]:
+        """The addresses that the device can have."""
+        return {one.ip for one in self.host.addresses if one.version == 4 or not self.no_ipv6}
 
     def setup(self, inventory: Inventory | None = None) -> None:
         """Make everything but the addresses, after removing what a crashed run left.
@@ -72,11 +81,14 @@ class Device:
             with netlink.RouteSocket() as route:
                 inventory = inventory or Inventory()
                 self._clean(route, inventory)
+                beside = inventory.beside(self.carpdev)
                 if self.host.mac == "virtual":
                     self._create(route, inventory)
                     self._set_rules(route, (one.ip for one in self.host.addresses))
                 else:
                     self.index = self.carpdev.index
+                for interface in beside:
+                    self._change(route, inventory, interface, settings.of_beside(interface))
             self.refresh(self.carpdev)
         except BaseException as error:
             with contextlib.suppress(OSError):
@@ -88,15 +100,19 @@ class Device:
     def refresh(self, carpdev: Interface) -> None:
         """Build the requests anew: the carpdev's addresses, its gateways, or the virtual host's addresses changed."""
         self.carpdev = carpdev
-        addresses = [ip_interface(one.ip) for one in self.host.addresses]
-        add = [self._add(one) for one in addresses]
+        addresses = [self._placed(one) for one in self.host.addresses]
+        add = [self._add(one) for one in addresses if one.ip in self.holdable]
         delete = {one: messages.delete_address(self.index, one) for one in addresses}
         silent = [request for one, request in delete.items() if one.version == 4]
+        if self._on_bridge:
+            # Before another host has the address, or the bridge would keep that host's frames from its guests.
+            silent.insert(0, messages.bridge_fdb(carpdev.index, self.mac, False))
         self.renew = netlink.batch(*add)
         self.mute = tuple(silent)
         self.essential = len(add)
         self.remove = netlink.batch(*self._removal())
-        self.restore = b"" if self._mark is None else netlink.batch(_settings(self._mark))
+        back = [settings.give_back_later(interface, before) for interface, before in self._changed]
+        self.restore = netlink.batch(*itertools.chain(*back))
         if self.host.mac == "interface":
             self.take, self.drop = self.renew, netlink.batch(*delete.values())
             return
@@ -106,6 +122,7 @@ class Device:
         up = messages.link_state(self.index, True)
         self.essential += 1
         self.take = netlink.batch(
+            *self._place(),
             # The routes come before the addresses, or the first answers would leave by the carpdev with its MAC.
             up,
             *self._routes(),
@@ -118,22 +135,54 @@ class Device:
         others = [request for one, request in delete.items() if one.version == 6]
         self.drop = netlink.batch(*silent, messages.link_state(self.index, False), *others)
 
+    @property
+    def _on_bridge(self) -> bool:
+        return self.host.mac == "virtual" and self.carpdev.kind == "bridge"
+
+    def _place(self) -> list[bytes]:
+        """Make the macvlan as the carpdev is now. Other programs change it: udev runs sysctl for a new interface, FRR
+        sets protodown on one with a VRRP MAC, and the kernel makes its MTU smaller with the carpdev's, never larger."""
+        requests = [
+            messages.lift_protodown(self.index),
+            messages.set_mtu(self.index, self.carpdev.mtu),
+            messages.set_group(self.index, self.carpdev.group),
+            messages.ipv4_conf(self.index, settings.of_macvlan(self.carpdev)),
+        ]
+        if 6 in self.host.families:
+            requests.append(messages.no_link_local(self.index))
+        if self._on_bridge:
+            # Without it the bridge, which learns only from what comes in by a port, floods every port.
+            requests.append(messages.bridge_fdb(self.carpdev.index, self.mac, True))
+        return requests
+
+    def revive_ipv6(self) -> None:
+        """Give the macvlan IPv6 again, which the kernel took from it while its MTU was below 1280.
+
+        The link goes down first: the kernel would make a link-local address of the virtual MAC. A take is due after
+        it. Raises `OSError`.
+        """
+        with netlink.RouteSocket() as route:
+            down = messages.link_state(self.index, False)
+            route.request(down, messages.set_mtu(self.index, self.carpdev.mtu), messages.no_link_local(self.index))
+        self.no_ipv6 = settings.set_ipv6(self.name, self.carpdev, True)
+
     def change(self, host: VirtualHost) -> None:
         """Change to other addresses: the former ones leave the machine now, a `take` brings the new ones.
 
         Name, vhid and the kind of MAC must be the same.
         """
-        before = {one.ip for one in self.host.addresses}
+        before = {one.ip: self._placed(one) for one in self.host.addresses}
         after = {one.ip for one in host.addresses}
         had_ipv6 = 6 in self.host.families
         self.host = host
         with netlink.RouteSocket() as route:
-            requests = [messages.delete_address(self.index, ip_interface(ip)) for ip in before - after]
+            gone = before.keys() - after
+            requests = [messages.delete_address(self.index, before[ip]) for ip in gone]
             if host.mac == "virtual":
-                requests += [self._rule(messages.delete_rule, ip) for ip in before - after]
+                requests += [self._rule(messages.delete_rule, ip) for ip in gone]
                 if 6 in host.families and not had_ipv6:
-                    self._allow_ipv6(True)
-                self._set_rules(route, after - before)
+                    self._set_ipv6()
+                self._set_rules(route, after - before.keys())
             route.request(*requests, fine=GONE)
         self.refresh(self.carpdev)
 
@@ -142,26 +191,60 @@ class Device:
 
         Raises the first other `OSError`, after trying all.
         """
-        mark = self._mark
-        if not self.index and mark is None:
+        if not self.index and not self._changed:
             return
-        drop, removal = self.drop, self._removal()
+        changed, drop, removal = self._changed, self.drop, self._removal()
         self.forget()
         with netlink.RouteSocket() as route:
             outcome = route.execute(drop)
             outcome += route.execute(netlink.batch(*removal))
-            if mark is not None:
-                outcome += _restore(route, mark, read_interfaces())
+            outcome += self._restore(route, changed)
         netlink.raise_first(outcome, GONE)
 
     def forget(self) -> None:
         """The guardian has carried out `drop`, `remove`, and `restore` where it was due: nothing is left to undo."""
-        self.index, self._mark = 0, None
+        self.index, self._changed = 0, []
         self.take = self.late = self.renew = self.drop = self.remove = self.restore = b""
         self.mute = ()
 
+    def untouched(self, interfaces: Iterable[Interface]) -> bool:
+        """Whether the settings that this device has changed are as it left them: then `restore` restores all."""
+        now = {one.index: one.ipv4 for one in interfaces}
+        return all(
+            after.ipv4.get(name) == now[after.index].get(name)
+            for after, before in self._changed
+            if after.index in now
+            for name in before
+        )
+
+    def restore_rest(self) -> None:
+        """What `restore` is for, but for what an administrator has changed meanwhile. Raises `OSError`."""
+        with netlink.RouteSocket() as route:
+            netlink.raise_first(self._restore(route, self._changed), GONE)
+
+    def _restore(
+        self, route: netlink.RouteSocket, changed: Iterable[tuple[Interface, Mapping[str, int]]]
+    ) -> list[OSError | None]:
+        """Give interfaces their settings back, unless another virtual host still needs ours."""
+        interfaces = {one.index: one for one in read_interfaces()}
+        outcome: list[OSError | None] = []
+        for after, before in changed:
+            now = interfaces.get(after.index)
+            carpdev = (settings.recorded(after) or (after.index, before))[0]
+            if now is not None and not self._is_needed(carpdev, interfaces.values()):
+                outcome += route.execute(netlink.batch(*settings.give_back(now, before)))
+        return outcome
+
+    def _is_needed(self, carpdev: int, interfaces: Iterable[Interface]) -> bool:
+        """Whether another virtual host is on that carpdev."""
+        return mark_on(carpdev, interfaces) is not None or lock.others_held(carpdev, (self.host.vhid,))
+
+    def _placed(self, address: IPv4Interface | IPv6Interface) -> IPv4Interface | IPv6Interface:
+        """An address as it stands on the device: alone, so that it brings no subnet."""
+        return address if self._with_subnet and address.version == 4 else ip_interface(address.ip)
+
     def _removal(self) -> list[bytes]:
-        if self._mark is None:
+        if self.host.mac == "interface":
             return []
         requests = [messages.link_state(self.index, False), messages.delete_link(self.index)] if self.index else []
         return requests + [self._rule(messages.delete_rule, one.ip) for one in self.host.addresses]
@@ -177,13 +260,12 @@ class Device:
         )
 
     def _clean(self, route: netlink.RouteSocket, inventory: Inventory) -> None:
-        requests, dead = inventory.removal(self)
+        requests, changed = inventory.removal(self)
         route.request(*requests, fine=GONE)
-        for mark in dead:
-            if self.host.mac == "virtual" and mark.index == self.carpdev.index:
-                self._mark = self._mark or mark  # its settings are those that teardown gives back
-            else:
-                _restore(route, mark, inventory.interfaces)
+        for interface, before in changed:
+            self._restore(route, [(interface, before)])
+        if changed:
+            inventory.interfaces = read_interfaces()
 
     # Making the macvlan
 
@@ -191,10 +273,10 @@ class Device:
         carpdev = inventory.carpdev(self.carpdev.index)
         if carpdev is None:
             raise InterfaceError(f"{self.carpdev.name} has gone: {self.host.name} has no interface to speak on")
-        # Its settings as they were before any virtual host came.
-        before = self._mark or mark_on(carpdev.index, inventory.interfaces) or carpdev
-        mark = Mark(self.host.vhid, carpdev.name, carpdev.index, before.arp_ignore, before.arp_announce)
-        self._mark = mark
+        given = settings.of_carpdev(carpdev)
+        before = settings.before_giving(carpdev, given, self._known(carpdev, inventory.interfaces))
+        mark = Mark(self.host.vhid, carpdev.name, carpdev.index, before)
+        self._with_subnet = settings.needs_subnet()
         added, *others = route.execute(
             netlink.batch(
                 messages.add_macvlan(self.name, carpdev.index, self.mac),
@@ -207,15 +289,29 @@ class Device:
         self.index = socket.if_nametoindex(self.name)
         inventory.interfaces += (Interface(self.index, self.name, self.mac, up=False, alias=str(mark)),)
         netlink.raise_first(others, () if 6 in self.host.families else (errno.EAFNOSUPPORT,))
-        self._allow_ipv6(6 in self.host.families)
-        route.request(
-            # The device answers for its own addresses only, and the carpdev does not answer for them.
-            messages.ipv4_conf(self.index, {"arp_ignore": 1}),
-            messages.ipv4_conf(
-                carpdev.index,
-                {"arp_ignore": max(carpdev.arp_ignore, 1), "arp_announce": max(carpdev.arp_announce, 2)},
-            ),
-        )
+        self._set_ipv6()
+        self.carpdev = self._change(route, inventory, carpdev, given)
+        route.execute(netlink.batch(*self._place()))
+
+    def _change(
+        self, route: netlink.RouteSocket, inventory: Inventory, interface: Interface, given: Mapping[str, int]
+    ) -> Interface:
+        """Give an interface other settings, for as long as there are virtual hosts on the carpdev."""
+        before = settings.before_giving(interface, given, self._known(interface, inventory.interfaces))
+        requests, after = settings.give(interface, given, self.carpdev.index, before)
+        self._changed.append((after, before))
+        settings.request(route, requests)
+        inventory.replace(after)
+        return after
+
+    @staticmethod
+    def _known(carpdev: Interface, interfaces: Iterable[Interface]) -> Mapping[str, int]:
+        """The carpdev's settings before an earlier virtual host changed them."""
+        record = settings.recorded(carpdev)
+        if record is not None:
+            return record[1]
+        mark = mark_on(carpdev.index, interfaces)
+        return mark.before if mark is not None else {}
 
     def _refused(self, error: OSError) -> OSError:
         if isinstance(error, PermissionError):
@@ -229,10 +325,10 @@ class Device:
             return InterfaceError(f'{where}: this kernel has no macvlan; mac="interface" does without')
         return InterfaceError(f"{where}: {error.strerror}")
 
-    def _allow_ipv6(self, wanted: bool) -> None:
-        """Where /proc/sys cannot be written, the device is still quiet: it has no link-local address."""
-        for setting, value in (("accept_ra", 0), ("autoconf", 0), ("disable_ipv6", int(not wanted))):
-            sysctl.try_write(f"ipv6/conf/{self.name}/{setting}", value)
+    def _set_ipv6(self) -> None:
+        self.no_ipv6 = settings.set_ipv6(self.name, self.carpdev, 6 in self.host.families)
+        if self.no_ipv6 and not self.holdable:
+            raise InterfaceError(self.no_ipv6)
 
     # Rules and routes
 
@@ -267,14 +363,3 @@ class Device:
                 found += map(parse_gateway, route.dump(netlink.RTM_GETROUTE, family))
         gateways = [one for one in found if one is not None and one.index == self.carpdev.index]
         return sorted(gateways, key=lambda one: one.network.prefixlen)
-
-
-def _restore(route: netlink.RouteSocket, mark: Mark, interfaces: Iterable[Interface]) -> list[OSError | None]:
-    """Give a carpdev its settings back, unless another virtual host still needs ours."""
-    if mark_on(mark.index, interfaces) is not None:
-        return []
-    return route.execute(netlink.batch(_settings(mark)))
-
-
-def _settings(mark: Mark) -> bytes:
-    return messages.ipv4_conf(mark.index, {"arp_ignore": mark.arp_ignore, "arp_announce": mark.arp_announce})

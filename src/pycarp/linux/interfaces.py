@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import struct
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -23,14 +23,17 @@ _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
 _IFA_F_SECONDARY, _IFA_F_DADFAILED, _IFA_F_DEPRECATED, _IFA_F_TENTATIVE = 0x01, 0x08, 0x20, 0x40
 
 # include/uapi/linux/if_link.h, if_addr.h, rtnetlink.h
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_INET_CONF = 1, 3, 20, 26, 1
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
+_IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_PROTO_DOWN, _IFLA_PROP_LIST = 20, 26, 27, 39, 52
+_IFLA_INFO_KIND, _IFLA_INET_CONF, _IFLA_INET6_CONF, _IFLA_ALT_IFNAME = 1, 1, 2, 53
+_DEVCONF_FORWARDING, _DEVCONF_DISABLE_IPV6 = 0, 26
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN, _RTN_UNICAST, _RTM_F_CLONED = 254, 1, 0x200
 _ROUTE_PROTOCOLS = frozenset({2, 3, 4, 9, 16})
 """kernel, boot, static, ra, dhcp: what an administrator sets. Routing daemons may change thousands a second."""
 
-_OURS = re.compile(r"pycarp vhid (\d+) on (\S+) index=(\d+) arp_ignore=(\d+) arp_announce=(\d+)")
+_OURS = re.compile(r"pycarp vhid (\d+) on (\S+) index=(\d+)((?: \w+=\d+)*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,11 @@ class InterfaceAddress:
 class Interface:
     """A network interface as the kernel describes it.
 
-    `up` is the administrator's wish, `running` adds the carrier; `arp_ignore` and `arp_announce` are its own settings,
-    without those for all interfaces.
+    `up` is the administrator's wish, `running` adds the carrier. `ipv4` has its own settings by the names of
+    `messages.IPV4_CONF`, without those for all interfaces; `forwarding6` is its forwarding in IPv6, None where it has
+    no IPv6 at all (below an MTU of 1280, or in a kernel without), `disable_ipv6` the setting of that name. `kind` is
+    the driver's name for it (macvlan, bridge, veth, ...), empty for hardware; `master` is the index of the bridge or
+    bond that it is a port of.
     """
 
     index: int
@@ -63,8 +69,15 @@ class Interface:
     loopback: bool = False
     addresses: tuple[InterfaceAddress, ...] = ()
     ethernet: bool = True
-    arp_ignore: int = 0
-    arp_announce: int = 0
+    ipv4: Mapping[str, int] = field(default_factory=dict, hash=False)
+    forwarding6: int | None = None
+    disable_ipv6: int = 0
+    mtu: int = 1500
+    group: int = 0
+    kind: str = ""
+    master: int = 0
+    protodown: bool = False
+    altnames: tuple[str, ...] = ()
 
     @property
     def ours(self) -> bool:
@@ -88,25 +101,26 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the alias of a virtual host's device says: whose it is, and the carpdev's settings before we came."""
+    """What the alias of a virtual host's device says: whose it is, and the carpdev's settings `before` we came."""
 
     vhid: int
     carpdev: str
     index: int
-    arp_ignore: int
-    arp_announce: int
+    before: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
-        return (
-            f"pycarp vhid {self.vhid} on {self.carpdev} index={self.index} "
-            f"arp_ignore={self.arp_ignore} arp_announce={self.arp_announce}"
-        )
+        before = "".join(f" {name}={value}" for name, value in self.before.items())
+        return f"pycarp vhid {self.vhid} on {self.carpdev} index={self.index}{before}"
 
     @classmethod
     def parse(cls, alias: str) -> Mark | None:
         """None if the alias is not one of ours."""
         found = _OURS.fullmatch(alias)
-        return found and cls(int(found[1]), found[2], int(found[3]), int(found[4]), int(found[5]))
+        if found is None:
+            return None
+        pairs = (one.partition("=") for one in found[4].split())
+        before = {name: int(value) for name, _equals, value in pairs if name in IPV4_CONF}
+        return cls(int(found[1]), found[2], int(found[3]), before)
 
 
 def mark_on(carpdev: int, interfaces: Iterable[Interface]) -> Mark | None:
@@ -146,6 +160,8 @@ def parse_link(payload: bytes) -> Interface:
     found = netlink.attributes(payload, netlink.LINK.size)
     families = netlink.attributes(found.get(_IFLA_AF_SPEC, b""))
     conf = netlink.attributes(families.get(int(socket.AF_INET), b"")).get(_IFLA_INET_CONF, b"")
+    conf6 = netlink.attributes(families.get(int(socket.AF_INET6), b"")).get(_IFLA_INET6_CONF, b"")
+    info = netlink.attributes(found.get(_IFLA_LINKINFO, b""))
     return Interface(
         index=index,
         name=_text(found.get(_IFLA_IFNAME, b"")),
@@ -155,8 +171,16 @@ def parse_link(payload: bytes) -> Interface:
         alias=_text(found.get(_IFLA_IFALIAS, b"")),
         loopback=bool(flags & _IFF_LOOPBACK),
         ethernet=hardware == _ARPHRD_ETHER,
-        arp_ignore=_setting(conf, IPV4_CONF["arp_ignore"]),
-        arp_announce=_setting(conf, IPV4_CONF["arp_announce"]),
+        # An array that starts with setting number 1; that of IPv6 starts with number 0.
+        ipv4={name: _setting(conf, number - 1) for name, number in IPV4_CONF.items()},
+        forwarding6=_setting(conf6, _DEVCONF_FORWARDING) if conf6 else None,
+        disable_ipv6=_setting(conf6, _DEVCONF_DISABLE_IPV6),
+        mtu=_number(found.get(_IFLA_MTU)),
+        group=_number(found.get(_IFLA_GROUP)),
+        kind=_text(info.get(_IFLA_INFO_KIND, b"")),
+        master=_number(found.get(_IFLA_MASTER)),
+        protodown=found.get(_IFLA_PROTO_DOWN, b"\0") != b"\0",
+        altnames=tuple(_altnames(found.get(_IFLA_PROP_LIST, b""))),
     )
 
 
@@ -306,6 +330,13 @@ def _number(raw: bytes | None) -> int:
     return int(struct.unpack("=I", raw)[0]) if raw is not None and len(raw) == 4 else 0
 
 
-def _setting(conf: bytes, number: int) -> int:
-    # An array that starts with setting number 1.
-    return _number(conf[(number - 1) * 4 : number * 4])
+def _setting(conf: bytes, at: int) -> int:
+    value = _number(conf[at * 4 : at * 4 + 4])
+    return value - (1 << 32) if value >> 31 else value
+
+
+def _altnames(properties: bytes) -> Iterator[str]:
+    """There is one attribute for each, all with the same number."""
+    for number, data in netlink.each_attribute(properties):
+        if number == _IFLA_ALT_IFNAME:
+            yield _text(data)

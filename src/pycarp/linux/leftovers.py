@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ..errors import InterfaceError
-from . import lock, messages, netlink
+from . import lock, messages, netlink, settings
 from .interfaces import OWN_PROTOCOL, Interface, Mark, is_per_link, read_interfaces
 from .messages import Address
+from .same_link import interfaces_beside
 
 if TYPE_CHECKING:
     from .device import Device
@@ -39,6 +40,7 @@ class Inventory:
         self._running = {(one.carpdev.index, one.host.vhid): one for one in running}
         self.interfaces = read_interfaces()
         self.rules: list[tuple[Address, int]] = []
+        self._beside: dict[int, list[int]] = {}
         self._held = functools.cache(lock.held)
         with netlink.RouteSocket() as route:
             for family in (socket.AF_INET, socket.AF_INET6):
@@ -46,12 +48,12 @@ class Inventory:
                     for payload in route.dump(netlink.RTM_GETRULE, family):
                         self._note_rule(netlink.attributes(payload, netlink.ROUTE.size))
 
-    def removal(self, device: Device) -> tuple[list[bytes], list[Mark]]:
+    def removal(self, device: Device) -> tuple[list[bytes], list[tuple[Interface, Mapping[str, int]]]]:
         """Take what dead virtual hosts left off the inventory, for a device whose lock the caller has.
 
         Dead is what bears our mark and has either this device's vhid and carpdev, or no lock. Returns the requests that
-        remove it, and the marks of the dead devices. Raises `InterfaceError` where the device's name or one of its
-        addresses is another's.
+        remove it, and the interfaces whose settings it had changed: (index, settings before). Raises `InterfaceError`
+        where the device's name or one of its addresses is another's.
         """
         own = {one.ip for one in device.host.addresses}
         dead: list[tuple[Interface, Mark]] = []
@@ -70,11 +72,40 @@ class Inventory:
             if not self._lives(device, table >> 8 & _TABLE_INDEX, table & 0xFF)
         ]
         requests = [messages.delete_link(interface.index) for interface, _mark in dead]
+        requests += [
+            messages.bridge_fdb(mark.index, one.mac, False) for one, mark in dead if self._is_bridge(mark.index)
+        ]
+        changed = {mark.index: mark.before for _interface, mark in dead} | self._records(device)
+        there = {one.index: one for one in left}
         requests += self._stray_addresses(device, own)
         requests += [messages.delete_rule(source, table, OWN_PROTOCOL, RULE_PRIORITY) for source, table in stray]
         self.interfaces = tuple(left)
         self.rules = [one for one in self.rules if one not in stray]
-        return requests, [mark for _interface, mark in dead]
+        return requests, [(there[index], before) for index, before in changed.items() if index in there]
+
+    def beside(self, carpdev: Interface) -> tuple[Interface, ...]:
+        """The other interfaces on the carpdev's link that answer for any address, as they are now. It asks once."""
+        if carpdev.index not in self._beside:
+            self._beside[carpdev.index] = [one.index for one in interfaces_beside(carpdev, self.interfaces)]
+        return tuple(one for one in self.interfaces if one.index in self._beside[carpdev.index])
+
+    def replace(self, interface: Interface) -> None:
+        """It is now so."""
+        self.interfaces = tuple(interface if one.index == interface.index else one for one in self.interfaces)
+
+    def _is_bridge(self, index: int) -> bool:
+        found = self.carpdev(index)
+        return found is not None and found.kind == "bridge"
+
+    def _records(self, device: Device) -> dict[int, Mapping[str, int]]:
+        """The interfaces whose settings were changed for a carpdev that has no live virtual host: a macvlan that
+        would tell may have been removed by hand."""
+        found = [(one.index, settings.recorded(one)) for one in self.interfaces]
+        return {
+            index: record[1]
+            for index, record in found
+            if record is not None and not any(self._lives(device, record[0], vhid) for vhid in range(1, 256))
+        }
 
     def carpdev(self, index: int) -> Interface | None:
         return next((one for one in self.interfaces if one.index == index), None)

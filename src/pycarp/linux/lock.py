@@ -177,6 +177,11 @@ def _held(name: bytes) -> bool:
     return False
 
 
+def others_held(carpdev: int, vhids: Collection[int]) -> bool:
+    """Whether some process runs a virtual host on that interface whose vhid is none of these."""
+    return any(held(carpdev, vhid) for vhid in range(1, 256) if vhid not in vhids)
+
+
 def _holder(name: bytes) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as asking:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import socket
+import struct
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from types import SimpleNamespace
@@ -22,12 +23,38 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _REQUEST, _ACK = 0x1, 0x4
-_REPLACE, _EXCLUSIVE, _CREATE = 0x100, 0x200, 0x400
+_REPLACE, _EXCLUSIVE, _CREATE, _APPEND = 0x100, 0x200, 0x400, 0x800
 
 _IFF_UP = 0x1
+_IFLA_PROTO_DOWN, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _IFLA_PROTO_DOWN_REASON = 39, 52, 53, 55
+_PROTO_DOWN_REASON_MASK, _PROTO_DOWN_REASON_VALUE = 1, 2
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
+"""struct ndmsg: family, index, state, flags, type."""
+_NUD_PERMANENT, _NTF_SELF, _NDA_LLADDR = 0x80, 0x02, 2
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 
-IPV4_CONF = {"arp_announce": 18, "arp_ignore": 19}
+IPV4_CONF = {
+    "forwarding": 1,
+    "proxy_arp": 3,
+    "accept_redirects": 4,
+    "secure_redirects": 5,
+    "send_redirects": 6,
+    "shared_media": 7,
+    "rp_filter": 8,
+    "accept_source_route": 9,
+    "log_martians": 11,
+    "arp_filter": 13,
+    "medium_id": 14,
+    "disable_xfrm": 15,
+    "disable_policy": 16,
+    "arp_announce": 18,
+    "arp_ignore": 19,
+    "promote_secondaries": 20,
+    "accept_local": 23,
+    "src_valid_mark": 24,
+    "proxy_arp_pvlan": 25,
+    "route_localnet": 26,
+}
 """include/uapi/linux/ip.h, IPV4_DEVCONF_*."""
 
 _RTN_UNICAST = 1
@@ -59,7 +86,7 @@ def _classes() -> Any:
                 nla_map = ((1, "IFLA_INET_CONF", "conf"),)
 
                 class conf(nla):  # type: ignore[misc]
-                    nla_map = tuple((number, name, "uint32") for name, number in IPV4_CONF.items())
+                    nla_map = tuple((number, name, "int32") for name, number in IPV4_CONF.items())
 
     return SimpleNamespace(link=ifinfmsg, ipv4conf=ipv4conf, address=ifaddrmsg, route=rtmsg, rule=fibmsg)
 
@@ -115,10 +142,63 @@ def set_alias(name: str, alias: str) -> bytes:
     return set_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias)])
 
 
-def no_link_local(name: str) -> bytes:
-    """addrgenmode none: the kernel makes up no IPv6 address of its own when the link goes up."""
+def no_link_local(which: str | int) -> bytes:
+    """addrgenmode none: the kernel makes up no IPv6 address of its own when the link goes up. By name or by index."""
     spec = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE)]})]}
-    return set_link([("IFLA_IFNAME", name), ("IFLA_AF_SPEC", spec)])
+    if isinstance(which, int):
+        return set_link([("IFLA_AF_SPEC", spec)], index=which)
+    return set_link([("IFLA_IFNAME", which), ("IFLA_AF_SPEC", spec)])
+
+
+def set_mtu(index: int, mtu: int) -> bytes:
+    """EINVAL where that of the interface below is smaller."""
+    return set_link([("IFLA_MTU", mtu)], index=index)
+
+
+def set_group(index: int, group: int) -> bytes:
+    return set_link([("IFLA_GROUP", group)], index=index)
+
+
+def lift_protodown(index: int) -> bytes:
+    """Give an interface its carrier back, whichever program took it by protodown, and for whatever reasons.
+
+    While reasons are there the kernel refuses to clear protodown. EOPNOTSUPP where a driver has none.
+    """
+    reasons = netlink.attribute(_PROTO_DOWN_REASON_MASK, b"\xff" * 4)
+    reasons += netlink.attribute(_PROTO_DOWN_REASON_VALUE, bytes(4))
+    attrs = netlink.attribute(_IFLA_PROTO_DOWN_REASON | netlink.NESTED, reasons)
+    return _plain(netlink.RTM_SETLINK, 0, index, attrs + netlink.attribute(_IFLA_PROTO_DOWN, b"\0"))
+
+
+def add_altname(index: int, name: str) -> bytes:
+    """Another name of an interface. EEXIST if it is taken, EOPNOTSUPP before Linux 5.5."""
+    return _altname(netlink.RTM_NEWLINKPROP, _CREATE | _EXCLUSIVE | _APPEND, index, name)
+
+
+def delete_altname(index: int, name: str) -> bytes:
+    return _altname(netlink.RTM_DELLINKPROP, 0, index, name)
+
+
+def _altname(kind: int, flags: int, index: int, name: str) -> bytes:
+    one = netlink.attribute(_IFLA_ALT_IFNAME, name.encode() + b"\0")
+    return _plain(kind, flags, index, netlink.attribute(_IFLA_PROP_LIST | netlink.NESTED, one))
+
+
+def _plain(kind: int, flags: int, index: int, attrs: bytes) -> bytes:
+    """A link request, without pyroute2's class: it cannot build these."""
+    body = netlink.LINK.pack(0, 0, index, 0, 0) + attrs
+    return netlink.HEADER.pack(netlink.HEADER.size + len(body), kind, _REQUEST | _ACK | flags, 0, 0) + body
+
+
+def bridge_fdb(index: int, mac: bytes, present: bool) -> bytes:
+    """Have a bridge take frames for this MAC itself, and flood them to no port; or end that.
+
+    As `bridge fdb add MAC dev BRIDGE self local`. ENOENT where there is nothing to end.
+    """
+    body = _NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_PERMANENT, _NTF_SELF, 0)
+    body += netlink.attribute(_NDA_LLADDR, mac)
+    kind, flags = (netlink.RTM_NEWNEIGH, _CREATE | _REPLACE) if present else (netlink.RTM_DELNEIGH, 0)
+    return netlink.HEADER.pack(netlink.HEADER.size + len(body), kind, _REQUEST | _ACK | flags, 0, 0) + body
 
 
 def ipv4_conf(index: int, values: Mapping[str, int]) -> bytes:

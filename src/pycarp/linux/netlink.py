@@ -17,7 +17,10 @@ from .sockets import SocketOwner, closed_on_error
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTM_NEWNETCONF, RTM_DELNETCONF = 80, 81
+RTM_NEWLINKPROP, RTM_DELLINKPROP = 108, 109
 
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
@@ -32,6 +35,8 @@ _NLM_F_REQUEST = 0x1
 _NLM_F_DUMP = 0x300
 _NLMSGERR_ATTR_MSG = 1
 _ATTRIBUTE_TYPE = 0x3FFF
+NESTED = 0x8000
+"""A flag of an attribute's number: attributes follow inside."""
 
 HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence, port."""
@@ -62,16 +67,24 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         at += (length + 3) & ~3
 
 
+def attribute(number: int, data: bytes) -> bytes:
+    """One attribute, padded."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), number) + data + bytes(-len(data) % 4)
+
+
 def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
     """The attributes that start at `at`, by number and without the nested and byte-order flags; the last one wins."""
-    found: dict[int, bytes] = {}
+    return dict(each_attribute(data, at))
+
+
+def each_attribute(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
+    """The attributes that start at `at`, in order, where several may have the same number."""
     while at + 4 <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
         if length < 4 or at + length > len(data):
-            break
-        found[kind & _ATTRIBUTE_TYPE] = data[at + 4 : at + length]
+            return
+        yield kind & _ATTRIBUTE_TYPE, data[at + 4 : at + length]
         at += (length + 3) & ~3
-    return found
 
 
 def batch(*requests: bytes) -> bytes:

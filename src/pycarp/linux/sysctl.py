@@ -19,3 +19,11 @@ def try_write(name: str, value: int | str) -> bool:
     except OSError:
         return False
     return True
+
+
+def read(name: str) -> int:
+    """Its value; 0 where it does not exist or may not be read."""
+    try:
+        return int((_ROOT / name).read_text())
+    except (OSError, ValueError):
+        return 0

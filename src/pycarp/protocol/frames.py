@@ -18,6 +18,7 @@ MOST_TAGS = 2
 IPV6_HEADER = struct.Struct("!IHBB16s16s")
 _BROADCAST_MAC = b"\xff" * 6
 _ALL_NODES = IPv6Address("ff02::1").packed
+_ROUTER, _OVERRIDE = 0x80000000, 0x20000000
 _SOLICITED_NODE = IPv6Address("ff02::1:ff00:0").packed[:13]
 
 
@@ -79,10 +80,14 @@ def arp_reply(mac: bytes, address: IPv4Address | str, to_mac: bytes, to_address:
     return _arp(to_mac + mac, 2, mac, IPv4Address(address).packed, to_mac, IPv4Address(to_address).packed)
 
 
-def neighbour_advertisement(mac: bytes, address: IPv6Address | str) -> bytes:
-    """An unsolicited neighbour advertisement to all nodes, override flag set, for one IPv6 address (RFC 4861 4.4)."""
+def neighbour_advertisement(mac: bytes, address: IPv6Address | str, router: bool = False) -> bytes:
+    """An unsolicited neighbour advertisement to all nodes, override flag set, for one IPv6 address (RFC 4861 4.4).
+
+    Without `router`, hosts that have this address as a default router give that up (RFC 4861 7.2.5).
+    """
     mac, packed = exactly("mac", mac, 6), IPv6Address(address).packed
-    return _icmpv6(mac, packed, _ALL_NODES, struct.pack("!BBHI", 136, 0, 0, 0x20000000) + packed + b"\x02\x01" + mac)
+    flags = _OVERRIDE | (_ROUTER if router else 0)
+    return _icmpv6(mac, packed, _ALL_NODES, struct.pack("!BBHI", 136, 0, 0, flags) + packed + b"\x02\x01" + mac)
 
 
 def neighbour_solicitation(mac: bytes, source: bytes | None, address: bytes) -> bytes:

@@ -33,10 +33,6 @@ def _fine_to_take(error: int) -> bool:
     return error == errno.EEXIST
 
 
-def _fine_to_remove(error: int) -> bool:
-    return fine_to_drop(error) or error == errno.ENOENT
-
-
 def _waits_for(instance: Instance, kind: int) -> bool:
     return instance.order is not None and instance.order.kind == kind
 
@@ -234,7 +230,7 @@ def _carry_out_asked(guardian: Guardian, instance: Instance) -> bool:
     if order.kind != protocol.ORDER_FORGET:
         instance.link_due = 0  # the link goes with its interface
         which = protocol.BATCH_REMOVE if order.kind == protocol.ORDER_REMOVE else protocol.BATCH_RESTORE
-        error = batch_execute(guardian.route, instance.batches[which], ALL, _fine_to_remove)
+        error = batch_execute(guardian.route, instance.batches[which], ALL, fine_to_drop)
     else:
         if instance.link_due:
             batch_execute(guardian.route, instance.batches[protocol.BATCH_DROP], ALL, fine_to_drop)

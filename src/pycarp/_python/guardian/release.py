@@ -17,8 +17,8 @@ from .route import ALL, batch_execute, batch_join
 
 
 def fine_to_drop(error: int) -> bool:
-    """What a drop may fail with: the address is gone already, perhaps with its interface."""
-    return error in (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH)
+    """What a drop or a removal may fail with: it is gone already, perhaps with its interface."""
+    return error in (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT)
 
 
 def _time_left(instance: Instance) -> int:
