@@ -6,6 +6,7 @@ import io
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -456,6 +457,20 @@ def test_a_hangup_reads_the_files_again(
     assert "there is no file" in err[2]
 
 
+def test_a_hangup_when_the_directory_cannot_be_read(
+    engine: type[FakeEngine], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    files(tmp_path, carp0=f"vhid 101 pass {SECRET} 10.13.37.42/24")
+    engine.script = [lambda: monkeypatch.setattr(os, "listdir", refuse), signal.SIGHUP, signal.SIGTERM]
+    assert main(["run", "--directory", str(tmp_path)]) == 0
+    assert engine.started[0].calls == ["start", "stop"]
+    err = capfd.readouterr().err.splitlines()
+    assert "cannot be read (Permission denied)" in err[0] and err[1] == "pycarp run: the old configuration stays"
+
+
 def test_an_engine_that_refuses_the_new_configuration(
     engine: type[FakeEngine], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -551,6 +566,37 @@ def test_check_for_programs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     ]
     assert found[0]["word"] == "256" and found[0]["source"] == f"{tmp_path}/ifconfig.carp0"
     assert SECRET not in out and "short" not in out
+
+
+def test_check_what_cannot_be_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path, carp0=f"vhid 101 pass {SECRET} 10.13.37.42/24")
+    (tmp_path / "ifconfig.carp0").chmod(0)
+    if os.geteuid():
+        assert main(["check", str(tmp_path / "ifconfig.carp0")]) == 2
+        assert "ifconfig.carp0: error: the file cannot be read (permission denied)" in capfd.readouterr().out
+
+    def refuse(path: object) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    for command in ("check", "run"):
+        line = failing(capfd, command, "--directory", str(tmp_path))
+        assert f"the directory {tmp_path} cannot be read (Permission denied): give one that this user may read" in line
+
+
+def test_check_as_a_user_who_may_not(tmp_path: Path) -> None:
+    if os.geteuid() or not shutil.which("setpriv"):
+        pytest.skip("needs root, to give up the right to read everything")
+    files(tmp_path, carp0=f"vhid 101 pass {SECRET} 10.13.37.42/24")
+    (tmp_path / "ifconfig.carp0").chmod(0)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    less = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    program = [*less, sys.executable, "-m", "pycarp", "check", str(tmp_path / "ifconfig.carp0")]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    said = "ifconfig.carp0: error: the file cannot be read (permission denied): run as a user who may, such as root"
+    assert (done.returncode, done.stderr) == (2, "") and said in done.stdout
 
 
 def test_check_without_netlink(

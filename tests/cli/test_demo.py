@@ -53,6 +53,17 @@ def test_the_simulated_story_as_json(capsys: pytest.CaptureFixture[str]) -> None
     assert not any(act["late"] for act in summary["acts"])
 
 
+@pytest.mark.parametrize(
+    ("outage", "told"), [(2 * MS, ""), (19_800_000, "Pings measure a gap up to 10 ms too long"), (200 * MS, ": late")]
+)
+def test_a_gap_beyond_what_is_allowed_is_explained(outage: int, told: str) -> None:
+    story = demo_story.Story()
+    story.acts = [demo_story.Act("main stops", 2_500_000, "in good order", outage=outage, lost=1)]
+    lines = demo_view.results(story, demo_story.Stage("nowhere", lambda happening: None, lambda: None))
+    assert [told in line for line in lines].count(True) == (1 if told else len(lines))
+    assert len(lines) == (4 if told.startswith("Pings") else 3)
+
+
 def test_a_seed_makes_chance_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     def run(seed: int) -> str:
         assert main(["demo", "--seed", str(seed)]) == 0

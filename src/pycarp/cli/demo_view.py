@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from ..monitor.text import seconds
 from .demo_stage import words
-from .demo_story import ADDRESS, CLIENT, FIRST, HOSTS, NOTABLE, PING_INTERVAL, Gap, Happening, Stage, Story
+from .demo_story import ADDRESS, ALLOWANCE, CLIENT, FIRST, HOSTS, NOTABLE, PING_INTERVAL, Gap, Happening, Stage, Story
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -335,6 +335,11 @@ def results(story: Story, stage: Stage) -> list[str]:
         allowed = seconds(act.allowed) if act.allowed else ""
         late = _LATE if act.late else ""
         lines.append(f"{act.name:<26}{act.lost:<6}{outage:<15}{allowed:<10}{act.because}{late}")
+    if any(act.outage > act.allowed and not act.late for act in story.acts):
+        lines.append(
+            f"Pings measure a gap up to {PING_INTERVAL // 1_000_000} ms too long;"
+            f" more than {ALLOWANCE // 1_000_000} ms beyond that and what is allowed is called late."
+        )
     sent, received = stage.pings()
     return [*lines, f"{received} of {sent} pings were answered."]
 

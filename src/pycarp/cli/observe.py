@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from ..monitor.text import exact, microseconds, plural
+from ..monitor.text import exact, microseconds, plural, printable
 from ..monitor.timing import Meter, Series, Takeover
+from .output import complain
 from .watch import JsonView, Report, View, follow, source, source_options
 
 _HELP = """Measure how punctual every CARP speaker is, from outside, by the kernel's receive timestamps.
@@ -48,6 +49,8 @@ def observe(
 ) -> None:
     meter = Meter()
     with source(ctx, interface, capture, seconds) as chosen:
+        if chosen.live:
+            complain(f"{ctx.command_path}: listens on {printable(chosen.where)} {_until(seconds, count)}")
         view = (JsonView if as_json else View)(ObserveReport(meter, chosen.where), sys.stdout)
 
         def take(at: int, frame: bytes | None) -> bool:
@@ -57,6 +60,14 @@ def observe(
 
         code = follow(ctx, view, chosen.frames(lambda: None, None), take)
     ctx.exit(code if code or meter.adverts else 1)
+
+
+def _until(seconds: float | None, count: int | None) -> str:
+    """When the figures come: Ctrl-C is always one way."""
+    ends = [f"for {seconds:g} s"] if seconds is not None else []
+    ends += [f"for {plural(count, 'advert')}"] if count is not None else []
+    until = f"{' or '.join(ends)}, or until Ctrl-C" if ends else "until Ctrl-C (--seconds N ends it by itself)"
+    return f"{until}; the figures come then, takeovers when they happen"
 
 
 class ObserveReport(Report):

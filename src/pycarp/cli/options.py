@@ -33,8 +33,10 @@ def host_options(function: _F) -> _F:
 def file_options(function: _F) -> _F:
     """FILEs, or a ``--directory`` of them."""
     where = f"Where to look for ifconfig.carp* files.  [default: {DEFAULT_DIRECTORY}]"
-    function = click.option("--directory", type=click.Path(path_type=Path), help=where)(function)
-    return click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))(function)
+    function = click.option("--directory", type=click.Path(path_type=Path, readable=False), help=where)(function)
+    return click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path, readable=False))(
+        function
+    )
 
 
 def output_options(function: _F) -> _F:

@@ -63,10 +63,15 @@ def run(
 ) -> None:
     def reload() -> tuple[VirtualHost, ...] | None:
         # Found anew: files may have come or gone.
-        again = list(files) if files else find_files(directory or DEFAULT_DIRECTORY)[0]
+        where = directory or DEFAULT_DIRECTORY
+        try:
+            again = list(files) if files else find_files(where)[0]
+        except OSError as error:
+            complain(f"{ctx.command_path}: {_unreadable(where, error)}")
+            return None
         if again:
             return load_files(again, Defaults(**defaults)).hosts()
-        complain(f"{ctx.command_path}: {_none_in(directory or DEFAULT_DIRECTORY)}")
+        complain(f"{ctx.command_path}: {_none_in(where)}")
         return None
 
     hosts = load_files(chosen(ctx, files, directory), Defaults(**defaults)).hosts()
@@ -85,12 +90,16 @@ def chosen(ctx: click.Context, files: Sequence[Path], directory: Path | None) ->
     try:
         found, leftovers = find_files(where)
     except OSError as error:
-        fail(ctx, f"the directory {where} cannot be read ({error.strerror}): give one that this user may read")
+        fail(ctx, _unreadable(where, error))
     for path in leftovers:
         complain(f"{path}: warning: the file is left out, its name is that of a backup copy: rename or remove it")
     if not found:
         fail(ctx, _none_in(where))
     return found
+
+
+def _unreadable(directory: Path, error: OSError) -> str:
+    return f"the directory {directory} cannot be read ({error.strerror}): give one that this user may read"
 
 
 def _none_in(directory: Path) -> str:

@@ -13,7 +13,7 @@ from .passphrase import exposed
 from .reading import read
 
 DEFAULT_DIRECTORY = Path("/etc")
-_PATTERN = "ifconfig.carp*"
+_BEGINNING = "ifconfig.carp"
 _LONGEST = 1 << 20
 # What editors and packagers leave beside a file.
 _LEFTOVER = re.compile(r".*(~|\.(bak|orig|old|save|swp|rej|tmp|(dpkg|rpm|ucf|pac)[-a-z]*))", re.IGNORECASE)
@@ -26,8 +26,15 @@ _NAMED = re.compile(r"(?:ifconfig|hostname)\.(.+)", re.DOTALL)
 
 
 def find_files(directory: str | os.PathLike[str] = DEFAULT_DIRECTORY) -> tuple[list[Path], list[Path]]:
-    """The files ``ifconfig.carp*`` of a directory, sorted, and those left out because they are backup copies."""
-    found = sorted(Path(directory).glob(_PATTERN), key=_order)
+    """The files ``ifconfig.carp*`` of a directory, sorted, and those left out because they are backup copies.
+
+    There are none in a directory that does not exist; one that cannot be read raises `OSError`.
+    """
+    try:
+        names = [name for name in os.listdir(directory) if name.startswith(_BEGINNING)]
+    except FileNotFoundError:
+        names = []
+    found = sorted((Path(directory) / name for name in names), key=_order)
     leftovers = [path for path in found if _LEFTOVER.fullmatch(path.name)]
     return [path for path in found if path not in leftovers], leftovers
 
