@@ -276,6 +276,16 @@ def test_options_stand_anywhere(
     assert "T" in first["time"]
 
 
+def test_help_after_the_words(engine: type[FakeEngine], capfd: pytest.CaptureFixture[str]) -> None:
+    for words in (["carp0", *WORDS, "-h"], ["carp0", *WORDS, "--help"], ["carp0", "-carpdev", "-h", "up"]):
+        assert main(["up", *words]) == 0
+        assert "Usage: pycarp up" in capfd.readouterr().out
+    assert engine.started == []
+    # After pass it may be a passphrase.
+    assert main(["up", "carp0", *WORDS, "pass", "-h"]) == 0
+    assert engine.started[0].hosts[0].passphrase == "-h"
+
+
 def test_words_like_options_are_words(engine: type[FakeEngine], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "carp0", *WORDS, "pass", "--jsonlike-phrase"]) == 0
     assert engine.started[0].hosts[0].passphrase == "--jsonlike-phrase"

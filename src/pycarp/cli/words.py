@@ -12,7 +12,8 @@ from ..ifconfig.vocabulary import KNOWN, nearest
 class WordsCommand(click.Command):
     """Cuts options from words itself: click would take ``-carpdev`` for a row of short options.
 
-    Every option has a long name, after two dashes. What follows `pass` is an option only if one has that name.
+    Every option has a long name, after two dashes. What follows `pass` is an option only if it is one's long name; ``-h``
+    is one anywhere else.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -31,11 +32,12 @@ class WordsCommand(click.Command):
             if argument == "--":
                 words += rest
                 break
-            if name in takes_value and (name.startswith("--") or not words):
+            secret = words[-1:] in (["pass"], ["passfile"])
+            if name in takes_value and (name.startswith("--") or not secret):
                 options.append(argument)
                 if takes_value[name] and not equals and rest:
                     options.append(rest.pop(0))
-            elif argument.startswith("--") and words[-1:] not in (["pass"], ["passfile"]):
+            elif argument.startswith("--") and not secret:
                 ctx.fail(_unknown(name, list(takes_value)))
             else:
                 words.append(argument)
