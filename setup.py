@@ -6,6 +6,8 @@ PYCARP_NO_EXTENSIONS=1       build pure Python, compile nothing
 PYCARP_REQUIRE_EXTENSIONS=1  a failed compile is an error (otherwise: a loud warning, and a pure package)
 PYCARP_WERROR=1              -Wall -Wextra -Werror, and Cython's warnings are errors too
 PYCARP_SANITIZE=LIST         compile with -fsanitize=LIST, e.g. address,undefined
+CFLAGS=-g                    with debugging information; without it two builds of one source are the same, byte by byte,
+                             where SOURCE_DATE_EPOCH is set and the compiler is the same
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import textwrap
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 PACKAGE = "pycarp._native"
@@ -70,6 +73,9 @@ def flags() -> tuple[list[str], list[str]]:
     # Hidden: what the modules carry in C is not the process's, nor can the process's take its place.
     compile_flags = ["-fvisibility=hidden"]
     link_flags: list[str] = []
+    # No debugging information: it is ten times the code, and names the directory that it was built in.
+    if not any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split()):
+        compile_flags.append("-g0")
     if switch("PYCARP_WERROR"):
         compile_flags += ["-Wall", "-Wextra", "-Werror"]
     if sanitizers := os.environ.get("PYCARP_SANITIZE"):
@@ -186,6 +192,7 @@ class BuildExtensions(build_ext):
             Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
         self.built_program.unlink(missing_ok=True)
         self.extensions = []
+        self.distribution.ext_modules = []  # what is installed and how the wheel is tagged follow from it
         reason = textwrap.shorten(str(error).strip() or type(error).__name__, 300)
         print(
             "\n".join(
@@ -203,7 +210,16 @@ class BuildExtensions(build_ext):
         )
 
 
+class BuildWheel(bdist_wheel):
+    """Builds before it decides what the wheel is tagged for: without extension modules it fits any machine."""
+
+    def run(self) -> None:
+        self.run_command("build")
+        self.root_is_pure = not self.distribution.has_ext_modules()
+        super().run()
+
+
 setup(
     ext_modules=[] if switch("PYCARP_NO_EXTENSIONS") else extensions(),
-    cmdclass={"build_ext": BuildExtensions},
+    cmdclass={"build_ext": BuildExtensions, "bdist_wheel": BuildWheel},
 )

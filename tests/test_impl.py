@@ -76,6 +76,45 @@ def test_missing_native_falls_back_when_nothing_was_asked_for() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "python"), done.stderr
 
 
+CANNOT_BE_LOADED = WITHOUT_NATIVE.replace(
+    "raise ModuleNotFoundError(f'No module named {name!r}', name=name)",
+    "raise ImportError('auth.so: failed to map segment from shared object')",
+)
+
+
+@pytest.mark.parametrize(
+    ("absent", "environment", "why"),
+    [
+        (
+            WITHOUT_NATIVE,
+            {},
+            "this installation has no compiled modules: reinstall it where there is a C compiler, or ",
+        ),
+        (CANNOT_BE_LOADED, {}, "(auth.so: failed to map segment from shared object): a file system mounted noexec "),
+        (WITHOUT_NATIVE, {"PYCARP_IMPL": "python"}, ""),
+    ],
+)
+def test_a_fallback_has_its_reason(absent: str, environment: dict[str, str], why: str) -> None:
+    done = in_new_interpreter(absent + "from pycarp import _impl; print(_impl.current.instead)", **environment)
+    assert done.returncode == 0, done.stderr
+    assert why in done.stdout if why else done.stdout == "\n"
+
+
+@pytest.mark.parametrize("absent", ["", WITHOUT_NATIVE])
+def test_an_engine_tells_of_a_fallback(absent: str) -> None:
+    program = (
+        f"{absent}\nimport pycarp\nfrom pycarp.engine import supervisor\n"
+        "supervisor.Supervisor = lambda *arguments: type('Double', (), {'stop': lambda self: None})()\n"
+        "engine = pycarp.Engine(pycarp.VirtualHost(vhid=1, passphrase='motdepassehalakon', addresses=['10.0.0.1']))\n"
+        "engine.start(); event = engine.poll(); engine.stop()\n"
+        "print(event.text if event else 'nothing')\n"
+    )
+    done = in_new_interpreter(program)
+    assert done.returncode == 0, done.stderr
+    fell_back = absent or "native" not in IMPLEMENTATIONS
+    assert done.stdout.startswith("adverts are timed less sharply, in plain Python: this" if fell_back else "nothing")
+
+
 def test_empty_means_not_asked() -> None:
     done = in_new_interpreter(WITHOUT_NATIVE + "import pycarp; print(pycarp.__impl__)", PYCARP_IMPL="")
     assert (done.returncode, done.stdout.strip()) == (0, "python"), done.stderr

@@ -21,7 +21,7 @@ from pycarp import _impl
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECK = ROOT / "tools" / "check_artifacts.py"
-SWITCHES = ("PYCARP_NO_EXTENSIONS", "PYCARP_REQUIRE_EXTENSIONS", "PYCARP_WERROR", "PYCARP_SANITIZE")
+SWITCHES = ("PYCARP_NO_EXTENSIONS", "PYCARP_REQUIRE_EXTENSIONS", "PYCARP_WERROR", "PYCARP_SANITIZE", "CFLAGS")
 NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "wheelhouse", "venv", "*.egg-info", "__pycache__", "*.so")
 
 
@@ -101,8 +101,24 @@ def test_without_extensions_the_wheel_is_pure_and_fits_any_machine(tree: Path) -
 def test_a_failed_compile_leaves_a_pure_wheel_and_says_so(tree: Path) -> None:
     wheel, said = build(broken(tree), "wheel")
     assert "PURE PYTHON" in said
+    assert wheel.name.endswith("-py3-none-any.whl")  # pip shows the name
     checked = check("--pure", wheel)
     assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.slow
+def test_two_builds_are_the_same_byte_by_byte(tree: Path, tmp_path: Path) -> None:
+    """In directories of different names; the modules are hollow, the guardian is the real one."""
+    other = shutil.copytree(hollow(tree), tmp_path / "another" / "and longer")
+    flags = {"SOURCE_DATE_EPOCH": "1700000000", "PYCARP_REQUIRE_EXTENSIONS": "1"}
+    wheels = [build(each, "wheel", **flags)[0] for each in (tree, other)]
+    assert wheels[0].name == wheels[1].name
+    assert not wheels[0].name.endswith("-none-any.whl")
+    assert wheels[0].read_bytes() == wheels[1].read_bytes()
+    with zipfile.ZipFile(wheels[0]) as archive:
+        for name in archive.namelist():
+            if name.startswith("pycarp/_native/"):
+                assert str(tree).encode() not in archive.read(name), name
 
 
 @pytest.mark.slow

@@ -112,6 +112,8 @@ def wheel_faults(path: Path, native: bool | None) -> Iterator[str]:
         native = "py3-none-any" not in tags
     if native and "py3-none-any" in tags:
         yield "a wheel with extension modules is tagged for any machine"
+    if not native and "py3-none-any" not in tags:
+        yield f"a wheel without extension modules is tagged {', '.join(tags)}"
     modules = [str(module.parent / module.name.split(".")[0]) for module in compiled]
     yield from differences(modules, {f"{NATIVE}/{name}" for name in extension_modules()} if native else ())
     if native and PROGRAM in names and PROGRAM not in executable:

@@ -1,14 +1,14 @@
 """The only place that chooses between the two implementations of packet, input, auth, machine and runtime.
 
-``PYCARP_IMPL`` asks for one: ``native`` or ``python``. Without it, native where it was built, python otherwise. What
-was asked for and is missing is an error, never a silent fallback.
+``PYCARP_IMPL`` asks for one: ``native`` or ``python``. Without it, native where it can be loaded, python otherwise, and
+then an engine says why. What was asked for and is missing is an error, never a fallback.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import ImplementationError
@@ -31,6 +31,8 @@ class Implementation:
     input: abc.InputModule
     auth: abc.AuthModule
     machine: abc.MachineModule
+    instead: str = ""
+    """Why the native one is not used though nobody asked for another: one sentence."""
 
     @property
     def runtime(self) -> type[abc.Runtime]:
@@ -62,7 +64,16 @@ def choose() -> Implementation:
     except ImplementationError as error:
         if isinstance(error.__cause__, ImplementationError):
             raise error.__cause__ from None  # it is there, but not the SHA-1 that PYCARP_SHA1 asks for
-        return load("python")
+        return replace(load("python"), instead=_why_not_native(error.__cause__))
+
+
+def _why_not_native(error: BaseException | None) -> str:
+    """One sentence with the remedy, from what importing the compiled modules raised."""
+    meant = "set PYCARP_IMPL=python if this is meant"
+    if isinstance(error, ModuleNotFoundError):
+        return f"this installation has no compiled modules: reinstall it where there is a C compiler, or {meant}"
+    remedy = "a file system mounted noexec must not hold them" if "failed to map" in str(error) else "reinstall pycarp"
+    return f"the compiled modules cannot be loaded ({error}): {remedy}; {meant}"
 
 
 def _import(name: str, module: str) -> Any:

@@ -276,6 +276,13 @@ class GuardianReplaced(Event, says="there is a guardian again"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class NativeUnavailable(Event, severity="warning", says="adverts are timed less sharply, in plain Python: {why}"):
+    """The engine runs in plain Python though nobody asked for that; `why` is one sentence. Reported at the start."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LeaseUnavailable(Event, severity="warning", says="holds addresses without a time limit: {why}"):
     """The addresses are held without a time limit, because no whole second fits the intervals; `why` is one sentence.
 

@@ -686,6 +686,10 @@ EVENTS: list[tuple[ev.Event, str]] = [
     (ev.GuardianLost(vhid=0, name="", at=1, what="it was killed"), "the guardian is lost: it was killed"),
     (ev.GuardianReplaced(vhid=0, name="", at=1), "there is a guardian again"),
     (
+        ev.NativeUnavailable(vhid=0, name="", at=1, why="this installation has no compiled modules"),
+        "adverts are timed less sharply, in plain Python: this installation has no compiled modules",
+    ),
+    (
         ev.LeaseUnavailable(vhid=1, name="carp0", at=1, why="advbase is 0"),
         "carp0 holds addresses without a time limit: advbase is 0",
     ),

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..config import VirtualHost
 from ..errors import ConfigError, EngineError
-from ..events import Event
+from ..events import Event, NativeUnavailable
 from ..protocol import NS_PER_SECOND, State
 from ..stats import Measures
 from .queue import EventQueue
@@ -93,6 +94,7 @@ class Engine:
         Raises `CapabilityError`, `InterfaceError`, `ConfigError`, `OSError`; then nothing is left behind.
         """
         # Imported here: only a program that starts an engine needs what changes the machine.
+        from .._impl import current
         from .supervisor import Supervisor
 
         with self._lock:
@@ -103,6 +105,8 @@ class Engine:
             supervisor = Supervisor(self._hosts, self._emit, self._allow, self._realtime, self._watchdog)
             self._supervisor = supervisor
             _engines.add(self)
+            if current.instead:
+                self._emit(NativeUnavailable(vhid=0, name="", at=time.monotonic_ns(), why=current.instead))
             if self._callback_queue is not None:
                 thread = threading.Thread(target=self._run_callback, name="pycarp-callback", daemon=True)
                 try:
