@@ -341,6 +341,18 @@ class Failed(Event, severity="alarm", says="failed: {what}"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HostFinding(Event, severity="warning", says="{what}"):
+    """What of this host keeps a virtual host from working, seen when the engine started; it goes on.
+
+    `finding` is its name in docs/findings.md; `what` is one sentence, with the remedy. `vhid` is 0 and `name` empty
+    where it concerns the whole host.
+    """
+
+    finding: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class EventsLost(Event, severity="warning", says="{count} events are not shown: what reads them is too slow"):
     """The consumer was too slow: `count` events were dropped here. `vhid` is 0 and `name` empty."""
 

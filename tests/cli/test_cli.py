@@ -24,7 +24,7 @@ from pycarp import events as ev
 from pycarp.cli import main, output, serve
 from pycarp.cli.group import COMMANDS
 from pycarp.cli.notify import notify
-from pycarp.linux import interfaces
+from pycarp.linux import host_findings, interfaces
 
 SECRET = "motdepassehalakon"
 WORDS = ["vhid", "101", "10.13.37.42/24"]
@@ -51,6 +51,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
     there = (interface(2, "eth0", "10.13.37.11/24", "2001:db8::11/64"), interface(3, "eth1", "10.1.0.1/16"))
     monkeypatch.setattr(interfaces, "read_interfaces", lambda: there)
+    monkeypatch.setattr(host_findings, "look", lambda hosts: [])
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def test_as_a_module() -> None:
     ("arguments", "part"),
     [
         (["chek"], "did you mean 'check'?"),
-        (["frobnicate"], "give one of up, run, check, monitor, observe, demo"),
+        (["frobnicate"], "give one of up, run, check, doctor, monitor, observe, demo"),
         (["--frobnicate"], "--frobnicate"),
         (["up"], "NAME"),
         (["up", "vhid", "101"], "the name of the interface comes first"),
@@ -609,6 +610,25 @@ def test_check_as_a_user_who_may_not(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "") and said in done.stdout
 
 
+def test_check_says_what_of_the_host_is_wrong(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(hosts: list[VirtualHost]) -> list[host_findings.Finding]:
+        make = host_findings.finding
+        return [make("no-carrier", host.name, carpdev="eth0") for host in hosts] + [make("tcp-loose")]
+
+    monkeypatch.setattr(host_findings, "look", look)
+    files(tmp_path, carp0=f"vhid 101 pass {SECRET}\ncarpdev eth0 10.13.37.42/24")
+    assert main(["check", "--directory", str(tmp_path)]) == 0
+    warning, right = capfd.readouterr().out.splitlines()
+    place, _, rest = warning.partition(": ")
+    assert place == f"{tmp_path}/ifconfig.carp0:2:9"
+    assert rest == "warning: eth0 has no carrier: plug its cable, or take another carpdev [no-carrier]"
+    assert right.startswith(f"{tmp_path}/ifconfig.carp0: ok: ")
+    assert main(["check", "--offline", "--directory", str(tmp_path)]) == 0
+    assert "carrier" not in capfd.readouterr().out
+
+
 def test_check_without_netlink(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -707,6 +727,10 @@ EVENTS: list[tuple[ev.Event, str]] = [
     (ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=True, up=True), "carp0 eth0 is up"),
     (ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=False, up=False), "carp0 eth0 is gone"),
     (ev.Failed(vhid=1, name="carp0", at=1, what="no [room] left"), "carp0 failed: no [room] left"),
+    (
+        ev.HostFinding(vhid=0, name="", at=1, finding="tcp-loose", what="it is 0: set it to 1"),
+        "it is 0: set it to 1",
+    ),
     (ev.EventsLost(vhid=0, name="", at=1, count=7), "7 events are not shown: what reads them is too slow"),
 ]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..config import VirtualHost
@@ -52,6 +53,20 @@ def look(parsed: Sequence[Parsed], *, machine: bool = True) -> Loaded:
         _fit(loaded)
     loaded.between += check_together(loaded.parsed, loaded.carpdevs)
     return loaded
+
+
+def look_at_host(loaded: Loaded) -> None:
+    """Add what of this machine keeps the virtual hosts from working, as warnings."""
+    if sys.platform != "linux":
+        return
+    from ..linux.host_findings import look as look_around
+
+    by_name = {parsed.host.name: parsed for parsed in loaded.parsed if parsed.host is not None}
+    with contextlib.suppress(OSError):
+        for one in look_around([parsed.require() for parsed in by_name.values()]):
+            if one.severity != "note" and one.where in by_name:
+                about = by_name[one.where].about("carpdev", f"{one.text} [{one.kind}]")
+                loaded.between.append(replace(about, severity="warning"))
 
 
 def _fit(loaded: Loaded) -> None:

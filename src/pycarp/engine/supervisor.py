@@ -28,6 +28,7 @@ from ..linux.lock import VirtualHostLock, others_held
 from ..linux.watch import Watch
 from ..protocol.abc import Runtime
 from .conflict import Conflicts
+from .host_look import HostLook
 from .instances import Instance, Instances, plan_on
 from .mailbox import Mailbox
 from .reconcile import Reconciler
@@ -75,6 +76,7 @@ class Supervisor:
             if watchdog:
                 self.runtime.watch(watchdog)
             self._thread.start()
+            self._look = HostLook([instance.host for instance in self.instances], emit)
         except BaseException:
             undo.close()
             raise
@@ -91,6 +93,7 @@ class Supervisor:
             with contextlib.suppress(CarpError):
                 self._mailbox.post(self._end)
             self._thread.join()
+        self._look.close()
 
     def abandon(self) -> None:
         """In a forked child: close the descriptors, touch nothing else."""

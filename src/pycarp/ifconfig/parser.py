@@ -436,7 +436,7 @@ class Parser:
             self.say(argument, f"the mask of {address.ip} is given twice, {twice}: remove one of them")
 
     def is_broadcast(self, text: str) -> bool:
-        """Whether this is a broadcast address of the last address's subnet, which OpenBSD's files have after the mask."""
+        """Whether this is the broadcast address of the last address's subnet: OpenBSD has it after the mask."""
         if self.last is None or self.last.prefix is None or self.last.ip.version != 4:
             return False
         subnet = IPv4Interface(f"{self.last.ip}/{self.last.prefix}").network

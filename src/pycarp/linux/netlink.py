@@ -17,7 +17,7 @@ from .sockets import SocketOwner, closed_on_error
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 RTM_NEWNETCONF, RTM_DELNETCONF = 80, 81
 RTM_NEWLINKPROP, RTM_DELLINKPROP = 108, 109
@@ -46,7 +46,15 @@ ADDRESS = struct.Struct("=BBBBI")
 """struct ifaddrmsg: family, prefix length, flags, scope, index."""
 ROUTE = struct.Struct("=BBBBBBBBI")
 """struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags; fib_rule_hdr is alike."""
-_HEADERS = {RTM_GETLINK: LINK.size, RTM_GETADDR: ADDRESS.size, RTM_GETROUTE: ROUTE.size, RTM_GETRULE: ROUTE.size}
+NEIGHBOUR = struct.Struct("=BxxxiHBB")
+"""struct ndmsg: family, index, state, flags, type."""
+_HEADERS = {
+    RTM_GETLINK: LINK.size,
+    RTM_GETADDR: ADDRESS.size,
+    RTM_GETROUTE: ROUTE.size,
+    RTM_GETNEIGH: NEIGHBOUR.size,
+    RTM_GETRULE: ROUTE.size,
+}
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR = struct.Struct("=i")
 WORD = struct.Struct("=I")
