@@ -12,7 +12,7 @@ from ..ifconfig.vocabulary import KNOWN, nearest
 class WordsCommand(click.Command):
     """Cuts options from words itself: click would take ``-carpdev`` for a row of short options.
 
-    Every option has a long name, after two dashes. What follows `pass` is an option only if it is one's long name; ``-h``
+    Every option has a long name, after two dashes. What follows `pass` is an option only if it is a long name; ``-h``
     is one anywhere else.
     """
 
