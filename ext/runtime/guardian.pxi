@@ -139,11 +139,11 @@ cdef void retry(runtime_t *runtime, instance_t *instance, int64_t now) noexcept 
 
 
 cdef object taken_event(const record_t *record, dict who, object host):
-    return events.AddressesTaken(**who, addresses=tuple([str(one) for one in host.addresses]), took=record.value)
+    return events.AddressesTaken(**who, addresses=host.address_texts, took=record.value)
 
 
 cdef object dropped_event(const record_t *record, dict who, object host):
-    return events.AddressesDropped(**who, addresses=tuple([str(one) for one in host.addresses]), took=record.value)
+    return events.AddressesDropped(**who, addresses=host.address_texts, took=record.value)
 
 
 cdef object failed_order_event(const record_t *record, dict who, object host):

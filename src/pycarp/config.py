@@ -99,6 +99,11 @@ class VirtualHost(_VirtualHost):
         return self.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW
 
     @property
+    def address_texts(self) -> tuple[str, ...]:
+        """The addresses as events and commands show them: without a prefix length where none was given."""
+        return tuple(str(a.ip) if a.network.prefixlen == a.max_prefixlen else str(a) for a in self.addresses)
+
+    @property
     def families(self) -> tuple[int, ...]:
         """The address families in use: (4,), (6,), (4, 6), or () without addresses."""
         return tuple(sorted({address.version for address in self.addresses}))

@@ -191,16 +191,16 @@ def test_as_a_module() -> None:
     [
         (["chek"], "did you mean 'check'?"),
         (["frobnicate"], "give one of up, run, check, doctor, monitor, observe, demo"),
-        (["--frobnicate"], "--frobnicate"),
+        (["--frobnicate"], "No such option"),
         (["up"], "NAME"),
         (["up", "vhid", "101"], "the name of the interface comes first"),
         (["up", "10.13.37.42", "vhid", "101"], "the name of the interface comes first"),
         (["up", "carp0", "--vhid", "101"], "write 'vhid'"),
         (["up", "carp0", "--pasfile=foo"], "unknown"),
         (["up", "carp0", "--premt"], "did you mean '--preempt'?"),
-        (["up", "carp0", "--dialect", "foo"], "'foo' is not one of"),
+        (["up", "carp0", "--dialect", "foo"], "'--dialect': (not shown) is not one of"),
         (["up", "carp0", "--dialect"], "--dialect"),
-        (["check", "--foo"], "--foo"),
+        (["check", "--foo"], "No such option"),
         (["run", "--directory", "/nonexistent"], "there is no file /nonexistent/ifconfig.carp*"),
         (["check", "--directory", "/nonexistent"], "there is no file /nonexistent/ifconfig.carp*"),
         (["run", "x", "--directory", "/nonexistent"], "one of the two"),
@@ -563,6 +563,66 @@ def test_check_what_is_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     assert "'advskew'" in out[1] and "10.99.0.1" in out[2] and "does not exist" in out[3] and ": ok: " in out[4]
     assert main(["check", "--offline", names[1]]) == 0
     assert capfd.readouterr().out == f"{names[1]}: ok: carp1, vhid 1, 10.99.0.1/24\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [
+        ("10.13.37.42", False), ("10.13.37.42/24", False), ("10.13.37.42/32", False), ("10.13.37.42/29", True),
+        ("10.13.37.42/16", True), ("2001:db8::42/64", False), ("2001:db8::42/56", True),
+    ],
+)  # fmt: skip
+def test_another_mask_than_the_lans(
+    address: str, warned: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ifconfig.carp0"
+    file.write_text(f"vhid 101 pass {SECRET} {address}\n")
+    file.chmod(0o600)
+    assert main(["check", str(file)]) == 0
+    *warnings, _ok = capfd.readouterr().out.splitlines()
+    assert [line.partition(": warning: ")[0] for line in warnings] == [f"{file}:1:33"] * warned
+    assert all("has another mask than eth0" in line for line in warnings)
+
+
+def test_check_of_what_is_no_file_of_words(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One sentence each, and it waits for nobody."""
+    os.mkfifo(tmp_path / "ifconfig.fifo")
+    (tmp_path / "ifconfig.binary").write_bytes(os.urandom(100) + b"\0")
+    (tmp_path / "ifconfig.wide").write_text("vhid 1", "utf-16")
+    with open(tmp_path / "ifconfig.huge", "wb") as huge:
+        huge.truncate(1 << 40)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "ifconfig.socket"))
+        for name, part in (
+            ("fifo", "nothing writes into this pipe"), ("binary", "not a text file"), ("wide", "not a text file"),
+            ("huge", "not a text file"), ("socket", "cannot be read"), ("", "this is a directory"),
+            ("none", "does not exist"),
+        ):  # fmt: skip
+            path = str(tmp_path / f"ifconfig.{name}") if name else str(tmp_path)
+            assert main(["check", "--offline", path]) == 2
+            out, err = capfd.readouterr()
+            assert out.startswith(f"{path}: error: ") and part in out and out.count("\n") == 1 and err == ""
+
+
+def test_check_reads_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    slow = threading.Timer(
+        0.2, lambda: (os.write(writer, f"vhid 1 pass {SECRET} 10.0.0.1/24".encode()), os.close(writer))
+    )
+    slow.start()
+    assert main(["check", "--offline", f"/dev/fd/{reader}"]) == 0
+    slow.join()
+    os.close(reader)
+    assert capfd.readouterr().out == f"/dev/fd/{reader}: ok: carp1, vhid 1, 10.0.0.1/24\n"
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_words_where_files_belong(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    said = failing(capfd, command, *WORDS, "pass", SECRET)
+    assert "these are words, not FILEs" in said and SECRET not in said
+    assert main([command, SECRET, f"dir/{SECRET}"]) == 2
+    out, err = capfd.readouterr()
+    assert [line.partition(":")[0] for line in (out + err).splitlines()] == ["FILE 1", "FILE 2"]
 
 
 def test_check_for_programs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

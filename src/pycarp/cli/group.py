@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
         if name not in COMMANDS and not name.startswith("-"):
             close = get_close_matches(name, COMMANDS, n=1)
             remedy = f"did you mean '{close[0]}'?" if close else f"give one of {', '.join(COMMANDS)}"
-            ctx.fail(f"the command '{name}' is unknown: {remedy}")
+            ctx.fail(f"the command is unknown: {remedy}")
         return super().resolve_command(ctx, args)
 
 
@@ -105,8 +105,11 @@ def _run(arguments: list[str]) -> int:
     try:
         result: Any = pycarp.main(arguments, prog_name="pycarp", standalone_mode=False)
     except click.UsageError as error:
+        from .words import without_secrets
+
         command = error.ctx.command_path if error.ctx is not None else "pycarp"
-        complain(f"{command}: {error.format_message().rstrip('.')} (see '{command} --help')")
+        message = without_secrets(error.format_message().rstrip("."), arguments, error.ctx)
+        complain(f"{command}: {message} (see '{command} --help')")
         return 2
     except (click.ClickException, CarpError) as error:
         complain(f"pycarp: {error}")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import VirtualHost
 from ..errors import InterfaceError
 from ..ifconfig import Defaults, Diagnostic, Parsed, check_together, parse_file
+from ..ifconfig.files import interface_name
 from .output import complain
+
+if TYPE_CHECKING:
+    from ..linux.interfaces import Interface
 
 
 @dataclass(slots=True)
@@ -43,7 +49,24 @@ class Loaded:
 
 def load_files(paths: Iterable[Path], defaults: Defaults | None = None, *, machine: bool = True) -> Loaded:
     """Read files, and look at them together and, unless `machine` is False, beside the interfaces of this machine."""
-    return look([parse_file(path, defaults=defaults) for path in paths], machine=machine)
+    parsed = [
+        parse_file(path, defaults=defaults, source=_shown(path, number)) for number, path in enumerate(paths, start=1)
+    ]
+    return look(parsed, machine=machine)
+
+
+def _shown(path: Path, number: int) -> str:
+    """How messages call a file: by its number where it may be no name, but a passphrase that lost its way."""
+    if _exists(path) or interface_name(path) is not None or (len(path.parts) > 2 and _exists(path.parent)):
+        return os.fspath(path)
+    return f"FILE {number}"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except (OSError, ValueError):
+        return False
 
 
 def look(parsed: Sequence[Parsed], *, machine: bool = True) -> Loaded:
@@ -85,9 +108,23 @@ def _fit(loaded: Loaded) -> None:
     for at, parsed in enumerate(loaded.parsed):
         if parsed.host is not None:
             try:
-                loaded.carpdevs[at] = choose_carpdev(parsed.host, interfaces).name
+                carpdev = choose_carpdev(parsed.host, interfaces)
+                loaded.carpdevs[at] = carpdev.name
+                loaded.between += _masks(parsed, carpdev)
             except InterfaceError as error:
                 loaded.between.append(parsed.about(_culprit(parsed.host, str(error)), str(error)))
+
+
+def _masks(parsed: Parsed, carpdev: Interface) -> Iterator[Diagnostic]:
+    """Warnings about masks that are not those of the LAN."""
+    for address in parsed.host.addresses if parsed.host is not None else ():
+        subnets = [one.network for one in carpdev.own_addresses if address.ip in one.network]
+        given = address.network.prefixlen
+        if subnets and given not in (address.max_prefixlen, *(subnet.prefixlen for subnet in subnets)):
+            message = (
+                f"{address} has another mask than {carpdev.name}, which has it in {subnets[0]}: give that, or none"
+            )
+            yield replace(parsed.about(str(address.ip), message), severity="warning")
 
 
 def _culprit(host: VirtualHost, message: str) -> str:

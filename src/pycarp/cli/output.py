@@ -56,7 +56,7 @@ def human(event: ev.Event) -> str:
 
 def addresses_of(host: VirtualHost) -> str:
     """The addresses as they were given: without a length where none was."""
-    return ", ".join(str(a.ip) if a.network.prefixlen == a.max_prefixlen else str(a) for a in host.addresses)
+    return ", ".join(host.address_texts)
 
 
 class Printer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..ifconfig import DEFAULT_DIRECTORY, Defaults, find_files
+from ..ifconfig.vocabulary import KNOWN
 from .group import fail
 from .load import load_files
 from .options import file_options, host_options, output_options
@@ -85,6 +86,8 @@ def chosen(ctx: click.Context, files: Sequence[Path], directory: Path | None) ->
     if files and directory is not None:
         fail(ctx, "FILEs and --directory are given: give one of the two")
     if files:
+        if any(str(file) in KNOWN and not file.exists() for file in files):
+            fail(ctx, "these are words, not FILEs: 'pycarp up NAME WORDS' takes words, or write them into a file")
         return list(files)
     where = directory or DEFAULT_DIRECTORY
     try:

@@ -58,7 +58,7 @@ _WORDS.append(_lines("create, alias", "accepted, and do nothing"))
 @click.pass_context
 def up(ctx: click.Context, /, name: str, words: tuple[str, ...], as_json: bool, quiet: bool, **defaults: Any) -> None:
     if name in KNOWN or looks_like_address(name):
-        fail(ctx, f"the name of the interface comes first: write '{ctx.command_path} carp0 {name} ...'")
+        fail(ctx, f"the name of the interface comes first: write '{ctx.command_path} carp0' before the words")
     hosts = look([parse_words(words, name=name, defaults=Defaults(**defaults))]).hosts()
     if hosts is None:
         ctx.exit(2)

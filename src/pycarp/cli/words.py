@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 import click
 
-from ..ifconfig.vocabulary import KNOWN, nearest
+from ..ifconfig.values import harmless
+from ..ifconfig.vocabulary import KNOWN, PUBLIC, nearest
 
 
 class WordsCommand(click.Command):
@@ -45,11 +48,23 @@ class WordsCommand(click.Command):
 
 
 def _unknown(name: str, options: list[str]) -> str:
-    # Only what stands before "=" is repeated: the rest may be a passphrase.
+    # The option is not repeated, unless a word of ours is its name: the passphrase may be in it.
     word = nearest(name)
     if name[2:] in KNOWN and word is not None:
         return f"'--{word}' is no option: ifconfig's words have no dashes, write '{word}'"
     if name.startswith("--pass"):
         return "an option that begins with '--pass' is unknown: write 'passfile FILE' among the words"
     close = get_close_matches(name, options, n=1)
-    return f"the option '{name}' is unknown" + (f": did you mean '{close[0]}'?" if close else "")
+    return "an option is unknown: " + (f"did you mean '{close[0]}'?" if close else f"give one of {', '.join(options)}")
+
+
+def without_secrets(message: str, arguments: Iterable[str], ctx: click.Context | None) -> str:
+    """A message of click's without those arguments that may be a passphrase or have one in them."""
+    options = {name for one in (ctx.command.params if ctx is not None else ()) for name in one.opts}
+    pieces = {piece for argument in arguments for piece in (argument, *argument.partition("=")[::2])}
+    secrets = {piece for piece in pieces if piece not in options | PUBLIC and not harmless(piece)}
+    written = {form for piece in secrets for form in (repr(piece), f"'{piece}'")}
+    # Without quotes around it, a short one may also be a part of click's own words.
+    written |= {form for piece in secrets if len(piece) > 3 for form in (piece, repr(piece)[1:-1])}
+    pattern = "|".join(map(re.escape, sorted(written, key=len, reverse=True)))
+    return re.sub(pattern, "(not shown)", message) if pattern else message

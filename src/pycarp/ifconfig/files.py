@@ -50,14 +50,20 @@ def interface_name(path: Path) -> str | None:
     return match[1] if match else None
 
 
-def parse_file(path: str | os.PathLike[str], *, name: str | None = None, defaults: Defaults | None = None) -> Parsed:
+def parse_file(
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    defaults: Defaults | None = None,
+    source: str | None = None,
+) -> Parsed:
     """The virtual host that a file describes. Never raises for a bad file: see `Parsed`.
 
     Its name is `name`, or what the file's name says after ``ifconfig.``, or by the vhid. A relative passfile stands
-    beside the file.
+    beside the file. `source` is what diagnostics call the file, if not by its path.
     """
     file = Path(path)
-    source = os.fspath(path)
+    source = source if source is not None else os.fspath(path)
     name = name if name is not None else interface_name(file)
     try:
         content, status = read(file, _LONGEST)

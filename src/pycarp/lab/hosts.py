@@ -211,7 +211,7 @@ class Host(Station):
                 return
             instance.holding = take
             kind = events.AddressesTaken if take else events.AddressesDropped
-            texts = tuple(str(address) for address in instance.addresses)
+            texts = instance.plan.host.address_texts
             self._tell(instance, kind, addresses=texts, took=self.lan.now - decided)
 
         if take and self.take_delay:

@@ -95,7 +95,7 @@ def _carried_out(runtime: RuntimeState, instance: Instance, reply: Reply) -> Non
     if take:
         report_unleased(runtime, instance, reply.finished)
     kind = events.AddressesTaken if take else events.AddressesDropped
-    texts = tuple(str(address) for address in instance.plan.host.addresses)
+    texts = instance.plan.host.address_texts
     report(runtime, instance, kind, reply.finished, addresses=texts, took=reply.finished - decided)
 
 
