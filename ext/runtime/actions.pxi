@@ -148,6 +148,7 @@ cdef void _transition(runtime_t *runtime, instance_t *instance, const action_t *
     cdef record_t record = new_record(instance, state_event, action.at)
     instance.input.state = action.after
     instance.reported.rivals.count = 0
+    instance.suspicion.rival_heard = 0
     if action.after == STATE_MASTER:
         instance.ownership.advertised = boottime()
     record.value, record.detail = action.before | action.after << 8, action.reason

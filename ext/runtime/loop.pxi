@@ -127,8 +127,10 @@ cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, in
     carry_out(runtime, instance, &actions, now)
     if advert:
         measure(runtime.measures.sending, monotonic() - due)
-        if owned and instance.ownership.owned and instance.ownership.announcements:
-            instance.ownership.announcements -= 1
+        if owned and instance.ownership.owned and (
+            instance.ownership.announcements or now - instance.ownership.announced >= ANNOUNCE_AGAIN
+        ):
+            instance.ownership.announcements -= instance.ownership.announcements > 0
             announce(instance)
 
 

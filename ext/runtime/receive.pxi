@@ -25,7 +25,8 @@ cdef void receive(
         return
     instance = carpdev.instances[verdict.advert.vhid]
     if verdict.counter == VERDICT_VALID and instance != NULL:
-        _valid(runtime, instance, &verdict, &peer, now)
+        if frame[0] & 1 or not _made_way(instance, &verdict):
+            _valid(runtime, instance, &verdict, &peer, now)
     elif verdict.counter == VERDICT_SIBLING:
         instance = carpdev.instances[verdict.sibling_of]
         if instance != NULL:
@@ -53,7 +54,20 @@ cdef void _valid(
     )
     if was == STATE_MASTER and instance.machine.state == STATE_MASTER:
         _announce_soon(instance, now)
+        # It yields to our next advert, and may do so in silence.
+        if instance.ownership.announcements < ANNOUNCEMENTS_AFTER_RIVAL:
+            instance.ownership.announcements = <uint8_t> ANNOUNCEMENTS_AFTER_RIVAL
     carry_out(runtime, instance, &actions, now)
+    if was == STATE_MASTER and instance.machine.state == STATE_BACKUP:
+        make_way(instance, verdict.datagram.source_mac)
+
+
+cdef bint _made_way(const instance_t *instance, const verdict_t *verdict) noexcept nogil:
+    """Whether this is the bow-out of one that yielded to us, while we have yielded to a third."""
+    return (
+        verdict.advert.advbase == BOWOUT and verdict.advert.advskew == BOWOUT
+        and instance.machine.state == STATE_BACKUP and boottime() - instance.ownership.advertised < MADE_WAY_WITHIN
+    )
 
 
 cdef void _sibling(

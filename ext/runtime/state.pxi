@@ -50,6 +50,7 @@ cdef struct reported_t:
     # What was reported of an instance and is not repeated.
     known_peers_t peers, rivals, vrrp
     int64_t vrrp_heard
+    bint deaf  # that rival
     int64_t demotion
     bint unleased
 
@@ -92,7 +93,8 @@ cdef struct ownership_t:
     uint32_t lease  # seconds that the addresses live, or LEASE_FOREVER
     uint32_t lease_told  # the one that the guardian was told last
     uint8_t least_advbase  # heard in the group
-    uint8_t announcements  # still to be repeated after a takeover
+    uint8_t announcements  # still to be repeated after a takeover, or after a rival was heard
+    int64_t announced  # when last
     int64_t decided  # when the take or drop under way was, 0: there is none
     int64_t advertised  # CLOCK_BOOTTIME of the last advert as MASTER
     int64_t retry_delay
@@ -105,6 +107,8 @@ cdef struct suspicion_t:
     uint64_t losses  # of the carpdev's ring, then
     uint8_t delays  # intervals that a takeover has waited since
     int64_t refused_until  # until then silence is no reason to take over
+    int64_t rival_since  # when a worse rival was heard first, without a pause since
+    int64_t rival_heard  # when last, 0: not as MASTER
 
 cdef struct watchdog_t:
     int64_t limit  # the program is to be heard from every this many ns, 0: not at all

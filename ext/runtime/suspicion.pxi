@@ -72,11 +72,29 @@ cdef void note_rival(
     cdef record_t record
     if verdict.advert.advbase == BOWOUT and verdict.advert.advskew == BOWOUT:
         return
-    if known(&instance.reported.rivals, peer, instance.vhid, rule):
+    if not known(&instance.reported.rivals, peer, instance.vhid, rule):
+        record = new_record(instance, rival_event, now)
+        record.peer = peer[0]
+        record.detail = rule
+        report(runtime, &record)
+    if rule == 0:
+        _look_at_deaf(runtime, instance, max(own, other), peer, now)
+
+
+cdef void _look_at_deaf(
+    runtime_t *runtime, instance_t *instance, int64_t slower, const peer_t *peer, int64_t now
+) noexcept nogil:
+    """Should that rival have yielded by now? `slower` is the longer interval of the two."""
+    cdef suspicion_t *suspicion = &instance.suspicion
+    cdef record_t record
+    if now - suspicion.rival_heard > 2 * slower:
+        suspicion.rival_since, instance.reported.deaf = now, False
+    suspicion.rival_heard = now
+    if instance.reported.deaf or now - suspicion.rival_since < max(11 * slower // 4, DEAF_AT_LEAST):
         return
-    record = new_record(instance, rival_event, now)
+    instance.reported.deaf = True
+    record = new_record(instance, deaf_event, now)
     record.peer = peer[0]
-    record.detail = rule
     report(runtime, &record)
 
 
@@ -110,3 +128,9 @@ cdef object stalled_event(const record_t *record, dict who, object host):
 
 cdef object rival_event(const record_t *record, dict who, object host):
     return events.RivalHeard(**who, peer=peer_of(record), rule=_RULES[record.detail])
+
+
+cdef object deaf_event(const record_t *record, dict who, object host):
+    peer = peer_of(record)
+    mac = virtual_mac(host.vhid).hex(":") if host.mac == "virtual" else ""
+    return events.RivalDeaf(**who, peer=peer, advice=events.deaf_advice(mac, peer))

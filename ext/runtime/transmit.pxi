@@ -57,9 +57,31 @@ cdef bint send_advert(
     return failure == 0
 
 
-cdef void announce(const instance_t *instance) noexcept nogil:
+cdef void make_way(instance_t *instance, const uint8_t *rival) noexcept nogil:
+    """Tell the MASTER at this MAC, and nobody else, that we have yielded to it: it announces once more.
+
+    A bow-out to the group would make other backups take over. It comes from the carpdev's own MAC: switches are not to
+    learn the virtual MAC here again.
+    """
+    cdef transmit_t *transmit = &instance.transmit
+    cdef frame_t *frame
+    cdef int at
+    if rival[0] & 1 or instance.carpdev == NULL or not instance.carpdev.input.has_mac:
+        return
+    prepare(instance, BOWOUT, BOWOUT)
+    for at in range(transmit.ready_count):
+        frame = &transmit.ready[at]
+        memcpy(frame.octets, rival, MAC_LENGTH)
+        memcpy(frame.octets + MAC_LENGTH, instance.carpdev.input.mac, MAC_LENGTH)
+        if send_frame(instance, frame) == 0:
+            input_sent(&instance.carpdev.input, instance.vhid, frame.family)
+    transmit.ready_count = 0
+
+
+cdef void announce(instance_t *instance) noexcept nogil:
     """Gratuitous ARP and unsolicited neighbour advertisements: where the addresses are."""
     cdef int at
+    instance.ownership.announced = monotonic()
     for at in range(instance.plan.announce_count):
         send_frame(instance, &instance.plan.announce_frames[at])
 

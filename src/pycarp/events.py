@@ -34,6 +34,17 @@ _RULES = {
 }
 
 
+def deaf_advice(mac: str, peer: str) -> str:
+    """The sentence for a worse rival at `peer` that does not yield; `mac` is the virtual MAC, or "" without one."""
+    causes = "a firewall there that drops protocol 112, a switch that filters multicast, a cable that works one way"
+    if mac:
+        causes = (
+            f"a switch or hypervisor that filters the virtual MAC {mac} (port security, forged transmits; "
+            f"use mac interface on all hosts), {causes}"
+        )
+    return f"{peer} stays master beside this host, the better one: it does not hear these adverts; look for {causes}"
+
+
 def sibling_advice(standing: str, sibling: int, peer: str) -> str:
     """The sentence for a sibling's vhid, and for the address that its advert claimed."""
     return SIBLINGS[standing].format(sibling=sibling, peer=peer)
@@ -214,6 +225,18 @@ class RivalHeard(Event, severity="warning"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class RivalDeaf(Event, severity="alarm", says="{advice}"):
+    """Another MASTER of this virtual host, a worse one, was heard for three intervals and did not yield.
+
+    So two hosts hold the addresses. The other does not hear this host's adverts: `advice` says what to look for.
+    Reported once until this host's state changes or the other falls silent.
+    """
+
+    peer: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Stalled(Event, severity="warning"):
     """The engine was MASTER and did not run for `pause` ns (stopped, starved, or the machine slept): it stands by.
 
@@ -298,6 +321,24 @@ class AddressConflict(Event, severity="warning", says="{mac} answers for {addres
 
     address: str
     mac: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class VirtualMacFiltered(
+    Event,
+    severity="alarm",
+    says="{neighbour} answers the MAC of {carpdev}, but not {mac}: a switch or hypervisor filters the virtual MAC "
+    "(port security, forged transmits); allow it there, or use mac interface on all hosts of the group",
+):
+    """This MASTER asked a `neighbour` on the LAN from the carpdev's own MAC and from the virtual one, several times.
+
+    No answer ever came to the virtual MAC: so no other host hears the adverts, and no client reaches the addresses.
+    Reported once while it is MASTER.
+    """
+
+    carpdev: str
+    mac: str
+    neighbour: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

@@ -743,6 +743,14 @@ EVENTS: list[tuple[ev.Event, str]] = [
         "carp0 another master is heard, 10.0.0.9: it is as good, this host yields",
     ),
     (
+        ev.VirtualMacFiltered(
+            vhid=1, name="carp0", at=1, carpdev="eth0", mac="00:00:5e:00:01:01", neighbour="10.0.0.1"
+        ),
+        "carp0 10.0.0.1 answers the MAC of eth0, but not 00:00:5e:00:01:01: a switch or hypervisor filters the virtual "
+        "MAC (port security, forged transmits); allow it there, or use mac interface on all hosts of the group",
+    ),
+    (ev.RivalDeaf(vhid=1, name="carp0", at=1, peer="10.0.0.9", advice="it stays"), "carp0 it stays"),
+    (
         ev.VrrpHeard(vhid=1, name="carp0", at=1, peer="10.0.0.9", advice="10.0.0.9 speaks VRRP"),
         "carp0 10.0.0.9 speaks VRRP",
     ),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pycarp import State, VirtualHost, events
 from pycarp.engine.conflict import Answer, Conflicts
+from pycarp.engine.mac_path import MacPaths
 from pycarp.linux.interfaces import Interface
 from pycarp.linux.messages import Address
 
@@ -25,6 +27,7 @@ class Instance:
     host: VirtualHost
     carpdev: Interface = CARPDEV
     present: bool = True
+    device: Any = field(default_factory=lambda: SimpleNamespace(index=8))
     silence: Any = None
 
 
@@ -55,6 +58,13 @@ class Probe:
         self.closed = True
 
 
+class Paths(Probe):
+    """Nobody answers its questions."""
+
+    def answered(self) -> set[Any]:
+        return set()
+
+
 @dataclass
 class Scene:
     """One virtual host, its runtime and a clock, in ns since the beginning."""
@@ -68,7 +78,8 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.instances: list[Any] = []
-        self.conflicts = Conflicts(self, self.told.append, lambda: START + self.now, self._make)  # type: ignore[arg-type]
+        paths = MacPaths(self, self.told.append, Paths, lambda _indexes: [])  # type: ignore[arg-type]
+        self.conflicts = Conflicts(self, self.told.append, lambda: START + self.now, self._make, paths)  # type: ignore[arg-type]
         self.conflicts.attach(CARPDEV.index)
 
     def _make(self, index: int) -> Any:

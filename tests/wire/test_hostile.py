@@ -35,7 +35,7 @@ def main(net: Lan) -> Node:
         ("badttl", {"ttl": 254}),
         ("badsum", {"checksum_flip": 1}),
         ("badlen", {"cut": 1}),
-        ("badver", {"first": 0x31}),
+        ("badver", {"first": 0x41}),
     ],
     ids=["passphrase", "digest", "addresses", "vhid", "ttl", "checksum", "length", "version"],
 )

@@ -19,6 +19,7 @@ from ..events import AddressConflict, Event
 from ..linux.arp_probe import ArpProbe
 from ..protocol import NS_PER_SECOND, State
 from ..protocol.timing import master_down
+from .mac_path import MacPaths
 
 if TYPE_CHECKING:
     from ..config import VirtualHost
@@ -64,19 +65,27 @@ class Conflicts:
         emit: Callable[[Event], None],
         clock: Callable[[], int] = time.monotonic_ns,
         make_probe: Callable[[int], ArpProbe] = ArpProbe,
+        paths: MacPaths | None = None,
     ) -> None:
         self._runtime = runtime
         self._emit = emit
         self._clock = clock
         self._make_probe = make_probe
         self._probes: dict[int, ArpProbe] = {}
+        self._paths = MacPaths(runtime, emit) if paths is None else paths
         self._read_at = 0
 
     def attach(self, carpdev: int) -> None:
         """Open a probe on the carpdev with this index. That needs CAP_NET_RAW, which a program may give up later."""
         self._probes[carpdev] = self._make_probe(carpdev)
+        try:
+            self._paths.attach(carpdev)
+        except BaseException:
+            self._probes.pop(carpdev).close()
+            raise
 
     def detach(self, carpdev: int) -> None:
+        self._paths.detach(carpdev)
         probe = self._probes.pop(carpdev, None)
         if probe is not None:
             probe.close()
@@ -90,7 +99,7 @@ class Conflicts:
         now = self._clock()
         instances = tuple(instances)
         asking: dict[int, list[tuple[Instance, Silence]]] = {}
-        due = [now + NS_PER_SECOND]
+        due = [now + NS_PER_SECOND, self._paths.look(instances, now)]
         for instance in instances:
             instance.silence = silence = self._silence(instance, now)
             if silence is not None and self._runtime.state(instance.index) is State.BACKUP:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, ip_address
 
 from ..protocol.frames import arp_request, neighbour_solicitation, untagged
@@ -52,28 +52,39 @@ class ArpProbe(SocketOwner):
         """
         addresses = tuple(addresses)
         self._mac = carpdev.mac
-        if not self._asked.issuperset(addresses):
-            wanted = self._asked.union(addresses)
-            bpf.attach(self._socket, _program(wanted))
-            if not self._asked:
-                self._socket.bind((socket.if_indextoname(self._index), _ETH_P_ALL))
-            self._asked = wanted
+        self._listen(addresses)
         for address in addresses:
-            with contextlib.suppress(OSError):
-                self._socket.send(question(carpdev, address, self._asked))
+            self._send(question(carpdev, address, self._asked))
+
+    def _listen(self, addresses: tuple[Address, ...]) -> None:
+        """Hear who answers for these, too."""
+        if self._asked.issuperset(addresses):
+            return
+        wanted = self._asked.union(addresses)
+        bpf.attach(self._socket, _program(wanted))
+        if not self._asked:
+            self._socket.bind((socket.if_indextoname(self._index), _ETH_P_ALL))
+        self._asked = wanted
+
+    def _send(self, frame: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.send(frame)
 
     def read(self) -> list[tuple[Address, bytes]]:
         """Who has answered since the last call: (address, MAC it is said to be at). Never waits."""
         found: dict[tuple[Address, bytes], None] = {}
-        for _turn in range(_READS):
-            try:
-                frame = self._socket.recv(_FRAME)
-            except OSError:
-                break  # nothing more, or the interface went down, which the watch tells
-            told = answer(untagged(frame))
+        for frame in self._frames():
+            told = answer(frame)
             if told is not None and told[0] in self._asked and self._mac not in (told[1], frame[6:12]):
                 found[told] = None
         return list(found)
+
+    def _frames(self) -> Iterator[bytes]:
+        for _turn in range(_READS):
+            try:
+                yield untagged(self._socket.recv(_FRAME))
+            except OSError:
+                break  # nothing more, or the interface went down, which the watch tells
 
     def stop(self) -> None:
         """Hear nothing until the next `ask`."""
@@ -85,6 +96,22 @@ class ArpProbe(SocketOwner):
             # Some kernels take protocol 0 for the one there was; then the filter alone keeps frames out.
             self._socket.bind((socket.if_indextoname(self._index), 0))
         self.read()
+
+
+class PathProbe(ArpProbe):
+    """Asks a neighbour twice: from the carpdev's own MAC and address, and from a virtual MAC and its address."""
+
+    def ask_both(self, carpdev: Interface, neighbour: Address, mac: bytes, address: Address) -> None:
+        """As MASTER only: the neighbour learns that the virtual `address` is at `mac`. Raises `OSError` as `ask`."""
+        self._listen((neighbour,))
+        self._send(question(carpdev, neighbour, (address,)))
+        ask = arp_request if neighbour.version == 4 else neighbour_solicitation
+        self._send(ask(mac, address.packed, neighbour.packed))
+
+    def answered(self) -> set[tuple[Address, bytes]]:
+        """Who has answered since the last call, and the MAC to which: (address, MAC). Never waits."""
+        told = ((answer(frame), frame[:6]) for frame in self._frames())
+        return {(one[0], to) for one, to in told if one is not None and one[0] in self._asked}
 
 
 def question(carpdev: Interface, address: Address, floating: Iterable[Address] = ()) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import socket
-import struct
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from types import SimpleNamespace
@@ -28,8 +27,6 @@ _REPLACE, _EXCLUSIVE, _CREATE, _APPEND = 0x100, 0x200, 0x400, 0x800
 _IFF_UP = 0x1
 _IFLA_PROTO_DOWN, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _IFLA_PROTO_DOWN_REASON = 39, 52, 53, 55
 _PROTO_DOWN_REASON_MASK, _PROTO_DOWN_REASON_VALUE = 1, 2
-_NEIGHBOUR = struct.Struct("=BxxxiHBB")
-"""struct ndmsg: family, index, state, flags, type."""
 _NUD_PERMANENT, _NTF_SELF, _NDA_LLADDR = 0x80, 0x02, 2
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 
@@ -195,7 +192,7 @@ def bridge_fdb(index: int, mac: bytes, present: bool) -> bytes:
 
     As `bridge fdb add MAC dev BRIDGE self local`. ENOENT where there is nothing to end.
     """
-    body = _NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_PERMANENT, _NTF_SELF, 0)
+    body = netlink.NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_PERMANENT, _NTF_SELF, 0)
     body += netlink.attribute(_NDA_LLADDR, mac)
     kind, flags = (netlink.RTM_NEWNEIGH, _CREATE | _REPLACE) if present else (netlink.RTM_DELNEIGH, 0)
     return netlink.HEADER.pack(netlink.HEADER.size + len(body), kind, _REQUEST | _ACK | flags, 0, 0) + body

@@ -7,6 +7,7 @@ from itertools import combinations
 
 from ..protocol.abc import IPAddress
 from ..protocol.checks import HINTS
+from ..protocol.frames import is_virtual
 from .keysearch import FORMS, Signature
 from .signatures import PROPER_FORMS, proper_sets
 from .speakers import Condition, Key, Speaker
@@ -68,10 +69,11 @@ def why_both(one: Speaker, other: Speaker, given: tuple[IPAddress, ...], knows: 
     for speaker, name in zip((one, other), names, strict=True):
         if "badttl" in speaker.faults:
             return f"the adverts of {name} do not arrive with TTL 255, so nobody obeys them"
-    return (
-        "they sign alike, so one does not hear the other: look for a switch that filters multicast (IGMP snooping),"
-        " a firewall that drops protocol 112, or a cable that works one way"
-    )
+    causes = "a switch that filters multicast (IGMP snooping), a firewall that drops protocol 112,"
+    causes += " or a cable that works one way"
+    if is_virtual(one.key.mac) or is_virtual(other.key.mac):
+        causes = f"port security or a hypervisor that filters the virtual MAC (then use mac interface), {causes}"
+    return f"they sign alike, so one does not hear the other: look for {causes}"
 
 
 def _alone(speaker: Speaker, given: tuple[IPAddress, ...], knows: bool) -> Iterator[str]:

@@ -43,6 +43,11 @@ def virtual_mac(vhid: int) -> bytes:
     return b"\x00\x00\x5e\x00\x01" + bytes((vhid,))
 
 
+def is_virtual(mac: bytes) -> bool:
+    """Whether it is the virtual MAC of some vhid."""
+    return mac[:5] == b"\x00\x00\x5e\x00\x01"
+
+
 def checksum(data: bytes) -> int:
     """The internet checksum of `data`, padded with a zero byte when its length is odd (RFC 1071).
 

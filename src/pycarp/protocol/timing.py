@@ -39,6 +39,12 @@ BOWOUT_AFTER_DROP = 300_000
 """The runtime sends a bow-out this long after it ordered the drop: answers stop within 0.1 ms."""
 ANNOUNCE_AFTER_RIVAL = 2 * _MS
 """A MASTER that heard a worse MASTER announces again this long after, when that one has yielded."""
+ANNOUNCEMENTS_AFTER_RIVAL = 2
+"""... and with this many of its adverts after that, to which the other yields ..."""
+ANNOUNCE_AGAIN = 3 * NS_PER_SECOND
+"""... and with an advert whenever it has not announced for this long: a rival may come back and yield in silence."""
+MADE_WAY_WITHIN = 100 * _MS
+"""Who yields to our advert tells us so within this time."""
 TAKE_AFTER_DEPOSING = 3 * _MS
 """Who deposes a MASTER that lives takes the addresses this long after its first advert: by then the other has heard
 that advert and dropped them."""
@@ -54,6 +60,8 @@ RETRY_LAST = 64 * NS_PER_SECOND
 DEMOTION_REPORTED_AFTER = 50 * _MS
 """Demotions are reported this long after the first of many: where hundreds demote each other, only the outcome is
 news."""
+DEAF_AT_LEAST = NS_PER_SECOND
+"""A worse MASTER that is heard beside us for 2.75 intervals of the slower one, and for this long, does not hear us."""
 VRRP_FORGOTTEN = 600 * NS_PER_SECOND
 """A VRRP router with our number that was silent for this long is reported again."""
 

@@ -124,6 +124,7 @@ def _do(runtime: RuntimeState, item: Item, now: int) -> None:
 def _transition(runtime: RuntimeState, instance: Instance, transition: Transition) -> None:
     instance.carpdev.input.set_state(instance.plan.host.vhid, transition.after)
     instance.reported.rivals.clear()
+    instance.suspicion.rival_heard = 0
     if transition.after is State.MASTER:
         instance.ownership.advertised = boottime()
     report(

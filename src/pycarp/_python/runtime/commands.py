@@ -42,12 +42,14 @@ def add_carpdev(
     checks = _impl.current.input.Input()
     checks.allow = allow
     checks.set_carpdev(mac, addresses)
-    runtime.carpdevs[number] = carpdev = Carpdev(sockets, checks)
+    runtime.carpdevs[number] = carpdev = Carpdev(sockets, checks, mac)
     runtime.selector.register(sockets.receive, selectors.EVENT_READ, carpdev)
 
 
 def update_carpdev(runtime: RuntimeState, now: int, number: int, mac: bytes, addresses: Iterable[Address]) -> None:
-    runtime.carpdevs[number].input.set_carpdev(mac, addresses)
+    carpdev = runtime.carpdevs[number]
+    carpdev.mac = mac
+    carpdev.input.set_carpdev(mac, addresses)
 
 
 def remove_carpdev(runtime: RuntimeState, now: int, number: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from ...protocol import SendAdvert, State
+from ...protocol.timing import ANNOUNCE_AGAIN
 from .actions import carry_out
 from .addresses import send_unsent_orders, take
 from .guardian import collect, replace_guardian, retry
@@ -117,6 +118,6 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
     carry_out(runtime, instance, actions, now)
     if master and any(isinstance(action, SendAdvert) for action in actions):
         runtime.sending.count(time.monotonic_ns() - due)
-        if owned and ownership.owned and ownership.announcements:
-            ownership.announcements -= 1
+        if owned and ownership.owned and (ownership.announcements or now - ownership.announced >= ANNOUNCE_AGAIN):
+            ownership.announcements = max(0, ownership.announcements - 1)
             announce(instance)

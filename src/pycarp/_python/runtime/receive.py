@@ -9,11 +9,12 @@ from ... import events
 from ...protocol import Advert, State
 from ...protocol.abc import Verdict
 from ...protocol.checks import HINTS, vrrp_advice
-from ...protocol.timing import ANNOUNCE_AFTER_RIVAL, VRRP_FORGOTTEN
+from ...protocol.timing import ANNOUNCE_AFTER_RIVAL, ANNOUNCEMENTS_AFTER_RIVAL, MADE_WAY_WITHIN, VRRP_FORGOTTEN
 from .actions import carry_out
 from .reports import report
-from .state import KNOWN_PEERS, Carpdev, Instance, RuntimeState
+from .state import KNOWN_PEERS, Carpdev, Instance, RuntimeState, boottime
 from .suspicion import note_rival
+from .transmit import make_way
 
 
 def receive(runtime: RuntimeState, carpdev: Carpdev, frame: bytes, now: int) -> None:
@@ -27,7 +28,8 @@ def receive(runtime: RuntimeState, carpdev: Carpdev, frame: bytes, now: int) -> 
         return
     instance = carpdev.instances.get(advert.vhid)
     if not verdict.counter and verdict.dialect is not None and instance is not None:
-        _valid(runtime, instance, advert, verdict.dialect, now)
+        if frame[0] & 1 or not _made_way(instance, advert):
+            _valid(runtime, instance, advert, verdict.dialect, now)
     elif verdict.counter == "sibling" and verdict.sibling_of is not None:
         _sibling(runtime, carpdev.instances[verdict.sibling_of], advert, now)
     elif verdict.counter in HINTS:
@@ -46,7 +48,17 @@ def _valid(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: s
     actions = machine.receive(advert, advert.source, now)
     if was is machine.state is State.MASTER:
         _announce_soon(instance, now)
+        # It yields to our next advert, and may do so in silence.
+        instance.ownership.announcements = max(instance.ownership.announcements, ANNOUNCEMENTS_AFTER_RIVAL)
     carry_out(runtime, instance, actions, now)
+    if was is State.MASTER and machine.state is State.BACKUP:
+        make_way(instance, advert.source_mac)
+
+
+def _made_way(instance: Instance, advert: Advert) -> bool:
+    """Whether this is the bow-out of one that yielded to us, while we have yielded to a third."""
+    since = boottime() - instance.ownership.advertised
+    return advert.bowout and instance.machine.state is State.BACKUP and since < MADE_WAY_WITHIN
 
 
 def _sibling(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> None:

@@ -35,6 +35,7 @@ memory."""
 class Carpdev:
     sockets: Sockets
     input: Input
+    mac: bytes = b""
     instances: dict[int, Instance] = field(default_factory=dict)  # by vhid
     rejected: set[tuple[str, str, int]] = field(default_factory=set)
     losses: int = 0
@@ -68,7 +69,8 @@ class Ownership:
     unsent: Kind | None = None  # an order that found no room
     decided: int | None = None  # when the take or drop under way was
     advertised: int = 0  # CLOCK_BOOTTIME of the last advert as MASTER
-    announcements: int = 0  # still to be repeated after a takeover
+    announcements: int = 0  # still to be repeated after a takeover, or after a rival was heard
+    announced: int = 0  # when last
     retry_delay: int = 0
 
 
@@ -80,6 +82,8 @@ class Suspicion:
     losses: int = 0  # of the carpdev, then
     delays: int = 0  # intervals that a takeover has waited since
     refused_until: int = 0  # until then silence is no reason to take over
+    rival_since: int = 0  # when a worse rival was heard first, without a pause since
+    rival_heard: int = 0  # when last, 0: not as MASTER
 
 
 @dataclass(slots=True)
@@ -88,6 +92,7 @@ class Reported:
 
     peers: set[tuple[str, str]] = field(default_factory=set)
     rivals: set[tuple[str, str]] = field(default_factory=set)
+    deaf: bool = False  # that rival
     vrrp: set[str] = field(default_factory=set)
     vrrp_heard: int = 0
     demotion: int = 0

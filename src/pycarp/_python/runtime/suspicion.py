@@ -9,7 +9,7 @@ import time
 
 from ... import events
 from ...protocol import NS_PER_SECOND, Advert, Reason, State
-from ...protocol.timing import PAUSE_NOTICED
+from ...protocol.timing import DEAF_AT_LEAST, PAUSE_NOTICED
 from .actions import carry_out, demote_others, drain
 from .addresses import takeover_after
 from .reports import report
@@ -65,10 +65,29 @@ def must_wait(runtime: RuntimeState, instance: Instance, now: int) -> bool:
 def note_rival(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> None:
     """Another MASTER was heard by a MASTER."""
     own, rivals = instance.machine.interval, instance.reported.rivals
+    if advert.bowout:
+        return
     rule = "better" if advert.interval < own else "tie" if advert.interval == own else "worse"
-    if (advert.source, rule) not in rivals and len(rivals) < KNOWN_PEERS and not advert.bowout:
+    if (advert.source, rule) not in rivals and len(rivals) < KNOWN_PEERS:
         rivals.add((advert.source, rule))
         report(runtime, instance, events.RivalHeard, now, peer=advert.source, rule=rule)
+    if rule == "worse":
+        _look_at_deaf(runtime, instance, advert, now)
+
+
+def _look_at_deaf(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> None:
+    """Should that rival have yielded by now?"""
+    suspicion, reported = instance.suspicion, instance.reported
+    slower = max(advert.interval, instance.machine.interval)
+    if now - suspicion.rival_heard > 2 * slower:
+        suspicion.rival_since, reported.deaf = now, False
+    suspicion.rival_heard = now
+    if reported.deaf or now - suspicion.rival_since < max(11 * slower // 4, DEAF_AT_LEAST):
+        return
+    reported.deaf = True
+    mac = instance.plan.mac.hex(":") if instance.plan.host.mac == "virtual" else ""
+    advice = events.deaf_advice(mac, advert.source)
+    report(runtime, instance, events.RivalDeaf, now, peer=advert.source, advice=advice)
 
 
 def look_at_watchdog(runtime: RuntimeState) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import errno
 import secrets
+import time
 
 from ... import events
+from ...protocol import BOWOUT
 from .reports import report
 from .state import Instance, RuntimeState
 
@@ -31,8 +33,23 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
     return failure is None
 
 
+def make_way(instance: Instance, rival: bytes) -> None:
+    """Tell the MASTER at this MAC, and nobody else, that we have yielded to it: it announces once more.
+
+    A bow-out to the group would make other backups take over. It comes from the carpdev's own MAC: switches are not to
+    learn the virtual MAC here again.
+    """
+    if rival[0] & 1:
+        return
+    carpdev, vhid = instance.carpdev, instance.plan.host.vhid
+    for family, frame in list(instance.plan.adverts(BOWOUT, BOWOUT, secrets.randbits(24))):
+        if send_frame(instance, rival + carpdev.mac + frame[12:]) is None:
+            carpdev.input.count_sent(vhid, family)
+
+
 def announce(instance: Instance) -> None:
     """Gratuitous ARP and unsolicited neighbour advertisements: where the addresses are."""
+    instance.ownership.announced = time.monotonic_ns()
     for frame in instance.plan.announce_frames:
         send_frame(instance, frame)
 
