@@ -363,15 +363,41 @@ class Demoted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CarpdevChanged(Event):
-    """The interface that the virtual host speaks on came, went, or changed; `present` and `up` say how it is now."""
+    """The interface that the virtual host speaks on came, went, or changed; `present` and `up` say how it is now.
+
+    `why` says in one sentence why it counts as down although it is up; otherwise it is empty.
+    """
 
     carpdev: str
     present: bool
     up: bool
+    why: str = ""
 
     @property
     def text(self) -> str:
+        if self.why:
+            return f"{self.carpdev} cannot be used: {self.why}"
         return f"{self.carpdev} is {'gone' if not self.present else 'up' if self.up else 'down'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CarpdevMacUsed(
+    Event,
+    severity="warning",
+    says="{carpdev} is a {driver}, which does not hear another host's virtual MAC: its own MAC answers, as with mac "
+    "interface",
+):
+    """Not a virtual MAC but the carpdev's answers for the addresses, because of the carpdev's `driver`."""
+
+    carpdev: str
+    driver: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ChangedByOthers(Event, severity="warning", says="another program {what}: it is put right"):
+    """Another program changed what is the virtual host's; `what` says how."""
+
+    what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

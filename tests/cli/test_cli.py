@@ -794,6 +794,19 @@ EVENTS: list[tuple[ev.Event, str]] = [
     (ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=True, up=False), "carp0 eth0 is down"),
     (ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=True, up=True), "carp0 eth0 is up"),
     (ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=False, up=False), "carp0 eth0 is gone"),
+    (
+        ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=True, up=False, why="it is too small"),
+        "carp0 eth0 cannot be used: it is too small",
+    ),
+    (
+        ev.CarpdevMacUsed(vhid=1, name="carp0", at=1, carpdev="eth0", driver="macvlan"),
+        "carp0 eth0 is a macvlan, which does not hear another host's virtual MAC: its own MAC answers, as with "
+        "mac interface",
+    ),
+    (
+        ev.ChangedByOthers(vhid=1, name="carp0", at=1, what="took the carrier of carp0 (protodown)"),
+        "carp0 another program took the carrier of carp0 (protodown): it is put right",
+    ),
     (ev.Failed(vhid=1, name="carp0", at=1, what="no [room] left"), "carp0 failed: no [room] left"),
     (
         ev.HostFinding(vhid=0, name="", at=1, finding="tcp-loose", what="it is 0: set it to 1"),

@@ -14,7 +14,8 @@ from typing import Any
 from .. import _impl
 from ..config import Address, VirtualHost
 from ..errors import EngineError
-from ..events import CarpdevChanged, Event, Failed
+from ..events import CarpdevChanged, CarpdevMacUsed, ChangedByOthers, Event, Failed
+from ..linux import settings
 from ..linux.device import Device
 from ..linux.interfaces import Interface, source_address
 from ..linux.lock import VirtualHostLock
@@ -30,6 +31,7 @@ class Instance:
     """One virtual host at run time. `index` is its number in the runtime. Times are seconds of time.monotonic().
 
     `present` says whether its carpdev is there: without one, the device does not exist and the plan is of no use.
+    `hindrance` says why the carpdev cannot be used although it is up; empty where it can.
     `misplaced` says since when its addresses are not where its state wants them, and whether that state was MASTER.
     `loss_noticed`: the kernel told of a lost address, or of the link going down, since all was well. `outdated`: the
     last change of its carpdev could not be taken up. `stopped_until`: its back-off ends then.
@@ -42,12 +44,21 @@ class Instance:
     device: Device
     plan: Plan
     present: bool = True
+    hindrance: str = ""
     misplaced: tuple[float, bool] | None = None
     loss_noticed: bool = False
     outdated: bool = False
     stopped_until: float | None = None
     backoff: Backoff = field(default_factory=Backoff)
     silence: Silence | None = None
+
+    def __post_init__(self) -> None:
+        self.hindrance = settings.hindrance(self.host, self.carpdev)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the carpdev can carry the virtual host's traffic now."""
+        return self.carpdev.up and self.carpdev.running and not self.hindrance
 
 
 class Instances:
@@ -108,8 +119,16 @@ class Instances:
 
     def report_carpdev(self, instance: Instance) -> None:
         carpdev = instance.carpdev
-        up = carpdev.up and carpdev.running
-        self._report(instance, CarpdevChanged, carpdev=carpdev.name, present=instance.present, up=up)
+        why = instance.hindrance if instance.present and carpdev.up and carpdev.running else ""
+        values = {"carpdev": carpdev.name, "present": instance.present, "up": instance.usable, "why": why}
+        self._report(instance, CarpdevChanged, **values)
+
+    def report_own_mac(self, instance: Instance) -> None:
+        carpdev = instance.carpdev
+        self._report(instance, CarpdevMacUsed, carpdev=carpdev.name, driver=carpdev.kind)
+
+    def report_change(self, instance: Instance, what: str) -> None:
+        self._report(instance, ChangedByOthers, what=what)
 
     def report_failure(self, instance: Instance, what: str) -> None:
         self._report(instance, Failed, what=what)

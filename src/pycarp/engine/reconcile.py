@@ -16,7 +16,7 @@ from ..linux.device import Device
 from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
 from ..linux.lock import VirtualHostLock
 from ..linux.netlink import RouteSocket
-from ..linux.watch import AddressNotice, LinkNotice, Watch
+from ..linux.watch import AddressNotice, LinkNotice, SettingsNotice, Watch
 from .instances import Instance, Instances, addresses_of, plan_on
 
 _CHANGES_GATHERED = 0.02
@@ -67,6 +67,9 @@ class Reconciler:
                 self._notice_link(notice)
             elif isinstance(notice, AddressNotice):
                 self._notice_address(notice)
+            elif isinstance(notice, SettingsNotice):
+                if notice.index < 0 or any(notice.index == one.carpdev.index for one in self._instances):
+                    self._survey_soon()
             else:
                 # A gateway came or went, or notices were lost.
                 self._gateways_changed = True
@@ -98,9 +101,10 @@ class Reconciler:
                 # The machine hears of the link's state at once; a survey reads what else may have changed.
                 renamed = notice.name != instance.carpdev.name
                 instance.carpdev = instance.carpdev.replace(name=notice.name)
-                if not self._set_link(instance, notice.up, notice.running) and renamed:
+                if not self._set_link(instance, notice) and renamed:
                     self._instances.report_carpdev(instance)
-                if renamed or notice.mac != instance.carpdev.mac:
+                carpdev = instance.carpdev
+                if renamed or (notice.mac, notice.mtu, notice.group) != (carpdev.mac, carpdev.mtu, carpdev.group):
                     self._survey_soon()
             elif (
                 not instance.present
@@ -108,15 +112,14 @@ class Reconciler:
                 or (notice.index == instance.device.index and not self._is_as_made(instance, notice))
             ):
                 self._survey_soon()
-        if not notice.up:
+        if not (notice.up and notice.running):
             self._notice_loss(notice.index)
 
     def _is_as_made(self, instance: Instance, notice: LinkNotice) -> bool:
-        """Whether a macvlan has its name and MAC, and is not up while it is not MASTER."""
+        """Whether a macvlan has its name and MAC, and is up and running exactly while it is MASTER."""
         device = instance.device
-        return (notice.name, notice.mac) == (device.name, device.mac) and not (
-            notice.up and not self._runtime.owns(instance.index)
-        )
+        right = notice.running if self._runtime.owns(instance.index) else not notice.up
+        return (notice.name, notice.mac) == (device.name, device.mac) and right
 
     def _notice_loss(self, index: int) -> None:
         """A device went down or lost an address. If the runtime wants it there, another program did that."""
@@ -129,13 +132,14 @@ class Reconciler:
         due = time.monotonic() + delay
         self._survey_at = due if self._survey_at is None else min(self._survey_at, due)
 
-    def _set_link(self, instance: Instance, up: bool, running: bool) -> bool:
+    def _set_link(self, instance: Instance, now: LinkNotice | Interface) -> bool:
         """Tell the machine if the link came or went; returns whether it did."""
-        was = instance.carpdev.up and instance.carpdev.running
-        instance.carpdev = instance.carpdev.replace(up=up, running=running)
-        if was == (up and running):
+        was = instance.usable
+        instance.carpdev = instance.carpdev.replace(up=now.up, running=now.running)
+        instance.hindrance = settings.hindrance(instance.host, instance.carpdev.replace(mtu=now.mtu))
+        if was == instance.usable:
             return False
-        self._runtime.link(instance.index, up and running)
+        self._runtime.link(instance.index, instance.usable)
         self._instances.report_carpdev(instance)
         return True
 
@@ -194,35 +198,43 @@ class Reconciler:
             self._back_off(instance, str(error))
             return
         self._instances.report_carpdev(instance)
-        if carpdev.up and carpdev.running:
+        if instance.usable:
             self._runtime.link(instance.index, True)
 
     def _move(self, instance: Instance, carpdev: Interface) -> None:
         """Move an instance that had lost its carpdev to this one."""
+        host = settings.fitted(instance.host, carpdev)
         with contextlib.ExitStack() as undo:
             lock = instance.lock
             if carpdev.index != instance.carpdev.index:
                 addresses = (one.ip for one in instance.host.addresses)
                 lock = undo.enter_context(VirtualHostLock(instance.host.name, carpdev, instance.host.vhid, addresses))
-            device = Device(instance.host, carpdev)
+            device = Device(host, carpdev)
             undo.callback(device.teardown)
             device.setup()
             self._instances.open_carpdev(carpdev)
             undo.callback(self._instances.close_carpdev_if_unused, carpdev.index)
-            plan = plan_on(carpdev, instance.host, instance.plan)
+            plan = plan_on(carpdev, host, instance.plan)
             self._runtime.move_instance(instance.index, carpdev.index, plan, device, lock)
             undo.pop_all()
         if lock is not instance.lock:
             instance.lock.close()
         instance.lock, instance.device, instance.carpdev, instance.plan = lock, device, carpdev, plan
         instance.present, instance.outdated, instance.misplaced = True, False, None
+        instance.hindrance = settings.hindrance(host, carpdev)
+        if host is not instance.host:
+            instance.host = host
+            self._instances.report_own_mac(instance)
 
     def _refresh(self, instance: Instance, now: Interface, by_index: dict[int, Interface], gateways: bool) -> None:
         """Take up what changed on the carpdev, and repair the device and its addresses."""
-        self._set_link(instance, now.up, now.running)
+        self._set_link(instance, now)
         before, instance.carpdev = instance.carpdev, now
         intact = _is_intact(instance, by_index)
         changed = instance.outdated or gateways or self._own_part(before) != self._own_part(now)
+        if intact and now.forwarding6 is not None and _lacks_ipv6(instance, by_index):
+            instance.device.revive_ipv6(now)
+            changed = True
         rebuilt = not intact and instance.stopped_until is None and self._repair_device(instance)
         if changed:
             if intact:
@@ -276,6 +288,8 @@ class Reconciler:
         master = self._runtime.owns(instance.index)
         wanted = instance.device.holdable
         there = {one.interface.ip for one in device.addresses} & wanted if device.up else set()
+        if there and not device.running and instance.carpdev.running:
+            there = set()
         wrong = there != wanted if master else bool(there) or (instance.host.mac == "virtual" and device.up)
         now = time.monotonic()
         if not wrong:
@@ -286,16 +300,24 @@ class Reconciler:
         elif not master and now - instance.misplaced[0] < _DROP_DONE_WITHIN:
             self._survey_soon(_DROP_DONE_WITHIN)
         else:
-            self._place_addresses(instance, master)
+            self._place_addresses(instance, device, master)
 
-    def _place_addresses(self, instance: Instance, master: bool) -> None:
+    def _place_addresses(self, instance: Instance, device: Interface, master: bool) -> None:
         # Only a loss that was noticed counts for the back-off: a take may still be under way, among many others. And
         # what a BACKUP has may be left from when it was MASTER, where masters change all the time.
         counts = instance.loss_noticed and master
         instance.misplaced, instance.loss_noticed = None, False
+        silent = master and device.up and not device.running
         if counts and instance.backoff.count(time.monotonic()):
-            self._back_off(instance, f"another program keeps removing the addresses of {instance.device.name}")
+            what = (
+                f"taking the carrier of {device.name} (protodown)"
+                if silent
+                else f"removing the addresses of {device.name}"
+            )
+            self._back_off(instance, f"another program keeps {what}")
         elif master:
+            if silent:
+                self._instances.report_change(instance, f"took the carrier of {device.name} (protodown)")
             self._runtime.retake(instance.index)
         else:
             with RouteSocket() as route:
@@ -326,6 +348,12 @@ class Reconciler:
                 return
         self._runtime.start_instance(instance.index)
         self._survey_soon()
+
+
+def _lacks_ipv6(instance: Instance, by_index: dict[int, Interface]) -> bool:
+    """Whether a macvlan has lost IPv6, as it does while the MTU is below 1280."""
+    host, found = instance.host, by_index[instance.device.index]
+    return host.mac == "virtual" and 6 in host.families and found.forwarding6 is None and not instance.hindrance
 
 
 def _is_intact(instance: Instance, by_index: dict[int, Interface]) -> bool:

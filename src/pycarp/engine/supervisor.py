@@ -20,6 +20,7 @@ from .. import _impl
 from ..config import VirtualHost
 from ..errors import CarpError, ConfigError, EngineError
 from ..events import Event
+from ..linux import settings
 from ..linux.capabilities import require
 from ..linux.device import Device
 from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
@@ -136,7 +137,8 @@ class Supervisor:
         self._stopped = True
         self._undo.close()
 
-    def _add(self, host: VirtualHost, carpdev: Interface, inventory: Inventory) -> Instance:
+    def _add(self, asked: VirtualHost, carpdev: Interface, inventory: Inventory) -> Instance:
+        host = settings.fitted(asked, carpdev)
         with contextlib.ExitStack() as undo:
             lock = VirtualHostLock(host.name, carpdev, host.vhid, (one.ip for one in host.addresses))
             undo.callback(lock.close)
@@ -149,11 +151,17 @@ class Supervisor:
             self.runtime.add_instance(instance.index, carpdev.index, instance.plan, device, lock)
             self.instances.add(instance)
             undo.pop_all()
+        if host is not asked:
+            self.instances.report_own_mac(instance)
+        if device.no_ipv6:
+            self.instances.report_failure(instance, device.no_ipv6)
         return instance
 
     def _start(self, instance: Instance) -> None:
-        if not (instance.carpdev.up and instance.carpdev.running):
+        if not instance.usable:
             self.runtime.link(instance.index, False)
+        if instance.hindrance:
+            self.instances.report_carpdev(instance)
         self.runtime.start_instance(instance.index)
 
     def _remove_all(self) -> None:
@@ -207,7 +215,7 @@ class Supervisor:
             self._start(self._add(host, carpdev, inventory))
 
     def _change(self, instance: Instance, host: VirtualHost) -> None:
-        instance.host = host
+        instance.host = host = settings.fitted(host, instance.carpdev)
         instance.plan = plan_on(instance.carpdev, host, instance.plan)
         instance.device.change(host)
         self.runtime.replan(instance.index, instance.plan, instance.device)
@@ -235,6 +243,7 @@ def _choose(hosts: Iterable[VirtualHost], interfaces: tuple[Interface, ...]) -> 
 
 
 def _same_place(instance: Instance, host: VirtualHost, carpdev: Interface) -> bool:
+    host = settings.fitted(host, carpdev)
     return (instance.host.vhid, instance.host.mac, instance.carpdev.index) == (host.vhid, host.mac, carpdev.index)
 
 

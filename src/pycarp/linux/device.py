@@ -90,6 +90,8 @@ class Device:
                 for interface in beside:
                     self._change(route, inventory, interface, settings.of_beside(interface))
             self.refresh(self.carpdev)
+            if self.no_ipv6 and not self.holdable:
+                raise InterfaceError(self.no_ipv6)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 self.teardown()
@@ -100,6 +102,8 @@ class Device:
     def refresh(self, carpdev: Interface) -> None:
         """Build the requests anew: the carpdev's addresses, its gateways, or the virtual host's addresses changed."""
         self.carpdev = carpdev
+        if self.host.mac == "virtual":
+            self.no_ipv6 = settings.set_ipv6(self.name, carpdev, 6 in self.host.families)
         addresses = [self._placed(one) for one in self.host.addresses]
         add = [self._add(one) for one in addresses if one.ip in self.holdable]
         delete = {one: messages.delete_address(self.index, one) for one in addresses}
@@ -155,16 +159,15 @@ class Device:
             requests.append(messages.bridge_fdb(self.carpdev.index, self.mac, True))
         return requests
 
-    def revive_ipv6(self) -> None:
+    def revive_ipv6(self, carpdev: Interface) -> None:
         """Give the macvlan IPv6 again, which the kernel took from it while its MTU was below 1280.
 
         The link goes down first: the kernel would make a link-local address of the virtual MAC. A take is due after
-        it. Raises `OSError`.
+        it, and a `refresh` before. Raises `OSError`.
         """
         with netlink.RouteSocket() as route:
             down = messages.link_state(self.index, False)
-            route.request(down, messages.set_mtu(self.index, self.carpdev.mtu), messages.no_link_local(self.index))
-        self.no_ipv6 = settings.set_ipv6(self.name, self.carpdev, True)
+            route.request(down, messages.set_mtu(self.index, carpdev.mtu), messages.no_link_local(self.index))
 
     def change(self, host: VirtualHost) -> None:
         """Change to other addresses: the former ones leave the machine now, a `take` brings the new ones.
@@ -173,15 +176,12 @@ class Device:
         """
         before = {one.ip: self._placed(one) for one in self.host.addresses}
         after = {one.ip for one in host.addresses}
-        had_ipv6 = 6 in self.host.families
         self.host = host
         with netlink.RouteSocket() as route:
             gone = before.keys() - after
             requests = [messages.delete_address(self.index, before[ip]) for ip in gone]
             if host.mac == "virtual":
                 requests += [self._rule(messages.delete_rule, ip) for ip in gone]
-                if 6 in host.families and not had_ipv6:
-                    self._set_ipv6()
                 self._set_rules(route, after - before.keys())
             route.request(*requests, fine=GONE)
         self.refresh(self.carpdev)
@@ -289,7 +289,6 @@ class Device:
         self.index = socket.if_nametoindex(self.name)
         inventory.interfaces += (Interface(self.index, self.name, self.mac, up=False, alias=str(mark)),)
         netlink.raise_first(others, () if 6 in self.host.families else (errno.EAFNOSUPPORT,))
-        self._set_ipv6()
         self.carpdev = self._change(route, inventory, carpdev, given)
         route.execute(netlink.batch(*self._place()))
 
@@ -324,11 +323,6 @@ class Device:
         if error.errno == errno.EOPNOTSUPP:
             return InterfaceError(f'{where}: this kernel has no macvlan; mac="interface" does without')
         return InterfaceError(f"{where}: {error.strerror}")
-
-    def _set_ipv6(self) -> None:
-        self.no_ipv6 = settings.set_ipv6(self.name, self.carpdev, 6 in self.host.families)
-        if self.no_ipv6 and not self.holdable:
-            raise InterfaceError(self.no_ipv6)
 
     # Rules and routes
 

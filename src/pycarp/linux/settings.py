@@ -11,6 +11,7 @@ import errno
 import re
 from collections.abc import Iterable, Mapping
 
+from ..config import VirtualHost
 from . import messages, netlink, sysctl
 from .interfaces import Interface
 
@@ -29,6 +30,7 @@ _COPIED = (
     "route_localnet",
 )
 """What comes to a floating address is treated as what comes to the carpdev's own."""
+_SHARED = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
 _LOOSE = 2
 _NO_PROXY = -1
 """medium_id: no proxy ARP on this interface, whatever the setting for all interfaces says."""
@@ -93,6 +95,17 @@ def answers_for_any(interface: Interface) -> bool:
     """Whether it answers ARP requests for addresses of other interfaces, too."""
     ignore = max(sysctl.read("ipv4/conf/all/arp_ignore"), interface.ipv4.get("arp_ignore", 0))
     return ignore not in _KEEPS_QUIET
+
+
+def fitted(host: VirtualHost, carpdev: Interface) -> VirtualHost:
+    """The virtual host with the carpdev's own MAC, where a virtual one cannot work on that kind of carpdev.
+
+    A macvlan on a macvlan becomes its neighbour, on the same interface below. A macvlan does not hear multicasts from
+    the MAC of a neighbour, and another host's virtual MAC is the same: two hosts would be MASTER. An ipvlan has one
+    MAC.
+    """
+    shared = host.mac == "virtual" and carpdev.kind in _SHARED
+    return host.replace(mac="interface") if shared else host
 
 
 # What was before
@@ -174,8 +187,11 @@ def set_ipv6(name: str, carpdev: Interface, wanted: bool) -> str:
     return ""
 
 
-def too_small_for_ipv6(interface: Interface) -> str:
-    """Why an interface has no IPv6 by its MTU, in one sentence; empty where its MTU is large enough."""
-    if interface.mtu >= IPV6_MTU:
+def hindrance(host: VirtualHost, interface: Interface) -> str:
+    """Why an interface that is up cannot carry a virtual host, in one sentence; empty where it can.
+
+    Where IPv6 cannot be, IPv4 goes as well: another host may be able to hold both.
+    """
+    if interface.mtu >= IPV6_MTU or 6 not in host.families:
         return ""
     return f"the MTU of {interface.name} is {interface.mtu}, and IPv6 needs {IPV6_MTU}: raise it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
@@ -11,8 +12,10 @@ from . import bpf, netlink
 from .interfaces import OWN_PROTOCOL, Gateway, parse_address, parse_gateway, parse_link
 from .sockets import SocketOwner, closed_on_error, grow
 
-_GROUPS = (1, 5, 7, 9, 11)
-"""RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE."""
+_GROUPS = (1, 5, 7, 9, 11, 24, 25)
+"""RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF."""
+_NETCONF_HEADER, _NETCONFA_IFINDEX = 4, 1
+"""struct netconfmsg is one octet, padded."""
 _BUFFER = 1 << 20
 _RECEIVE = 1 << 17
 _READS = 64
@@ -37,7 +40,7 @@ _WITHOUT_OWN_ADDITIONS = (
 @dataclass(frozen=True, slots=True)
 class LinkNotice:
     """An interface came, changed, or (`present` False) went; `up` is the administrator's wish, `running` adds
-    the carrier."""
+    the carrier; `mtu` and `group` as in `Interface`."""
 
     index: int
     name: str
@@ -45,6 +48,8 @@ class LinkNotice:
     up: bool
     running: bool
     mac: bytes
+    mtu: int = 1500
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,21 @@ class RouteNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsNotice:
+    """Forwarding or the reverse path filter of an interface changed; that of all interfaces where `index` is -1.
+
+    The kernel tells of changes by /proc/sys, and of these settings only.
+    """
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overrun:
     """Notices were lost: read everything anew."""
 
 
-Notice = LinkNotice | AddressNotice | RouteNotice | Overrun
+Notice = LinkNotice | AddressNotice | RouteNotice | SettingsNotice | Overrun
 
 
 class Watch(SocketOwner):
@@ -112,10 +127,14 @@ def _parse(kind: int, payload: bytes) -> Notice | None:
     # Other families tell of a bridge's ports: there, RTM_DELLINK only means that it left the bridge.
     if kind in (netlink.RTM_NEWLINK, netlink.RTM_DELLINK) and payload[0] == socket.AF_UNSPEC:
         link, present = parse_link(payload), kind == netlink.RTM_NEWLINK
-        return LinkNotice(link.index, link.name, present, present and link.up, present and link.running, link.mac)
+        up, running = present and link.up, present and link.running
+        return LinkNotice(link.index, link.name, present, up, running, link.mac, link.mtu, link.group)
     if kind in (netlink.RTM_NEWADDR, netlink.RTM_DELADDR):
         parsed = parse_address(payload)
         return None if parsed is None else AddressNotice(parsed[0], parsed[1].interface, kind == netlink.RTM_NEWADDR)
+    if kind == netlink.RTM_NEWNETCONF:
+        index = netlink.attributes(payload, _NETCONF_HEADER).get(_NETCONFA_IFINDEX, b"")
+        return SettingsNotice(int.from_bytes(index, sys.byteorder, signed=True)) if index else None
     if kind in (netlink.RTM_NEWROUTE, netlink.RTM_DELROUTE):
         gateway = parse_gateway(payload)
         return None if gateway is None else RouteNotice(gateway, kind == netlink.RTM_NEWROUTE)
