@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 TOP = {path.name for path in ROOT.iterdir() if path.is_dir()}
 SUFFIXES = {".py", ".pyx", ".pxd", ".pxi", ".c", ".h", ".md", ".toml", ".yml"}
 ELSEWHERE = {"sys/netinet/ip_carp.c", "ip_carp.c"}
