@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.scene import EPOCH, GROUP, MAIN, SECOND_HOST, SECRET, VIP, Scene, observed
-from support.wire import Frame
+from support.wire import PASSPHRASE, Frame
 
 from pycarp.monitor.observer import Observer
 
@@ -132,3 +132,30 @@ def test_a_header_that_was_altered_on_its_way() -> None:
     changes = scene.observer.frame(bytes(frame), EPOCH + scene.lan.now)
     assert [change.details.get("counter") for change in changes] == ["altered"]
     assert scene.speaker(MAIN).advskew == 50
+
+
+def _heard(observer: Observer, *frames: Frame) -> Observer:
+    for number in range(5):
+        for at, frame in enumerate(frames):
+            counter = (16 * number + at).to_bytes(8, "big")
+            observer.frame(bytes(frame.but(counter=counter)), EPOCH + number * 10**9 + at * 300_000_000)
+    return observer
+
+
+@pytest.mark.parametrize("addresses", [(), (VIP,), ("10.13.37.43",)])
+def test_without_a_passphrase_none_is_blamed(addresses: tuple[str, ...]) -> None:
+    for frames in ((Frame(),), (Frame(passphrase=""),), (Frame(), Frame(source="10.13.37.13", passphrase="other"))):
+        observer = _heard(Observer(None, addresses), *frames)
+        for finding in observer.findings():
+            assert "pass" not in finding.replace("--passfile", ""), finding
+
+
+def test_a_host_of_the_group_under_another_vhid_is_named() -> None:
+    alone = _heard(Observer(PASSPHRASE, [VIP], vhid=101), Frame(vhid=100))
+    (finding,) = alone.findings()
+    assert "vhid 100, not 101" in finding and "give it vhid 101" in finding
+    both = _heard(Observer(PASSPHRASE, [VIP], vhid=101), Frame(vhid=100), Frame(source="10.13.37.13"))
+    (finding,) = both.findings()
+    assert "10.13.37.12 under vhid 100" in finding and "give all the same vhid" in finding
+    other = _heard(Observer(PASSPHRASE, [VIP], vhid=101), Frame(vhid=100, passphrase="another group's"))
+    assert other.findings() == []

@@ -6,7 +6,7 @@ from ipaddress import ip_interface
 
 import click
 
-from ..monitor.observer import Observer
+from ..monitor.trunk import Trunk
 from .group import fail
 from .monitor_view import make_view
 from .output import complain
@@ -15,7 +15,8 @@ from .watch import follow, source, source_options
 _HELP = """Show who speaks CARP: which group, which host, how regularly, and what is wrong.
 
 With the group's secret and addresses it also says why hosts do not understand each other: which form of the passphrase,
-which addresses, which vhid. It only listens, and needs no more than CAP_NET_RAW (none for a capture). Ctrl-C ends it.
+which addresses, which vhid. A capture of a trunk is read by its VLAN tags. It only listens, and needs no more than
+CAP_NET_RAW (none for a capture). Ctrl-C ends it.
 
 \b
 Examples:
@@ -49,7 +50,7 @@ def monitor(
     as_json: bool,
 ) -> None:
     with source(ctx, interface, capture, seconds) as chosen:
-        observer = Observer(_secret(ctx, passfile), _valid(ctx, addresses), vhid=vhid)
+        observer = Trunk(_secret(ctx, passfile), _valid(ctx, addresses), vhid=vhid)
         view = make_view(observer, chosen.where, as_json=as_json, live=chosen.live)
 
         def take(at: int, frame: bytes | None) -> bool:
@@ -69,7 +70,7 @@ def _secret(ctx: click.Context, passfile: str | None) -> bytes | None:
     try:
         secret, readers = read_passfile(passfile, None)
     except Wrong as error:
-        fail(ctx, str(error))
+        fail(ctx, f"--passfile: {error}")
     if readers is not None:
         complain(f"{ctx.command_path}: warning: {readers} may read the passphrase in {ascii(passfile)[1:-1]}")
     return secret

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from ..monitor.observer import Change, Observer
 from ..monitor.speakers import Condition, Speaker
-from ..monitor.text import clock, local_time, mac_text, plural, seconds
+from ..monitor.text import clock, local_time, mac_text, plural, seconds, vlan_text
+from ..monitor.trunk import Trunk
 from .watch import JsonView, Report, View
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _OPTIONAL = ("", "like", "signed", "interval")
 """Columns that a narrow terminal does not get, the first one first."""
 
 
-def make_view(observer: Observer, where: str, *, as_json: bool, live: bool, out: TextIO | None = None) -> View:
+def make_view(observer: Observer | Trunk, where: str, *, as_json: bool, live: bool, out: TextIO | None = None) -> View:
     """The view that suits the reader: JSON if asked for, rich on a terminal, plain lines otherwise."""
     out = sys.stdout if out is None else out
     report = MonitorReport(observer, where)
@@ -65,7 +66,7 @@ def make_view(observer: Observer, where: str, *, as_json: bool, live: bool, out:
 class MonitorReport(Report):
     """The speakers and the findings."""
 
-    def __init__(self, observer: Observer, where: str) -> None:
+    def __init__(self, observer: Observer | Trunk, where: str) -> None:
         super().__init__(where)
         self.observer = observer
 
@@ -76,17 +77,17 @@ class MonitorReport(Report):
             "where": self.where,
             "frames": observer.frames,
             "adverts": observer.adverts,
-            "speakers": [speaker.as_dict() for group in observer.groups().values() for speaker in group],
+            "speakers": [speaker.as_dict() for group in observer.by_group() for speaker in group],
             "findings": observer.findings(),
             "overlooked": dict(observer.overlooked),
         }
 
     def lines(self, width: int | None) -> list[str]:
         lines = [f"{self.where}: {self.total()}"]
-        for vhid, speakers in self.observer.groups().items():
+        for speakers in self.observer.by_group():
             for speaker in speakers:
                 parts = [
-                    f"vhid {vhid} {speaker.key.source}",
+                    f"{vlan_text(speaker.key.vlan)}vhid {speaker.key.vhid} {speaker.key.source}",
                     _condition(speaker, self.last),
                     f"advbase {speaker.advbase} advskew {speaker.advskew}",
                     _measured(speaker),
@@ -148,12 +149,12 @@ class ColourView(View):
         observer, report = self.report.observer, self.report
         table = Table(box=box.SIMPLE_HEAD, expand=False, title_justify="left", caption_justify="left")
         table.title = Text.assemble(("CARP", "bold"), " on ", (report.where, "bold"))
-        nobody = "" if observer.speakers else "nobody so far; "
+        nobody = "" if observer.by_group() else "nobody so far; "
         table.caption = Text(nobody + report.total(), style="dim")
         for heading in columns:
             table.add_column(heading, justify=_COLUMNS[heading], no_wrap=heading != "faults")  # type: ignore[arg-type]
         contenders = observer.contenders
-        for speakers in observer.groups().values():
+        for speakers in observer.by_group():
             for number, speaker in enumerate(speakers):
                 cells = _cells(speaker, report.last, contends=speaker.key in contenders, first=number == 0)
                 table.add_row(*(cells[heading] for heading in columns))
@@ -206,7 +207,7 @@ def _cells(speaker: Speaker, at: int | None, *, contends: bool, first: bool) -> 
 
     signed = _signed(speaker)
     return {
-        "vhid": Text(str(speaker.key.vhid) if first else "", style="bold"),
+        "vhid": Text(f"{vlan_text(speaker.key.vlan)}{speaker.key.vhid}" if first else "", style="bold"),
         "host": Text(speaker.key.source),
         "state": _state(speaker, at, contends),
         "base/skew": f"{speaker.advbase}/{speaker.advskew}" + (f" d{speaker.demotion}" if speaker.demotion else ""),
@@ -277,6 +278,6 @@ def _change_line(change: Change) -> Text:
 
     line = Text(f"{clock(local_time(change.at))} ", style="dim")
     if change.vhid is not None:
-        line.append(f"vhid {change.vhid} ", style="not dim bold")
+        line.append(f"{vlan_text(change.vlan)}vhid {change.vhid} ", style="not dim bold")
     line.append(change.text, style=f"not dim {_STYLES.get(change.kind, '')}".strip())
     return line

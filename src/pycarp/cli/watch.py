@@ -17,7 +17,7 @@ import click
 from ..errors import CarpError, InterfaceError
 from ..monitor.observer import Change
 from ..monitor.pcap import CaptureError, read, read_stream
-from ..monitor.text import clock, iso, local_time, printable
+from ..monitor.text import clock, iso, local_time, printable, vlan_text
 from .group import fail
 from .output import complain
 from .signals import interrupt, on_signals
@@ -173,7 +173,7 @@ class View:
             self.change(change)
 
     def change(self, change: Change) -> None:
-        group = "" if change.vhid is None else f"vhid {change.vhid}: "
+        group = "" if change.vhid is None else f"{vlan_text(change.vlan)}vhid {change.vhid}: "
         self._print(f"{clock(local_time(change.at))} {group}{change.text}")
 
     def summary(self) -> None:

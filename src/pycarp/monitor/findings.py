@@ -33,7 +33,8 @@ def findings(
     knows: bool,
     vhid: int | None = None,
 ) -> Iterator[str]:
-    """All findings. `given` are the addresses, `contenders` the masters at once, `knows`: a secret was given.
+    """All findings. `given` are the addresses, `contenders` the masters at once, `knows`: a passphrase was given, and
+    without one none is blamed.
 
     `vhid` is the group that secret and addresses belong to; None: they are every group's.
     """
@@ -41,7 +42,8 @@ def findings(
     for number, speakers in matched.items():
         mine = vhid in (None, number)
         for speaker in speakers:
-            for sentence in _alone(speaker, given if mine else (), knows and mine and speaker.key not in contenders):
+            contends = speaker.key in contenders
+            for sentence in _alone(speaker, given if mine else (), knows=knows, unmatched=mine and not contends):
                 yield f"vhid {number}: {sentence}"
         for one, other in combinations(speakers, 2):
             if one.key.family != other.key.family:
@@ -52,7 +54,10 @@ def findings(
                 yield f"vhid {number}: {names[0]} and {names[1]} are master at once: {why}"
             elif (difference := _misunderstanding(one, other)) is not None:
                 yield f"vhid {number}: {difference}"
-    yield from _split_groups(matched)
+    split = list(_split_groups(matched))
+    yield from split
+    if knows and vhid is not None and not split:
+        yield from _wrong_vhid(matched, given, vhid)
 
 
 def why_both(one: Speaker, other: Speaker, given: tuple[IPAddress, ...], knows: bool) -> str:
@@ -76,15 +81,17 @@ def why_both(one: Speaker, other: Speaker, given: tuple[IPAddress, ...], knows: 
     return f"they sign alike, so one does not hear the other: look for {causes}"
 
 
-def _alone(speaker: Speaker, given: tuple[IPAddress, ...], knows: bool) -> Iterator[str]:
-    """What can be said about a speaker without looking at others."""
+def _alone(speaker: Speaker, given: tuple[IPAddress, ...], *, knows: bool, unmatched: bool) -> Iterator[str]:
+    """What can be said about a speaker without looking at others; `unmatched`: also that nothing fits its digest."""
     name = speaker.key.source
     for fault, count in sorted(speaker.faults.items()):
         if fault != "badauth":
             yield f"{name}: {plural(count, 'advert')} counted as {fault}: {HINTS[fault]}"
     for signature in speaker.signatures:
+        if knows and signature.form not in PROPER_FORMS:
+            yield f"{name} signs with {FORMS[signature.form]}: {_REMEDIES[signature.form]}"
         yield from _wrongly_signed(name, signature, speaker, given)
-    if knows and speaker.unmatched and not speaker.signatures:
+    if knows and unmatched and speaker.unmatched and not speaker.signatures:
         yield _unmatched(speaker, given)
     if speaker.intervals and speaker.longest > 2 * speaker.interval:
         yield (
@@ -96,8 +103,6 @@ def _alone(speaker: Speaker, given: tuple[IPAddress, ...], knows: bool) -> Itera
 def _wrongly_signed(name: str, signature: Signature, speaker: Speaker, given: tuple[IPAddress, ...]) -> Iterator[str]:
     if signature.vhid != speaker.key.vhid:
         yield f"{name} signs as vhid {signature.vhid}: its header says another group than it was configured for"
-    if signature.form not in PROPER_FORMS:
-        yield f"{name} signs with {FORMS[signature.form]}: {_REMEDIES[signature.form]}"
     if given and signature.addresses not in proper_sets(given):
         yield (
             f"{name} signs over {_addresses(signature.addresses)}{_difference(signature, given)}:"
@@ -156,6 +161,20 @@ def _split_groups(groups: Mapping[int, Sequence[Speaker]]) -> Iterator[str]:
                 f"{_addresses(addresses)} {'is' if len(addresses) == 1 else 'are'} spoken for by {hosts}:"
                 " they do not hear each other (badvhid), each is master of its own; give all the same vhid"
             )
+
+
+def _wrong_vhid(groups: Mapping[int, Sequence[Speaker]], given: tuple[IPAddress, ...], vhid: int) -> Iterator[str]:
+    """Hosts of the group that `vhid` is, under another one."""
+    for number, speakers in groups.items():
+        for speaker in speakers:
+            if number != vhid and any(
+                one.form in PROPER_FORMS and (not given or one.addresses in proper_sets(given))
+                for one in speaker.signatures
+            ):
+                yield (
+                    f"{speaker.key.source} has this passphrase and these addresses under vhid {number}, not {vhid}:"
+                    f" the others do not hear it (badvhid); give it vhid {vhid}"
+                )
 
 
 def _difference(signature: Signature, given: tuple[IPAddress, ...]) -> str:

@@ -7,7 +7,6 @@ says why hosts do not understand each other. All that it remembers is bounded.
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from ..config import AddressLike
 from ..protocol import NS_PER_SECOND, Advert
 from ..protocol.abc import Datagram
 from ..protocol.checks import HINTS, first_fault, vrrp_advice, vrrp_router
+from ..protocol.frames import VLAN_TAGS, vlans
 from . import findings
 from .signatures import SignatureCheck
 from .speakers import Condition, Key, Speaker
@@ -45,10 +45,12 @@ class Change:
     family: int | None = None
     source: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    vlan: tuple[int, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        group = {"vhid": self.vhid, "family": self.family, "source": self.source}
+        vlan = {"vlan": ".".join(map(str, self.vlan))} if self.vlan else {}
+        group = {**vlan, "vhid": self.vhid, "family": self.family, "source": self.source}
         return {"event": self.kind, "at": self.at, **group, "text": self.text, **self.details}
 
 
@@ -60,7 +62,12 @@ class Observer:
     """
 
     def __init__(
-        self, passphrase: str | bytes | None = None, addresses: Iterable[AddressLike] = (), *, vhid: int | None = None
+        self,
+        passphrase: str | bytes | None = None,
+        addresses: Iterable[AddressLike] = (),
+        *,
+        vhid: int | None = None,
+        vlan: tuple[int, ...] = (),
     ) -> None:
         self.speakers: dict[Key, Speaker] = {}
         self.frames = 0
@@ -69,6 +76,7 @@ class Observer:
         self.overlooked: Counter[str] = Counter()
         """What is not shown, by reason."""
         self.deadline: int | None = None
+        self._vlan = vlan
         self._check = SignatureCheck(passphrase, addresses, vhid)
         self.learned = self._check.learned
         self._masters: dict[tuple[int, int], Key] = {}
@@ -96,7 +104,7 @@ class Observer:
                 self._learn_neighbour(frame)
             elif frame[23:24] == b"\x70":
                 self.overlooked["not an intact IP datagram"] += 1
-        elif kind == b"\x81\x00" and _is_tagged_advert(frame):
+        elif kind in VLAN_TAGS and may_be_advert(vlans(frame)[1]):
             self.overlooked["of another VLAN"] += 1
         return self._taken()
 
@@ -112,6 +120,10 @@ class Observer:
             groups.setdefault(key.vhid, []).append(self.speakers[key])
         return groups
 
+    def by_group(self) -> list[list[Speaker]]:
+        """The speakers of each group, both in order; none is empty."""
+        return list(self.groups().values())
+
     @property
     def contenders(self) -> frozenset[Key]:
         """Those that are master of a group beside another."""
@@ -120,7 +132,9 @@ class Observer:
     def findings(self) -> list[str]:
         """What is wrong here and what to do about it, one sentence each."""
         check = self._check
-        found = findings.findings(self.groups(), check.given, self.contenders, knows=check.knows, vhid=check.vhid)
+        found = findings.findings(
+            self.groups(), check.given, self.contenders, knows=check.has_passphrase, vhid=check.vhid
+        )
         return list(dict.fromkeys(found))
 
     # Adverts
@@ -139,7 +153,9 @@ class Observer:
             self._say_once(at, "fault", f"an advert of {source} counts as badlen: {HINTS['badlen']}", source)
             return
         fault = first_fault(datagram, advert, current.packet.checksum_ok)
-        speaker = self._speaker(Key(advert.vhid, advert.family, advert.source, advert.source_mac), advert, at)
+        speaker = self._speaker(
+            Key(advert.vhid, advert.family, advert.source, advert.source_mac, self._vlan), advert, at
+        )
         if speaker is None:
             return
         if not fault and self._check.knows:
@@ -276,7 +292,7 @@ class Observer:
             if both and other.beat_before < speaker.beat_before < other.beat_at:
                 self._contenders[speaker.key.group] = known | {speaker.key, other.key}
                 one, two = sorted((other, speaker), key=lambda one: one.key.rank)
-                why = findings.why_both(one, two, self._check.given, self._check.knows)
+                why = findings.why_both(one, two, self._check.given, self._check.has_passphrase)
                 self._say(
                     at,
                     "two masters",
@@ -330,12 +346,12 @@ class Observer:
     def _say(self, at: int, kind: str, speaker: Speaker, text: str, *, prefix: bool = True, **details: Any) -> None:
         key = speaker.key
         sentence = f"{key.source} {text}" if prefix else text
-        self._emit(Change(at, kind, sentence, key.vhid, key.family, key.source, details))
+        self._emit(Change(at, kind, sentence, key.vhid, key.family, key.source, details, key.vlan))
 
     def _say_once(self, at: int, kind: str, text: str, source: str) -> None:
         if text not in self._said and len(self._said) < MOST_SPEAKERS:
             self._said.add(text)
-            self._emit(Change(at, kind, text, source=source))
+            self._emit(Change(at, kind, text, source=source, vlan=self._vlan))
 
     def _emit(self, change: Change) -> None:
         # A flood of changes comes from an attack or a fault; the table still shows the outcome.
@@ -367,6 +383,8 @@ def _recognise(speaker: Speaker, frame: bytes, advert: Advert) -> None:
         speaker.looks_like = "FreeBSD"
 
 
-def _is_tagged_advert(frame: bytes) -> bool:
-    ethertype = struct.unpack("!H", frame[16:18])[0] if len(frame) >= 18 else 0
-    return (ethertype == 0x0800 and frame[27:28] == b"\x70") or (ethertype == 0x86DD and frame[24:25] == b"\x70")
+def may_be_advert(frame: bytes) -> bool:
+    """Whether a frame without tags has CARP's protocol number."""
+    return (frame[12:14] == b"\x08\x00" and frame[23:24] == b"\x70") or (
+        frame[12:14] == b"\x86\xdd" and frame[20:21] == b"\x70"
+    )

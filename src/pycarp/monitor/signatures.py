@@ -38,8 +38,8 @@ class SignatureCheck:
         self.learned: dict[int, set[IPAddress]] = {}
         self._search = KeySearch(passphrase, addresses)
         self.vhid = vhid
-        self._has_passphrase = passphrase is not None
-        self.knows = self._has_passphrase or bool(self.given)
+        self.has_passphrase = passphrase is not None
+        self.knows = self.has_passphrase or bool(self.given)
         """Whether there is anything to check with."""
         self._searches = 0
         self._sets: dict[tuple[IPAddress, ...], None] = {}
@@ -95,11 +95,11 @@ class SignatureCheck:
         """Whether a digest that nothing explains is the speaker's fault: not while too little is known."""
         if self.vhid not in (None, vhid):
             return False
-        return self._has_passphrase and bool(self.given or self.learned.get(vhid))
+        return self.has_passphrase and bool(self.given or self.learned.get(vhid))
 
     def _proper(self, signature: Signature, vhid: int) -> bool:
         """Whether a host of the group with the given passphrase and addresses would accept it."""
-        if not self._has_passphrase:
+        if not self.has_passphrase:
             return True
         sets = proper_sets(self.given or signature.addresses)
         return signature.vhid == vhid and signature.form in PROPER_FORMS and signature.addresses in sets

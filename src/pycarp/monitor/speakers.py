@@ -20,13 +20,14 @@ KEPT_INTERVALS = 512
 class Key(NamedTuple):
     """Whose adverts they are: the group, the address family, and where they say and seem to come from.
 
-    `mac` is empty where hosts are not told apart by it.
+    `mac` is empty where hosts are not told apart by it. `vlan` has the VLAN ids, the outer one first; none is untagged.
     """
 
     vhid: int
     family: int
     source: str
     mac: bytes = b""
+    vlan: tuple[int, ...] = ()
 
     @property
     def group(self) -> tuple[int, int]:
@@ -34,13 +35,14 @@ class Key(NamedTuple):
         return self.vhid, self.family
 
     @property
-    def rank(self) -> tuple[int, int, bytes, bytes]:
-        """For sorting: by group, family, address, MAC."""
-        return self.vhid, self.family, ip_address(self.source).packed, self.mac
+    def rank(self) -> tuple[tuple[int, ...], int, int, bytes, bytes]:
+        """For sorting: by VLAN, group, family, address, MAC."""
+        return self.vlan, self.vhid, self.family, ip_address(self.source).packed, self.mac
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"vhid": self.vhid, "family": self.family, "source": self.source}
+        vlan = {"vlan": ".".join(map(str, self.vlan))} if self.vlan else {}
+        return {**vlan, "vhid": self.vhid, "family": self.family, "source": self.source}
 
 
 @dataclass(slots=True, eq=False)

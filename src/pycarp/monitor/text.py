@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from ..protocol import NS_PER_SECOND
@@ -48,6 +49,11 @@ def iso(moment: datetime) -> str:
 def plural(count: int, noun: str) -> str:
     """1 advert, 2 adverts."""
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def vlan_text(vlan: Sequence[int]) -> str:
+    """VLAN 10 and a blank, VLAN 5.10 for a tag in another; empty for the untagged LAN."""
+    return f"VLAN {'.'.join(map(str, vlan))} " if vlan else ""
 
 
 def mac_text(mac: bytes) -> str:

@@ -38,6 +38,16 @@ def untagged(frame: bytes) -> bytes:
     return frame
 
 
+def vlans(frame: bytes) -> tuple[tuple[int, ...], bytes]:
+    """The ids of all VLAN tags but those with id 0, the outer one first, and the frame without its tags."""
+    ids: list[int] = []
+    while frame[12:14] in (*VLAN_TAGS, b"\x91\x00") and len(frame) >= 18:
+        vlan = (frame[14] & 0x0F) << 8 | frame[15]
+        ids += [vlan] if vlan else []
+        frame = frame[:12] + frame[16:]
+    return tuple(ids), frame
+
+
 def virtual_mac(vhid: int) -> bytes:
     """The MAC address of a virtual host, 00:00:5e:00:01:VHID, for both address families."""
     return b"\x00\x00\x5e\x00\x01" + bytes((vhid,))
