@@ -55,7 +55,8 @@ int drop_addresses(struct guardian *guardian, struct instance *instance);
 bool release_link(struct guardian *guardian, bool wait);
 /* ns until the next instance is overdue or the next link goes down, or INT64_MAX. */
 int64_t release_next(const struct guardian *guardian);
-/* What a drop or a removal may fail with: it is gone already, perhaps with its interface. */
+/* What a drop or a removal may fail with: it is gone already, perhaps with its interface; or the rule that comes when
+ * an IPv6 address goes is there. */
 bool fine_to_drop(int error);
 
 /* bowout.c: a thread that sends bow-outs, since the one that takes links down is kept for milliseconds. */

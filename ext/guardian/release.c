@@ -8,7 +8,7 @@
 bool fine_to_drop(int error)
 {
     return error == ENODEV || error == ENXIO || error == EADDRNOTAVAIL || error == ESRCH
-        || error == ENOENT;
+        || error == ENOENT || error == EEXIST;
 }
 
 /* ns until this instance is overdue, by what is known now. */

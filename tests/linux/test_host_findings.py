@@ -84,12 +84,16 @@ CASES = [
         where="",
     ),
     Case(
-        "rule-before",
-        "ip rule add from 10.13.37.0/24 lookup 100 priority 100",
-        "ip rule del priority 100; ip rule add from 10.13.37.0/24 lookup 100 priority 20000",
+        "rule-own-address",
+        "ip rule add from 10.13.37.11 lookup 100 priority 100",
+        "ip rule add from 10.13.37.42 lookup 100 priority 100",
         says="the IPv4 rule 100 (lookup 100)",
     ),
-    Case("rule-before", "ip -6 rule add from all lookup 7 priority 9", "ip -6 rule del priority 9"),
+    Case(
+        "rules-equal",
+        "ip -6 rule add from all lookup 7 priority 9; ip -6 rule add from all lookup 8 priority 9",
+        "ip -6 rule del lookup 8 priority 9; ip -6 rule add from all lookup 8 priority 10",
+    ),
     Case(
         "subnet-elsewhere",
         "ip link add eth1 type veth peer name eth2; ip address add 10.99.0.1/24 dev eth1",

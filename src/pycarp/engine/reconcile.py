@@ -16,8 +16,9 @@ from ..linux.device import Device
 from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
 from ..linux.lock import VirtualHostLock
 from ..linux.netlink import RouteSocket
-from ..linux.watch import AddressNotice, LinkNotice, SettingsNotice, Watch
+from ..linux.watch import AddressNotice, LinkNotice, RouteWatch, SettingsNotice, Watch
 from .instances import Instance, Instances, addresses_of, plan_on
+from .routing import Routing
 
 _CHANGES_GATHERED = 0.02
 """Changes come in groups: the interfaces are read once, this many seconds after the first notice."""
@@ -30,17 +31,18 @@ _DROP_DONE_WITHIN = 0.2
 class Reconciler:
     """Reads the notices of `watch`, and surveys the interfaces after a notice that needs it."""
 
-    def __init__(self, instances: Instances, watch: Watch) -> None:
+    def __init__(self, instances: Instances, watch: Watch, route_watch: RouteWatch) -> None:
         self._instances = instances
         self._runtime = instances.runtime
         self._watch = watch
         self._survey_at: float | None = None
-        self._gateways_changed = False
+        self.routing = Routing(instances, route_watch)
         self._reading_failed = False
 
     def due_in(self) -> float:
         """Seconds until the next survey; infinity where none is due."""
-        return math.inf if self._survey_at is None else self._survey_at - time.monotonic()
+        survey = math.inf if self._survey_at is None else self._survey_at - time.monotonic()
+        return min(survey, self.routing.due_in())
 
     def run(self) -> None:
         """Do what is due: the survey, and the ends of back-offs."""
@@ -51,6 +53,7 @@ class Reconciler:
         for instance in self._instances:
             if instance.stopped_until is not None and now >= instance.stopped_until:
                 self._end_backoff(instance)
+        self.routing.run()
 
     # Notices
 
@@ -59,7 +62,7 @@ class Reconciler:
             notices = self._watch.read()
         except OSError:
             # The notices are lost; a survey finds what they told.
-            self._gateways_changed = True
+            self.routing.note()
             self._survey_soon()
             return
         for notice in notices:
@@ -71,14 +74,17 @@ class Reconciler:
                 if notice.index < 0 or any(notice.index == one.carpdev.index for one in self._instances):
                     self._survey_soon()
             else:
-                # A gateway came or went, or notices were lost.
-                self._gateways_changed = True
+                # Notices were lost.
+                self.routing.note()
                 self._survey_soon()
 
     def _notice_address(self, notice: AddressNotice) -> None:
         instances = tuple(self._instances)
         if notice.present and any(self._is_own_renewal(instance, notice) for instance in instances):
             return
+        if not any(notice.index == instance.device.index != instance.carpdev.index for instance in instances):
+            # Not all of IPv4's routes that go with an address or a link are told.
+            self.routing.note()
         if any(notice.index == instance.carpdev.index or not instance.present for instance in instances):
             self._survey_soon()
         if not notice.present:
@@ -96,6 +102,8 @@ class Reconciler:
         )
 
     def _notice_link(self, notice: LinkNotice) -> None:
+        if not any(notice.index == instance.device.index != instance.carpdev.index for instance in self._instances):
+            self.routing.note()
         for instance in self._instances:
             if notice.index == instance.carpdev.index and notice.present and instance.present:
                 # The machine hears of the link's state at once; a survey reads what else may have changed.
@@ -156,7 +164,6 @@ class Reconciler:
             self._reading_failed = True
             return
         self._reading_failed = False
-        gateways, self._gateways_changed = self._gateways_changed, False
         by_index = {interface.index: interface for interface in interfaces}
         for instance in self._instances:
             try:
@@ -166,7 +173,7 @@ class Reconciler:
                 if not instance.present:
                     self._seek_carpdev(instance, interfaces)
                 elif now is not None:
-                    self._refresh(instance, now, by_index, gateways)
+                    self._refresh(instance, now, by_index)
             except (CarpError, OSError) as error:
                 if not instance.outdated:
                     self._instances.report_failure(instance, str(error))
@@ -226,12 +233,12 @@ class Reconciler:
             instance.host = host
             self._instances.report_own_mac(instance)
 
-    def _refresh(self, instance: Instance, now: Interface, by_index: dict[int, Interface], gateways: bool) -> None:
+    def _refresh(self, instance: Instance, now: Interface, by_index: dict[int, Interface]) -> None:
         """Take up what changed on the carpdev, and repair the device and its addresses."""
         self._set_link(instance, now)
         before, instance.carpdev = instance.carpdev, now
         intact = _is_intact(instance, by_index)
-        changed = instance.outdated or gateways or self._own_part(before) != self._own_part(now)
+        changed = instance.outdated or self._own_part(before) != self._own_part(now)
         if intact and now.forwarding6 is not None and _lacks_ipv6(instance, by_index):
             instance.device.revive_ipv6(now)
             changed = True
@@ -243,8 +250,8 @@ class Reconciler:
             instance.plan = plan_on(now, instance.host, instance.plan)
         if rebuilt or (changed and intact):
             self._runtime.replan(instance.index, instance.plan, instance.device)
-            # Also for the routes to changed gateways: they come with the addresses.
             self._runtime.retake(instance.index)
+            self.routing.note()
         instance.outdated = False
         if intact and instance.stopped_until is None:
             self._check_addresses(instance, by_index[instance.device.index])

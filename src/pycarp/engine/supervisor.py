@@ -26,7 +26,7 @@ from ..linux.device import Device
 from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
 from ..linux.leftovers import Inventory
 from ..linux.lock import VirtualHostLock, others_held
-from ..linux.watch import Watch
+from ..linux.watch import RouteWatch, Watch
 from ..protocol.abc import Runtime
 from .conflict import Conflicts
 from .host_look import HostLook
@@ -62,10 +62,11 @@ class Supervisor:
             undo.callback(self._mailbox.close)
             # The watch comes first: every change after the first reading of the interfaces is noticed.
             self._watch = undo.enter_context(Watch(own_additions=False))
+            self._route_watch = undo.enter_context(RouteWatch())
             self.runtime: Runtime = undo.enter_context(contextlib.closing(_impl.current.runtime(emit, realtime)))
             self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, emit)))
             self.instances = Instances(self.runtime, self._conflicts, emit, allow)
-            self._reconciler = Reconciler(self.instances, self._watch)
+            self._reconciler = Reconciler(self.instances, self._watch, self._route_watch)
             undo.callback(self._remove_all)
             inventory = Inventory()
             for host, carpdev in _choose(hosts, inventory.interfaces):
@@ -100,6 +101,7 @@ class Supervisor:
         """In a forked child: close the descriptors, touch nothing else."""
         self.runtime.abandon()
         self._watch.close()
+        self._route_watch.close()
         self._conflicts.close()
         self._mailbox.abandon()
         for instance in self.instances:
@@ -119,14 +121,19 @@ class Supervisor:
         with selectors.DefaultSelector() as selector:
             selector.register(self._mailbox, selectors.EVENT_READ)
             selector.register(self._watch, selectors.EVENT_READ)
+            selector.register(self._route_watch, selectors.EVENT_READ)
             while not self._stopped:
                 next_look = self._conflicts.look(self.instances)
                 timeout = max(0, min(next_look, self._reconciler.due_in(), _PROGRAM_END_NOTICED))
                 for key, _ in selector.select(timeout):
                     if key.fileobj is self._mailbox:
                         self._mailbox.work()
-                    elif not self._stopped:
+                    elif self._stopped:
+                        break
+                    elif key.fileobj is self._watch:
                         self._reconciler.read_notices()
+                    else:
+                        self._reconciler.routing.read_notices()
                 if self._stopped:
                     break
                 self._reconciler.run()

@@ -10,22 +10,24 @@ import contextlib
 import errno
 import itertools
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from ..config import VirtualHost
 from ..errors import CapabilityError, InterfaceError
 from ..protocol.frames import virtual_mac
-from . import lock, messages, netlink, settings
-from .interfaces import OWN_PROTOCOL, Gateway, Interface, Mark, mark_on, parse_gateway, read_interfaces
-from .leftovers import RULE_PRIORITY, Inventory, table_of
-from .messages import Address, Network
+from . import fib, lock, messages, netlink, settings
+from .differences import Differences, compare, mixed
+from .fib import Rule, Snapshot
+from .interfaces import OWN_PROTOCOL, Interface, Mark, mark_on, read_interfaces
+from .leftovers import Inventory
+from .messages import Address
+from .routes import EARLY, Place, Planner, Ways, tables_of
 
 GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT})
 """What the kernel answers when something that is to be removed is not there."""
-
-_ROUTES = 64
-"""This many routes of the carpdev are copied, the widest first."""
+_REPLACED = frozenset({errno.EEXIST}) | GONE
+"""What it answers where others have done the same."""
 
 
 class Device:
@@ -52,13 +54,15 @@ class Device:
         self.carpdev = carpdev
         self.name = host.name if host.mac == "virtual" else carpdev.name
         self.index = 0
-        self.take = self.late = self.renew = self.drop = self.remove = self.restore = b""
+        self.take = self.late = self.speak = self.renew = self.drop = self.remove = self.restore = b""
         self.mute: tuple[bytes, ...] = ()
         self.essential = 0
         self.no_ipv6 = ""
         self._changed: list[tuple[Interface, Mapping[str, int]]] = []
         self._with_subnet = False
-        self.table = table_of(carpdev.index, host.vhid)
+        self.tables = tables_of(carpdev.index, host.vhid)
+        self.ways = Ways()
+        self._planner: Planner | None = None
 
     @property
     def mac(self) -> bytes:
@@ -84,14 +88,16 @@ class Device:
                 beside = inventory.beside(self.carpdev)
                 if self.host.mac == "virtual":
                     self._create(route, inventory)
-                    self._set_rules(route, (one.ip for one in self.host.addresses))
                 else:
                     self.index = self.carpdev.index
                 for interface in beside:
                     self._change(route, inventory, interface, settings.of_beside(interface))
-            self.refresh(self.carpdev)
-            if self.no_ipv6 and not self.holdable:
-                raise InterfaceError(self.no_ipv6)
+                self.tables = inventory.tables(self)
+                self.refresh(self.carpdev, inventory.snapshot)
+                if self.no_ipv6 and not self.holdable:
+                    raise InterfaceError(self.no_ipv6)
+                found = self.compare(inventory.snapshot, False)
+                route.request(*found.requests, fine=_REPLACED)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 self.teardown()
@@ -99,26 +105,62 @@ class Device:
                 raise CapabilityError(f"{self.host.name} cannot be made: {error}; it needs CAP_NET_ADMIN") from error
             raise
 
-    def refresh(self, carpdev: Interface) -> None:
-        """Build the requests anew: the carpdev's addresses, its gateways, or the virtual host's addresses changed."""
+    def refresh(self, carpdev: Interface, snapshot: Snapshot | None = None) -> None:
+        """Build the requests anew: the carpdev or the virtual host's addresses changed.
+
+        A `snapshot` spares reading rules and routes.
+        """
         self.carpdev = carpdev
         if self.host.mac == "virtual":
             self.no_ipv6 = settings.set_ipv6(self.name, carpdev, 6 in self.host.families)
+        self._build(self._plan(snapshot or Snapshot()))
+
+    def follow(self, snapshot: Snapshot) -> bool:
+        """Build the requests anew if the host's rules or routes changed; returns whether they did."""
+        ways = self._plan(snapshot)
+        if ways == self.ways:
+            self.ways.expires = ways.expires
+            return False
+        self._build(ways)
+        return True
+
+    def would_change(self, snapshot: Snapshot) -> bool:
+        """Whether `follow` would."""
+        return self._plan(snapshot) != self.ways
+
+    def has_table(self, table: int) -> bool:
+        return any(table == each for _family, each in self.ways.tables)
+
+    def compare(self, snapshot: Snapshot, master: bool) -> Differences:
+        """What the kernel has of the ways, or lacks. `master`: the addresses are here."""
+        return compare(self.ways, self._where, snapshot, master)
+
+    def _build(self, ways: Ways) -> None:
+        self.ways = ways
         addresses = [self._placed(one) for one in self.host.addresses]
         add = [self._add(one) for one in addresses if one.ip in self.holdable]
         delete = {one: messages.delete_address(self.index, one) for one in addresses}
         silent = [request for one, request in delete.items() if one.version == 4]
         if self._on_bridge:
             # Before another host has the address, or the bridge would keep that host's frames from its guests.
-            silent.insert(0, messages.bridge_fdb(carpdev.index, self.mac, False))
+            silent.insert(0, messages.bridge_fdb(self.carpdev.index, self.mac, False))
         self.renew = netlink.batch(*add)
         self.mute = tuple(silent)
         self.essential = len(add)
         self.remove = netlink.batch(*self._removal())
         back = [settings.give_back_later(interface, before) for interface, before in self._changed]
         self.restore = netlink.batch(*itertools.chain(*back))
+        early, late = self._routes()
+        self.late = netlink.batch(*(route.add(fib.MAIN, source) for route, source in ways.subnets), *late)
+        loud = [request for one, request in delete.items() if one.version == 6]
+        subnets = [route.delete(fib.MAIN) for route, _source in ways.subnets]
+        # What is sent from an IPv6 address that is not here would leave by the carpdev.
+        silence = [rule.add() for rule in ways.silence]
+        speak = [rule.delete(anywhere=True) for rule in ways.silence]
+        self.speak = netlink.batch(*speak)
         if self.host.mac == "interface":
-            self.take, self.drop = self.renew, netlink.batch(*delete.values())
+            self.take = netlink.batch(*speak, *add)
+            self.drop = netlink.batch(*silence, *silent, *loud, *subnets)
             return
         # While the link is down the addresses are mute, and taking it down needs milliseconds of the kernel. IPv4
         # addresses go first: that sends nothing. IPv6 addresses go last: removed from a link that is up, they send
@@ -127,17 +169,17 @@ class Device:
         self.essential += 1
         self.take = netlink.batch(
             *self._place(),
+            *speak,
             # The routes come before the addresses, or the first answers would leave by the carpdev with its MAC.
             up,
-            *self._routes(),
+            *early,
             # They are there since setup, unless another program removed them, as systemd-networkd does.
-            *(self._rule(messages.add_rule, one.ip) for one in addresses),
+            *(rule.add() for rule in ways.rules),
             *add,
             # Once more, for its outcome to stand among the essential ones; the kernel has nothing to do.
             up,
         )
-        others = [request for one, request in delete.items() if one.version == 6]
-        self.drop = netlink.batch(*silent, messages.link_state(self.index, False), *others)
+        self.drop = netlink.batch(*silence, *silent, messages.link_state(self.index, False), *loud, *subnets)
 
     @property
     def _on_bridge(self) -> bool:
@@ -180,11 +222,14 @@ class Device:
         with netlink.RouteSocket() as route:
             gone = before.keys() - after
             requests = [messages.delete_address(self.index, before[ip]) for ip in gone]
-            if host.mac == "virtual":
-                requests += [self._rule(messages.delete_rule, ip) for ip in gone]
-                self._set_rules(route, after - before.keys())
+            requests += [rule.delete() for rule in self.ways.silence + self.ways.rules if _source(rule) in gone]
             route.request(*requests, fine=GONE)
-        self.refresh(self.carpdev)
+            snapshot = Snapshot()
+            self.refresh(self.carpdev, snapshot)
+            # A MASTER's are there already, or come with the take that follows; others need theirs now.
+            added = [rule.add() for rule in self.ways.rules]
+            added += [rule.add() for rule in self.ways.silence if _source(rule) not in before]
+            route.request(*added, fine=_REPLACED)
 
     def teardown(self) -> None:
         """Remove everything and give the carpdev its settings back. May be called again; what is gone is fine.
@@ -199,12 +244,12 @@ class Device:
             outcome = route.execute(drop)
             outcome += route.execute(netlink.batch(*removal))
             outcome += self._restore(route, changed)
-        netlink.raise_first(outcome, GONE)
+        netlink.raise_first(outcome, _REPLACED)
 
     def forget(self) -> None:
         """The guardian has carried out `drop`, `remove`, and `restore` where it was due: nothing is left to undo."""
         self.index, self._changed = 0, []
-        self.take = self.late = self.renew = self.drop = self.remove = self.restore = b""
+        self.take = self.late = self.speak = self.renew = self.drop = self.remove = self.restore = b""
         self.mute = ()
 
     def untouched(self, interfaces: Iterable[Interface]) -> bool:
@@ -244,10 +289,17 @@ class Device:
         return address if self._with_subnet and address.version == 4 else ip_interface(address.ip)
 
     def _removal(self) -> list[bytes]:
-        if self.host.mac == "interface":
-            return []
-        requests = [messages.link_state(self.index, False), messages.delete_link(self.index)] if self.index else []
-        return requests + [self._rule(messages.delete_rule, one.ip) for one in self.host.addresses]
+        requests = []
+        if self.host.mac == "virtual" and self.index:
+            requests = [messages.link_state(self.index, False), messages.delete_link(self.index)]
+        requests += [rule.delete(anywhere=True) for rule in self.ways.silence]
+        requests += [rule.delete() for rule in self.ways.rules]
+        return requests + [
+            one.delete(table)
+            for (_family, table), routes in self.ways.tables.items()
+            for one in routes
+            if not one.uses(self.index)
+        ]
 
     def _add(self, address: IPv4Interface | IPv6Interface) -> bytes:
         return messages.add_address(
@@ -255,8 +307,8 @@ class Device:
             address,
             protocol=OWN_PROTOCOL,
             prefix_route=False,
-            # On the carpdev the floating address must not become the source of the host's own connections.
-            deprecated=self.host.mac == "interface" and address.version == 6,
+            # The floating address must not become the source of the host's own connections.
+            deprecated=address.version == 6,
         )
 
     def _clean(self, route: netlink.RouteSocket, inventory: Inventory) -> None:
@@ -326,34 +378,36 @@ class Device:
 
     # Rules and routes
 
-    def _rule(self, build: Callable[[Address, int, int, int], bytes], ip: Address) -> bytes:
-        return build(ip, self.table, OWN_PROTOCOL, RULE_PRIORITY)
+    @property
+    def _where(self) -> Place:
+        return Place(self.carpdev.index, self.index, self.name, self.host.addresses, self.tables)
 
-    def _set_rules(self, route: netlink.RouteSocket, addresses: Iterable[Address]) -> None:
-        route.request(*(self._rule(messages.add_rule, ip) for ip in addresses), fine=(errno.EEXIST,))
+    def _plan(self, snapshot: Snapshot) -> Ways:
+        if self._planner is None or self._planner.place != self._where:
+            self._planner = Planner(self._where)
+        return self._planner.plan(snapshot)
 
-    def _routes(self) -> list[bytes]:
-        """The carpdev's routes, through the device instead: answers leave from the virtual MAC."""
-        subnets: dict[Network, None] = {}
-        for one in itertools.chain(self.carpdev.own_addresses, self.host.addresses):
-            if one.version in self.host.families and one.network.prefixlen < one.max_prefixlen:
-                subnets[one.network] = None
-        requests = [messages.add_route(self.index, one, self.table, OWN_PROTOCOL) for one in subnets]
-        for route in self._gateways()[:_ROUTES]:
-            network, gateway = route.network, route.address
-            # IPv6 compares "onlink" with the main table, where the gateway is on the carpdev, and refuses. But it finds
-            # the gateway through the subnets above.
-            near = any(gateway in subnet for subnet in subnets) or (gateway.version == 6 and gateway.is_link_local)
-            onlink = gateway.version == 4 or not near
-            requests.append(messages.add_route(self.index, network, self.table, OWN_PROTOCOL, gateway, onlink=onlink))
-        return requests
+    def _routes(self) -> tuple[list[bytes], list[bytes]]:
+        """Requests for all routes of the tables: those that come before the addresses, and those that follow them.
 
-    def _gateways(self) -> list[Gateway]:
-        """The main table's routes that leave by the carpdev, the widest first."""
-        found: list[Gateway | None] = []
-        with netlink.RouteSocket() as route:
-            for version in self.host.families:
-                family = socket.AF_INET if version == 4 else socket.AF_INET6
-                found += map(parse_gateway, route.dump(netlink.RTM_GETROUTE, family))
-        gateways = [one for one in found if one is not None and one.index == self.carpdev.index]
-        return sorted(gateways, key=lambda one: one.network.prefixlen)
+        The first are few: what is on the link, and gateways where there are few of them. Of many the longest prefixes
+        come first and the default last: what is not there yet goes by the carpdev, and never to another gateway.
+        """
+        direct: list[bytes] = []
+        gateways: list[bytes] = []
+        others: list[bytes] = []
+        for (_family, table), routes in self.ways.tables.items():
+            apart = mixed(routes, self.index)
+            direct += [one.delete(table) for one in apart]
+            for one in routes:
+                if one in apart or (one.uses(self.index) and one.direct):
+                    direct.append(one.add(table))
+                else:
+                    (gateways if one.uses(self.index) else others).append(one.add(table))
+        if len(gateways) <= EARLY:
+            return direct + gateways, others
+        return direct, others + gateways
+
+
+def _source(rule: Rule) -> Address | None:
+    return None if rule.source is None else rule.source.network_address

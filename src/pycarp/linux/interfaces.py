@@ -7,13 +7,13 @@ import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
 from ..config import VirtualHost
 from ..errors import InterfaceError, InterfaceMissing
 from . import netlink
-from .messages import IPV4_CONF, Address, Network
+from .messages import IPV4_CONF, Address
 
 OWN_PROTOCOL = 112
 """Marks what this program put into the kernel: IFA_PROTO of addresses, the protocol of rules and routes."""
@@ -28,10 +28,6 @@ _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_PROTO_DOWN, _IFLA_PROP_LIST = 2
 _IFLA_INFO_KIND, _IFLA_INET_CONF, _IFLA_INET6_CONF, _IFLA_ALT_IFNAME = 1, 1, 2, 53
 _DEVCONF_FORWARDING, _DEVCONF_DISABLE_IPV6 = 0, 26
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
-_RT_TABLE_MAIN, _RTN_UNICAST, _RTM_F_CLONED = 254, 1, 0x200
-_ROUTE_PROTOCOLS = frozenset({2, 3, 4, 9, 16})
-"""kernel, boot, static, ra, dhcp: what an administrator sets. Routing daemons may change thousands a second."""
 
 _OURS = re.compile(r"pycarp vhid (\d+) on (\S+) index=(\d+)((?: \w+=\d+)*)")
 
@@ -129,15 +125,6 @@ def mark_on(carpdev: int, interfaces: Iterable[Interface]) -> Mark | None:
     return next((mark for mark in marks if mark is not None and mark.index == carpdev), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """A route of the main table through the interface of that index: to `network` by `address`."""
-
-    index: int
-    network: Network
-    address: Address
-
-
 def read_interfaces() -> tuple[Interface, ...]:
     """All interfaces of the calling thread's network namespace, by index."""
     with netlink.RouteSocket() as route:
@@ -197,20 +184,6 @@ def parse_address(payload: bytes) -> tuple[int, InterfaceAddress] | None:
     flags = _number(found.get(_IFA_FLAGS)) or flags
     protocol = found.get(_IFA_PROTO, b"\0")[0]
     return index, InterfaceAddress(ip_interface((raw, prefix)), protocol, flags)
-
-
-def parse_gateway(payload: bytes) -> Gateway | None:
-    """From the payload of RTM_NEWROUTE or RTM_DELROUTE; None for routes of other tables, kinds or protocols."""
-    family, prefix, _src, _tos, table, protocol, _scope, kind, flags = netlink.ROUTE.unpack_from(payload)
-    if table != _RT_TABLE_MAIN or kind != _RTN_UNICAST or protocol not in _ROUTE_PROTOCOLS or flags & _RTM_F_CLONED:
-        return None
-    found = netlink.attributes(payload, netlink.ROUTE.size)
-    index = _number(found.get(_RTA_OIF))
-    if _RTA_GATEWAY not in found or not index:
-        return None
-    everywhere = bytes(4 if family == socket.AF_INET else 16)
-    network = ip_network((found.get(_RTA_DST, everywhere), prefix), strict=False)
-    return Gateway(index, network, ip_address(found[_RTA_GATEWAY]))
 
 
 def is_per_link(ip: Address) -> bool:

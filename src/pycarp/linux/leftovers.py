@@ -4,49 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import socket
+import itertools
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING
 
 from ..errors import InterfaceError
-from . import lock, messages, netlink, settings
+from . import fib, lock, messages, settings
+from .fib import Route, Rule, Snapshot
 from .interfaces import OWN_PROTOCOL, Interface, Mark, is_per_link, read_interfaces
 from .messages import Address
+from .routes import is_own_table, tables_like, tables_of, turn_of
 from .same_link import interfaces_beside
 
 if TYPE_CHECKING:
     from .device import Device
 
-RULE_PRIORITY = 11200
-"""Before the rules of the main table (32766), with room for an administrator's on both sides."""
-_TABLE_MARK, _TABLE_INDEX = 0x70, 0xFFFFF
-_FRA_SRC, _FRA_TABLE, _FRA_PROTOCOL = 2, 15, 21
-
-
-def table_of(index: int, vhid: int) -> int:
-    """The routing table of a virtual host on the carpdev of that index: no other program uses this number."""
-    return _TABLE_MARK << 24 | (index & _TABLE_INDEX) << 8 | vhid & 0xFF
-
 
 class Inventory:
     """The machine as it was found, for devices that are set up one after the other: each reads what the last one left.
 
-    `interfaces`, and `rules`: those of our protocol as (source, table). Each lock is asked for once. The `running`
-    devices are the caller's own: their names, addresses and rules are in nobody's way and stay.
+    `snapshot` has rules and routes, `rules` and `routes` those of our protocol, the routes with their tables. Each lock
+    is asked for once. The `running` devices are the caller's own: their names, addresses and rules are in nobody's way
+    and stay.
     """
 
     def __init__(self, running: Iterable[Device] = ()) -> None:
         self._running = {(one.carpdev.index, one.host.vhid): one for one in running}
         self.interfaces = read_interfaces()
-        self.rules: list[tuple[Address, int]] = []
         self._beside: dict[int, list[int]] = {}
+        self.snapshot = Snapshot()
         self._held = functools.cache(lock.held)
-        with netlink.RouteSocket() as route:
-            for family in (socket.AF_INET, socket.AF_INET6):
-                with contextlib.suppress(OSError):  # a kernel without IPv6, or without rules
-                    for payload in route.dump(netlink.RTM_GETRULE, family):
-                        self._note_rule(netlink.attributes(payload, netlink.ROUTE.size))
+        self.rules: list[Rule] = []
+        self.routes: list[tuple[int, Route]] = []
+        with contextlib.suppress(OSError):  # a kernel without rules has left none
+            rules = (one for family in fib.FAMILIES for one in self.snapshot.rules(family))
+            self.rules = [one for one in rules if one.protocol == OWN_PROTOCOL]
+            self.routes = list(fib.read_own_routes())
+
+    def tables(self, device: Device) -> int:
+        """The first table for a device: not those of a running one of the same carpdev and vhid."""
+        running = self._running.get((device.carpdev.index, device.host.vhid))
+        return tables_of(device.carpdev.index, device.host.vhid, running is not None and not turn_of(running.tables))
 
     def removal(self, device: Device) -> tuple[list[bytes], list[tuple[Interface, Mapping[str, int]]]]:
         """Take what dead virtual hosts left off the inventory, for a device whose lock the caller has.
@@ -66,11 +65,6 @@ class Inventory:
                 left.append(interface)
                 if mark is None or (mark.index, mark.vhid) not in self._running:
                     _refuse_taken(device, interface, own)
-        stray = [
-            (source, table)
-            for source, table in self.rules
-            if not self._lives(device, table >> 8 & _TABLE_INDEX, table & 0xFF)
-        ]
         requests = [messages.delete_link(interface.index) for interface, _mark in dead]
         requests += [
             messages.bridge_fdb(mark.index, one.mac, False) for one, mark in dead if self._is_bridge(mark.index)
@@ -78,9 +72,8 @@ class Inventory:
         changed = {mark.index: mark.before for _interface, mark in dead} | self._records(device)
         there = {one.index: one for one in left}
         requests += self._stray_addresses(device, own)
-        requests += [messages.delete_rule(source, table, OWN_PROTOCOL, RULE_PRIORITY) for source, table in stray]
+        requests += self._stray_ways(device)
         self.interfaces = tuple(left)
-        self.rules = [one for one in self.rules if one not in stray]
         return requests, [(there[index], before) for index, before in changed.items() if index in there]
 
     def beside(self, carpdev: Interface) -> tuple[Interface, ...]:
@@ -119,8 +112,49 @@ class Inventory:
         ours = [one.interface for one in there if one.ours and one.interface.ip not in running]
         # Such an address does not say whose it is. With other virtual hosts on this carpdev, only our own is surely
         # stray.
-        alone = bool(ours) and not any(self._lives(device, index, vhid) for vhid in range(1, 256))
+        alone = bool(ours) and self._alone(device)
         return [messages.delete_address(index, one) for one in ours if one.ip in own or alone]
+
+    def _stray_ways(self, device: Device) -> list[bytes]:
+        """Requests against rules and routes of dead virtual hosts, and of this one."""
+        there = {table for table, _route in self.routes} | {one.table for one in self.rules}
+        living = {table for table in there if is_own_table(table) and self._is_living(device, table)}
+        # A rule that looks up another's table has no number of ours: another rule for its source has.
+        sources = {one.source for one in self.rules if one.table in living}
+        rules = [
+            one
+            for one in self.rules
+            if (one.table not in living if is_own_table(one.table) else one.source not in sources)
+        ]
+        routes = [
+            (table, one)
+            for table, one in self.routes
+            if (table not in living if is_own_table(table) else self._is_stray_subnet(device, table, one))
+        ]
+        self.rules = [one for one in self.rules if one not in rules]
+        self.routes = [one for one in self.routes if one not in routes]
+        return [one.delete() for one in rules] + [one.delete(table) for table, one in routes]
+
+    def _is_living(self, device: Device, table: int) -> bool:
+        owner = self._owners.get(tables_like(table))
+        return owner is not None and self._lives(device, *owner)
+
+    @functools.cached_property
+    def _owners(self) -> dict[int, tuple[int, int]]:
+        """Which (carpdev, vhid) has which tables."""
+        indexes = [one.index for one in self.interfaces if one.ethernet and not one.ours]
+        return {tables_of(index, vhid): (index, vhid) for index in indexes for vhid in range(256)}
+
+    def _is_stray_subnet(self, device: Device, table: int, route: Route) -> bool:
+        """A subnet's route of ours does not say whose it is. It goes with its device; one on the carpdev stays."""
+        running = (one.host.addresses for one in self._running.values())
+        if table != fib.MAIN or not route.uses(device.carpdev.index) or _is_for(route, itertools.chain(*running)):
+            return False
+        return _is_for(route, device.host.addresses) or self._alone(device)
+
+    def _alone(self, device: Device) -> bool:
+        """Whether no other virtual host is on this carpdev."""
+        return not any(self._lives(device, device.carpdev.index, vhid) for vhid in range(1, 256))
 
     def _lives(self, device: Device, index: int, vhid: int) -> bool:
         """Whether a lock guards this virtual host, and it is not the device's own; the `running` live, too."""
@@ -128,12 +162,9 @@ class Inventory:
             return (index, vhid) in self._running
         return self._held(index, vhid)
 
-    def _note_rule(self, found: dict[int, bytes]) -> None:
-        if found.get(_FRA_PROTOCOL) != bytes((OWN_PROTOCOL,)) or _FRA_SRC not in found:
-            return
-        table = int(netlink.WORD.unpack(found[_FRA_TABLE])[0])
-        if table >> 24 == _TABLE_MARK:
-            self.rules.append((ip_address(found[_FRA_SRC]), table))
+
+def _is_for(route: Route, addresses: Iterable[IPv4Interface | IPv6Interface]) -> bool:
+    return any(route.network == one.network for one in addresses)
 
 
 def _refuse_taken(device: Device, interface: Interface, own: set[Address]) -> None:

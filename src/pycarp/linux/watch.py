@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
+from typing import Self
 
-from . import bpf, netlink
-from .interfaces import OWN_PROTOCOL, Gateway, parse_address, parse_gateway, parse_link
+from . import bpf, fib, netlink
+from .interfaces import OWN_PROTOCOL, parse_address, parse_link
+from .messages import Address
+from .routes import is_own_table
 from .sockets import SocketOwner, closed_on_error, grow
 
-_GROUPS = (1, 5, 7, 9, 11, 24, 25)
-"""RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF."""
+_GROUPS = (1, 5, 9, 24, 25)
+"""RTNLGRP_LINK, IPV4_IFADDR, IPV6_IFADDR, IPV4_NETCONF, IPV6_NETCONF."""
+_ROUTE_GROUPS = (7, 8, 11, 19)
+"""RTNLGRP_IPV4_ROUTE, IPV4_RULE, IPV6_ROUTE, IPV6_RULE."""
 _NETCONF_HEADER, _NETCONFA_IFINDEX = 4, 1
 """struct netconfmsg is one octet, padded."""
 _BUFFER = 1 << 20
 _RECEIVE = 1 << 17
 _READS = 64
+_FEW = 4096
+"""Octets that a socket may hold whose notices only wake; more of them are lost, which wakes as well."""
 
 _IFA_PROTO = 11
 _WITHOUT_OWN_ADDITIONS = (
@@ -27,6 +35,32 @@ _WITHOUT_OWN_ADDITIONS = (
     (bpf.JUMP_IF_EQUAL, 0, 8, socket.htons(netlink.RTM_NEWADDR)),
     (bpf.LOAD_NUMBER_TO_X, 0, 0, _IFA_PROTO),
     (bpf.LOAD_NUMBER, 0, 0, netlink.HEADER.size + netlink.ADDRESS.size),
+    (bpf.LOAD_WORD, 0, 0, bpf.NETLINK_ATTRIBUTE),
+    (bpf.JUMP_IF_EQUAL, 4, 0, 0),
+    (bpf.MOVE_TO_X, 0, 0, 0),
+    (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 4),
+    (bpf.JUMP_IF_EQUAL, 0, 1, OWN_PROTOCOL),
+    bpf.NOTHING,
+    bpf.WHOLE,
+)
+
+
+_TABLE_AT, _PROTOCOL_AT = netlink.HEADER.size + 4, netlink.HEADER.size + 5
+_FRA_PROTOCOL = 21
+_WITHOUT_OWN_WAYS = (
+    (bpf.LOAD_HALF, 0, 0, 4),
+    (bpf.JUMP_IF_EQUAL, 8, 0, socket.htons(netlink.RTM_NEWRULE)),
+    # The table of addresses, which come and go with them.
+    (bpf.LOAD_BYTE, 0, 0, _TABLE_AT),
+    (bpf.JUMP_IF_EQUAL, 13, 0, fib.LOCAL),
+    (bpf.JUMP_IF_EQUAL, 4, 0, fib.MAIN),
+    (bpf.LOAD_HALF, 0, 0, 4),
+    (bpf.JUMP_IF_EQUAL, 0, 2, socket.htons(netlink.RTM_NEWROUTE)),
+    (bpf.LOAD_BYTE, 0, 0, _PROTOCOL_AT),
+    (bpf.JUMP_IF_EQUAL, 8, 0, OWN_PROTOCOL),
+    bpf.WHOLE,
+    (bpf.LOAD_NUMBER_TO_X, 0, 0, _FRA_PROTOCOL),
+    (bpf.LOAD_NUMBER, 0, 0, netlink.HEADER.size + netlink.ROUTE.size),
     (bpf.LOAD_WORD, 0, 0, bpf.NETLINK_ATTRIBUTE),
     (bpf.JUMP_IF_EQUAL, 4, 0, 0),
     (bpf.MOVE_TO_X, 0, 0, 0),
@@ -62,14 +96,6 @@ class AddressNotice:
 
 
 @dataclass(frozen=True, slots=True)
-class RouteNotice:
-    """A gateway's route of the main table came or (`present` False) went."""
-
-    gateway: Gateway
-    present: bool
-
-
-@dataclass(frozen=True, slots=True)
 class SettingsNotice:
     """Forwarding or the reverse path filter of an interface changed; that of all interfaces where `index` is -1.
 
@@ -84,7 +110,7 @@ class Overrun:
     """Notices were lost: read everything anew."""
 
 
-Notice = LinkNotice | AddressNotice | RouteNotice | SettingsNotice | Overrun
+Notice = LinkNotice | AddressNotice | SettingsNotice | Overrun
 
 
 class Watch(SocketOwner):
@@ -135,7 +161,91 @@ def _parse(kind: int, payload: bytes) -> Notice | None:
     if kind == netlink.RTM_NEWNETCONF:
         index = netlink.attributes(payload, _NETCONF_HEADER).get(_NETCONFA_IFINDEX, b"")
         return SettingsNotice(int.from_bytes(index, sys.byteorder, signed=True)) if index else None
-    if kind in (netlink.RTM_NEWROUTE, netlink.RTM_DELROUTE):
-        gateway = parse_gateway(payload)
-        return None if gateway is None else RouteNotice(gateway, kind == netlink.RTM_NEWROUTE)
     return None
+
+
+@dataclass(slots=True)
+class RouteChanges:
+    """What changed of rules and routes: something of `others`; tables of ours that lost routes; addresses of ours that
+    lost their rule against sending."""
+
+    others: bool = False
+    tables: set[int] = field(default_factory=set)
+    speaking: set[Address] = field(default_factory=set)
+
+
+class RouteWatch:
+    """Whether rules or routes changed in the network namespace that the constructing thread was in.
+
+    `fileno` is for a selector. After `read` it is quiet until `rearm`, whatever happens meanwhile: a routing daemon may
+    change thousands of routes a second. What virtual hosts add to their own tables is not told.
+    """
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        opened = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        with closed_on_error(opened) as self._socket:
+            bpf.attach(opened, _WITHOUT_OWN_WAYS)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _FEW)
+            opened.bind((0, sum(1 << (group - 1) for group in _ROUTE_GROUPS)))
+            self._epoll = select.epoll()
+            self._epoll.register(opened, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        self._epoll.close()
+        self._socket.close()
+
+    def rearm(self) -> None:
+        """Forget what was told so far; what changes from now on is told."""
+        for _turn in range(_FEW):
+            if not self._receive():
+                break
+        self._epoll.modify(self._socket, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def read(self) -> RouteChanges:
+        """A part of what was told; `others` where there is more."""
+        self._epoll.poll(0)
+        changes = RouteChanges()
+        for _turn in range(_READS):
+            data = self._receive()
+            if not data:
+                return changes
+            for kind, _flags, _sequence, payload in netlink.messages(data):
+                _note(changes, kind, payload)
+        changes.others = True
+        return changes
+
+    def _receive(self) -> bytes:
+        """What one call gives; nothing where nothing waits. Where notices were lost, an error message."""
+        try:
+            return self._socket.recv(_RECEIVE)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            return _LOST
+
+
+_LOST = netlink.HEADER.pack(netlink.HEADER.size, netlink.NLMSG_ERROR, 0, 0, 0)
+
+
+def _note(changes: RouteChanges, kind: int, payload: bytes) -> None:
+    if kind == netlink.RTM_DELROUTE and payload[5] == OWN_PROTOCOL and is_own_table(fib.table_in(payload)):
+        changes.tables.add(fib.table_in(payload))
+        return
+    if kind == netlink.RTM_DELRULE:
+        rule = fib.parse_rule(payload)
+        if rule.protocol == OWN_PROTOCOL and rule.action == fib.UNREACHABLE and rule.source is not None:
+            changes.speaking.add(rule.source.network_address)
+            return
+    changes.others = True

@@ -17,8 +17,9 @@ from .route import ALL, batch_execute, batch_join
 
 
 def fine_to_drop(error: int) -> bool:
-    """What a drop or a removal may fail with: it is gone already, perhaps with its interface."""
-    return error in (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT)
+    """What a drop or a removal may fail with: it is gone already, perhaps with its interface; or the rule that comes
+    when an IPv6 address goes is there."""
+    return error in (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.EEXIST)
 
 
 def _time_left(instance: Instance) -> int:

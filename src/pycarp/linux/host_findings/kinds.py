@@ -117,9 +117,14 @@ KINDS: dict[str, Kind] = {
     **_rows(
         "warning",
         True,
-        rule_before=(
-            "the {family} rule {priority} (lookup {table}) comes before pycarp's and catches answers from {address}",
-            "give it a priority above {own}, or exclude the floating address from it",
+        rule_own_address=(
+            "the {family} rule {priority} (lookup {table}) is for what leaves from {other}, and not from {address}",
+            "add the same rule for {address}, if clients come in by the way that the rule is for",
+        ),
+        rules_equal=(
+            "the {family} rule {priority} (lookup {table}) has the priority of another one: answers from {address} may "
+            "not follow it as others do",
+            "give each of the two a priority of its own",
         ),
         subnet_elsewhere=(
             "{subnet} is on {other} and not on {carpdev}: answers from {address} to that subnet leave by {other}",

@@ -1,0 +1,145 @@
+"""What the kernel has of a virtual host's ways and should not have, or lacks: as requests. Touches nothing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from .fib import AF_INET, MAIN, Route, Rule, Snapshot
+from .interfaces import OWN_PROTOCOL
+from .routes import TABLES, Mirror, Place, Ways, is_own_table
+
+
+@dataclass(slots=True)
+class Differences:
+    """`requests` make it right. `missing` says what somebody else must have removed: "rules" or "routes"."""
+
+    requests: list[bytes] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
+
+
+def compare(ways: Ways, place: Place, snapshot: Snapshot, master: bool) -> Differences:
+    """`master`: its addresses are here, so its device is up."""
+    found = Differences()
+    for family in place.families:
+        _compare_rules(found, ways, place, snapshot, family, master)
+        numbers = {table for each, table in ways.tables if each == family}
+        if place.device != place.carpdev:
+            numbers |= {one.table for one in snapshot.rules(family) if _owner(one) == place.tables}
+        for table in sorted(numbers):
+            if is_own_table(table):
+                actual = [one for one in snapshot.routes(family, table) if one.protocol == OWN_PROTOCOL]
+                _compare_table(found, ways.tables.get((family, table), ()), actual, table, place, master)
+        _compare_subnets(found, ways, place, snapshot, family, master)
+    return found
+
+
+def leftover(rule: Rule, place: Place) -> bool:
+    """Whether a rule of our protocol is this virtual host's, or for one of its addresses."""
+    if _owner(rule):
+        return _owner(rule) == place.tables
+    # One that looks up another's table has no number of ours.
+    return any(rule.source is not None and one.ip == rule.source.network_address for one in place.addresses)
+
+
+def _owner(rule: Rule) -> int:
+    return rule.table & ~(TABLES - 1) if is_own_table(rule.table) else 0
+
+
+def _compare_rules(found: Differences, ways: Ways, place: Place, snapshot: Snapshot, family: int, master: bool) -> None:
+    rules = snapshot.rules(family)
+    mirrors = [mirror for mirror in ways.mirrors if mirror.rule.family == family]
+    silence = [] if master else [rule for rule in ways.silence if rule.family == family]
+    actual = [rule for rule in rules if rule.protocol == OWN_PROTOCOL and leftover(rule, place)]
+    wanted = [mirror.rule for mirror in mirrors] + silence
+    missing = [rule for rule in wanted if rule not in actual]
+    stale = [rule for rule in actual if rule not in wanted]
+    if not missing and not _in_place(mirrors, rules):
+        # Added again they stand behind the rules of the same priority.
+        stale += [mirror.rule for mirror in mirrors]
+        missing = [mirror.rule for mirror in mirrors]
+    elif missing:
+        found.missing.add("rules")
+    # In this order: at no time is there a way without its rule, unless that only changes its place.
+    again = [rule for rule in missing if rule in stale]
+    found.requests += [rule.delete() for rule in again]
+    found.requests += [rule.add() for rule in missing]
+    found.requests += [rule.delete() for rule in stale if rule not in again]
+
+
+def _in_place(mirrors: Sequence[Mirror], rules: Sequence[Rule]) -> bool:
+    places = {rule: at for at, rule in reversed(list(enumerate(rules)))}
+    former: dict[object, int] = {}
+    for mirror in mirrors:
+        at, before = places.get(mirror.rule, -1), places.get(mirror.before, len(rules))
+        behind = -1 if mirror.behind is None else places.get(mirror.behind, -1)
+        key = mirror.rule.source, mirror.before
+        if not max(behind, former.get(key, -1)) < at < before:
+            return False
+        former[key] = at
+    return True
+
+
+def _compare_table(
+    found: Differences, wanted: Iterable[Route], actual: Iterable[Route], table: int, place: Place, master: bool
+) -> None:
+    groups = _grouped(wanted)
+    there = _grouped(actual)
+    adding: list[bytes] = []
+    deleting: list[bytes] = []
+    for key in dict.fromkeys(itertools.chain(groups, there)):
+        want, has = groups.get(key, []), there.get(key, [])
+        if want == has or (not master and any(one.uses(place.device) for one in want)):
+            continue  # these come with the device
+        keep = [one for one in has if one in want]
+        if keep != want[: len(keep)]:
+            keep = []
+        gone = [one.delete(table) for one in has if one not in keep]
+        new = [one.add(table) for one in want[len(keep) :]]
+        if set(want) - set(has):
+            found.missing.add("routes")
+        if key[0] == AF_INET and not any(one in has for one in want[len(keep) :]):
+            adding += new
+            deleting += gone
+        else:
+            # IPv6 joins gateways of one metric to one route; what is put in order is removed first.
+            adding += gone + new
+    found.requests += adding + deleting
+
+
+def _grouped(routes: Iterable[Route]) -> dict[tuple[object, ...], list[Route]]:
+    groups: dict[tuple[object, ...], list[Route]] = {}
+    for one in routes:
+        groups.setdefault((one.family, one.prefix, one.tos, one.metric), []).append(one)
+    return groups
+
+
+def _compare_subnets(
+    found: Differences, ways: Ways, place: Place, snapshot: Snapshot, family: int, master: bool
+) -> None:
+    actual = [one for one in snapshot.routes(family, MAIN, place.device) if one.protocol == OWN_PROTOCOL]
+    wanted = [(route, source) for route, source in ways.subnets if route.family == family]
+    own = {route.prefix for route, _source in wanted}
+    if place.device == place.carpdev:
+        # Others without a MAC of their own may have theirs on the same interface.
+        mine = {(one.network.prefixlen, one.network.network_address.packed, 0, b"") for one in place.addresses}
+        actual = [one for one in actual if one.prefix in mine]
+    found.requests += [one.delete(MAIN) for one in actual if one.prefix not in own or not master]
+    if master:
+        there = {one.prefix for one in actual}
+        lacking = [(route, source) for route, source in wanted if route.prefix not in there]
+        found.requests += [route.add(MAIN, source) for route, source in lacking]
+        if lacking:
+            found.missing.add("routes")
+
+
+def mixed(routes: Iterable[Route], device: int) -> list[Route]:
+    """Those that are not by the device, but alternatives of the same rank to ones that are: to be put in order."""
+    return [
+        one
+        for group in _grouped(routes).values()
+        if any(each.uses(device) for each in group)
+        for one in group
+        if not one.uses(device)
+    ]
