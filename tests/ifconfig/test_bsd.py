@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
+from hypothesis import given, reject
+from hypothesis import strategies as st
 from support.words import SECRET, messages, only, text, words, write
 
-from pycarp import VirtualHost
+from pycarp import ConfigError, State, VirtualHost
 from pycarp.ifconfig import parse_file
 from pycarp.ifconfig.vocabulary import IGNORED, REFUSED
 
@@ -45,6 +49,9 @@ OPENBSD = {
     ),
     f"carpnodes 1:0 carpdev eth0 {PASS} balancing none {VIP}/24": host(),
     f"carpnodes 1:100 carpdev eth0 {PASS} {VIP}/24 carppeer 224.0.0.18": host(advskew=100),
+    f"inet {VIP}/24 NONE {REST} rdomain 0 lladdr 00:00:5e:00:01:01": host(),
+    f"inet {VIP} prefixlen 24 10.13.37.255 {REST}": host(),
+    f"inet {VIP}/24 10.13.37.255 {REST}": host(),
     f'{REST}\ninet {VIP} 255.255.255.0 NONE description "Bob\'s address"\n!route add\ninet6 autoconf': (host()),
 }
 
@@ -146,6 +153,7 @@ def test_words_that_would_be_a_false_promise(word: str) -> None:
             27,
             "vhid is given twice, first in line 1, with another number",
         ),
+        (f"{REST} {VIP}/24 net.inet.carp.preempt=1", 1, 59, "write 'preempt', or '-preempt'"),
         (f'{REST} {VIP}/24\nifconfig_em0_alias0="vhid 300"', 2, 27, "vhid 300 is out of range"),
     ],
 )
@@ -161,3 +169,80 @@ def test_a_whole_rc_conf(tmp_path: Path) -> None:
     assert parsed.require().name == "carp7"
     assert [(d.line, d.column, d.word) for d in parsed.warnings] == [(1, 1, None), (2, 1, None)]
     assert all("describes no virtual host" in d.message for d in parsed.warnings)
+
+
+# Any virtual host, as the files of each system would have it
+
+
+@st.composite
+def virtual_hosts(draw: st.DrawFn) -> VirtualHost:
+    ipv4 = st.tuples(st.integers(0x0A000000, 0x0AFFFFFF).map(IPv4Address), st.integers(8, 32))
+    ipv6 = st.tuples(st.integers(0x20010DB8 << 96, (0x20010DB9 << 96) - 1).map(IPv6Address), st.integers(32, 128))
+    addresses = draw(st.lists(st.one_of(ipv4, ipv6), min_size=1, max_size=4, unique_by=lambda one: one[0]))
+    try:
+        return VirtualHost(
+            vhid=draw(st.integers(1, 255)),
+            passphrase=draw(st.from_regex(r"[A-Za-z0-9]{12,19}", fullmatch=True)),
+            addresses=[f"{ip}/{prefix}" for ip, prefix in addresses],
+            advbase=draw(st.integers(1, 254)),
+            advskew=draw(st.integers(0, 254)),
+            carpdev=draw(st.sampled_from([None, "eth0", "em0"])),
+            name="carp0",
+            state=draw(st.sampled_from([None, *State])),
+            up=draw(st.booleans()),
+        )
+    except ConfigError:
+        reject()  # A subnet's own address, or its broadcast.
+
+
+def options_of(host: VirtualHost, draw: st.DrawFn) -> str:
+    words = [f"vhid {host.vhid}", f"pass {host.passphrase!s}", f"advbase {host.advbase}", f"advskew {host.advskew}"]
+    words += [f"carpdev {host.carpdev}"] if host.carpdev else []
+    words += [f"state {host.state.name.lower()}"] if host.state is not None else []
+    words.append("up" if host.up else "down")
+    extra = st.sampled_from(["-inet6", "group lan", "description 'wan vip'", "priority 3", "-debug", "link0", "mcast"])
+    return " ".join(draw(st.permutations(words + draw(st.lists(extra, max_size=2, unique=True)))))
+
+
+def openbsd(host: VirtualHost, draw: st.DrawFn) -> str:
+    """hostname.if(5): the address first, its mask and broadcast by their position."""
+    lines = []
+    for number, one in enumerate(host.addresses):
+        alias = "alias " if number else ""
+        if one.version == 6:
+            lines.append(f"inet6 {alias}{one.ip} {one.network.prefixlen}")
+            continue
+        mask = draw(st.sampled_from([str(one.netmask), hex(int(one.netmask)), f"netmask {one.netmask}"]))
+        broadcast = draw(st.sampled_from(["", " NONE", f" {one.network.broadcast_address}"]))
+        lines.append(f"inet {alias}{one.ip} {mask}{broadcast}")
+    lines[0] += f" {options_of(host, draw)}"
+    return "\n".join(["# made", *lines, ""])
+
+
+def freebsd(host: VirtualHost, draw: st.DrawFn) -> str:
+    """rc.conf(5): the whole description before each address."""
+    bare = host.replace(carpdev=None)
+    family = {4: "inet", 6: "inet6"}
+    return "\n".join(
+        f'ifconfig_em0_alias{number}="{family[one.version]} {options_of(bare, draw)} alias {one}"'
+        for number, one in enumerate(host.addresses)
+    )
+
+
+def netbsd(host: VirtualHost, draw: st.DrawFn) -> str:
+    """ifconfig.if(5): a call of ifconfig on each line."""
+    lines = [options_of(host, draw)]
+    for one in host.addresses:
+        mask = f"netmask {one.netmask}" if one.version == 4 else f"prefixlen {one.network.prefixlen}"
+        lines.append(f"{'inet' if one.version == 4 else 'inet6'} {one.ip} {mask}")
+    return "\n".join(["create", *draw(st.permutations(lines))])
+
+
+@given(virtual_hosts(), st.sampled_from([openbsd, freebsd, netbsd]), st.data())
+def test_any_virtual_host_in_any_file(host: VirtualHost, write_as: Callable[..., str], data: st.DataObject) -> None:
+    written = write_as(host, data.draw)
+    parsed = text(written)
+    expected = host.replace(carpdev=None) if write_as is freebsd else host
+    assert parsed.host is not None, messages(parsed)
+    assert parsed.host.replace(addresses=()) == expected.replace(addresses=())
+    assert set(parsed.host.addresses) == set(expected.addresses)

@@ -246,9 +246,9 @@ class Parser:
         elif previous == "address" and values.looks_like_length(text):
             self.set_mask("prefixlen", word)
             self.previous = "mask"
-        elif previous == "mask" and text == "NONE":
+        elif previous in ("address", "mask") and text == "NONE":
             pass  # No broadcast address, in OpenBSD's files.
-        elif previous == "mask" and self.is_broadcast(text):
+        elif previous in ("address", "mask") and self.is_broadcast(text):
             self.warn(word, f"the broadcast address {text} follows from the mask: remove it")
         elif values.looks_like_mask(text):
             self.bare_mask(word, previous)
@@ -283,6 +283,7 @@ class Parser:
                     self.passphrase(word, argument)
                 case "netmask" | "prefixlen":
                     self.mask_words(word, argument)
+                    self.previous = "mask"
                 case _:
                     self.put(name, argument, values.value(BY_WORD[name], argument.text))
         except Wrong as error:
@@ -300,7 +301,7 @@ class Parser:
     def refused(self, word: Word) -> None:
         arguments, remedy = REFUSED[word.text]
         argument = self.take() if arguments and self.at < len(self.words) else None
-        if argument is not None and (word.text, argument.text) in AS_HERE:
+        if argument is not None and ((word.text, argument.text) in AS_HERE or self.virtual_mac(word, argument)):
             return
         node = _NODE.fullmatch(argument.text) if argument is not None and word.text == "carpnodes" else None
         if argument is None or node is None:
@@ -312,6 +313,10 @@ class Parser:
         except Wrong as error:
             self.given.setdefault("vhid", argument)
             self.say(argument, str(error))
+
+    def virtual_mac(self, word: Word, argument: Word) -> bool:
+        """Whether the words give the MAC that the addresses have anyway."""
+        return word.text in ("lladdr", "ether", "link") and argument.text.lower().startswith("00:00:5e:00:01:")
 
     def put(self, key: str, word: Word, value: Any) -> None:
         first = self.given.get(key)

@@ -6,13 +6,16 @@ import re
 from difflib import get_close_matches
 
 from ..protocol import GROUP_IPV4, GROUP_IPV6
-from ..protocol.options import OPTIONS
+from ..protocol.options import OPTIONS, Flag
 
 BY_WORD = {word: option for option in OPTIONS for word in option.words}
 """The words that set something, with their rows in the table."""
 
 ARGUMENT = {word: takes for option in OPTIONS for word, takes in option.words.items() if takes}
 """Words that need another one after them, and what that has to be."""
+
+OPPOSITE = {option.name: option.opposite for option in OPTIONS if isinstance(option.kind, Flag)}
+"""What takes back a word that stands alone."""
 
 FLAGS = ("create", "alias", *(word for word in BY_WORD if word not in ARGUMENT))
 """Words that stand alone. The first two change nothing: a virtual host is made when it runs, and addresses add up."""
@@ -78,6 +81,9 @@ AS_HERE = {
     ("peer", GROUP_IPV4),
     ("peer6", GROUP_IPV6),
     ("carpver", "2"),
+    ("rdomain", "0"),
+    ("rtable", "0"),
+    ("fib", "0"),
 }
 """The arguments with which such a word says what holds here anyway."""
 
@@ -115,6 +121,9 @@ def suggestion(text: str) -> str:
         remedy = f"the words are {', '.join(KNOWN)}, and addresses"
     elif near == "pass" and head not in PUBLIC:
         remedy = "write 'pass' and the passphrase as two words, or use 'passfile FILE'"
+    elif near not in ARGUMENT and text.lower() != near:
+        opposite = f", or '{OPPOSITE[near]}'" if "=" in text and near in OPPOSITE else ""
+        remedy = f"write '{near}'{opposite}" if "=" in text else f"did you mean '{near}'?"
     elif "=" in text:
         remedy = f"write '{near}' and its value as two words"
     elif text.lower() == near:

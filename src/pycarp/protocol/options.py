@@ -218,7 +218,7 @@ OPTIONS = (
            "a state to force once, right after the start"),
     Option("up", Flag(), True, "take part in the group, or only be configured", opposite="down"),
     Option("preempt", Flag(), False, "become master as soon as a slower master is heard",
-           ours=True, opposite="-preempt"),
+           ours=True, opposite="-preempt", similar={"preempt": "preemption carp.preempt net.inet.carp.preempt"}),
     Option("dialect", Choice(Dialect), "auto",
            "how the passphrase becomes a key: as the peers do, or as one kind of BSD does", ours=True),
     Option("mac", Choice(Mac), "virtual",
