@@ -49,6 +49,8 @@ cdef void _valid(
     suspicion.losses, suspicion.delays = instance.carpdev.ring.losses, 0
     if was == STATE_MASTER:
         note_rival(runtime, instance, verdict, peer, now)
+    if makes_way_in_vain(runtime, instance, verdict):
+        return
     machine_receive(
         &instance.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew, peer, now, &actions
     )
@@ -75,6 +77,11 @@ cdef void _sibling(
 ) noexcept nogil:
     cdef actions_t actions
     cdef bint owned = instance.ownership.owned
+    if (
+        verdict.advert.advbase == BOWOUT and verdict.advert.advskew == BOWOUT
+        and makes_way_in_vain(runtime, instance, verdict)
+    ):
+        return
     machine_sibling(
         &instance.machine, verdict.advert.vhid, verdict.advert.advbase, verdict.advert.advskew, peer, now, &actions
     )

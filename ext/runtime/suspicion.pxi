@@ -49,7 +49,7 @@ cdef bint must_wait(runtime_t *runtime, instance_t *instance, int64_t now) noexc
     cdef uint64_t losses
     if not machine_overdue(&instance.machine, now):
         return False
-    if now < suspicion.refused_until:
+    if now < suspicion.refused_until or runtime.watchdog.expired:
         return True
     if instance.carpdev == NULL or suspicion.delays >= MOST_DELAYS:
         return False
@@ -60,6 +60,17 @@ cdef bint must_wait(runtime_t *runtime, instance_t *instance, int64_t now) noexc
     suspicion.delays += 1
     report_value(runtime, instance, b"TakeoverDelayed losses", <int64_t> losses, now)
     return True
+
+
+cdef inline bint makes_way_in_vain(
+    const runtime_t *runtime, const instance_t *instance, const verdict_t *verdict
+) noexcept nogil:
+    """Whether a host makes way for us while our program is not heard from: no address is taken for it."""
+    return (
+        runtime.watchdog.expired and instance.machine.state == STATE_BACKUP
+        and NS_PER_SECOND * verdict.advert.advbase + NS_PER_SKEW * verdict.advert.advskew
+        > machine_interval(&instance.machine)
+    )
 
 
 cdef void note_rival(

@@ -258,6 +258,7 @@ class WatchdogExpired(
 ):
     """The program has not called `Engine.alive()` for `silence` ns: the engine is BACKUP at advskew 240 until it does.
 
+    It takes no address meanwhile, even where no other host is there: nobody would serve there.
     It concerns every virtual host: `vhid` is 0 and `name` empty.
     """
 

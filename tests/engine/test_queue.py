@@ -183,3 +183,17 @@ def test_events_as_plain_values() -> None:
     assert taken.as_dict()["addresses"] == ["10.0.0.1/24"]
     with pytest.raises(AttributeError):
         change.at = 6  # type: ignore[misc]
+
+
+def test_events_that_wait_are_in_the_order_of_their_time() -> None:
+    queue = EventQueue(3)
+    for at in (5, 9, 7):
+        queue.put(events.GuardianReplaced(vhid=0, name="", at=at))
+    first = queue.get(0)
+    queue.put(events.GuardianReplaced(vhid=0, name="", at=4))
+    queue.put(events.GuardianReplaced(vhid=0, name="", at=9))
+    left = [queue.get(0) for _ in range(4)]
+    assert first is not None and first.at == 5
+    assert [(type(event).__name__, event.at) for event in left if event is not None] == [
+        ("EventsLost", 7), ("GuardianReplaced", 7), ("GuardianReplaced", 9), ("GuardianReplaced", 9),
+    ]  # fmt: skip

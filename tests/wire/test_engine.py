@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.lan import VIP, WITHIN, Lan, Node, belongings, held, interface, virtual_host, wait_until
+from support.lan import VIP, WITHIN, Lan, Node, belongings, held, interface, stays, virtual_host, wait_until
+from support.wire import Frame
 
 import pycarp
 from pycarp import ConfigError, Engine, EngineError, Event, InterfaceError, State, events
@@ -458,3 +459,21 @@ def test_a_virtual_host_that_is_down(lone: Lan) -> None:
     main.become(MASTER)
     main.reconfigure(virtual_host(up=False))
     main.become(INIT)
+
+
+def test_a_hung_program_takes_no_address_even_alone(lone: Lan, with_impl: str) -> None:
+    # Fault: The program gives no sign of life. No other host is there, or another one has just bowed out.
+    # Expected: The engine stays BACKUP until the program is back, and is MASTER within a master-down then.
+    main = lone.start("main", advskew=10, options={"watchdog": 0.3})
+    deadline = time.monotonic() + 8
+    while main.state() is not MASTER:
+        assert time.monotonic() < deadline
+        main.engine.alive()
+        time.sleep(0.05)
+    main.wait(events.WatchdogExpired)
+    main.become(BACKUP)
+    stays(lambda: main.state() is BACKUP, 0.5)
+    lone.inject("client", bytes(Frame(advbase=255, advskew=255, source=lone["client"].address)))
+    stays(lambda: main.state() is BACKUP, 0.5)
+    main.engine.alive()
+    main.become(MASTER, timeout=0.25)

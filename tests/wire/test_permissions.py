@@ -155,3 +155,37 @@ def test_two_capabilities_are_enough(net: Lan) -> None:
     _out, errors = process.communicate(timeout=10)
     assert answered, errors
     assert process.returncode == 0
+
+
+def test_a_change_after_root_was_given_up() -> None:
+    # Fault: A program gives up root after the start, and then asks for another configuration.
+    # Expected: `reconfigure` raises one sentence that says what is missing; the engine goes on with the old one.
+    script = textwrap.dedent(
+        f"""
+        import dataclasses, os
+        import pycarp
+        from pycarp.lab.namespaces import Lab
+
+        host = pycarp.VirtualHost(vhid=101, passphrase="secret-secret", addresses=["{VIP}/24"], advbase=0, advskew=10)
+        with Lab() as lab:
+            child = os.fork()
+            if not child:
+                with lab["main"].enter():
+                    engine = pycarp.Engine(host)
+                    engine.start()
+                    os.setgid(65534)
+                    os.setuid(65534)
+                    try:
+                        engine.reconfigure(dataclasses.replace(host, advskew=20))
+                    except pycarp.CapabilityError as error:
+                        print(error, engine.hosts[0].advskew, flush=True)
+                    engine.stop()
+                    os._exit(0)  # nobody without root could enter its own namespace again
+            os.waitpid(child, 0)
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=_environment(), timeout=30
+    )
+    assert "carp101 cannot be changed: this program has given up CAP_NET_ADMIN" in done.stdout, done
+    assert done.stdout.rstrip().endswith("10")

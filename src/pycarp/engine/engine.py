@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..config import VirtualHost
-from ..errors import ConfigError, EngineError
+from ..errors import CapabilityError, ConfigError, EngineError
 from ..events import Event, NativeUnavailable
 from ..protocol import NS_PER_SECOND, State
 from ..stats import Measures
@@ -231,7 +231,15 @@ class Engine:
         kind of MAC stops the virtual host and starts it anew. Raises what `start` raises.
         """
         checked = _checked(hosts)
-        self._running().reconfigure(checked)
+        try:
+            self._running().reconfigure(checked)
+        except PermissionError as error:
+            if isinstance(error, CapabilityError):
+                raise
+            names = ", ".join(host.name for host in checked)
+            raise CapabilityError(
+                f"{names} cannot be changed: this program has given up CAP_NET_ADMIN; keep it, or start anew as root"
+            ) from error
         self._hosts = checked
 
     def _emit(self, event: Event) -> None:

@@ -27,16 +27,23 @@ class EventQueue:
         self._ready = threading.Condition(threading.Lock())
 
     def put(self, event: Event) -> None:
-        """Append an event; after `close` it is discarded. Never blocks on a consumer."""
+        """Add an event in the order of `at`; after `close` it is discarded. Never blocks on a consumer."""
         with self._ready:
             if self._closed:
                 return
             if len(self._items) == self._capacity:
                 self._items.popleft()
                 self._lost += 1
-            self._items.append(event)
+            self._insert(event)
             self._signal()
             self._ready.notify()
+
+    def _insert(self, event: Event) -> None:
+        """By its time, among those that nobody has taken yet: several threads report, each a little late."""
+        at = len(self._items)
+        while at and self._items[at - 1].at > event.at:
+            at -= 1
+        self._items.insert(at, event)
 
     def get(self, timeout: float | None = None) -> Event | None:
         """The next event; None when the queue is closed and empty, or when `timeout` seconds have passed."""

@@ -13,7 +13,7 @@ from ...protocol.timing import ANNOUNCE_AFTER_RIVAL, ANNOUNCEMENTS_AFTER_RIVAL, 
 from .actions import carry_out
 from .reports import report
 from .state import KNOWN_PEERS, Carpdev, Instance, RuntimeState, boottime
-from .suspicion import note_rival
+from .suspicion import makes_way_in_vain, note_rival
 from .transmit import make_way
 
 
@@ -45,6 +45,8 @@ def _valid(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: s
     was = machine.state
     if was is State.MASTER:
         note_rival(runtime, instance, advert, now)
+    if makes_way_in_vain(runtime, instance, advert):
+        return
     actions = machine.receive(advert, advert.source, now)
     if was is machine.state is State.MASTER:
         _announce_soon(instance, now)
@@ -62,6 +64,8 @@ def _made_way(instance: Instance, advert: Advert) -> bool:
 
 
 def _sibling(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> None:
+    if advert.bowout and makes_way_in_vain(runtime, instance, advert):
+        return
     owned = instance.ownership.owned
     actions = instance.machine.sibling(advert.vhid, advert, advert.source, now)
     if owned and instance.machine.state is State.MASTER:

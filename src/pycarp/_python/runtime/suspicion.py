@@ -50,7 +50,7 @@ def must_wait(runtime: RuntimeState, instance: Instance, now: int) -> bool:
     suspicion = instance.suspicion
     if not instance.machine.overdue(now):
         return False
-    if now < suspicion.refused_until:
+    if now < suspicion.refused_until or runtime.watchdog.expired:
         return True
     if suspicion.delays >= _MOST_DELAYS:
         return False
@@ -60,6 +60,12 @@ def must_wait(runtime: RuntimeState, instance: Instance, now: int) -> bool:
     suspicion.delays += 1
     report(runtime, instance, events.TakeoverDelayed, now, losses=lost)
     return True
+
+
+def makes_way_in_vain(runtime: RuntimeState, instance: Instance, advert: Advert) -> bool:
+    """Whether a host makes way for us while our program is not heard from: no address is taken for it."""
+    backup = instance.machine.state is State.BACKUP
+    return runtime.watchdog.expired and backup and advert.interval > instance.machine.interval
 
 
 def note_rival(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> None:
