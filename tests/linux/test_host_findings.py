@@ -283,9 +283,9 @@ with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as listening:
 """
 
 
-def listener(host: Host, name: str) -> None:
+def listener(host: Host, name: str, *words: str) -> None:
     """A process of that name that listens for changes of interfaces, until the host is closed."""
-    process = host.popen([sys.executable, "-c", LISTENER, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = host.popen([sys.executable, "-c", LISTENER, name, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
 
 
@@ -302,7 +302,8 @@ def test_systemd_networkd_that_would_configure_the_device(main: Host, tmp_path: 
     listener(main, "systemd-network")
     (found,) = seen(main, "networkd-manages", virtual_host(), root=tmp_path)
     assert "/etc/systemd/network/50-all.network" in found.message
-    write(tmp_path, f"{network}/10-pycarp.network", "[Match]\nName=carp*\n[Link]\nUnmanaged=yes\n")
+    shipped = (ROOT / "packaging" / "networkd" / "10-pycarp.network").read_text()
+    write(tmp_path, f"{network}/10-pycarp.network", shipped)
     assert seen(main, "networkd-manages", virtual_host(), root=tmp_path) == []
     assert seen(main, "networkd-manages", virtual_host(mac="interface"), root=tmp_path) == []
 
@@ -349,6 +350,21 @@ def test_networkmanager_that_was_not_told(main: Host, tmp_path: Path, remedy: st
     assert len(seen(main, "networkmanager", virtual_host(), root=tmp_path)) == 1
     write(tmp_path, "etc/NetworkManager/conf.d/pycarp.conf", remedy)
     assert seen(main, "networkmanager", virtual_host(), root=tmp_path) == []
+
+
+@pytest.mark.parametrize("remedy", ["denyinterfaces eth1 carp*\n", "allowinterfaces eth0 # no other\n"])
+def test_dhcpcd_on_every_interface(main: Host, tmp_path: Path, remedy: str) -> None:
+    assert seen(main, "dhcpcd", virtual_host(), root=tmp_path) == []
+    listener(main, "dhcpcd")
+    write(tmp_path, "etc/dhcpcd.conf", "hostname\n\ndenyinterfaces eth1\n")
+    assert len(seen(main, "dhcpcd", virtual_host(), root=tmp_path)) == 1
+    write(tmp_path, "etc/dhcpcd.conf", remedy)
+    assert seen(main, "dhcpcd", virtual_host(), root=tmp_path) == []
+
+
+def test_dhcpcd_on_one_interface_is_no_harm(main: Host) -> None:
+    listener(main, "dhcpcd", "-4", "eth0")
+    assert seen(main, "dhcpcd", virtual_host()) == []
 
 
 # The process, and the command

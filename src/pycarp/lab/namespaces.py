@@ -194,6 +194,10 @@ class Lab:
         self._stack.close()
         self.hosts.clear()
 
+    def add(self, namespace: Namespace) -> Namespace:
+        """Another namespace, which is closed with the lab."""
+        return self._stack.enter_context(namespace)
+
     def unplug(self, host: Host | str, seen: bool = True) -> None:
         """Cut a host's cable. `seen`: it loses carrier; not seen: the switch drops its frames both ways."""
         if seen:

@@ -228,7 +228,15 @@ KINDS: dict[str, Kind] = {
         True,
         networkd_manages=(
             "systemd-networkd configures {device} as {file} says: it would ask for addresses from the virtual MAC",
-            "install a .network file before it that has Name={device} and [Link] Unmanaged=yes",
+            "install pycarp's 10-pycarp.network, or a file of your own before that one with Unmanaged=yes",
+        ),
+    ),
+    **_rows(
+        "warning",
+        True,
+        dhcpcd=(
+            "dhcpcd configures every interface, {device} too: while MASTER it asks for an address from the virtual MAC",
+            "write denyinterfaces {device} into /etc/dhcpcd.conf and start dhcpcd anew",
         ),
     ),
     **_rows(
@@ -236,7 +244,7 @@ KINDS: dict[str, Kind] = {
         False,
         networkd_rules=(
             "systemd-networkd removes other programs' routing rules when it starts or reloads; pycarp puts them back",
-            "set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in /etc/systemd/networkd.conf",
+            "set ManageForeignRoutingPolicyRules=no in /etc/systemd/networkd.conf.d, as pycarp's 10-pycarp.conf does",
         ),
         networkmanager=(
             "NetworkManager runs here, and no setting of it leaves {device} alone",

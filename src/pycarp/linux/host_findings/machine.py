@@ -124,14 +124,14 @@ class Machine:
         return not os.statvfs("/proc/sys").f_flag & os.ST_RDONLY if Path("/proc/sys").exists() else False
 
     @cached_property
-    def listeners(self) -> frozenset[str]:
-        """The names of the processes of this machine that listen for changes of interfaces in this namespace."""
-        found = set()
+    def listeners(self) -> dict[str, int]:
+        """The processes of this machine that listen for changes of interfaces in this namespace: name to number."""
+        found: dict[str, int] = {}
         for line in _lines(Path("/proc/thread-self/net/netlink"))[1:]:
             fields = line.split()
             if len(fields) > 3 and fields[1] == "0" and int(fields[3], 16):
-                found.update(_lines(Path("/proc", fields[2], "comm"))[:1])
-        return frozenset(found)
+                found |= dict.fromkeys(_lines(Path("/proc", fields[2], "comm"))[:1], int(fields[2]))
+        return found
 
     def lines(self, path: str) -> list[str]:
         """Of a file below `root`; none where it cannot be read."""
