@@ -29,6 +29,7 @@ from pycarp.linux import messages, netlink, watch
 from pycarp.linux.sockets import grow
 
 from .lan import EventLog, wait_until
+from .profiles import DEBIAN, Profile
 from .wire import PASSPHRASE, VHID, VIP
 
 PING = 0.005
@@ -173,7 +174,7 @@ def outside(gap: tuple[int, int], locked: Sequence[tuple[int, int]]) -> int:
 class Witness:
     """The process of chaos_witness.py, and what it has told so far."""
 
-    def __init__(self, lab: Lab, address: str, client: str = "client") -> None:
+    def __init__(self, lab: Lab, address: str, client: str = "client", target: str = "") -> None:
         self.timeline = Timeline(address)
         self.answers = 0
         self._reports: list[list[tuple[int, int | None]]] = []
@@ -186,7 +187,7 @@ class Witness:
             notices.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
             notices.bind((0, sum(1 << (group - 1) for group in (_LINK, _IPV4_ADDRESS, _IPV6_ADDRESS))))
             self._process = lab[client].popen(
-                [sys.executable, str(_HERE / "chaos_witness.py"), str(notices.fileno()), address, str(PING)],
+                [sys.executable, str(_HERE / "chaos_witness.py"), str(notices.fileno()), target or address, str(PING)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=[notices.fileno()],
@@ -374,7 +375,13 @@ def guardians(host: Host) -> list[int]:
 class Stage:
     """A lab, its witness, and the engines on it; all of it ends with the context, whatever was done to it."""
 
-    def __init__(self, impl: str, hosts: Sequence[str] = ("main", "second", "client"), pace: Pace = SWIFT) -> None:
+    def __init__(
+        self,
+        impl: str,
+        hosts: Sequence[str] = ("main", "second", "client"),
+        pace: Pace = SWIFT,
+        profile: Profile = DEBIAN,
+    ) -> None:
         self.impl = impl
         self.pace = pace
         self.agents: dict[str, Agent] = {}
@@ -382,7 +389,8 @@ class Stage:
         self._since = 0
         try:
             self.lab = self._stack.enter_context(Lab(hosts))
-            self.witness = Witness(self.lab, VIP)
+            profile.apply(self.lab, [name for name in hosts if name not in ("client", "gw")])
+            self.witness = Witness(self.lab, VIP, target=profile.target)
             self._stack.callback(self.witness.close)
             self._stack.callback(self._end_survivors)
         except BaseException:

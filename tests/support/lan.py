@@ -24,6 +24,7 @@ from pycarp.lab.namespaces import Host, Lab, Pinger, Recorder
 from pycarp.linux.interfaces import Interface, read_interfaces
 from pycarp.stats import Stats
 
+from .profiles import USUAL, Profile
 from .wire import PASSPHRASE, VHID
 from .wire import VIP as VIP
 
@@ -383,6 +384,8 @@ def only(items: Iterable[Any]) -> Any:
 
 
 @contextlib.contextmanager
-def lan(hosts: Sequence[str] = ("main", "second", "client"), **options: Any) -> Iterator[Lan]:
-    with Lab(hosts, **options) as lab, Lan(lab) as built:
-        yield built
+def lan(hosts: Sequence[str] = ("main", "second", "client"), profile: Profile = USUAL, **options: Any) -> Iterator[Lan]:
+    with Lab(hosts, **options) as lab:
+        profile.apply(lab, [name for name in hosts if name != "client"])
+        with Lan(lab) as built:
+            yield built

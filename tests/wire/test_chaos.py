@@ -10,7 +10,6 @@ known to one request (5 ms), which its limits allow for.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import signal
@@ -23,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import proving
 from support.chaos import EQUAL, PING, SWIFT, USUAL, Agent, Pace, Stage, guardians
 from support.lan import interface, stays, wait_until
+from support.proving import REPORTED, Limits, Scenario, Values
 from support.wire import VHID, VIP, Frame, internet_checksum
 
 from pycarp import State
@@ -32,18 +33,12 @@ from pycarp import State
 pytestmark = [pytest.mark.figures, pytest.mark.timeout(400)]
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
-TRIES = 3
-REPORTED = math.inf
-"""A limit for what is measured and not promised."""
 AT_HAND = 10.0
 """Milliseconds that a client waits when the one who goes can say so."""
 PACES = [pytest.param(SWIFT, id="swift"), pytest.param(USUAL, id="usual", marks=pytest.mark.long)]
 SUPPORT = Path(__file__).parents[1] / "support"
 BLAST = Path(__file__).parents[2] / "benchmarks" / "blast.c"
 
-Values = dict[str, float]
-Limits = dict[str, float]
-Scenario = Callable[[Stage], Values]
 HOSTS = ("main", "second", "client")
 Prove = Callable[..., None]
 
@@ -60,24 +55,9 @@ def prove(figures: dict[str, float], name: str) -> Prove:
     docs/reliability.md."""
 
     def check(row: str, scenario: Scenario, limits: Limits, pace: Pace = SWIFT, hosts: Sequence[str] = HOSTS) -> None:
-        for attempt in range(1, TRIES + 1):
-            with Stage(name, hosts, pace) as net:
-                values = scenario(net)
-            wrong = {what: values[what] for what, limit in limits.items() if values[what] > limit + _resolution(what)}
-            # That two hosts hold one address is no question of a busy machine.
-            if not wrong or attempt == TRIES or any("two owners" in what and limits[what] == 0 for what in wrong):
-                break
-        limits |= {what: REPORTED for what in values if what.endswith("outage in the lab")}
-        figures[f"{row} | {name} | tries | inf"] = attempt
-        for what, limit in limits.items():
-            figures[f"{row} | {name} | {what} | {limit:g}"] = round(values[what], 3)
-        assert not wrong, f"{wrong}, wanted {limits}; seen {values}"
+        proving.prove(figures, name, row, scenario, limits, lambda: Stage(name, hosts, pace))
 
     return check
-
-
-def _resolution(what: str) -> float:
-    return PING * 1e3 if "outage" in what else 0.0
 
 
 def pair_without_root(net: Stage) -> Agent:
