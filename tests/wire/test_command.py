@@ -260,17 +260,27 @@ def test_a_second_virtual_host_that_fails_takes_the_first_back(net: Lan, secret:
     assert belongings(net["main"]) == before
 
 
-def test_the_reader_of_the_events_goes_away(net: Lan, secret: str) -> None:
-    # Fault: The pipe that events go to is closed.
-    # Expected: The address stays, and SIGTERM ends the command with code 0.
+@pytest.mark.parametrize("fault", ["pipe", "disk", "closed"])
+def test_the_reader_of_the_events_goes_away(net: Lan, secret: str, tmp_path: Path, fault: str) -> None:
+    # Fault: The pipe that events go to is closed; or the disk that they go to is full; or there is no stdout.
+    # Expected: The address stays, at most a line says so, and SIGTERM ends the command with code 0.
     words = ["vhid", "101", "passfile", secret, "advbase", "0", "advskew", "10", f"{VIP}/24", "--json"]
     net.remember("main")
-    process = net["main"].popen(
-        [sys.executable, "-m", "pycarp", "up", "carp101", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    process.stdout.close()
+    program = [sys.executable, "-m", "pycarp", "up", "carp101", *words]
+    if fault == "closed":
+        program = ["sh", "-c", 'exec "$@" >&-', "sh", *program]
+    with open("/dev/full", "w") as full, (tmp_path / "errors").open("w") as stderr:
+        process = net["main"].popen(program, stdout=subprocess.PIPE if fault == "pipe" else full, stderr=stderr)
+    if process.stdout is not None:
+        process.stdout.close()
     pinger = net.ping()
     assert pinger.wait(3)
     process.terminate()
     assert process.wait(5) == 0
+    said = (tmp_path / "errors").read_text()
+    expected = {
+        "pipe": "the reader of the events is gone",
+        "disk": "events cannot be printed (No space left",
+        "closed": "",
+    }
+    assert said.count("\n") == (fault != "closed") and expected[fault] in said
