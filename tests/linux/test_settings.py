@@ -96,6 +96,31 @@ def test_the_macvlan_proxies_for_nobody(lab: Lab) -> None:
         device.teardown()
 
 
+@pytest.mark.parametrize("setting", ["proxy_arp", "proxy_arp_pvlan"])
+@pytest.mark.parametrize("mac", ["virtual", "interface"])
+def test_a_proxy_does_not_answer_for_an_address_that_another_host_has(lab: Lab, mac: str, setting: str) -> None:
+    main = lab["main"]
+    near, far = ("10.13.37.42", "10.13.37.77") if setting == "proxy_arp_pvlan" else ("198.51.100.42", "203.0.113.77")
+    sysctl(main, f"net.ipv4.conf.eth0.{setting}=1", "net.ipv4.ip_forward=1", "net.ipv4.neigh.eth0.proxy_delay=0")
+    main.run(
+        "ip link add wan type veth peer name isp; ip addr add 192.0.2.1/24 dev wan; ip link set wan up;"
+        "ip link set isp up; ip route add default via 192.0.2.2",
+        shell=True,
+    )
+    device = set_up(main, floating(f"{near}/24", carpdev="eth0", mac=mac))
+    for _turn in range(2):
+        assert answering(lab, near) == set()
+        assert answering(lab, far) == {main.mac}
+        order(main, device.take)
+        assert answering(lab, near) == {device.mac}
+        order(main, device.drop)
+    with main.enter():
+        device.change(floating("198.51.100.43/24", carpdev="eth0", mac=mac))
+        assert f"to {near} " not in main.run(["ip", "rule"]).stdout
+        device.teardown()
+        assert "unreachable" not in main.run(["ip", "rule"]).stdout
+
+
 @pytest.mark.parametrize("rp_filter", [0, 1, 2])
 def test_one_mac_answers_for_the_address_and_the_hosts_others_are_still_answered(lab: Lab, rp_filter: int) -> None:
     main = lab["main"]

@@ -259,7 +259,13 @@ class Reconciler:
     def _own_part(self, carpdev: Interface) -> tuple[object, ...]:
         """The carpdev's MAC, what the macvlan follows, and own addresses: no floating ones, which takes put there."""
         floating = {one.ip for instance in self._instances for one in instance.host.addresses}
-        follows = carpdev.mtu, carpdev.group, carpdev.forwarding6, *settings.of_macvlan(carpdev).values()
+        follows = (
+            carpdev.mtu,
+            carpdev.group,
+            carpdev.forwarding6,
+            settings.is_proxy(carpdev),
+            *settings.of_macvlan(carpdev).values(),
+        )
         return (
             carpdev.mac,
             *follows,

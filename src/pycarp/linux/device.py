@@ -11,7 +11,7 @@ import errno
 import itertools
 import socket
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
 from ..config import VirtualHost
 from ..errors import CapabilityError, InterfaceError
@@ -22,7 +22,7 @@ from .fib import Rule, Snapshot
 from .interfaces import OWN_PROTOCOL, Interface, Mark, mark_on, read_interfaces
 from .leftovers import Inventory
 from .messages import Address
-from .routes import EARLY, Place, Planner, Ways, tables_of
+from .routes import EARLY, Place, Planner, Ways, refusal, tables_of
 
 GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT})
 """What the kernel answers when something that is to be removed is not there."""
@@ -222,13 +222,13 @@ class Device:
         with netlink.RouteSocket() as route:
             gone = before.keys() - after
             requests = [messages.delete_address(self.index, before[ip]) for ip in gone]
-            requests += [rule.delete() for rule in self.ways.silence + self.ways.rules if _source(rule) in gone]
+            requests += [rule.delete() for rule in self.ways.silence + self.ways.rules if _address(rule) in gone]
             route.request(*requests, fine=GONE)
             snapshot = Snapshot()
             self.refresh(self.carpdev, snapshot)
             # A MASTER's are there already, or come with the take that follows; others need theirs now.
             added = [rule.add() for rule in self.ways.rules]
-            added += [rule.add() for rule in self.ways.silence if _source(rule) not in before]
+            added += [rule.add() for rule in self.ways.silence if _address(rule) not in before]
             route.request(*added, fine=_REPLACED)
 
     def teardown(self) -> None:
@@ -385,7 +385,11 @@ class Device:
     def _plan(self, snapshot: Snapshot) -> Ways:
         if self._planner is None or self._planner.place != self._where:
             self._planner = Planner(self._where)
-        return self._planner.plan(snapshot)
+        ways = self._planner.plan(snapshot)
+        if settings.is_proxy(self.carpdev):
+            ips = [one.ip for one in self.host.addresses if isinstance(one, IPv4Interface)]
+            ways.silence += [refusal(self.carpdev.name, ip, self.tables) for ip in ips]
+        return ways
 
     def _routes(self) -> tuple[list[bytes], list[bytes]]:
         """Requests for all routes of the tables: those that come before the addresses, and those that follow them.
@@ -409,5 +413,9 @@ class Device:
         return direct, others + gateways
 
 
-def _source(rule: Rule) -> Address | None:
-    return None if rule.source is None else rule.source.network_address
+def _address(rule: Rule) -> Address | None:
+    """The virtual address that a rule of ours is for."""
+    if rule.source is not None:
+        return rule.source.network_address
+    to = rule.get(fib.FRA_DST)
+    return None if to is None else ip_address(to)

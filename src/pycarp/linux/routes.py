@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv6Interface, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, IPv6Network, ip_network
 
 from . import fib
 from .fib import AF_INET, AF_INET6, MAIN, Address, Network, Prefix, Route, Rule, Snapshot
@@ -277,7 +277,7 @@ def _placed(rule: Rule, ip: Address, place: Place, attributes: tuple[tuple[int, 
 
 @dataclass(slots=True)
 class Ways:
-    """What a virtual host needs: rules, its tables, the subnets that only it has, and the rules that keep its IPv6
+    """What a virtual host needs: rules, its tables, the subnets that only it has, and the rules that keep its
     addresses silent while it is not MASTER. `expires`: it is no longer true after this many seconds."""
 
     mirrors: list[Mirror] = field(default_factory=list)
@@ -387,6 +387,15 @@ class Planner:
         if ip.is_link_local:
             rule = rule.replace(attributes=(*local, (fib.FRA_OIFNAME, self.place.name.encode() + b"\0")))
         ways.silence.append(rule.replace(priority=max(first.priority - 2, 1)))
+
+
+def refusal(ifname: str, ip: IPv4Address, tables: int) -> Rule:
+    """A rule with which no route leads from that interface to an address: then no proxy ARP answers for it.
+
+    What is here is in the local table, which comes before.
+    """
+    selectors = ((fib.FRA_DST, ip.packed), (fib.FRA_IIFNAME, ifname.encode() + b"\0"))
+    return Rule(AF_INET, 1, fib.UNREACHABLE, tables, lengths=ip.max_prefixlen, attributes=selectors)
 
 
 def _holds(outer: Network, inner: Network) -> bool:

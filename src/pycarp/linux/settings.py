@@ -91,6 +91,12 @@ def needs_subnet() -> bool:
     return sysctl.read("ipv4/conf/all/arp_ignore") == _SAME_SUBNET
 
 
+def is_proxy(interface: Interface) -> bool:
+    """Whether it answers ARP requests for addresses of other hosts (proxy_arp, proxy_arp_pvlan)."""
+    names = ("proxy_arp", "proxy_arp_pvlan")
+    return any(interface.ipv4.get(one) or sysctl.read(f"ipv4/conf/all/{one}") for one in names)
+
+
 def answers_for_any(interface: Interface) -> bool:
     """Whether it answers ARP requests for addresses of other interfaces, too."""
     ignore = max(sysctl.read("ipv4/conf/all/arp_ignore"), interface.ipv4.get("arp_ignore", 0))
