@@ -60,13 +60,6 @@ CASES = [
     Case("rp-filter", sysctl("ipv4.conf.eth0.rp_filter=1"), mended={"mac": "interface"}),
     Case("arp-ignore", sysctl("ipv4.conf.all.arp_ignore=8"), sysctl("ipv4.conf.all.arp_ignore=1")),
     Case(
-        "proxy-arp",
-        sysctl("ipv4.conf.eth0.proxy_arp=1"),
-        sysctl("ipv4.conf.eth0.proxy_arp=0"),
-        host={"addresses": ["10.99.0.42/24"], "carpdev": "eth0"},
-    ),
-    Case("proxy-arp", sysctl("ipv4.conf.eth0.proxy_arp_pvlan=1"), sysctl("ipv4.conf.eth0.proxy_arp_pvlan=0")),
-    Case(
         "ipv6-disabled",
         sysctl("ipv6.conf.eth0.disable_ipv6=1"),
         sysctl("ipv6.conf.eth0.disable_ipv6=0"),

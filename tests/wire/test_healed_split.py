@@ -110,7 +110,7 @@ def test_port_security_is_told(net: Lan, with_impl: str) -> None:
     second = net.start("second", advskew=25)
     second.become(MASTER)
     net["client"].run(["ping", "-c1", "-W1", VIP], check=False)
-    told = main.wait(events.VirtualMacFiltered)
+    told = main.wait(events.VirtualMacFiltered, timeout=16.0)
     assert "mac interface" in told.text and told.neighbour
     second.stop()
     main.reconfigure(*[dataclasses.replace(host, mac="interface") for host in main.hosts])

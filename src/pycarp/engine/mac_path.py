@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from ..protocol.abc import IPAddress, Runtime
     from .instances import Instance
 
-_FIRST = NS_PER_SECOND
-"""A MASTER is that old before it asks: by then switches have learned from its announcements."""
+_FIRST = 8 * NS_PER_SECOND
+"""A MASTER is that old before it asks: by then switches have learned from its announcements, and who looks at ARP after
+a takeover has seen that one host answers."""
 _ROUND = NS_PER_SECOND // 2
 _NOBODY = 2 * NS_PER_SECOND
 """The next look where the kernel knows no neighbour."""

@@ -79,10 +79,6 @@ KINDS: dict[str, Kind] = {
             "arp_ignore is {value} {scope}: ARP requests for {addresses} are not answered",
             "set net.ipv4.conf.{name}.arp_ignore to 0 or 1",
         ),
-        proxy_arp=(
-            "{setting} is on for {carpdev}: this host answers ARP for {address} also while it is BACKUP",
-            "set net.ipv4.conf.{name}.{setting}=0, or give the floating address a subnet that {carpdev} has",
-        ),
     ),
     **_rows(
         "alarm",

@@ -36,19 +36,6 @@ def _ipv4(machine: Machine, place: Place, name: str) -> Iterator[Finding]:
         if value >= _ARP_IGNORE_OTHERS:
             said = "for all interfaces" if scope == "all" else f"on {scope}"
             yield finding("arp-ignore", place.where, value=value, scope=said, name=scope, addresses=place.named(4))
-    yield from _proxies(machine, place, name)
-
-
-def _proxies(machine: Machine, place: Place, name: str) -> Iterator[Finding]:
-    """proxy_arp answers for what a route by another interface leads to, proxy_arp_pvlan for what leads back."""
-    subnets = [one.network for one in place.carpdev.own_addresses]
-    beyond = [ip for ip in place.ips(4) if not any(ip in subnet for subnet in subnets)]
-    for setting, answered in (("proxy_arp", beyond), ("proxy_arp_pvlan", place.ips(4))):
-        for scope in ("all", name):
-            if answered and machine.conf(scope, setting):
-                values = {"setting": setting, "name": scope, "carpdev": name, "address": answered[0]}
-                yield finding("proxy-arp", place.where, **values)
-                break
 
 
 def of_machine(machine: Machine, places: Sequence[Place]) -> Iterator[Finding]:
