@@ -211,11 +211,14 @@ class BuildExtensions(build_ext):
 
 
 class BuildWheel(bdist_wheel):
-    """Builds before it decides what the wheel is tagged for: without extension modules it fits any machine."""
+    """Builds before it decides what the wheel is tagged for: without extension modules it fits any machine, and its name
+    says so. That name is all that pip shows of a build."""
 
     def run(self) -> None:
         self.run_command("build")
         self.root_is_pure = not self.distribution.has_ext_modules()
+        if self.root_is_pure:
+            self.build_number = "0pure"  # a build tag begins with a digit
         super().run()
 
 
