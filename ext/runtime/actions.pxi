@@ -116,7 +116,7 @@ cdef void _do(runtime_t *runtime, const item_t *item, int64_t now) noexcept nogi
     elif action.kind == ACTION_ANNOUNCE:
         announce(instance)
     elif action.kind == ACTION_TAKE:
-        take(runtime, instance, now)
+        take(runtime, instance, now, False)
     elif action.kind == ACTION_DROP:
         drop(runtime, instance, now)
     elif action.kind == ACTION_TRANSITION:

@@ -46,9 +46,12 @@ cdef void send_unsent_orders(runtime_t *runtime) noexcept nogil:
             order(runtime, instance, instance.ownership.unsent - 1, monotonic(), False)
 
 
-cdef void take(runtime_t *runtime, instance_t *instance, int64_t now) noexcept nogil:
-    """The addresses are to be here."""
+cdef void take(runtime_t *runtime, instance_t *instance, int64_t now, bint quiet) noexcept nogil:
+    """The addresses are to be here. `quiet`: they are, and no event follows, unless one is still to come."""
     cdef ownership_t *ownership = &instance.ownership
+    if quiet and ownership.owned and ownership.unanswered == 0 and ownership.unsent == 0:
+        order(runtime, instance, ORDER_TAKE, now, True)
+        return
     if not ownership.owned:
         ownership.announcements = instance.plan.announce_repeats
     ownership.owned = True

@@ -227,11 +227,12 @@ cdef void give_way(runtime_t *runtime, instance_t *instance, command_t *command,
 
 
 cdef void retake(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
+    """`value`: no event is to follow."""
     retry_now(runtime, instance, now)
     announce_again(runtime, instance, command, now)
     # Without adverts that are sent, a lease ends as it should.
     if instance.ownership.owned and not instance.transmit.failing:
-        take(runtime, instance, now)
+        take(runtime, instance, now, command.value)
 
 
 cdef void announce_again(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:

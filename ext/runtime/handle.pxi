@@ -202,6 +202,10 @@ cdef class Runtime:
             self._forgotten.append(index)
             del self._instances[index]
 
+    def expect(self, vhids):
+        for vhid in vhids:
+            self.runtime.expected[<uint8_t> vhid] = 1
+
     def start_instance(self, int index):
         state = (<_Instance> self._instances[index]).plan.host.state
         self._on(index, start_instance, -1 if state is None else state)
@@ -223,8 +227,8 @@ cdef class Runtime:
     def hand_over(self, int index):
         self._on(index, give_way)
 
-    def retake(self, int index):
-        self._on(index, retake)
+    def retake(self, int index, quiet=False):
+        self._on(index, retake, bool(quiet))
 
     def announce(self, int index):
         self._on(index, announce_again)

@@ -107,7 +107,7 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
         if timers.take_due <= now:
             timers.take_due = MACHINE_NEVER
             announce(instance)
-            take(runtime, instance, now)
+            take(runtime, instance, now, False)
         if timers.retry_due <= now:
             retry(runtime, instance, now)
         if timers.announce_due <= now:

@@ -131,8 +131,8 @@ cdef void _rejected(
 ) noexcept nogil:
     cdef uint8_t counter = <uint8_t> verdict.counter
     cdef record_t record
-    if counter == COUNT_BADVHID and instance != NULL:
-        return  # the kernel counts so too, but it is ours, and only in INIT
+    if counter == COUNT_BADVHID and (instance != NULL or runtime.expected[verdict.advert.vhid]):
+        return  # the kernel counts so too, but it is ours, and only in INIT; or it comes soon, or has just gone
     if counter == COUNT_BADIF and verdict.dialect == AUTH_NONE:
         return  # not of the group
     if _REPORTED >> counter & 1 and not known(&carpdev.rejected, peer, verdict.advert.vhid, counter):

@@ -214,6 +214,7 @@ cdef struct runtime_t:
     int carpdev_count
     instance_t **instances
     int instance_count
+    uint8_t expected[256]  # whether this vhid is, was or will be here: set by any caller, never cleared
     instance_t **heap
     int heap_count
     agenda_t agenda

@@ -70,7 +70,10 @@ class Runtime:
         self.states[index] = State.INIT
         self.order(index, self.devices[index].drop)
 
-    def retake(self, index: int) -> None:
+    def expect(self, vhids: Any) -> None:
+        pass
+
+    def retake(self, index: int, quiet: bool = False) -> None:
         self.calls.append(("retake", index))
         if self.states[index] is State.MASTER:
             self.order(index, self.devices[index].take)

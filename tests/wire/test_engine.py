@@ -477,3 +477,33 @@ def test_a_hung_program_takes_no_address_even_alone(lone: Lan, with_impl: str) -
     stays(lambda: main.state() is BACKUP, 0.5)
     main.engine.alive()
     main.become(MASTER, timeout=0.25)
+
+
+def test_an_address_of_the_carpdev_comes_and_nothing_is_taken_twice(lone: Lan, with_impl: str) -> None:
+    # Fault: The carpdev gets another address while this host is MASTER, as its link-local one comes late after a start.
+    # Expected: One event says that the addresses are held. They stay, and are announced with what changed.
+    main = lone.start("main", advskew=10)
+    main.become(MASTER)
+    main.wait(events.AddressesTaken)
+    before = len(_announcements(lone))
+    lone["main"].run(["ip", "address", "add", "10.13.37.77/24", "dev", "eth0"])
+    wait_until(lambda: len(_announcements(lone)) > before + 3)
+    assert len(main.log.find(events.AddressesTaken)) == 1 and not main.log.find(events.AddressesDropped)
+    assert VIP in held(lone["main"])
+    lone["main"].run(["ip", "address", "del", "10.13.37.77/24", "dev", "eth0"])
+
+
+def test_many_that_start_and_stop_one_after_another(net: Lan, with_impl: str) -> None:
+    # Fault: Many virtual hosts start beside a MASTER of each, and stop one after another.
+    # Expected: None of them is reported as a vhid that nobody here has.
+    hosts = [
+        [virtual_host(vhid=n, addresses=[f"10.13.37.{100 + n}/24"], advskew=skew) for n in range(1, 31)]
+        for skew in (10, 99)
+    ]
+    main = net.start("main", *hosts[0])
+    wait_until(lambda: all(main.state(host.vhid) is MASTER for host in hosts[0]))
+    second = net.start("second", *hosts[1])
+    wait_until(lambda: len(second.log.find(events.PeerHeard)) >= 30)
+    second.stop()
+    main.stop()
+    assert not [event for node in (main, second) for event in node.log.find(events.AdvertRejected)]

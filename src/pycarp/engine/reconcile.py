@@ -250,7 +250,7 @@ class Reconciler:
             instance.plan = plan_on(now, instance.host, instance.plan)
         if rebuilt or (changed and intact):
             self._runtime.replan(instance.index, instance.plan, instance.device)
-            self._runtime.retake(instance.index)
+            self._runtime.retake(instance.index, quiet=not rebuilt)
             self.routing.note()
         instance.outdated = False
         if intact and instance.stopped_until is None:

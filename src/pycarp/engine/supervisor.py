@@ -69,7 +69,9 @@ class Supervisor:
             self._reconciler = Reconciler(self.instances, self._watch, self._route_watch)
             undo.callback(self._remove_all)
             inventory = Inventory()
-            for host, carpdev in _choose(hosts, inventory.interfaces):
+            chosen = _choose(hosts, inventory.interfaces)
+            self.runtime.expect(host.vhid for host, _carpdev in chosen)
+            for host, carpdev in chosen:
                 self._add(host, carpdev, inventory)
             # Not a daemon: when the program ends without having stopped its engine, the supervisor does it.
             self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=False)
@@ -204,6 +206,7 @@ class Supervisor:
 
     def _reconfigure(self, hosts: tuple[VirtualHost, ...]) -> None:
         chosen = _choose(hosts, read_interfaces())
+        self.runtime.expect(host.vhid for host, _carpdev in chosen)
         before = {instance.host.name: instance for instance in self.instances}
         changed: list[tuple[Instance, VirtualHost]] = []
         new: list[tuple[VirtualHost, Interface]] = []

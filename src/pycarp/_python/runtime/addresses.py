@@ -53,9 +53,12 @@ def send_unsent_orders(runtime: RuntimeState) -> None:
             order(runtime, instance, instance.ownership.unsent, time.monotonic_ns())
 
 
-def take(runtime: RuntimeState, instance: Instance, now: int) -> None:
-    """The addresses are to be here."""
+def take(runtime: RuntimeState, instance: Instance, now: int, quiet: bool = False) -> None:
+    """The addresses are to be here. `quiet`: they are, and no event follows, unless one is still to come."""
     ownership = instance.ownership
+    if quiet and ownership.owned and not ownership.unanswered and ownership.unsent is None:
+        order(runtime, instance, Kind.TAKE, now, again=True)
+        return
     if not ownership.owned:
         ownership.announcements = instance.plan.host.announcements - 1
     ownership.owned = True

@@ -130,11 +130,11 @@ def give_way(runtime: RuntimeState, instance: Instance, now: int) -> None:
     carry_out(runtime, instance, instance.machine.retire(Reason.HANDED_OVER, True, now), now)
 
 
-def retake(runtime: RuntimeState, instance: Instance, now: int) -> None:
+def retake(runtime: RuntimeState, instance: Instance, now: int, quiet: bool) -> None:
     retry_now(runtime, instance, now)
     # Without adverts that are sent, a lease ends as it should.
     if announce_again(runtime, instance, now) and not instance.failing:
-        take(runtime, instance, now)
+        take(runtime, instance, now, quiet)
 
 
 def announce_again(runtime: RuntimeState, instance: Instance, now: int) -> bool:

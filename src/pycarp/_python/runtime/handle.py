@@ -112,6 +112,10 @@ class Runtime:
                 self._ask_guardian(Kind.FORGET, index)
             self._on(index, commands.remove_instance)
 
+    def expect(self, vhids: Iterable[int]) -> None:
+        """These vhids are to be added: adverts that come earlier, or once they are removed, are not reported."""
+        self._state.expected.update(vhids)
+
     def start_instance(self, index: int) -> None:
         """INIT -> BACKUP, and whatever state its configuration forces."""
         self._on(index, commands.start_instance)
@@ -142,9 +146,12 @@ class Runtime:
         """Go on with another plan; a changed configuration is taken up as `Machine.reconfigure` says."""
         self._on(index, commands.replan, plan, device)
 
-    def retake(self, index: int) -> None:
-        """The addresses' place was made anew: a MASTER takes and announces again."""
-        self._on(index, commands.retake)
+    def retake(self, index: int, quiet: bool = False) -> None:
+        """A MASTER takes and announces again: the addresses' place was made anew.
+
+        `quiet`: it was only changed, so no event follows where the addresses are here.
+        """
+        self._on(index, commands.retake, quiet)
 
     def announce(self, index: int) -> None:
         """A MASTER announces its addresses once more."""

@@ -9,7 +9,12 @@ from ... import events
 from ...protocol import Advert, State
 from ...protocol.abc import Verdict
 from ...protocol.checks import HINTS, vrrp_advice
-from ...protocol.timing import ANNOUNCE_AFTER_RIVAL, ANNOUNCEMENTS_AFTER_RIVAL, MADE_WAY_WITHIN, VRRP_FORGOTTEN
+from ...protocol.timing import (
+    ANNOUNCE_AFTER_RIVAL,
+    ANNOUNCEMENTS_AFTER_RIVAL,
+    MADE_WAY_WITHIN,
+    VRRP_FORGOTTEN,
+)
 from .actions import carry_out
 from .reports import report
 from .state import KNOWN_PEERS, Carpdev, Instance, RuntimeState, boottime
@@ -105,8 +110,8 @@ def _rejected(
     runtime: RuntimeState, carpdev: Carpdev, instance: Instance | None, verdict: Verdict, advert: Advert, now: int
 ) -> None:
     counter, peer, vhid = verdict.counter, advert.source, advert.vhid
-    if counter == "badvhid" and instance is not None:
-        return  # the kernel counts so too, but it is ours, and only in INIT
+    if counter == "badvhid" and (instance is not None or vhid in runtime.expected):
+        return  # the kernel counts so too, but it is ours, and only in INIT; or it comes soon, or has just gone
     if counter == "badif" and verdict.dialect is None:
         return  # not of the group
     if (counter, peer, vhid) in carpdev.rejected or len(carpdev.rejected) >= KNOWN_PEERS:

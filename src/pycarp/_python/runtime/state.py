@@ -177,6 +177,7 @@ class RuntimeState:
     closing: bool = False
     carpdevs: dict[int, Carpdev] = field(default_factory=dict)
     instances: dict[int, Instance] = field(default_factory=dict)
+    expected: set[int] = field(default_factory=set)  # the vhids that are, were or will be here
     heap: list[tuple[int, int]] = field(default_factory=list)  # of deadlines, with the index of the instance
     agenda: Agenda = field(default_factory=Agenda)
     guardian: GuardianLink = field(default_factory=GuardianLink)
