@@ -214,5 +214,5 @@ PROFILES = [
     Profile("router", _router, _wan, FAR, behind=True),
     Profile("docker", _docker, behind=True),
     Profile("two-nics", _two_nics),
+    Profile("two-defaults", _two_defaults, _gateway),
 ]
-TWO_DEFAULTS = Profile("two-defaults", _two_defaults, _gateway)

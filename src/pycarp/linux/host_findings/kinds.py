@@ -166,10 +166,6 @@ KINDS: dict[str, Kind] = {
     **_rows(
         "warning",
         True,
-        carpdev_is_macvlan=(
-            "{carpdev} is itself a {kind}: it does not hear siblings on the same parent that speak with a virtual MAC",
-            "take mac interface on every host of the group",
-        ),
         bond_alb=(
             "{carpdev} is a bond in mode balance-alb, which rewrites the MAC in ARP answers of its devices",
             "take mac interface, or another mode of the bond",
@@ -177,6 +173,14 @@ KINDS: dict[str, Kind] = {
         bridge_port=(
             "port {port} of {carpdev} {what}",
             "bridge link set dev {port} {command}",
+        ),
+    ),
+    **_rows(
+        "note",
+        False,
+        carpdev_is_macvlan=(
+            "{carpdev} is itself a {kind}, which does not hear another host's virtual MAC: its own MAC answers",
+            "write mac interface on every host of the group, so that all do the same",
         ),
     ),
     # Firewall
