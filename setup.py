@@ -39,7 +39,18 @@ if sys.platform == "linux":
     MODULES |= {"ring": [], "spawn": ["ext/guardian/launch.c"], "runtime": []}
     PROGRAM_SOURCES = [
         f"ext/guardian/{name}.c"
-        for name in ("main", "orders", "release", "replies", "lifeline", "bowout", "instance", "route", "confine")
+        for name in (
+            "main",
+            "orders",
+            "release",
+            "replies",
+            "lifeline",
+            "bowout",
+            "instance",
+            "route",
+            "gate",
+            "confine",
+        )
     ]
 ROOT = Path(__file__).resolve().parent
 

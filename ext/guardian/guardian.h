@@ -15,6 +15,7 @@ struct guardian {
     pthread_mutex_t turn; /* the main thread sleeps without it; the lifeline's thread takes it when the engine dies */
     int engine, lifeline, pidfd; /* passed by the engine: socket, memory, its process (or -1) */
     int route, timer;
+    int filter;        /* for gates; -1: there can be none */
     uid_t uid;         /* of the engine when it started us */
     bool quiet;        /* the engine has ended in order */
     bool last_dropped; /* the last order that was carried out was a drop */

@@ -54,7 +54,10 @@ static bool cut_up(struct instance *instance, const struct description *head, ui
     }
     instance->frames = instance->blob + at;
     instance->frames_length = head->lengths[BATCHES];
-    return instance->frames_length == length - at
+    if (instance->frames_length > length - at)
+        return false;
+    at += instance->frames_length;
+    return head->gate == length - at && gate_read(&instance->gate, instance->blob + at, head->gate)
         && frames_are_whole(instance->frames, instance->frames_length, head->frame_count);
 }
 
@@ -109,6 +112,7 @@ int instance_put(struct instance **instances, const struct instance *fresh)
     instance->link = fresh->link;
     instance->packet = fresh->packet;
     instance->lock = fresh->lock;
+    instance->gate = fresh->gate;
     return 0;
 }
 

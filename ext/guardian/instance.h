@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gate.h"
 #include "protocol.h"
 #include "route.h"
 
@@ -25,6 +26,7 @@ struct instance {
     const uint8_t *frames; /* each: 16 bits of length, then this many octets */
     uint32_t frames_length;
     uint32_t essential; /* this many of the last requests decide whether a take succeeded */
+    struct gate gate;
     uint32_t lease;     /* that stands in the batches */
     bool mute_is_all;   /* `mute` removes every address: none is IPv6, which goes with the link */
     int link;           /* the interface that `drop` takes down, or 0 */

@@ -95,6 +95,7 @@ static int start(struct guardian *guardian)
     int error;
     if ((guardian->route = route_open()) < 0)
         return errno;
+    guardian->filter = gate_socket();
     if ((guardian->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK)) < 0)
         return errno;
     if ((error = confine_capabilities()) != 0)

@@ -63,6 +63,22 @@ static void place(struct guardian *guardian, struct instance *instance, const st
     instance->waiting = true;
 }
 
+/* ns that a gate may be open from now on, after that sign of life. */
+static int64_t gate_time(const struct instance *instance, const struct beat *beat)
+{
+    return instance->gate.lease * NS_PER_MS - beat_age(beat);
+}
+
+/* The table of a gate that is described anew, where it is another one. What fails is tried again by the next order. */
+static void put_gate(struct guardian *guardian, struct instance *fresh, const struct instance *former)
+{
+    fresh->gate.lease = former->gate.lease;
+    if (fresh->gate.device == 0 || gate_same(&fresh->gate, &former->gate))
+        return;
+    if ((fresh->gate.made || gate_create(guardian->filter, &fresh->gate) == 0) && former->taken)
+        (void) gate_open(guardian->filter, fresh->packet, &fresh->gate, gate_time(fresh, &former->beat));
+}
+
 static void add(struct guardian *guardian, const struct order *order, int *handed, int count)
 {
     struct instance fresh = { .index = order->index };
@@ -74,6 +90,8 @@ static void add(struct guardian *guardian, const struct order *order, int *hande
     if (count >= HANDED && (error = instance_read(&fresh, handed[0])) == 0) {
         fresh.packet = handed[1];
         fresh.lock = handed[2];
+        if (former != NULL)
+            put_gate(guardian, &fresh, former);
         if ((error = instance_put(&guardian->instances, &fresh)) == 0)
             handed[1] = handed[2] = -1;
         else
@@ -180,10 +198,11 @@ bool orders_read(struct guardian *guardian)
     return true;
 }
 
-/* The kernel may have removed the addresses while the guardian did not run: to renew them would bring them back. */
+/* The kernel may have removed the addresses while the guardian did not run: to renew them would bring them back. A gate
+ * knows by itself. */
 static bool lease_is_over(const struct instance *instance, uint32_t lease)
 {
-    return lease != LEASE_FOREVER && beat_age(&instance->beat) > lease * NS_PER_SECOND + LEASE_MAY_BE_OVER;
+    return instance->gate.device == 0 && lease != LEASE_FOREVER && beat_age(&instance->beat) > lease * NS_PER_SECOND + LEASE_MAY_BE_OVER;
 }
 
 static void give_lease(struct instance *instance, uint32_t lease)
@@ -195,6 +214,41 @@ static void give_lease(struct instance *instance, uint32_t lease)
     instance->lease = lease;
 }
 
+static int open_gate(const struct guardian *guardian, struct instance *instance, uint32_t lease)
+{
+    instance->gate.lease = lease;
+    int error = gate_open(
+        guardian->filter, instance->packet, &instance->gate, gate_time(instance, &instance->beat));
+    /* This process may have been stopped in between. */
+    if (gate_time(instance, &instance->beat) < 0)
+        (void) gate_shut(instance->packet, &instance->gate);
+    return error;
+}
+
+/* A renewal where there is a gate: the addresses stay as they are. */
+static void renew_gate(struct guardian *guardian, struct instance *instance, const struct order *order)
+{
+    int error = open_gate(guardian, instance, order->lease);
+    /* Without its device it has no addresses either: the engine looks after that. */
+    if (error == 0 || error == ENETDOWN || error == ENXIO || error == ENODEV)
+        return;
+    /* The table has gone, and cannot be put back. */
+    reply_order(guardian, order, error, monotonic());
+    instance->leaving = true;
+    release(guardian, true);
+}
+
+/* Take where there is a gate. It opens before the addresses come: what the kernel says of them leaves at once. */
+static int take_gated(struct guardian *guardian, struct instance *instance, const struct order *order)
+{
+    give_lease(instance, LEASE_FOREVER);
+    (void) batch_execute(guardian->route, &instance->batches[BATCH_UP], 0, fine_to_take);
+    int error = open_gate(guardian, instance, order->lease);
+    int taking
+        = batch_execute(guardian->route, &instance->batches[BATCH_TAKE], instance->essential, fine_to_take);
+    return taking != 0 ? taking : error;
+}
+
 static void take_or_renew(struct guardian *guardian, struct instance *instance, const struct order *order)
 {
     bool take = order->kind == ORDER_TAKE;
@@ -204,12 +258,18 @@ static void take_or_renew(struct guardian *guardian, struct instance *instance, 
         instance->link_due = 0;
     else if (!instance->taken)
         return;
+    else if (instance->gate.device != 0) {
+        renew_gate(guardian, instance, order);
+        return;
+    } else if (order->lease == LEASE_FOREVER && instance->lease == LEASE_FOREVER)
+        return; /* there is nothing to renew */
     if (!lease_is_over(instance, order->lease)) {
         /* Before it is so: whatever happens from now on, there may be addresses to release. */
         instance->taken = true;
-        give_lease(instance, order->lease);
         started = monotonic();
-        error = batch_execute(guardian->route, &instance->batches[take ? BATCH_TAKE : BATCH_RENEW],
+        if (instance->gate.device == 0)
+            give_lease(instance, order->lease);
+        error = instance->gate.device != 0 ? take_gated(guardian, instance, order) : batch_execute(guardian->route, &instance->batches[take ? BATCH_TAKE : BATCH_RENEW],
             take ? instance->essential : UINT32_MAX, take ? fine_to_take : fine_to_renew);
     }
     if (lease_is_over(instance, order->lease)) {
@@ -242,6 +302,9 @@ static void mute_waiting(struct guardian *guardian)
     for (instance = guardian->instances; instance != NULL; instance = instance->next)
         drops += waits_for(instance, ORDER_DROP);
     for (instance = guardian->instances; drops > 1 && instance != NULL; instance = instance->next)
+        if (waits_for(instance, ORDER_DROP) && !instance->muted)
+            (void) gate_shut(instance->packet, &instance->gate);
+    for (instance = guardian->instances; drops > 1 && instance != NULL; instance = instance->next)
         if (waits_for(instance, ORDER_DROP) && !instance->muted) {
             /* What fails here is tried again, and told, by the drop itself. */
             (void) batch_execute(guardian->route, &instance->batches[BATCH_MUTE], UINT32_MAX, fine_to_drop);
@@ -266,6 +329,10 @@ static bool carry_out_asked(struct guardian *guardian, struct instance *instance
         instance->link_due = 0; /* the link goes with its interface */
         error = batch_execute(guardian->route,
             &instance->batches[order.kind == ORDER_REMOVE ? BATCH_REMOVE : BATCH_RESTORE], UINT32_MAX, fine_to_drop);
+        if (order.kind == ORDER_REMOVE) {
+            int gate_error = gate_remove(guardian->filter, &instance->gate);
+            error = error != 0 || fine_to_drop(gate_error) ? error : gate_error;
+        }
     } else {
         if (instance->link_due != 0)
             (void) batch_execute(guardian->route, &instance->batches[BATCH_DROP], UINT32_MAX, fine_to_drop);

@@ -32,7 +32,8 @@ struct order {
     uint16_t zero;
     uint32_t index;
     int64_t at;                 /* CLOCK_MONOTONIC, ns: when the engine decided, or sent the advert that goes with it */
-    uint32_t lease;             /* seconds that addresses live without another renewal, or LEASE_FOREVER */
+    uint32_t lease;             /* seconds that addresses live without another renewal, or LEASE_FOREVER;
+                                 * ms from `at` on that a gate stays open without one */
     uint32_t next_beat_ms;      /* the next TAKE, RENEW or BEAT comes within this time of `at` */
     uint32_t takeover_after_ms; /* from this time after `at` on others may have taken over: no bow-out then */
     uint32_t number;            /* the engine's own, for the reply */
@@ -50,21 +51,39 @@ struct reply {
 };
 
 /* LATE: what a take leaves for later; it is carried out after the take is answered, bit by bit, and not answered. */
-enum { BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCH_LATE, BATCHES };
+/* UP: what comes before TAKE where there is a gate, which opens in between. */
+enum { BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCH_LATE, BATCH_UP, BATCHES };
 
-#define DESCRIPTION_VERSION 3
+#define DESCRIPTION_VERSION 4
 
-/* The head of the memory that comes with ORDER_ADD; batches and frames follow in this order. */
+/* The head of the memory that comes with ORDER_ADD; batches, frames and gate follow in this order. */
 struct description {
     uint32_t version, index;
     uint32_t essential; /* this many of the last requests of `take` decide whether it succeeded; 0: all */
     uint32_t link;      /* the interface that `drop` takes down, or 0 */
     uint32_t ipv6;      /* whether an address needs that: `mute` removes all others, and IPv6 ones go with the link */
     uint32_t frame_count;
+    uint32_t gate; /* octets of what is said of the gate, or 0 */
     uint32_t lengths[BATCHES + 1]; /* octets of each batch, and of all frames: each has 16 bits of length before it */
 };
 
+/* A key: a frame with which the guardian opens and shuts a gate, and where in it stands what it asks for. */
+enum { KEY_WHAT = 16, KEY_LENGTH = 60 };
+enum { KEY_SHUT, KEY_DISARM, KEY_FIRST_STEP };
+/* The number of the last request of a transaction. */
+enum { GATE_LAST = 1 };
+
+/* The head of what is said of a gate: the steps (ms, from the shortest, 32 bits each) and two transactions follow. */
+struct gate_description {
+    uint32_t device; /* the interface that keys go by */
+    uint32_t made;   /* whether the engine has made this table */
+    uint32_t steps;  /* how many */
+    uint32_t create, remove; /* octets */
+    uint8_t key[KEY_LENGTH];
+};
+
 static_assert(sizeof(struct order) == 40 && sizeof(struct reply) == 40, "no padding");
-static_assert(sizeof(struct description) == 56, "no padding");
+static_assert(sizeof(struct description) == 64, "no padding");
+static_assert(sizeof(struct gate_description) == 80, "no padding");
 
 #endif

@@ -39,13 +39,22 @@ static int execute(const struct guardian *guardian, const struct instance *insta
     return batch_execute(guardian->route, &instance->batches[which], UINT32_MAX, fine_to_drop);
 }
 
-int drop_addresses(struct guardian *guardian, struct instance *instance)
+static int remove_addresses(struct guardian *guardian, struct instance *instance)
 {
     bool link_later = instance->mute_is_all && instance->link != 0;
     if (!link_later || execute(guardian, instance, BATCH_MUTE) != 0)
         return execute(guardian, instance, BATCH_DROP);
     instance->link_due = monotonic() + LINK_DOWN_AFTER_DROP;
     return 0;
+}
+
+int drop_addresses(struct guardian *guardian, struct instance *instance)
+{
+    (void) gate_shut(instance->packet, &instance->gate);
+    int error = remove_addresses(guardian, instance);
+    if (error == 0)
+        gate_disarm(instance->packet, &instance->gate);
+    return error;
 }
 
 bool release_link(struct guardian *guardian, bool wait)
@@ -97,8 +106,10 @@ void release(struct guardian *guardian, bool bowout)
     struct instance *instance;
     for (instance = guardian->instances; instance != NULL; instance = instance->next)
         if (instance->leaving)
-            atomic_store(
-                &instance->silent, execute(guardian, instance, BATCH_MUTE) == 0 && instance->mute_is_all);
+            atomic_store(&instance->silent, gate_shut(instance->packet, &instance->gate));
+    for (instance = guardian->instances; instance != NULL; instance = instance->next)
+        if (instance->leaving && execute(guardian, instance, BATCH_MUTE) == 0 && instance->mute_is_all)
+            atomic_store(&instance->silent, true);
     for (instance = guardian->instances; bowout && instance != NULL; instance = instance->next)
         if (instance->leaving && atomic_load(&instance->silent))
             bowout_send(instance, begun + BOWOUT_AFTER_DROP);

@@ -21,8 +21,6 @@ cdef void order(runtime_t *runtime, instance_t *instance, int kind, int64_t now,
     message.takeover_after_ms = <uint32_t> (takeover_after(instance) // 1000000)
     message.number = again
     sent = send_order(runtime, &message)
-    if sent and (kind == ORDER_TAKE or kind == ORDER_RENEW):
-        ownership.lease_told = ownership.lease
     if kind == ORDER_TAKE or kind == ORDER_DROP:
         ownership.unsent = 0
         if sent:
@@ -71,15 +69,13 @@ cdef void drop(runtime_t *runtime, instance_t *instance, int64_t now) noexcept n
 cdef void beat(runtime_t *runtime, instance_t *instance, int64_t now) noexcept nogil:
     """An advert was due: the guardian hears that we live; if the advert was sent, the lease goes on."""
     cdef ownership_t *ownership = &instance.ownership
-    cdef bint leased
     ownership.advertised = boottime()
     if not ownership.owned:
         return
     ask_whether_it_hangs(runtime, now)
     choose_lease(instance)
     report_unleased(runtime, instance, now)
-    leased = ownership.lease_told != LEASE_FOREVER or ownership.lease != LEASE_FOREVER
-    order(runtime, instance, ORDER_RENEW if leased and not instance.transmit.failing else ORDER_BEAT, now, False)
+    order(runtime, instance, ORDER_BEAT if instance.transmit.failing else ORDER_RENEW, now, False)
 
 
 cdef inline uint8_t least_advbase(const instance_t *instance) noexcept nogil:
@@ -94,22 +90,32 @@ cdef inline int64_t takeover_after(const instance_t *instance) noexcept nogil:
 
 
 cdef void choose_lease(instance_t *instance) noexcept nogil:
-    """How long the addresses live without a renewal: see `pycarp.protocol.timing.lease`."""
-    cdef int64_t longest = machine_interval(&instance.machine) + RENEWAL_LATE_ALLOWANCE
+    """How long the addresses live, or the gate is open, without a renewal: see `pycarp.protocol.timing`."""
+    cdef ownership_t *ownership = &instance.ownership
+    cdef int64_t interval = machine_interval(&instance.machine)
+    cdef int64_t longest = interval + RENEWAL_LATE_ALLOWANCE
     cdef int64_t seconds = (longest + NS_PER_SECOND - 1) // NS_PER_SECOND
-    if seconds * NS_PER_SECOND + LEASE_ENDS_LATE < 3 * NS_PER_SECOND * least_advbase(instance):
-        instance.ownership.lease = <uint32_t> seconds
-    else:
-        instance.ownership.lease = LEASE_FOREVER
+    cdef int64_t limit = takeover_after(instance) - GATE_SHUTS_BEFORE
+    if instance.plan.gated:
+        ownership.outlived = limit < max(interval + GATE_RENEWED_LATE, GATE_SHUTS_BEFORE)
+        ownership.lease = <uint32_t> ((longest * 3 // 2 if ownership.outlived else limit) // 1000000)
+        return
+    ownership.outlived = seconds * NS_PER_SECOND + LEASE_ENDS_LATE >= 3 * NS_PER_SECOND * least_advbase(instance)
+    ownership.lease = LEASE_FOREVER if ownership.outlived else <uint32_t> seconds
+
+
+cdef int64_t lease_ends_after(const instance_t *instance) noexcept nogil:
+    """After this many ns of our silence the lease is over."""
+    return instance.ownership.lease * (1000000 if instance.plan.gated else NS_PER_SECOND)
 
 
 cdef void report_unleased(runtime_t *runtime, instance_t *instance, int64_t now) noexcept nogil:
-    """Addresses without a lease are reported, once."""
+    """A lease that does not end in time is reported, once."""
     cdef record_t record
-    if instance.ownership.lease != LEASE_FOREVER or instance.reported.unleased:
+    if not instance.ownership.outlived or instance.reported.unleased:
         return
     instance.reported.unleased = True
-    record = new_record(instance, unleased_event, now)
+    record = new_record(instance, outlived_event if instance.plan.gated else unleased_event, now)
     record.value, record.detail = machine_interval(&instance.machine), least_advbase(instance)
     report(runtime, &record)
 
@@ -180,6 +186,11 @@ cdef void ask_for_guardian(runtime_t *runtime) noexcept nogil:
 
 cdef object unleased_event(const record_t *record, dict who, object host):
     return events.LeaseUnavailable(**who, why=no_lease(record.value, record.detail))
+
+
+cdef object outlived_event(const record_t *record, dict who, object host):
+    after = takeover_time(record.detail, host.advskew if host else 0)
+    return events.LeaseUnavailable(**who, why=no_gate(record.value, after))
 
 
 cdef object guardian_lost_event(const record_t *record, dict who, object host):

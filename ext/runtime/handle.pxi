@@ -173,6 +173,7 @@ cdef class Runtime:
         cdef bint other = plan.host != changed.plan.host
         cdef command_t command = _command_on(changed.instance.index, on, other, changed.carpdev)
         _fill_plan(&command.plan, plan)
+        command.plan.gated = device.gate is not None
         try:
             changed.device = device
             self._entrust(changed, plan)

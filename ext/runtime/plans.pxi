@@ -70,10 +70,11 @@ cdef class _Instance:
         if instance == NULL:
             raise MemoryError
         _fill_plan(&instance.plan, plan)
+        instance.plan.gated = device.gate is not None
         instance.index, instance.vhid = index, plan.host.vhid
         instance.timers.heap_at = -1
         instance.timers.announce_due = instance.timers.take_due = instance.timers.retry_due = MACHINE_NEVER
-        instance.ownership.lease = instance.ownership.lease_told = LEASE_FOREVER
+        instance.ownership.lease = LEASE_FOREVER
         instance.ownership.least_advbase = plan.host.advbase
         getrandom(&seed, 8, 0)
         machine_init(&instance.machine, &instance.plan.config, NULL, NULL, seed)

@@ -54,9 +54,9 @@ from .system cimport (
 from .timing cimport (
     ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN, ANNOUNCEMENTS_AFTER_RIVAL, BOWOUT_AFTER_DROP, DEAF_AT_LEAST,
     DEMOTION_REPORTED_AFTER, DEVICE_REMOVED_AFTER_DROP, MADE_WAY_WITHIN,
-    GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN, LATE_ALLOWANCE_ORDINARY, LATE_ALLOWANCE_REALTIME,
-    LEASE_ENDS_LATE, NS_PER_SECOND, NS_PER_SKEW, ORDERS_DONE_WITHIN, PAUSE_NOTICED, RENEWAL_LATE_ALLOWANCE,
-    RETRY_FIRST, RETRY_LAST, TAKE_AFTER_DEPOSING, VRRP_FORGOTTEN,
+    GATE_RENEWED_LATE, GATE_SHUTS_BEFORE, GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN,
+    LATE_ALLOWANCE_ORDINARY, LATE_ALLOWANCE_REALTIME, LEASE_ENDS_LATE, NS_PER_SECOND, NS_PER_SKEW, ORDERS_DONE_WITHIN,
+    PAUSE_NOTICED, RENEWAL_LATE_ALLOWANCE, RETRY_FIRST, RETRY_LAST, TAKE_AFTER_DEPOSING, VRRP_FORGOTTEN,
 )
 
 from .. import events
@@ -66,7 +66,8 @@ from ..linux.guardian_client import Guardian, GuardianGone
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, STANDINGS, Reason, State
 from ..protocol.checks import HINTS, vrrp_advice
 from ..protocol.frames import virtual_mac
-from ..protocol.timing import no_lease
+from ..protocol.timing import no_gate, no_lease
+from ..protocol.timing import takeover_after as takeover_time
 from ..stats import Measures, Stats
 from . import spawn
 

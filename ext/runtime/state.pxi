@@ -90,8 +90,8 @@ cdef struct ownership_t:
     bint owned  # its addresses were ordered here, and the guardian expects beats
     uint8_t unsent  # 1 + the order that found no room, or 0
     uint32_t unanswered  # orders
-    uint32_t lease  # seconds that the addresses live, or LEASE_FOREVER
-    uint32_t lease_told  # the one that the guardian was told last
+    uint32_t lease  # as the guardian is told: seconds that the addresses live, or ms that the gate is open
+    bint outlived  # others may take over before its end
     uint8_t least_advbase  # heard in the group
     uint8_t announcements  # still to be repeated after a takeover, or after a rival was heard
     int64_t announced  # when last
@@ -129,6 +129,7 @@ cdef struct plan_t:
     addresses_t addresses
     uint8_t mac[6]
     machine_config_t config
+    bint gated  # its device has a gate
 
 cdef struct instance_t:
     int index

@@ -22,9 +22,7 @@ cdef void look_for_pause(runtime_t *runtime) noexcept nogil:
         runtime.guardian.asked = now  # it may have been stopped with us
     for at in range(runtime.instance_count):
         instance = runtime.instances[at]
-        limit = takeover_after(instance)
-        if instance.ownership.lease != LEASE_FOREVER:
-            limit = min(limit, instance.ownership.lease * NS_PER_SECOND)
+        limit = min(takeover_after(instance), lease_ends_after(instance))
         if instance.machine.state == STATE_MASTER and boot - instance.ownership.advertised > limit:
             stalled(runtime, instance, False)
 

@@ -60,6 +60,10 @@ def not_sent(error: int) -> str:
     return f"an advert could not be sent: {os.strerror(error)}"
 
 
+_NO_GATE = (
+    "no gate can be made ({why}): when engine and guardian die at once, the addresses stay until their lifetime ends, "
+    "a whole number of seconds and up to 2 s more; a gate needs Linux 5.16 with nf_tables"
+)
 GUARDIAN_DIED = "it died; another is started"
 """The `what` of a `GuardianLost`."""
 
@@ -307,11 +311,20 @@ class NativeUnavailable(Event, severity="warning", says="adverts are timed less 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LeaseUnavailable(Event, severity="warning", says="holds addresses without a time limit: {why}"):
-    """The addresses are held without a time limit, because no whole second fits the intervals; `why` is one sentence.
+class LeaseUnavailable(
+    Event, severity="warning", says="holds addresses without a limit that ends before others may take over: {why}"
+):
+    """No time fits that lasts from one advert to the next and ends before others take over; `why` is one sentence.
 
-    The guardian alone lets go of them if this process dies. Reported once.
+    The guardian alone lets go of the addresses in time if this process dies. Reported once.
     """
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class GateUnavailable(Event, severity="warning", says=_NO_GATE):
+    """This kernel makes no gate; `why` is its answer. `vhid` is 0 and `name` empty. Reported once by each engine."""
 
     why: str
 

@@ -778,8 +778,13 @@ EVENTS: list[tuple[ev.Event, str]] = [
         "adverts are timed less sharply, in plain Python: this installation has no compiled modules",
     ),
     (
+        ev.GateUnavailable(vhid=0, name="", at=1, why="Operation not supported"),
+        "no gate can be made (Operation not supported): when engine and guardian die at once, the addresses stay until "
+        "their lifetime ends, a whole number of seconds and up to 2 s more; a gate needs Linux 5.16 with nf_tables",
+    ),
+    (
         ev.LeaseUnavailable(vhid=1, name="carp0", at=1, why="advbase is 0"),
-        "carp0 holds addresses without a time limit: advbase is 0",
+        "carp0 holds addresses without a limit that ends before others may take over: advbase is 0",
     ),
     (
         ev.AddressConflict(vhid=1, name="carp0", at=1, address="10.0.0.1", mac="02:00:00:00:00:09"),

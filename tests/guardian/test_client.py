@@ -150,7 +150,7 @@ def test_replies_are_plain() -> None:
     assert Reply(Kind.TAKE, 0, 1, 0, 0, 0, 0, 0) == Reply(Kind.TAKE, 0, 1, 0, 0, 0, 0, 0)
     assert BOWOUT.endswith(b"%d")
     batches = {"take": b"ab", "renew": b"", "drop": b"", "mute": (), "remove": b"", "restore": b"", "late": b""}
-    device = SimpleNamespace(index=9, essential=1, host=floating(101, *ADDRESSES), **batches)
+    device = SimpleNamespace(index=9, essential=1, gate=None, host=floating(101, *ADDRESSES), **batches)
     blob = client._encode(5, device, [b"xyz", b""])  # type: ignore[arg-type]
-    assert protocol.DESCRIPTION.unpack_from(blob) == (3, 5, 1, 9, True, 2, 2, 0, 0, 0, 0, 0, 0, 7)
+    assert protocol.DESCRIPTION.unpack_from(blob) == (4, 5, 1, 9, True, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7)
     assert blob[protocol.DESCRIPTION.size :] == b"ab\3\0xyz\0\0"

@@ -154,6 +154,6 @@ def test_a_program_that_starts_anew_in_its_process_waits_as_well(program: str) -
     with Lab() as lab:
         child = Child(lab["main"], program)
         former = child.guardian
-        again = child.ask(f"retry 101,{VIP}/24")
+        again = child.ask(f"retry virtual,101,{VIP}/24")
         assert again["guardian"] != former and not lives(former)
         assert set(addresses(lab["main"])) == {VIP}

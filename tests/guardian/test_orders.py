@@ -68,7 +68,7 @@ def test_what_a_take_leaves_for_later(program: str) -> None:
 
 
 def test_take_renew_and_drop(program: str) -> None:
-    with Lab() as lab, engine_of(lab, program) as engine:
+    with Lab() as lab, engine_of(lab, program, gated=False) as engine:
         with lab["client"].ping(VIP) as ipv4, lab["client"].ping(VIP6) as ipv6:
             reply = engine.ask(Kind.TAKE, 101, lease=7, next_beat_ms=30_000)
             assert reply.error == reply.flags == 0 and reply.started < reply.finished
@@ -90,7 +90,7 @@ def test_take_renew_and_drop(program: str) -> None:
 def test_a_deprecated_address_stays_deprecated(program: str) -> None:
     with Lab() as lab, lab["main"].enter():
         host = floating(101, *ADDRESSES).replace(mac="interface")
-        with Engine(program, host) as engine:
+        with Engine(program, host, gated=False) as engine:
             assert engine.ask(Kind.TAKE, 101, lease=9).error == 0
             shown = json.loads(lab["main"].run(["ip", "-j", "addr", "show", "dev", "eth0"]).stdout)
             lifetimes = {one["local"]: (one["preferred_life_time"] > 0) for one in shown[0]["addr_info"]}
@@ -148,10 +148,10 @@ def test_drops_go_before_takes_and_links_after_both(program: str) -> None:
 def test_a_failure_is_told_and_what_is_gone_is_dropped(program: str) -> None:
     # Fault: somebody deletes the instance's device.
     # Expected: orders for it fail with ENODEV, a drop succeeds, and after ADD it can be taken again.
-    with Lab() as lab, engine_of(lab, program) as engine:
+    with Lab() as lab, engine_of(lab, program, gated=False) as engine:
         assert engine.ask(Kind.TAKE, 101).error == 0
         lab["main"].run(["ip", "link", "del", "carp101"])
-        number = engine.order(Kind.RENEW, 101)
+        number = engine.order(Kind.RENEW, 101, lease=5)
         reply = engine.await_reply(Kind.RENEW, 101)
         assert reply.error == errno.ENODEV and reply.number == number
         assert engine.ask(Kind.DROP, 101).error == 0
@@ -164,7 +164,7 @@ def test_a_failure_is_told_and_what_is_gone_is_dropped(program: str) -> None:
 
 
 def test_a_virtual_host_described_anew_is_the_same(program: str) -> None:
-    with Lab() as lab, engine_of(lab, program) as engine:
+    with Lab() as lab, engine_of(lab, program, gated=False) as engine:
         assert engine.ask(Kind.TAKE, 101, next_beat_ms=300).error == 0
         engine.devices[101].change(floating(101, f"{VIP}/24", "10.13.37.43/24"))
         engine.add(101)
@@ -239,7 +239,7 @@ def test_orders_that_are_older_than_they_may_be(program: str) -> None:
 def test_a_guardian_that_slept_takes_nothing_and_renews_nothing(program: str) -> None:
     # Fault: the guardian is stopped until an order is too old, or a lease may be over.
     # Expected: a take fails with ETIMEDOUT; a renewal brings nothing back that the kernel has removed.
-    with Lab() as lab, engine_of(lab, program) as engine, Notices(lab["main"]) as notices:
+    with Lab() as lab, engine_of(lab, program, gated=False) as engine, Notices(lab["main"]) as notices:
         with stopped(engine.guardian.pid):
             engine.order(Kind.TAKE, 101, next_beat_ms=200)
             time.sleep(0.3)
@@ -298,6 +298,7 @@ def test_malformed_messages(program: str) -> None:
                 ours.sendmsg([_message(kind, 7)], [_rights(0, 0, 0)])
             until(lambda: len(os.listdir(folder)) == before)
             list(engine.take_replies())
+            version = protocol.DESCRIPTION_VERSION
             good = client._encode(102, engine.devices[101], [b"x" * 60])
             blobs = [
                 b"",
@@ -307,7 +308,7 @@ def test_malformed_messages(program: str) -> None:
                 good + b"x",
                 bytes(1000),
                 b"\xff" * 1000,
-                protocol.DESCRIPTION.pack(3, 102, 0, 0, 0, 0xFFFFFFFF, *[0] * 8),
+                protocol.DESCRIPTION.pack(version, 102, 0, 0, 0, 0xFFFFFFFF, 0, *[0] * (protocol.BATCHES + 1)),
             ]
             blobs += [_spoilt(good, rng) for _ in range(200)]
             for blob in blobs:

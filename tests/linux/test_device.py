@@ -281,7 +281,7 @@ def test_a_living_virtual_host_is_left_alone() -> None:
     with Lab() as lab:
         main = lab["main"]
         with main.enter(), VirtualHostLock("carp0", carpdev(), 7):
-            living = Device(floating().replace(vhid=7), carpdev())
+            living = Device(floating().replace(vhid=7), carpdev(), gated=False)
             living.setup()
             order(main, living.take)
             with pytest.raises(InterfaceError, match="already, and it is that of vhid 7 on eth0"):

@@ -25,6 +25,7 @@ from typing import Any, Self
 from pycarp import State
 from pycarp.lab import links
 from pycarp.lab.namespaces import Host, Lab
+from pycarp.lab.recorder import Recorder
 from pycarp.linux import messages, netlink, watch
 from pycarp.linux.sockets import grow
 
@@ -65,7 +66,7 @@ class Pace:
 
 
 SWIFT = Pace("swift", 0, {"main": 10, "second": 25, "third": 50})
-"""Adverts every 39 ms, a takeover after 293 ms. No lease: it counts in whole seconds."""
+"""Adverts every 39 ms, a takeover after 293 ms."""
 USUAL = Pace("usual", 1, {"main": 0, "second": 8, "third": 58})
 EQUAL = Pace("equal", 0, {"main": 10, "second": 10, "third": 10})
 
@@ -169,6 +170,20 @@ def outside(gap: tuple[int, int], locked: Sequence[tuple[int, int]]) -> int:
     start, end = gap
     inside = (min(end, until) - max(start, since + 1_000_000) for since, until in locked)
     return end - start - sum(max(0, span) for span in inside)
+
+
+def answers_of(capture: Recorder, since: int) -> list[tuple[str, int, int]]:
+    """Who answered for the address from `since` on, by what came out of each host's cable: (host, from, to) of each
+    time in which one did and no other."""
+    runs: list[tuple[str, int, int]] = []
+    address = socket.inet_aton(VIP)
+    for frame in sorted(capture.frames, key=lambda frame: frame.at_ns):
+        answers = frame.ethertype == 0x0800 and frame.data[23] == 1 and frame.data[26:30] == address
+        answers |= frame.ethertype == 0x0806 and frame.data[20:22] == b"\0\2" and frame.data[28:32] == address
+        if answers and not frame.outgoing and frame.at_ns >= since:
+            began = runs.pop()[1] if runs and runs[-1][0] == frame.port else frame.at_ns
+            runs.append((frame.port, began, frame.at_ns))
+    return runs
 
 
 class Witness:

@@ -1,7 +1,7 @@
 """An engine as its guardian sees it: a thread with a lifeline, orders, beats. In this process, or one to be killed.
 
-As a program, `python guarded.py IMPLEMENTATION VHID ADDRESS...`, it takes the addresses at once and then does what it
-reads, a word a line, answering each by a line of JSON.
+As a program, `python guarded.py IMPLEMENTATION MAC VHID ADDRESS...`, it takes the addresses at once and then does
+what it reads, a word a line, answering each by a line of JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pycarp.linux.sockets import send_socket
 
 BOWOUT = bytes.fromhex("01005e000012") + bytes.fromhex("00005e0001") + b"%c\x88\xb5bow-out %d"
 """Of an ethertype that is nobody else's; the LAN's switch forwards it to all."""
-NEXT_BEAT_MS, TAKEOVER_AFTER_MS = 600, 2000
+NEXT_BEAT_MS, TAKEOVER_AFTER_MS, LEASE_MS = 600, 2000, 1900
 
 
 def floating(vhid: int, *addresses: str) -> VirtualHost:
@@ -42,10 +42,11 @@ def bowout(vhid: int) -> bytes:
 class Engine:
     """Virtual hosts on eth0 of the calling thread's namespace, known to a guardian; the index of each is its vhid."""
 
-    def __init__(self, impl: str, *hosts: VirtualHost) -> None:
+    def __init__(self, impl: str, *hosts: VirtualHost, gated: bool = True) -> None:
         spawn = importlib.import_module(f"pycarp._{impl}.spawn")
         self._numbers = itertools.count(1)
         self._heard: deque[Reply] = deque()
+        self.gated = gated
         self.locks: list[VirtualHostLock] = []
         self.devices: dict[int, Device] = {}
         self._stack = contextlib.ExitStack()
@@ -67,7 +68,7 @@ class Engine:
             for host in hosts:
                 lock = self._stack.enter_context(VirtualHostLock(host.name, self.carpdev, host.vhid))
                 self.locks.append(lock)
-                device = Device(host, self.carpdev)
+                device = Device(host, self.carpdev, gated)
                 device.setup()
                 self.devices[host.vhid] = device
                 self._stack.callback(device.teardown)
@@ -105,6 +106,7 @@ class Engine:
         number = next(self._numbers)
         options.setdefault("next_beat_ms", NEXT_BEAT_MS)
         options.setdefault("takeover_after_ms", TAKEOVER_AFTER_MS)
+        options.setdefault("lease", LEASE_MS if self.gated else 0xFFFFFFFF)
         options.setdefault("at", time.monotonic_ns() - round(ago * 1e9))
         options.setdefault("boot", time.clock_gettime_ns(time.CLOCK_BOOTTIME) - round(ago * 1e9))
         assert self.guardian.order(kind, vhid, number=number, **options)
@@ -136,7 +138,6 @@ class Engine:
 
 def _serve(impl: str, hosts: list[VirtualHost]) -> None:
     with Engine(impl, *hosts) as engine:
-        lease = 0xFFFFFFFF
         beating = threading.Event()
         ballast: list[bytes] = []
 
@@ -144,12 +145,12 @@ def _serve(impl: str, hosts: list[VirtualHost]) -> None:
             while True:
                 if beating.is_set():
                     for host in hosts:
-                        engine.order(Kind.BEAT, host.vhid)
+                        engine.order(Kind.RENEW, host.vhid)
                 time.sleep(0.02)
 
         threading.Thread(target=beat, daemon=True).start()
         for host in hosts:
-            assert engine.ask(Kind.TAKE, host.vhid, lease=lease).error == 0
+            assert engine.ask(Kind.TAKE, host.vhid).error == 0
         beating.set()
         print(json.dumps({"guardian": engine.guardian.pid}), flush=True)
         for line in sys.stdin:
@@ -198,4 +199,4 @@ def _serve(impl: str, hosts: list[VirtualHost]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], [floating(int(sys.argv[2]), *sys.argv[3:])])
+    _serve(sys.argv[1], [floating(int(sys.argv[3]), *sys.argv[4:]).replace(mac=sys.argv[2])])

@@ -26,8 +26,8 @@ ADDRESSES = (f"{VIP}/24", f"{VIP6}/64")
 
 
 @contextlib.contextmanager
-def engine_of(lab: Lab, program: str, *addresses: str) -> Iterator[Engine]:
-    with lab["main"].enter(), Engine(program, floating(101, *(addresses or ADDRESSES))) as engine:
+def engine_of(lab: Lab, program: str, *addresses: str, gated: bool = True) -> Iterator[Engine]:
+    with lab["main"].enter(), Engine(program, floating(101, *(addresses or ADDRESSES)), gated=gated) as engine:
         yield engine
 
 
@@ -38,8 +38,8 @@ def several(lab: Lab, program: str) -> Engine:
 class Child:
     """An engine in a process of its own, that has taken its addresses and beats every 20 ms."""
 
-    def __init__(self, host: Host, program: str, *addresses: str) -> None:
-        argv = [sys.executable, guarded_module.__file__, program, "101", *(addresses or ADDRESSES)]
+    def __init__(self, host: Host, program: str, *addresses: str, mac: str = "virtual") -> None:
+        argv = [sys.executable, guarded_module.__file__, program, mac, "101", *(addresses or ADDRESSES)]
         self.process = host.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pid = self.process.pid
         self.guardian: int = self._read()["guardian"]

@@ -46,6 +46,8 @@ def fields(struct: str) -> dict[str, str]:
         for name in names.split(", "):
             member, _, count = name.partition("[")
             found[member] = FORMATS[kind] * (protocol.BATCHES + 1 if count == "BATCHES + 1]" else 1)
+            if count == "KEY_LENGTH]":
+                found[member] = "s" * protocol.KEY_LENGTH
     return found
 
 
@@ -59,7 +61,7 @@ def test_constants() -> None:
     in_python = {name: value for name, value in vars(protocol).items() if name.isupper() and isinstance(value, int)}
     assert in_python == in_c
     assert {f"{'REPLY' if one >= Kind.HELLO else 'ORDER'}_{one.name}": one.value for one in Kind} == {
-        name: value for name, value in enumerators().items() if not name.startswith("BATCH")
+        name: value for name, value in enumerators().items() if name.startswith(("ORDER", "REPLY"))
     }
 
 
@@ -68,6 +70,7 @@ def test_structs() -> None:
         ("order", protocol.ORDER),
         ("reply", protocol.REPLY),
         ("description", protocol.DESCRIPTION),
+        ("gate_description", protocol.GATE_DESCRIPTION),
     ):
         assert "".join(fields(struct).values()) == layout(packed.format)
         # The C compiler would not pad it either.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +17,7 @@ from support.lan import VIP, Lan, Node, held, stays, wait_until
 from support.wire import Frame
 
 from pycarp import State, events
+from pycarp.linux import gate
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 CLIENT = "10.13.37.13"
@@ -101,3 +105,32 @@ def test_who_preempts_takes_nothing_that_a_sibling_has(lone: Lan, with_impl: str
     for _turn in range(5):
         lone.inject("client", bytes(Frame(advbase=0, advskew=60, source=CLIENT)))
         stays(lambda: VIP not in held(lone["main"]), 0.06)
+
+
+def test_without_a_gate_the_addresses_have_a_lifetime(
+    lone: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fault: The kernel makes no gates.
+    # Expected: It is said once; the addresses have a lifetime that is renewed, and go with the engine.
+    class Refusing(gate.FilterSocket):
+        def execute(self, transaction: bytes) -> OSError | None:
+            return OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(gate, "FilterSocket", Refusing)
+    main = lone.start("main", advbase=1, advskew=0)
+    main.become(MASTER)
+    assert "Operation not supported" in main.wait(events.GateUnavailable).text
+    wait_until(lambda: VIP in held(lone["main"]))
+    pinger = lone.ping()
+
+    def left() -> int:
+        (link,) = json.loads(lone["main"].run(["ip", "-j", "addr", "show", "dev", "carp101"]).stdout)
+        return next(int(one["valid_life_time"]) for one in link["addr_info"] if one["local"] == VIP)
+
+    for _turn in range(3):
+        assert 0 < left() <= 2
+        time.sleep(0.9)
+    assert pinger.wait(3)
+    assert len(main.log.find(events.GateUnavailable)) == 1
+    main.stop()
+    assert VIP not in held(lone["main"])

@@ -14,7 +14,7 @@ from typing import Any
 from .. import _impl
 from ..config import Address, VirtualHost
 from ..errors import EngineError
-from ..events import CarpdevChanged, CarpdevMacUsed, ChangedByOthers, Event, Failed
+from ..events import CarpdevChanged, CarpdevMacUsed, ChangedByOthers, Event, Failed, GateUnavailable
 from ..linux import settings
 from ..linux.device import Device
 from ..linux.interfaces import Interface, source_address
@@ -73,6 +73,7 @@ class Instances:
         self._obey_adverts = obey_adverts
         self._instances: dict[int, Instance] = {}
         self._carpdevs: set[int] = set()
+        self._no_gate_reported = False
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(tuple(self._instances.values()))
@@ -132,6 +133,12 @@ class Instances:
 
     def report_failure(self, instance: Instance, what: str) -> None:
         self._report(instance, Failed, what=what)
+
+    def report_no_gate(self, device: Device) -> None:
+        """Once, where this machine makes no gates."""
+        if device.gate is None and not self._no_gate_reported:
+            self._no_gate_reported = True
+            self._emit(GateUnavailable(vhid=0, name="", at=time.monotonic_ns(), why=device.no_gate))
 
     def _report(self, instance: Instance, kind: type[Event], **values: Any) -> None:
         self._emit(kind(vhid=instance.host.vhid, name=instance.host.name, at=time.monotonic_ns(), **values))

@@ -153,6 +153,7 @@ class Supervisor:
             undo.callback(lock.close)
             device = Device(host, carpdev)
             device.setup(inventory)
+            self.instances.report_no_gate(device)
             undo.callback(device.teardown)
             self.instances.open_carpdev(carpdev)
             undo.callback(self.instances.close_carpdev_if_unused, carpdev.index)

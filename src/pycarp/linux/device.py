@@ -15,14 +15,15 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
 from ..config import VirtualHost
 from ..errors import CapabilityError, InterfaceError
+from ..protocol import timing
 from ..protocol.frames import virtual_mac
-from . import fib, lock, messages, netlink, settings
+from . import fib, gate, lock, messages, netlink, settings
 from .differences import Differences, compare, mixed
 from .fib import Rule, Snapshot
 from .interfaces import OWN_PROTOCOL, Interface, Mark, mark_on, read_interfaces
 from .leftovers import Inventory
 from .messages import Address
-from .routes import EARLY, Place, Planner, Ways, refusal, tables_of
+from .routes import EARLY, Place, Planner, Ways, refusal, tables_of, turn_of
 
 GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT})
 """What the kernel answers when something that is to be removed is not there."""
@@ -36,33 +37,38 @@ class Device:
     `late` follows a take when that is answered: it may be long, and no request of it is needed for the first answer.
 
     The last `essential` requests of `take` decide whether it succeeded: without a route of ours, answers still leave
-    by the host's own. `mute` is the part of `drop` that is quick: where several virtual hosts drop at once, it goes out
-    for all of them first, so that none waits for the links of the others.
+    by the host's own. The first `leading` ones come before a gate opens: after them the link is up. `mute` is the part
+    of `drop` that is quick: where several virtual hosts drop at once, it goes out for all of them first, so that none
+    waits for the links of the others.
 
     `remove` and `restore` are what `teardown` does after the drop. The guardian does it where this process may no
     longer do it: `remove` takes the device and its rules away, `restore` gives the carpdev its settings back, which
     only the last virtual host on it may ask for. Both are empty where nothing was made.
 
     `no_ipv6` says in one sentence why the device cannot have IPv6; then it takes IPv4 addresses alone.
+    `gate` is what keeps packets from and to the addresses unless the guardian renews it; None where this kernel has
+    none, and `no_gate` says why. Then the addresses have a lifetime instead; `gated` false asks for that.
 
     `index` is the interface that carries the addresses: the macvlan called `name`, or the carpdev. The caller has the
     `VirtualHostLock`: that is how leftovers of a crashed run are told from the devices of a running one.
     """
 
-    def __init__(self, host: VirtualHost, carpdev: Interface) -> None:
+    def __init__(self, host: VirtualHost, carpdev: Interface, gated: bool = True) -> None:
         self.host = host
         self.carpdev = carpdev
         self.name = host.name if host.mac == "virtual" else carpdev.name
         self.index = 0
         self.take = self.late = self.speak = self.renew = self.drop = self.remove = self.restore = b""
         self.mute: tuple[bytes, ...] = ()
-        self.essential = 0
+        self.essential = self.leading = 0
         self.no_ipv6 = ""
         self._changed: list[tuple[Interface, Mapping[str, int]]] = []
         self._with_subnet = False
         self.tables = tables_of(carpdev.index, host.vhid)
         self.ways = Ways()
         self._planner: Planner | None = None
+        self.gate: gate.Table | None = None
+        self.no_gate = "" if gated else "it is not wanted"
 
     @property
     def mac(self) -> bytes:
@@ -98,6 +104,7 @@ class Device:
                     raise InterfaceError(self.no_ipv6)
                 found = self.compare(inventory.snapshot, False)
                 route.request(*found.requests, fine=_REPLACED)
+            self._set_gate()
         except BaseException as error:
             with contextlib.suppress(OSError):
                 self.teardown()
@@ -150,6 +157,10 @@ class Device:
         self.remove = netlink.batch(*self._removal())
         back = [settings.give_back_later(interface, before) for interface, before in self._changed]
         self.restore = netlink.batch(*itertools.chain(*back))
+        if self.gate is not None:
+            table = self._table()
+            table.made = self.gate.made and table.create == self.gate.create
+            self.gate = table
         early, late = self._routes()
         self.late = netlink.batch(*(route.add(fib.MAIN, source) for route, source in ways.subnets), *late)
         loud = [request for one, request in delete.items() if one.version == 6]
@@ -161,14 +172,17 @@ class Device:
         if self.host.mac == "interface":
             self.take = netlink.batch(*speak, *add)
             self.drop = netlink.batch(*silence, *silent, *loud, *subnets)
+            self.leading = 0
             return
         # While the link is down the addresses are mute, and taking it down needs milliseconds of the kernel. IPv4
         # addresses go first: that sends nothing. IPv6 addresses go last: removed from a link that is up, they send
         # multicast reports from the virtual MAC.
         up = messages.link_state(self.index, True)
         self.essential += 1
+        place = self._place()
+        self.leading = len(place) + len(speak) + 1
         self.take = netlink.batch(
-            *self._place(),
+            *place,
             *speak,
             # The routes come before the addresses, or the first answers would leave by the carpdev with its MAC.
             up,
@@ -238,12 +252,15 @@ class Device:
         """
         if not self.index and not self._changed:
             return
-        changed, drop, removal = self._changed, self.drop, self._removal()
+        changed, drop, removal, table = self._changed, self.drop, self._removal(), self.gate
         self.forget()
         with netlink.RouteSocket() as route:
             outcome = route.execute(drop)
             outcome += route.execute(netlink.batch(*removal))
             outcome += self._restore(route, changed)
+        if table is not None:
+            with gate.FilterSocket() as filters:
+                outcome.append(filters.execute(table.delete))
         netlink.raise_first(outcome, _REPLACED)
 
     def forget(self) -> None:
@@ -251,6 +268,7 @@ class Device:
         self.index, self._changed = 0, []
         self.take = self.late = self.speak = self.renew = self.drop = self.remove = self.restore = b""
         self.mute = ()
+        self.gate = None
 
     def untouched(self, interfaces: Iterable[Interface]) -> bool:
         """Whether the settings that this device has changed are as it left them: then `restore` restores all."""
@@ -318,6 +336,40 @@ class Device:
             self._restore(route, [(interface, before)])
         if changed:
             inventory.interfaces = read_interfaces()
+        gates = inventory.dead_gates(self)
+        if gates:
+            with gate.FilterSocket() as filters:
+                netlink.raise_first([filters.execute(gate.deletion(*one)) for one in gates], GONE)
+
+    # The gate
+
+    def _table(self) -> gate.Table:
+        whole = self.host.mac == "virtual"
+        return gate.Table(
+            self.carpdev.index,
+            self.host.vhid,
+            turn_of(self.tables),
+            self.name if whole else self.carpdev.name,
+            f"{self.host.name}: vhid {self.host.vhid} on {self.carpdev.name}",
+            timing.gate(0, timing.takeover_after(self.host.advbase, self.host.advskew)) or gate.SHORTEST_STEP,
+            () if whole else (one.ip for one in self.host.addresses),
+        )
+
+    def _set_gate(self) -> None:
+        """Make the gate, shut. Where that cannot be, or is not wanted, there is none."""
+        if self.no_gate:
+            return
+        table = self._table()
+        try:
+            with gate.FilterSocket() as filters:
+                failed = filters.execute(table.create)
+        except OSError as error:
+            failed = error
+        if failed is None:
+            table.made = True
+            self.gate = table
+        else:
+            self.no_gate = str(failed.strerror)
 
     # Making the macvlan
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .._python.guardian import protocol
 from ..errors import CapabilityError, CarpError, EngineError
-from . import netlink
+from . import gate, netlink
 from .capabilities import effective
 from .lock import lives
 
@@ -330,11 +330,13 @@ def _collect(pidfd: int) -> None:
 def _encode(index: int, device: Device, bowouts: Iterable[bytes]) -> bytes:
     frames = [protocol.FRAME_LENGTH.pack(len(one)) + one for one in bowouts]
     mute = netlink.batch(*device.mute)
-    batches = (device.take, device.renew, device.drop, mute, device.remove, device.restore, device.late)
+    up, take = netlink.split(device.take, device.leading if device.gate else 0)
+    batches = (take, device.renew, device.drop, mute, device.remove, device.restore, device.late, up)
     parts = (*batches, b"".join(frames))
+    gated = gate.describe(device.gate, device.index)
     link, ipv6 = device.index if device.host.mac == "virtual" else 0, 6 in device.host.families
-    head = (protocol.DESCRIPTION_VERSION, index, device.essential, link, ipv6, len(frames))
-    return protocol.DESCRIPTION.pack(*head, *(len(one) for one in parts)) + b"".join(parts)
+    head = (protocol.DESCRIPTION_VERSION, index, device.essential, link, ipv6, len(frames), len(gated))
+    return protocol.DESCRIPTION.pack(*head, *(len(one) for one in parts)) + b"".join(parts) + gated
 
 
 def _widen(end: socket.socket) -> None:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING
 
 from ..errors import InterfaceError
-from . import fib, lock, messages, settings
+from . import fib, gate, lock, messages, settings
 from .fib import Route, Rule, Snapshot
 from .interfaces import OWN_PROTOCOL, Interface, Mark, is_per_link, read_interfaces
 from .messages import Address
@@ -35,6 +35,9 @@ class Inventory:
         self._beside: dict[int, list[int]] = {}
         self.snapshot = Snapshot()
         self._held = functools.cache(lock.held)
+        self._gates: list[gate.Owner] = []
+        with contextlib.suppress(OSError), gate.FilterSocket() as filters:  # a kernel without nf_tables
+            self._gates = filters.tables()
         self.rules: list[Rule] = []
         self.routes: list[tuple[int, Route]] = []
         with contextlib.suppress(OSError):  # a kernel without rules has left none
@@ -99,6 +102,13 @@ class Inventory:
             for index, record in found
             if record is not None and not any(self._lives(device, record[0], vhid) for vhid in range(1, 256))
         }
+
+    def dead_gates(self, device: Device) -> list[gate.Owner]:
+        """Take the gates of dead virtual hosts off the inventory."""
+        living = [one for one in self._gates if one[:2] in self._running or self._lives(device, *one[:2])]
+        dead = [one for one in self._gates if one not in living]
+        self._gates = living
+        return dead
 
     def carpdev(self, index: int) -> Interface | None:
         return next((one for one in self.interfaces if one.index == index), None)

@@ -111,6 +111,15 @@ def batch(*requests: bytes) -> bytes:
     return bytes(joined)
 
 
+def split(requests: bytes, count: int) -> tuple[bytes, bytes]:
+    """A batch's first requests, and the others."""
+    at = 0
+    for _turn in range(count):
+        (length,) = WORD.unpack_from(requests, at)
+        at += (length + 3) & ~3
+    return requests[:at], requests[at:]
+
+
 def _parts(requests: bytes) -> Iterator[tuple[bytes, int]]:
     """Cut a batch between requests: (part, how many requests are in it)."""
     start = at = count = 0

@@ -74,6 +74,14 @@ LEASE_ENDS_LATE = 980 * _MS
 LEASE_MAY_BE_OVER = 900 * _MS
 """A renewal that is carried out this long after the lease's end could bring back an address that had gone."""
 
+# Gates
+
+GATE_SHUTS_BEFORE = 12 * _MS
+"""A gate shuts this long before others may take over: it does so at a tick of the kernel's clock, which comes every
+10 ms at most."""
+GATE_RENEWED_LATE = 5 * _MS
+"""A gate stays open until a renewal that comes this late, at least."""
+
 # The guardian, and pauses of the runtime
 
 LATE_ALLOWANCE_REALTIME = 40 * _MS
@@ -109,6 +117,18 @@ def lease(interval: int, advbase: int) -> int | None:
     return seconds if seconds * NS_PER_SECOND + LEASE_ENDS_LATE < 3 * advbase * NS_PER_SECOND else None
 
 
+def gate(interval: int, after: int) -> int | None:
+    """How many ms from an advert on a gate stays open: until just before other hosts may take over, `after` ns of
+    silence. None where that would not last until the next advert, `interval` ns later."""
+    limit = after - GATE_SHUTS_BEFORE
+    return limit // _MS if limit >= max(interval + GATE_RENEWED_LATE, GATE_SHUTS_BEFORE) else None
+
+
+def gate_without_room(interval: int) -> int:
+    """The same where others may take over before the next advert: until the next one, in any case."""
+    return (interval + RENEWAL_LATE_ALLOWANCE) * 3 // 2 // _MS
+
+
 def master_down(advbase: int, advskew: int) -> int:
     """After this many ns without an advert a BACKUP with these values takes over; with advbase 0 as OpenBSD does."""
     return 3 * advbase * NS_PER_SECOND + (advskew if advbase else 3 * advskew) * NS_PER_SKEW
@@ -117,6 +137,14 @@ def master_down(advbase: int, advskew: int) -> int:
 def takeover_after(advbase: int, advskew: int) -> int:
     """After this many ns of our silence another host of the group may have taken over."""
     return 3 * advbase * NS_PER_SECOND if advbase else 3 * advskew * NS_PER_SKEW
+
+
+def no_gate(interval: int, after: int) -> str:
+    """One sentence for those whose intervals (ns) leave no room for a gate that shuts in time."""
+    return (
+        f"with adverts every {interval / NS_PER_SECOND:.3g} s, others may take over after "
+        f"{after / NS_PER_SECOND:.3g} s: the gate shuts after {gate_without_room(interval) / 1000:.3g} s"
+    )
 
 
 def no_lease(interval: int, advbase: int) -> str:

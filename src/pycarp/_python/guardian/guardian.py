@@ -15,6 +15,7 @@ class Guardian:
 
     route: socket.socket
     timer: int
+    filter: socket.socket | None
 
     def __init__(self, engine: socket.socket, pidfd: int) -> None:
         self.turn = _thread.allocate_lock()

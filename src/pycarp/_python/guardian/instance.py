@@ -8,6 +8,7 @@ import os
 
 from . import protocol
 from .clocks import boottime, monotonic
+from .gate import Gate, gate_read
 from .route import Batch, batch_prepare
 
 BLOB_LIMIT = 16 << 20
@@ -31,6 +32,7 @@ class Instance:
         self.index = index
         self.batches: list[Batch] = []
         self.frames: list[bytes] = []
+        self.gate = Gate()
         self.essential = self.lease = self.link = 0
         self.mute_is_all = self.late = False
         self.late_done = 0
@@ -63,11 +65,11 @@ def _frames(data: bytes, count: int) -> list[bytes]:
 def instance_read(index: int, blob: int) -> Instance:
     """An instance without descriptors. Raises `ValueError` or `OSError` for what is no description of it."""
     data = _copy_whole(blob)
-    version, described, essential, link, ipv6, count, *lengths = protocol.DESCRIPTION.unpack_from(data)
+    version, described, essential, link, ipv6, count, gate, *lengths = protocol.DESCRIPTION.unpack_from(data)
     if (
         version != protocol.DESCRIPTION_VERSION
         or described != index
-        or len(data) != protocol.DESCRIPTION.size + sum(lengths)
+        or len(data) != protocol.DESCRIPTION.size + sum(lengths) + gate
     ):
         raise ValueError("the description is malformed")
     instance = Instance(index)
@@ -75,7 +77,8 @@ def instance_read(index: int, blob: int) -> Instance:
     for length in lengths[: protocol.BATCHES]:
         instance.batches.append(batch_prepare(data[at : at + length]))
         at += length
-    instance.frames = _frames(data[at:], count)
+    instance.frames = _frames(data[at : len(data) - gate], count)
+    instance.gate = gate_read(data[len(data) - gate :])
     instance.essential = essential or instance.batches[protocol.BATCH_TAKE].count
     instance.link, instance.mute_is_all = link, not ipv6
     return instance
@@ -92,7 +95,7 @@ def instance_put(instances: dict[int, Instance], fresh: Instance) -> None:
     if instance is fresh:
         return
     _free_description(instance)
-    for name in ("batches", "frames", "essential", "lease", "mute_is_all", "link", "packet", "lock"):
+    for name in ("batches", "frames", "essential", "lease", "mute_is_all", "link", "packet", "lock", "gate"):
         setattr(instance, name, getattr(fresh, name))
     instance.late_done = 0  # what is there already does no harm
 

@@ -19,6 +19,7 @@ from struct import Struct
 from .bowout import bowout_start
 from .clocks import NS_PER_SECOND
 from .confine import confine_capabilities, confine_process, libc
+from .gate import gate_socket
 from .guardian import Guardian
 from .lifeline import lifeline_start
 from .orders import orders_carry_out, orders_carry_out_late, orders_read, orders_withdraw
@@ -87,6 +88,7 @@ def _run(guardian: Guardian) -> None:
 
 def _start(guardian: Guardian) -> None:
     guardian.route = route_open()
+    guardian.filter = gate_socket()
     guardian.timer = libc.timerfd_create(time.CLOCK_BOOTTIME, os.O_CLOEXEC | os.O_NONBLOCK)
     if guardian.timer < 0:
         raise OSError(ctypes.get_errno(), "timerfd_create")

@@ -11,6 +11,7 @@ from struct import Struct
 
 from . import protocol
 from .clocks import LEASE_MAY_BE_OVER, NS_PER_MS, NS_PER_SECOND, boottime, monotonic
+from .gate import gate_create, gate_open, gate_remove, gate_same, gate_shut
 from .guardian import Guardian
 from .instance import Instance, Order, beat_age, instance_put, instance_read, instance_remove
 from .release import drop_addresses, fine_to_drop, release
@@ -69,6 +70,21 @@ def _place(guardian: Guardian, instance: Instance, order: Order) -> None:
     instance.order = order
 
 
+def _gate_time(instance: Instance, beaten: Instance) -> int:
+    """ns that a gate may be open from now on, after that one's sign of life."""
+    return instance.gate.lease * NS_PER_MS - beat_age(beaten)
+
+
+def _put_gate(guardian: Guardian, fresh: Instance, former: Instance) -> None:
+    """The table of a gate that is described anew, where it is another one. What fails is tried again by the next
+    order."""
+    fresh.gate.lease = former.gate.lease
+    if not fresh.gate.device or gate_same(fresh.gate, former.gate):
+        return
+    if (fresh.gate.made or gate_create(guardian.filter, fresh.gate) == 0) and former.taken:
+        gate_open(guardian.filter, fresh.packet, fresh.gate, _gate_time(fresh, former))
+
+
 def _add(guardian: Guardian, order: Order, handed: list[int]) -> None:
     """Takes from `handed` what it keeps."""
     # What was ordered for an instance that is to be forgotten comes first.
@@ -81,6 +97,8 @@ def _add(guardian: Guardian, order: Order, handed: list[int]) -> None:
             fresh.packet = socket.socket(fileno=handed[1])
             fresh.lock = handed[2]
             del handed[1:3]
+            if former is not None:
+                _put_gate(guardian, fresh, former)
             instance_put(guardian.instances, fresh)
             code = 0
     except ValueError:
@@ -161,7 +179,12 @@ def orders_read(guardian: Guardian) -> bool:
 
 
 def _lease_is_over(instance: Instance, lease: int) -> bool:
-    """The kernel may have removed the addresses while the guardian did not run: to renew them would bring them back."""
+    """The kernel may have removed the addresses while the guardian did not run: to renew them would bring them back.
+
+    A gate knows by itself.
+    """
+    if instance.gate.device:
+        return False
     return lease != protocol.LEASE_FOREVER and beat_age(instance) > lease * NS_PER_SECOND + LEASE_MAY_BE_OVER
 
 
@@ -172,6 +195,37 @@ def _give_lease(instance: Instance, lease: int) -> None:
         instance.lease = lease
 
 
+def _open_gate(guardian: Guardian, instance: Instance, lease: int) -> int:
+    instance.gate.lease = lease
+    error = gate_open(guardian.filter, instance.packet, instance.gate, _gate_time(instance, instance))
+    # This process may have been stopped in between.
+    if _gate_time(instance, instance) < 0:
+        gate_shut(instance.packet, instance.gate)
+    return error
+
+
+def _renew_gate(guardian: Guardian, instance: Instance, order: Order) -> None:
+    """A renewal where there is a gate: the addresses stay as they are."""
+    error = _open_gate(guardian, instance, order.lease)
+    # Without its device it has no addresses either: the engine looks after that.
+    if error in (0, errno.ENETDOWN, errno.ENXIO, errno.ENODEV):
+        return
+    # The table has gone, and cannot be put back.
+    reply_order(guardian, order, error, monotonic())
+    instance.leaving = True
+    release(guardian, True)
+
+
+def _take_gated(guardian: Guardian, instance: Instance, order: Order) -> int:
+    """Take where there is a gate. It opens before the addresses come: what the kernel says of them leaves at once."""
+    _give_lease(instance, protocol.LEASE_FOREVER)
+    batch_execute(guardian.route, instance.batches[protocol.BATCH_UP], 0, _fine_to_take)
+    error = _open_gate(guardian, instance, order.lease)
+    return (
+        batch_execute(guardian.route, instance.batches[protocol.BATCH_TAKE], instance.essential, _fine_to_take) or error
+    )
+
+
 def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None:
     take = order.kind == protocol.ORDER_TAKE
     started = 0
@@ -180,15 +234,23 @@ def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None
         instance.link_due = 0
     elif not instance.taken:
         return
+    elif instance.gate.device:
+        _renew_gate(guardian, instance, order)
+        return
+    elif order.lease == instance.lease == protocol.LEASE_FOREVER:
+        return  # there is nothing to renew
     if not _lease_is_over(instance, order.lease):
         # Before it is so: whatever happens from now on, there may be addresses to release.
         instance.taken = True
-        _give_lease(instance, order.lease)
-        batch = instance.batches[protocol.BATCH_TAKE if take else protocol.BATCH_RENEW]
         started = monotonic()
-        error = batch_execute(
-            guardian.route, batch, instance.essential if take else ALL, _fine_to_take if take else _fine_to_renew
-        )
+        if instance.gate.device:
+            error = _take_gated(guardian, instance, order)
+        else:
+            _give_lease(instance, order.lease)
+            batch = instance.batches[protocol.BATCH_TAKE if take else protocol.BATCH_RENEW]
+            error = batch_execute(
+                guardian.route, batch, instance.essential if take else ALL, _fine_to_take if take else _fine_to_renew
+            )
     if _lease_is_over(instance, order.lease):
         error = errno.ETIMEDOUT
         instance.leaving = instance.taken
@@ -214,6 +276,8 @@ def _mute_waiting(guardian: Guardian) -> None:
     loud = [instance for instance in drops if not instance.muted]
     if len(drops) > 1 and loud:
         # What fails here is tried again, and told, by the drop itself.
+        for instance in loud:
+            gate_shut(instance.packet, instance.gate)
         mute = batch_join(instance.batches[protocol.BATCH_MUTE] for instance in loud)
         batch_execute(guardian.route, mute, ALL, fine_to_drop)
         for instance in loud:
@@ -231,6 +295,9 @@ def _carry_out_asked(guardian: Guardian, instance: Instance) -> bool:
         instance.link_due = 0  # the link goes with its interface
         which = protocol.BATCH_REMOVE if order.kind == protocol.ORDER_REMOVE else protocol.BATCH_RESTORE
         error = batch_execute(guardian.route, instance.batches[which], ALL, fine_to_drop)
+        if order.kind == protocol.ORDER_REMOVE:
+            gate_error = gate_remove(guardian.filter, instance.gate)
+            error = error or (0 if fine_to_drop(gate_error) else gate_error)
     else:
         if instance.link_due:
             batch_execute(guardian.route, instance.batches[protocol.BATCH_DROP], ALL, fine_to_drop)

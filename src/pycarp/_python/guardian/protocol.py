@@ -18,16 +18,25 @@ REPLY_SUPERSEDED = 1
 """A reply's flag: another order came before this one could be carried out."""
 
 ORDER = Struct("=BBHIqIIIIq")
-"""kind, flags, 0, index, at (CLOCK_MONOTONIC, ns), lease (s), next_beat_ms, takeover_after_ms, number, boot
-(CLOCK_BOOTTIME of `at`, ns)."""
+"""kind, flags, 0, index, at (CLOCK_MONOTONIC, ns), lease (s; with a gate ms), next_beat_ms, takeover_after_ms, number,
+boot (CLOCK_BOOTTIME of `at`, ns)."""
 REPLY = Struct("=BBHIiIqqQ")
 """kind, flags, 0, index, error, number, started, finished (CLOCK_MONOTONIC, ns), extra."""
 
-BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCH_LATE, BATCHES = range(8)
+BATCH_TAKE, BATCH_RENEW, BATCH_DROP, BATCH_MUTE, BATCH_REMOVE, BATCH_RESTORE, BATCH_LATE, BATCH_UP, BATCHES = range(9)
 
-DESCRIPTION = Struct("=6I8I")
-"""The head of the memory that comes with ORDER_ADD: version, index, essential, link, ipv6, number of frames; lengths of
-the batches and of all frames, which follow in this order."""
-DESCRIPTION_VERSION = 3
+DESCRIPTION = Struct("=7I9I")
+"""The head of the memory that comes with ORDER_ADD: version, index, essential, link, ipv6, number of frames, length of
+what is said of the gate; lengths of the batches and of all frames, which follow in this order, and the gate last."""
+DESCRIPTION_VERSION = 4
 FRAME_LENGTH = Struct("=H")
 """Stands before each frame."""
+
+KEY_WHAT, KEY_LENGTH = 16, 60
+"""A key is a frame with which the guardian opens and shuts a gate; at KEY_WHAT stands what it asks for."""
+KEY_SHUT, KEY_DISARM, KEY_FIRST_STEP = range(3)
+GATE_LAST = 1
+"""The number of the last request of a transaction."""
+GATE_DESCRIPTION = Struct("=5I60s")
+"""The head of what is said of a gate: the interface that keys go by, whether it was made, the number of steps, the
+lengths of two transactions, the key. The steps (ms, from the shortest, 32 bits each) and the transactions follow."""

@@ -9,6 +9,7 @@ import errno
 from . import clocks
 from .bowout import bowout_finish, bowout_send
 from .clocks import monotonic, sleep_until
+from .gate import gate_disarm, gate_shut
 from .guardian import Guardian
 from .instance import Instance, beat_age
 from .protocol import BATCH_DROP, BATCH_MUTE, ORDER_DROP, ORDER_TAKE
@@ -44,13 +45,21 @@ def _execute(guardian: Guardian, instance: Instance, which: int) -> int:
     return batch_execute(guardian.route, instance.batches[which], ALL, fine_to_drop)
 
 
-def drop_addresses(guardian: Guardian, instance: Instance) -> int:
-    """Drop an instance's addresses, its link later where the addresses go without it: 0 or an errno."""
+def _remove_addresses(guardian: Guardian, instance: Instance) -> int:
     link_later = instance.mute_is_all and instance.link
     if not link_later or _execute(guardian, instance, BATCH_MUTE):
         return _execute(guardian, instance, BATCH_DROP)
     instance.link_due = monotonic() + clocks.LINK_DOWN_AFTER_DROP
     return 0
+
+
+def drop_addresses(guardian: Guardian, instance: Instance) -> int:
+    """Drop an instance's addresses, its link later where the addresses go without it: 0 or an errno."""
+    gate_shut(instance.packet, instance.gate)
+    error = _remove_addresses(guardian, instance)
+    if error == 0:
+        gate_disarm(instance.packet, instance.gate)
+    return error
 
 
 def release_link(guardian: Guardian, wait: bool) -> bool:
@@ -97,10 +106,12 @@ def release(guardian: Guardian, bowout: bool) -> None:
     if not leaving:
         return
     begun = monotonic()
+    for instance in leaving:
+        instance.silent = gate_shut(instance.packet, instance.gate)
     mute = batch_join(instance.batches[BATCH_MUTE] for instance in leaving)
     muted = batch_execute(guardian.route, mute, ALL, fine_to_drop) == 0
     for instance in leaving:
-        instance.silent = muted and instance.mute_is_all
+        instance.silent = instance.silent or (muted and instance.mute_is_all)
     for instance in leaving:
         if bowout and instance.silent:
             bowout_send(instance, begun + clocks.BOWOUT_AFTER_DROP)

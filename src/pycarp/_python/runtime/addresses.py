@@ -32,13 +32,11 @@ def order(runtime: RuntimeState, instance: Instance, kind: Kind, now: int, again
         instance.index,
         at=now,
         boot=boottime(),
-        lease=timing.LEASE_FOREVER if ownership.lease is None else ownership.lease,
+        lease=ownership.lease,
         next_beat_ms=-(-(instance.machine.interval + late_allowance) // 1_000_000),
         takeover_after_ms=takeover_after(instance) // 1_000_000,
         number=int(again),
     )
-    if sent and kind in (Kind.TAKE, Kind.RENEW):
-        ownership.lease_told = ownership.lease
     if kind in (Kind.TAKE, Kind.DROP):
         ownership.unanswered += sent
         ownership.unsent = None if sent else kind
@@ -84,8 +82,7 @@ def beat(runtime: RuntimeState, instance: Instance, now: int) -> None:
     ask_whether_it_hangs(runtime, now)
     choose_lease(instance)
     report_unleased(runtime, instance, now)
-    leased = ownership.lease_told is not None or ownership.lease is not None
-    order(runtime, instance, Kind.RENEW if leased and not instance.failing else Kind.BEAT, now)
+    order(runtime, instance, Kind.BEAT if instance.failing else Kind.RENEW, now)
 
 
 def least_advbase(instance: Instance) -> int:
@@ -99,15 +96,30 @@ def takeover_after(instance: Instance) -> int:
 
 
 def choose_lease(instance: Instance) -> None:
-    """How long the addresses live without a renewal."""
-    instance.ownership.lease = timing.lease(instance.machine.interval, least_advbase(instance))
+    """How long the addresses live, or the gate is open, without a renewal."""
+    ownership, interval = instance.ownership, instance.machine.interval
+    if instance.device.gate is None:
+        lease, otherwise = timing.lease(interval, least_advbase(instance)), timing.LEASE_FOREVER
+    else:
+        lease, otherwise = timing.gate(interval, takeover_after(instance)), timing.gate_without_room(interval)
+    ownership.outlived = lease is None
+    ownership.lease = otherwise if lease is None else lease
+
+
+def lease_ends_after(instance: Instance) -> int:
+    """After this many ns of our silence the lease is over."""
+    return instance.ownership.lease * (NS_PER_SECOND if instance.device.gate is None else 1_000_000)
 
 
 def report_unleased(runtime: RuntimeState, instance: Instance, now: int) -> None:
-    """Addresses without a lease are reported, once."""
-    if instance.ownership.lease is None and not instance.reported.unleased:
+    """A lease that does not end in time is reported, once."""
+    if instance.ownership.outlived and not instance.reported.unleased:
         instance.reported.unleased = True
-        why = timing.no_lease(instance.machine.interval, least_advbase(instance))
+        interval = instance.machine.interval
+        if instance.device.gate is None:
+            why = timing.no_lease(interval, least_advbase(instance))
+        else:
+            why = timing.no_gate(interval, takeover_after(instance))
         report(runtime, instance, events.LeaseUnavailable, now, why=why)
 
 

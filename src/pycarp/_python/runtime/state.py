@@ -23,6 +23,7 @@ from ...linux.lock import VirtualHostLock
 from ...linux.sockets import Sockets
 from ...protocol import Action
 from ...protocol.abc import Input, Machine
+from ...protocol.timing import LEASE_FOREVER
 from ...stats import Histogram
 from .. import spawn
 
@@ -63,8 +64,8 @@ class Ownership:
 
     least_advbase: int  # heard in the group
     owned: bool = False  # its addresses were ordered here, and the guardian expects beats
-    lease: int | None = None  # seconds that the addresses live, None: for ever
-    lease_told: int | None = None  # the one that the guardian was told last
+    lease: int = LEASE_FOREVER  # as the guardian is told: seconds that the addresses live, or ms that the gate is open
+    outlived: bool = False  # others may take over before its end
     unanswered: int = 0  # orders
     unsent: Kind | None = None  # an order that found no room
     decided: int | None = None  # when the take or drop under way was

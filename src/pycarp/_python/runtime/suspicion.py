@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 
 from ... import events
-from ...protocol import NS_PER_SECOND, Advert, Reason, State
+from ...protocol import Advert, Reason, State
 from ...protocol.timing import DEAF_AT_LEAST, PAUSE_NOTICED
 from .actions import carry_out, demote_others, drain
-from .addresses import takeover_after
+from .addresses import lease_ends_after, takeover_after
 from .reports import report
 from .state import KNOWN_PEERS, Instance, RuntimeState, boottime
 
@@ -27,9 +27,7 @@ def look_for_pause(runtime: RuntimeState) -> None:
     if late > PAUSE_NOTICED or suspended - runtime.suspended > PAUSE_NOTICED:
         runtime.guardian.asked = min(runtime.guardian.asked, 1) * now  # it may have been stopped with us
         for instance in list(runtime.instances.values()):
-            limit = takeover_after(instance)
-            if instance.ownership.lease is not None:
-                limit = min(limit, instance.ownership.lease * NS_PER_SECOND)
+            limit = min(takeover_after(instance), lease_ends_after(instance))
             if instance.machine.state is State.MASTER and boottime() - instance.ownership.advertised > limit:
                 stalled(runtime, instance, released=False)
     runtime.suspended = suspended

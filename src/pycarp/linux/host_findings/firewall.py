@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 
+from .. import gate
 from . import nftables
 from .kinds import Finding, finding
 from .machine import Machine, Place
@@ -30,7 +31,9 @@ def look(machine: Machine, places: Sequence[Place], most_rules: int) -> Iterator
         how = "read it with iptables-legacy-save and ip6tables-legacy-save"
         yield finding("firewall-unseen", why=f"table {table} of the older iptables", how=how)
     for chain in chains:
-        yield from _of_chain(machine, places, chain)
+        # A gate of ours is no finding.
+        if chain.family != "netdev" or gate.owner_of(chain.table) is None:
+            yield from _of_chain(machine, places, chain)
 
 
 def _legacy6(machine: Machine) -> list[str]:

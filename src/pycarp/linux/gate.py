@@ -1,0 +1,348 @@
+"""The gate: an nftables table that lets a virtual host's packets pass only while its guardian keeps it open.
+
+The table (family netdev, hooks ingress and egress, before all others) accepts while an element with a timeout lives.
+The element is set by the packet path: the guardian sends a *key*, a frame that the egress chain takes for itself, and
+which says for how long. So a renewal takes no lock, changes no ruleset, and no listener hears of it. Where a key was
+swallowed, the send fails with ENOBUFS; a key that was sent says that the table has gone.
+
+On a macvlan everything is kept out and in. On a carpdev that carries the addresses itself (`mac="interface"`), only
+packets to and from them, and only from a take to the drop that follows.
+
+A table whose engine and guardian have died stays, shut. The next start removes it by its name, as what bears our marks.
+
+Numbers are those of include/uapi/linux/netfilter/nf_tables.h. It needs Linux 5.16, the first with egress chains.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+
+from .._python.guardian import protocol
+from . import netlink
+from .sockets import SocketOwner, closed_on_error
+
+Address = IPv4Address | IPv6Address
+
+KEY_TYPE = 0x88B5
+"""The Ethernet type of keys: the first that IEEE 802 leaves to local experiments."""
+SHORTEST_STEP = 12
+"""In ms, more than a tick of any kernel's clock: less would be no timeout at all."""
+_DEMOTED = 2000
+_COMMENT_LENGTH = 120
+_KEY_TO = bytes.fromhex("0180c2000003")
+"""Where there is no table, a key is on the wire: to a group that no bridge passes on, from no address at all."""
+_PRIORITY = -500
+_NAME = re.compile(r"pycarp-([0-9]+)-([0-9]+)(-new)?")
+
+Owner = tuple[int, int, bool]
+"""Whose gate: the carpdev's index, vhid, and whether it has the turn after one of the same carpdev and vhid."""
+
+_NETFILTER = 12
+_SUBSYSTEM = 10
+_NETDEV = 5
+_NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWSET, _NEWSETELEM = 0, 1, 2, 3, 6, 9, 12
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_REQUEST, _ACK, _DUMP, _CREATE, _APPEND = 0x1, 0x4, 0x300, 0x400, 0x800
+_HEADER = struct.Struct("!BBH")
+"""struct nfgenmsg: family, version, resource."""
+
+_NESTED = 0x8000
+_CONSTANT, _TIMEOUT, _DYNAMIC = 0x2, 0x10, 0x20
+_ADD, _UPDATE, _DELETE = 0, 1, 2
+_LINK, _NETWORK = 0, 1
+_PROTOCOL, _IIF, _OIF = 1, 4, 5
+_INGRESS, _EGRESS = 0, 1
+_DROP, _ACCEPT, _JUMP = 0, 1, -3
+_REGISTER = 1
+_TYPES: dict[int | str, tuple[int, int]] = {"ifindex": (20, 4), 4: (7, 4), 6: (8, 16)}
+"""nft's own numbers of set types, for `nft list`, and their lengths."""
+_HOST_ORDER = struct.pack("=BBI", 0, 4, 1)
+"""For `nft list`: the set's keys are in this machine's byte order."""
+_HOST_ORDER = struct.pack("=BBI", 0, 4, 1)
+"""For `nft list`: the keys of a set are in this machine's byte order."""
+_ALIVE_SIZE, _COLLECTED_AFTER_MS = 128, 5000
+"""An element that ran out stays in the set until it is collected."""
+_RECEIVE = 1 << 17
+_ANSWERED_WITHIN = 5.0
+
+
+def steps(longest: int) -> tuple[int, ...]:
+    """The times in ms that keys can ask for, from the shortest: each at most half longer than the one before.
+
+    `longest` is the time that adverts at the usual pace need; one that is a little shorter is among them, since a key
+    is turned a little later than its advert is sent. Longer ones are for a demoted host with an advbase of 0.
+    """
+    found = [max(longest - min(longest // 10, 10), SHORTEST_STEP)]
+    while found[-1] * 2 // 3 >= SHORTEST_STEP:
+        found.append(found[-1] * 2 // 3)
+    while found[0] < _DEMOTED:
+        found.insert(0, found[0] * 3 // 2)
+    return tuple(reversed(found))
+
+
+# Attributes and expressions
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _number(kind: int, value: int) -> bytes:
+    return _attribute(kind, struct.pack("!i", value) if value < 0 else struct.pack("!I", value))
+
+
+def _text(kind: int, value: str) -> bytes:
+    return _attribute(kind, value.encode() + b"\0")
+
+
+def _nest(kind: int, *values: bytes) -> bytes:
+    return _attribute(kind | _NESTED, b"".join(values))
+
+
+def _expression(name: str, *values: bytes) -> bytes:
+    return _nest(1, _text(1, name), _nest(2, *values))
+
+
+def _meta(key: int) -> bytes:
+    return _expression("meta", _number(1, _REGISTER), _number(2, key))
+
+
+def _payload(base: int, offset: int, length: int) -> bytes:
+    return _expression("payload", _number(1, _REGISTER), _number(2, base), _number(3, offset), _number(4, length))
+
+
+def _compare(value: bytes) -> bytes:
+    return _expression("cmp", _number(1, _REGISTER), _number(2, 0), _nest(3, _attribute(1, value)))
+
+
+def _lookup(name: str, inverted: bool = False) -> bytes:
+    flags = (_number(5, 1),) if inverted else ()
+    return _expression("lookup", _text(1, name), _number(2, _REGISTER), *flags)
+
+
+def _change(name: str, how: int, timeout_ms: int = 0) -> bytes:
+    time = (_attribute(6, struct.pack("!Q", timeout_ms)),) if timeout_ms else ()
+    return _expression("dynset", _text(1, name), _number(3, how), _number(4, _REGISTER), *time)
+
+
+def _verdict(code: int, chain: str = "") -> bytes:
+    where = (_text(2, chain),) if chain else ()
+    return _expression("immediate", _number(1, 0), _nest(2, _nest(2, _number(1, code), *where)))
+
+
+def _is_type(ethernet_type: int) -> bytes:
+    return _meta(_PROTOCOL) + _compare(struct.pack("!H", ethernet_type))
+
+
+def _message(kind: int, options: int, *attributes: bytes) -> bytes:
+    body = _HEADER.pack(_NETDEV, 0, 0) + b"".join(attributes)
+    length = netlink.HEADER.size + len(body)
+    return netlink.HEADER.pack(length, _SUBSYSTEM << 8 | kind, _REQUEST | options, 0, 0) + body
+
+
+def _bracket(kind: int) -> bytes:
+    body = _HEADER.pack(0, 0, _SUBSYSTEM)
+    return netlink.HEADER.pack(netlink.HEADER.size + len(body), kind, _REQUEST, 0, 0) + body
+
+
+def _transaction(*requests: bytes) -> bytes:
+    """All or nothing. The last request alone is acknowledged, by its number; what fails answers with its error."""
+    *others, last = requests
+    length, kind, flags, _number, port = netlink.HEADER.unpack_from(last)
+    last = netlink.HEADER.pack(length, kind, flags | _ACK, protocol.GATE_LAST, port) + last[netlink.HEADER.size :]
+    return b"".join((_bracket(_BATCH_BEGIN), *others, last, _bracket(_BATCH_END)))
+
+
+def _name(carpdev: int, vhid: int, turn: bool) -> str:
+    return f"pycarp-{carpdev}-{vhid}" + ("-new" if turn else "")
+
+
+def owner_of(name: str) -> Owner | None:
+    """Whose gate has this name: None where it is none."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else (int(match[1]), int(match[2]), match[3] is not None)
+
+
+def deletion(carpdev: int, vhid: int, turn: bool) -> bytes:
+    """The transaction that removes a gate; ENOENT where there is none."""
+    return _transaction(_message(_DELTABLE, 0, _text(1, _name(carpdev, vhid, turn))))
+
+
+class Table:
+    """The gate of one virtual host: `create` and `delete` are transactions, ready to send.
+
+    `create` replaces a table that is there; then the gate is shut. `addresses` are those of a carpdev that carries them
+    itself; without any, the gate keeps everything. `longest`: see `steps`. `made`: the table is there; otherwise the
+    guardian makes it.
+    """
+
+    def __init__(
+        self,
+        carpdev: int,
+        vhid: int,
+        turn: bool,
+        device: str,
+        comment: str,
+        longest: int,
+        addresses: Iterable[Address] = (),
+    ) -> None:
+        self.name = _name(carpdev, vhid, turn)
+        self.made = False
+        self.steps = steps(longest)
+        self._kind = struct.pack("!HBB", KEY_TYPE, vhid, turn)
+        self.key = (_KEY_TO + bytes(6) + self._kind).ljust(protocol.KEY_LENGTH, b"\0")
+        self._device = device
+        self._addresses: dict[int, list[bytes]] = {}
+        for one in addresses:
+            self._addresses.setdefault(one.version, []).append(one.packed)
+        text = comment.encode()[:_COMMENT_LENGTH] + b"\0"
+        made = self._message(_NEWTABLE, _attribute(6, bytes((0, len(text))) + text))
+        gone = _message(_DELTABLE, 0, _text(1, self.name))
+        self.delete = deletion(carpdev, vhid, turn)
+        self.create = _transaction(made, gone, made, *self._sets(), *self._chains(), *self._key_rules(), *self._rules())
+
+    def _message(self, kind: int, *attributes: bytes) -> bytes:
+        """Every one names the table by the same attribute."""
+        return _message(kind, _CREATE | _APPEND, _text(1, self.name), *attributes)
+
+    # Sets
+
+    def _sets(self) -> list[bytes]:
+        found = [self._set("alive", "ifindex", _DYNAMIC | _TIMEOUT, _ALIVE_SIZE, _number(12, _COLLECTED_AFTER_MS))]
+        if self._addresses:
+            found.append(self._set("armed", "ifindex", _DYNAMIC, 2))
+        for version, addresses in self._addresses.items():
+            name = f"ipv{version}"
+            found.append(self._set(name, version, _CONSTANT, len(addresses)))
+            elements = (_nest(1, _nest(1, _attribute(1, one))) for one in addresses)
+            found.append(self._message(_NEWSETELEM, _text(2, name), _nest(3, *elements)))
+        return found
+
+    def _set(self, name: str, kind: int | str, flags: int, size: int, *more: bytes) -> bytes:
+        number, length = _TYPES[kind]
+        order = _attribute(13, _HOST_ORDER) if kind == "ifindex" else b""
+        key = (_number(4, number), _number(5, length))
+        # The number only tells the sets of one transaction apart.
+        return self._message(
+            _NEWSET,
+            _text(2, name),
+            _number(3, flags),
+            *key,
+            _nest(9, _number(1, size)),
+            _number(10, len(name)),
+            *more,
+            order,
+        )
+
+    # Chains and rules
+
+    def _chains(self) -> list[bytes]:
+        found = [self._message(_NEWCHAIN, _text(3, "keys"))]
+        for name, hook in (("in", _INGRESS), ("out", _EGRESS)):
+            where = _nest(4, _number(1, hook), _number(2, _PRIORITY), _text(3, self._device))
+            found.append(self._message(_NEWCHAIN, _text(3, name), where, _number(5, _ACCEPT), _text(7, "filter")))
+        return found
+
+    def _rule(self, chain: str, *expressions: bytes) -> bytes:
+        return self._message(_NEWRULE, _text(2, chain), _nest(4, *expressions))
+
+    def _key_rules(self) -> list[bytes]:
+        """What the keys of this vhid ask for. All keys end here."""
+        whole = not self._addresses
+        wanted: dict[int, tuple[bytes, ...]] = {protocol.KEY_SHUT: (_change("alive", _DELETE),)}
+        if not whole:
+            wanted[protocol.KEY_DISARM] = (_change("armed", _DELETE),)
+        for number, time in enumerate(self.steps, protocol.KEY_FIRST_STEP):
+            alive = (_change("alive", _UPDATE, time),)
+            wanted[number] = alive if whole else (*alive, _change("armed", _ADD))
+        what = _payload(_LINK, protocol.KEY_WHAT, 2)
+        rules = [
+            self._rule("keys", what, _compare(struct.pack("!H", number)), _meta(_OIF), *changes, _verdict(_DROP))
+            for number, changes in wanted.items()
+        ]
+        return [*rules, self._rule("keys", _verdict(_DROP))]
+
+    def _rules(self) -> list[bytes]:
+        is_key = (_payload(_LINK, 12, 4), _compare(self._kind))
+        rules = [self._rule("out", *is_key, _verdict(_JUMP, "keys"))]
+        for chain, interface in (("in", _IIF), ("out", _OIF)):
+            rules.append(self._rule(chain, _meta(interface), _lookup("alive"), _verdict(_ACCEPT)))
+            if self._addresses:
+                rules.append(self._rule(chain, _meta(interface), _lookup("armed", inverted=True), _verdict(_ACCEPT)))
+                rules += self._partial_rules(chain)
+            else:
+                rules.append(self._rule(chain, _verdict(_DROP)))
+        return rules
+
+    def _partial_rules(self, chain: str) -> list[bytes]:
+        """Nobody is answered for the addresses, nothing comes to them, and nothing leaves from them."""
+        drop = _verdict(_DROP)
+        rules = []
+        if 4 in self._addresses:
+            at_ip, at_arp = (16, 24) if chain == "in" else (12, 14)
+            # An announcement of another host's has the address in both places.
+            others = (_payload(_NETWORK, 14, 4), _lookup("ipv4", inverted=True)) if chain == "in" else ()
+            rules += [
+                self._rule(chain, _is_type(0x0800), _payload(_NETWORK, at_ip, 4), _lookup("ipv4"), drop),
+                self._rule(chain, _is_type(0x0806), _payload(_NETWORK, at_arp, 4), _lookup("ipv4"), *others, drop),
+            ]
+        if 6 in self._addresses:
+            at = 24 if chain == "in" else 8
+            rules.append(self._rule(chain, _is_type(0x86DD), _payload(_NETWORK, at, 16), _lookup("ipv6"), drop))
+            # A neighbour solicitation (in), and an advertisement (out), name the address that they are about.
+            # Not by the set: nft could not read what it shows.
+            kind = bytes((135 if chain == "in" else 136,))
+            is_kind = (_payload(_NETWORK, 6, 1), _compare(bytes((58,))), _payload(_NETWORK, 40, 1), _compare(kind))
+            for one in self._addresses[6]:
+                about = (_payload(_NETWORK, 48, 16), _compare(one))
+                rules.append(self._rule(chain, _is_type(0x86DD), *is_kind, *about, drop))
+        return rules
+
+
+class FilterSocket(SocketOwner):
+    """A NETLINK_NETFILTER socket in the network namespace that the calling thread is in now. Raises `OSError`."""
+
+    def __init__(self) -> None:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
+        with closed_on_error(opened) as self._socket:
+            opened.bind((0, 0))
+            opened.settimeout(_ANSWERED_WITHIN)
+
+    def execute(self, transaction: bytes) -> OSError | None:
+        """Carry out all of it, or nothing: why not, or None."""
+        self._socket.send(transaction)
+        while True:
+            for kind, _flags, number, payload in netlink.messages(self._socket.recv(_RECEIVE)):
+                if kind == netlink.NLMSG_ERROR:
+                    (code,) = struct.unpack_from("=i", payload)
+                    if code:
+                        return OSError(-code, os.strerror(-code))
+                    if number == protocol.GATE_LAST:
+                        return None
+
+    def tables(self) -> list[Owner]:
+        """The gates in this network namespace."""
+        found: list[Owner] = []
+        self._socket.send(_message(_GETTABLE, _DUMP))
+        while True:
+            for kind, _flags, _number, payload in netlink.messages(self._socket.recv(_RECEIVE)):
+                if kind in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
+                    return found
+                name = netlink.attributes(payload, _HEADER.size).get(1, b"").rstrip(b"\0").decode(errors="replace")
+                if (whose := owner_of(name)) is not None:
+                    found.append(whose)
+
+
+def describe(table: Table | None, device: int) -> bytes:
+    """What the guardian is told of a gate on the interface of that index."""
+    if table is None:
+        return b""
+    head = protocol.GATE_DESCRIPTION.pack(
+        device, table.made, len(table.steps), len(table.create), len(table.delete), table.key
+    )
+    return head + struct.pack(f"={len(table.steps)}I", *table.steps) + table.create + table.delete
