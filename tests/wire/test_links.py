@@ -11,6 +11,7 @@ from support.lan import VIP, VIP6, Lan, held, interface, stays, wait_until
 from support.wire import passfile
 
 from pycarp import State, events
+from pycarp.lab import links
 from pycarp.lab.namespaces import Host
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
@@ -138,6 +139,23 @@ def test_a_bridge_does_not_flood_what_comes_for_its_host(net: Lan, end: str, tmp
     main.process.send_signal(signal.SIGTERM if end == "stop" else signal.SIGKILL)
     main.process.wait()
     wait_until(lambda: not _in_fdb(net["main"]) and VIP not in held(net["main"]))
+
+
+@pytest.mark.parametrize("mac", ["virtual", "interface"])
+def test_a_second_interface_comes_to_the_link(net: Lan, mac: str) -> None:
+    # Fault: Another interface of the MASTER is plugged into the same switch.
+    # Expected: It does not answer for the address, and at the end it has its settings back.
+    main, host = net.start("main", mac=mac), net["main"]
+    main.become(MASTER)
+    port = bytes((2, 0, 0, 0, 1, 99))
+    net.lab.switch.request(links.add_veth("main-b", port, "eth1", bytes((2, 0, 0, 0, 0, 99)), host.fd))
+    net.lab.switch.run("ip link set main-b master switch; ip link set main-b up", shell=True)
+    host.run(["ip", "link", "set", "eth1", "up"])
+    wait_until(lambda: interface(host, "eth1").ipv4["arp_filter"] == 1)  # type: ignore[union-attr]
+    net.tidy = False  # eth1 is new
+    main.stop()
+    found = interface(host, "eth1")
+    assert found is not None and (found.ipv4["arp_filter"], found.altnames) == (0, ())
 
 
 def test_a_carpdev_that_is_a_macvlan(net: Lan) -> None:

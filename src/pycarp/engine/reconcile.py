@@ -16,6 +16,7 @@ from ..linux.device import Device
 from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
 from ..linux.lock import VirtualHostLock
 from ..linux.netlink import RouteSocket
+from ..linux.same_link import interfaces_beside, may_answer
 from ..linux.watch import AddressNotice, LinkNotice, RouteWatch, SettingsNotice, Watch
 from .instances import Instance, Instances, addresses_of, plan_on
 from .routing import Routing
@@ -38,6 +39,7 @@ class Reconciler:
         self._survey_at: float | None = None
         self.routing = Routing(instances, route_watch)
         self._reading_failed = False
+        self._running: set[int] = set()
 
     def due_in(self) -> float:
         """Seconds until the next survey; infinity where none is due."""
@@ -122,6 +124,11 @@ class Reconciler:
                 self._survey_soon()
         if not (notice.up and notice.running):
             self._notice_loss(notice.index)
+        elif notice.index not in self._running and not any(
+            notice.index in (one.carpdev.index, one.device.index) for one in self._instances
+        ):
+            # Another interface came, perhaps to a carpdev's link.
+            self._survey_soon()
 
     def _is_as_made(self, instance: Instance, notice: LinkNotice) -> bool:
         """Whether a macvlan has its name and MAC, and is up and running exactly while it is MASTER."""
@@ -165,8 +172,12 @@ class Reconciler:
             return
         self._reading_failed = False
         by_index = {interface.index: interface for interface in interfaces}
+        beside = self._look_beside(interfaces, by_index)
         for instance in self._instances:
             try:
+                new = beside.get(instance.carpdev.index)
+                if new and instance.present and instance.device.guard(new, interfaces):
+                    instance.outdated = True
                 now = by_index.get(instance.carpdev.index)
                 if instance.present and now is None:
                     self._lose_carpdev(instance)
@@ -180,6 +191,15 @@ class Reconciler:
                 # The next survey would see no difference.
                 instance.outdated = instance.present
                 self._survey_soon(_RETRIED_AFTER)
+
+    def _look_beside(
+        self, interfaces: tuple[Interface, ...], by_index: dict[int, Interface]
+    ) -> dict[int, tuple[Interface, ...]]:
+        """Where interfaces came that may be on a carpdev's link: those that are, by the carpdev's index."""
+        carpdevs = {one.carpdev.index for one in self._instances if one.present} & by_index.keys()
+        running = {one.index for one in may_answer(interfaces)}
+        new, self._running = running - self._running - carpdevs, running
+        return {index: interfaces_beside(by_index[index], interfaces) for index in carpdevs} if new else {}
 
     def _lose_carpdev(self, instance: Instance) -> None:
         """The carpdev is gone, and the device with it."""

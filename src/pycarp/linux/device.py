@@ -97,7 +97,9 @@ class Device:
                 else:
                     self.index = self.carpdev.index
                 for interface in beside:
-                    self._change(route, inventory, interface, settings.of_beside(interface))
+                    inventory.replace(
+                        self._change(route, inventory.interfaces, interface, settings.of_beside(interface))
+                    )
                 self.tables = inventory.tables(self)
                 self.refresh(self.carpdev, inventory.snapshot)
                 if self.no_ipv6 and not self.holdable:
@@ -194,6 +196,15 @@ class Device:
             up,
         )
         self.drop = netlink.batch(*silence, *silent, messages.link_state(self.index, False), *loud, *subnets)
+
+    def guard(self, beside: Iterable[Interface], interfaces: Iterable[Interface]) -> bool:
+        """Other interfaces came to the carpdev's link: they are not to answer. Returns whether `refresh` is due."""
+        known = {interface.index for interface, _before in self._changed}
+        new = [one for one in beside if one.index not in known]
+        with netlink.RouteSocket() as route:
+            for one in new:
+                self._change(route, interfaces, one, settings.of_beside(one))
+        return bool(new)
 
     @property
     def _on_bridge(self) -> bool:
@@ -393,18 +404,22 @@ class Device:
         self.index = socket.if_nametoindex(self.name)
         inventory.interfaces += (Interface(self.index, self.name, self.mac, up=False, alias=str(mark)),)
         netlink.raise_first(others, () if 6 in self.host.families else (errno.EAFNOSUPPORT,))
-        self.carpdev = self._change(route, inventory, carpdev, given)
+        self.carpdev = self._change(route, inventory.interfaces, carpdev, given)
+        inventory.replace(self.carpdev)
         route.execute(netlink.batch(*self._place()))
 
     def _change(
-        self, route: netlink.RouteSocket, inventory: Inventory, interface: Interface, given: Mapping[str, int]
+        self,
+        route: netlink.RouteSocket,
+        interfaces: Iterable[Interface],
+        interface: Interface,
+        given: Mapping[str, int],
     ) -> Interface:
         """Give an interface other settings, for as long as there are virtual hosts on the carpdev."""
-        before = settings.before_giving(interface, given, self._known(interface, inventory.interfaces))
+        before = settings.before_giving(interface, given, self._known(interface, interfaces))
         requests, after = settings.give(interface, given, self.carpdev.index, before)
         self._changed.append((after, before))
         settings.request(route, requests)
-        inventory.replace(after)
         return after
 
     @staticmethod

@@ -16,6 +16,12 @@ _ANSWERED_WITHIN = 0.02
 """Seconds. The question goes once through the switch, and this kernel answers it."""
 
 
+def may_answer(interfaces: Iterable[Interface]) -> list[Interface]:
+    """Those that would answer for a floating address if they were on its link."""
+    plain = [one for one in interfaces if one.ethernet and one.running and not (one.loopback or one.ours or one.master)]
+    return [one for one in plain if answers_for_any(one)]
+
+
 def interfaces_beside(carpdev: Interface, interfaces: Iterable[Interface]) -> tuple[Interface, ...]:
     """Those that hear what the carpdev sends, and answer ARP requests for any address of this host.
 
@@ -24,12 +30,7 @@ def interfaces_beside(carpdev: Interface, interfaces: Iterable[Interface]) -> tu
     asked, or does not answer within 20 ms, is not found.
     """
     interfaces = tuple(interfaces)
-    others = {
-        one.mac: one
-        for one in interfaces
-        if one.index != carpdev.index and one.ethernet and one.running and not one.ours and not one.master
-        if not one.loopback and one.mac not in (b"", carpdev.mac) and answers_for_any(one)
-    }
+    others = {one.mac: one for one in may_answer(interfaces) if one.mac not in (b"", carpdev.mac)}
     own = [address.ip for one in (carpdev, *interfaces) for address in one.own_addresses if not one.loopback]
     asked = next((ip for ip in own if isinstance(ip, IPv4Address)), None)
     if not others or asked is None or not carpdev.running:
