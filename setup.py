@@ -222,8 +222,10 @@ class BuildExtensions(build_ext):
 
 
 class BuildWheel(bdist_wheel):
-    """Builds before it decides what the wheel is tagged for: without extension modules it fits any machine, and its name
-    says so. That name is all that pip shows of a build."""
+    """Builds before it decides what the wheel is tagged for: without extension modules it fits any machine.
+
+    Its name then says so: that is all that pip shows of a build.
+    """
 
     def run(self) -> None:
         self.run_command("build")
