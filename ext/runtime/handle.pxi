@@ -156,30 +156,48 @@ cdef class Runtime:
         cdef command_t command = _command(add_instance, 0, carpdev)
         cdef _Instance added = _Instance(index, carpdev, plan, device, lock)
         command.new_instance = added.instance
+        self._entrust(added, plan)
         self._hosts[index] = plan.host
         self._instances[index] = added
-        self._entrust(added, plan)
-        self._call(&command)
+        try:
+            self._call(&command)
+            if not command.found:
+                raise MemoryError
+        except BaseException:
+            del self._hosts[index], self._instances[index]
+            raise
 
     def move_instance(self, int index, int carpdev, plan, device, lock):
         cdef _Instance moved = self._instances[index]
-        moved.lock, moved.carpdev = lock, carpdev
-        self._replan(moved, plan, device, move_instance)
+        cdef int former = moved.carpdev
+        moved.carpdev = carpdev
+        try:
+            self._replan(moved, plan, device, lock, True, move_instance)
+        except BaseException:
+            moved.carpdev = former
+            raise
 
-    def replan(self, int index, plan, device):
-        self._replan(self._instances[index], plan, device, replan)
+    def replan(self, int index, plan, device, lock=None, entrust=True):
+        self._replan(self._instances[index], plan, device, lock, entrust, replan)
 
-    cdef int _replan(self, _Instance changed, object plan, object device, command_on_t on) except -1:
+    cdef int _replan(
+        self, _Instance changed, object plan, object device, object lock, bint entrust, command_on_t on
+    ) except -1:
+        former = changed.device, changed.lock
         cdef bint other = plan.host != changed.plan.host
         cdef command_t command = _command_on(changed.instance.index, on, other, changed.carpdev)
         _fill_plan(&command.plan, plan)
         command.plan.gated = device.gate is not None
         try:
-            changed.device = device
-            self._entrust(changed, plan)
-            self._hosts[command.index] = plan.host
+            changed.device, changed.lock = device, lock or changed.lock
+            if entrust:
+                self._entrust(changed, plan)
             self._call(&command)
+            self._hosts[command.index] = plan.host
             changed.plan = plan
+        except BaseException:
+            changed.device, changed.lock = former
+            raise
         finally:
             # Now it is the former one, or, if nothing came of it, the new one.
             _free_plan(&command.plan)
@@ -192,6 +210,8 @@ cdef class Runtime:
         try:
             for kind in [ORDER_REMOVE, ORDER_RESTORE] if restore else [ORDER_REMOVE]:
                 error = self._ask_guardian(kind, index)
+                if error == ENOENT:
+                    raise EngineError(NOT_ENTRUSTED)
                 if error:
                     raise OSError(error, os.strerror(error))
         finally:
@@ -363,7 +383,7 @@ cdef class Runtime:
     def _entrust(self, _Instance added, plan):
         """Give the guardian what it needs to take, renew and drop, and the bow-outs that it sends if we cannot."""
         sockets, guardian = self._sockets.get(added.carpdev), self._guardian
-        if guardian is None or sockets is None:
+        if guardian is None or sockets is None or added.lock is None:
             return  # done when there is a guardian, or a carpdev, again
         try:
             guardian.add(added.instance.index, added.device, plan.bowouts, sockets.send, added.lock)

@@ -12,7 +12,7 @@ import time
 from dataclasses import fields
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.errno cimport EHOSTDOWN, ENODEV, errno
+from libc.errno cimport EHOSTDOWN, ENODEV, ENOENT, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
@@ -60,7 +60,7 @@ from .timing cimport (
 )
 
 from .. import events
-from ..errors import GUARDIAN_HANGS, NO_GUARDIAN, CapabilityError, CarpError, EngineError
+from ..errors import GUARDIAN_HANGS, NO_GUARDIAN, NOT_ENTRUSTED, CapabilityError, CarpError, EngineError
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, STANDINGS, Reason, State

@@ -36,9 +36,16 @@ class Engine:
         allow: bool = True,
         realtime: bool | Literal["auto"] = "auto",
         watchdog: float | None = None,
+        missing: Literal["wait", "refuse"] = "refuse",
     ) -> None:
         self._engine = _engine.Engine(
-            *hosts, on_event=on_event, queue=queue, allow=allow, realtime=realtime, watchdog=watchdog
+            *hosts,
+            on_event=on_event,
+            queue=queue,
+            allow=allow,
+            realtime=realtime,
+            watchdog=watchdog,
+            missing=missing,
         )
         self._arrived: asyncio.Event | None = None
         self._stopping = False
@@ -58,6 +65,11 @@ class Engine:
     def hosts(self) -> tuple[VirtualHost, ...]:
         """The virtual hosts as configured now."""
         return self._engine.hosts
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """See `pycarp.Engine.waiting`."""
+        return self._engine.waiting
 
     async def start(self) -> None:
         """See `pycarp.Engine.start`. It runs in this thread: the network namespace is this thread's."""

@@ -391,7 +391,17 @@ class CarpdevChanged(Event):
     def text(self) -> str:
         if self.why:
             return f"{self.carpdev} cannot be used: {self.why}"
-        return f"{self.carpdev} is {'gone' if not self.present else 'up' if self.up else 'down'}"
+        return f"{self.carpdev} is {'gone' if not self.present else 'up' if self.up else 'down, or without carrier'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Waiting(Event, severity="warning", says="waits: {what}"):
+    """The virtual host has no interface to speak on yet: `what` says what is missing and what there is instead.
+
+    It is INIT, and starts by itself when that comes.
+    """
+
+    what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

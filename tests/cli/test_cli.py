@@ -69,8 +69,11 @@ class FakeEngine:
     started: list[FakeEngine]
     refuse: Exception | None
 
-    def __init__(self, *hosts: VirtualHost) -> None:
+    waiting: dict[str, str]
+
+    def __init__(self, *hosts: VirtualHost, wait: bool) -> None:
         self.hosts = hosts
+        self.waits = wait
         self.calls: list[str] = []
         self.left = list(self.script)
         self.fd = os.eventfd(1)
@@ -122,6 +125,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> type[FakeEngine]:
     FakeEngine.script = [changed(State.INIT, State.BACKUP, Reason.STARTED), signal.SIGTERM]
     FakeEngine.started = []
     FakeEngine.refuse = None
+    FakeEngine.waiting = {}
     monkeypatch.setattr(serve, "make_engine", FakeEngine)
     return FakeEngine
 
@@ -796,7 +800,14 @@ EVENTS: list[tuple[ev.Event, str]] = [
     ),
     (ev.Demoted(vhid=1, name="carp0", at=1, demotion=2), "carp0 demoted, 2: advskew counts as 240 or more"),
     (ev.Demoted(vhid=1, name="carp0", at=1, demotion=0), "carp0 no longer demoted"),
-    (ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=True, up=False), "carp0 eth0 is down"),
+    (
+        ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=True, up=False),
+        "carp0 eth0 is down, or without carrier",
+    ),
+    (
+        ev.Waiting(vhid=1, name="carp0", at=1, what="there is no interface eth9; there is eth0 (10.0.0.0/24)"),
+        "carp0 waits: there is no interface eth9; there is eth0 (10.0.0.0/24)",
+    ),
     (ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=True, up=True), "carp0 eth0 is up"),
     (ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=False, up=False), "carp0 eth0 is gone"),
     (

@@ -35,6 +35,7 @@ from pycarp.linux import guardian_client as client
 from pycarp.linux import messages, netlink
 from pycarp.linux.guardian_client import Kind
 from pycarp.linux.lock import held
+from pycarp.linux.netlink import RouteSocket
 
 pytestmark = needs_namespaces()
 
@@ -166,7 +167,11 @@ def test_a_failure_is_told_and_what_is_gone_is_dropped(program: str) -> None:
 def test_a_virtual_host_described_anew_is_the_same(program: str) -> None:
     with Lab() as lab, engine_of(lab, program, gated=False) as engine:
         assert engine.ask(Kind.TAKE, 101, next_beat_ms=300).error == 0
-        engine.devices[101].change(floating(101, f"{VIP}/24", "10.13.37.43/24"))
+        former = engine.devices[101]
+        engine.devices[101] = former.changed_to(floating(101, f"{VIP}/24", "10.13.37.43/24"))
+        engine.devices[101].admit(former.host)
+        with RouteSocket() as route:
+            route.execute(former.parting(one for one in former.host.addresses if one.version == 6))
         engine.add(101)
         engine.order(Kind.RENEW, 101, next_beat_ms=300, lease=50)  # mastered as before
         until(lambda: set(addresses(lab["main"])) == {VIP, "10.13.37.43"})

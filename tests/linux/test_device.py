@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from ipaddress import ip_interface
 
 import pytest
 from support.linux import (
@@ -211,7 +212,8 @@ def test_the_batches_of_the_end_do_what_teardown_does(mac: str) -> None:
         order(main, device.take)
         with main.enter():
             # What is removed follows the addresses.
-            device.change(floating(f"{VIP}/24", "10.13.37.50/24", mac=mac))
+            former, device = device, device.changed_to(floating(f"{VIP}/24", "10.13.37.50/24", mac=mac))
+        order(main, former.parting([ip_interface(VIP6)]))
         order(main, device.take)
         for batch in (device.drop, device.remove, device.restore):
             assert _fine(order(main, batch))
@@ -407,7 +409,9 @@ def test_other_addresses_without_a_gap_for_those_that_stay() -> None:
         with client.ping(VIP, 0.005) as stays, client.ping("10.13.37.50") as goes, client.ping(VIP6) as comes:
             assert stays.wait() and goes.wait()
             with main.enter():
-                device.change(floating(f"{VIP}/24", f"{VIP6}/64"))
+                former, device = device, device.changed_to(floating(f"{VIP}/24", f"{VIP6}/64"))
+                device.admit(former.host)
+            order(main, former.parting([ip_interface("10.13.37.50/24")]))
             assert _fine(order(main, device.take))
             assert comes.wait(3)
             gone = goes.received

@@ -246,14 +246,21 @@ def test_a_mistake_changes_nothing(net: Lan, secret: str) -> None:
         assert belongings(net["main"]) == before
 
 
-def test_a_second_virtual_host_that_fails_takes_the_first_back(net: Lan, secret: str, tmp_path: Path) -> None:
-    # Fault: The second of two virtual hosts cannot start.
-    # Expected: Code 2, and nothing of the first is left.
+def test_a_second_virtual_host_that_cannot_start(net: Lan, secret: str, tmp_path: Path) -> None:
+    # Fault: The second of two virtual hosts cannot start, then neither can.
+    # Expected: The first one runs and the second says why it waits; with neither, code 2, and nothing is left.
     net["main"].run(["ip", "link", "add", "carp1", "type", "veth", "peer", "name", "far"])
     before = belongings(net["main"])
     for number, address in ((0, VIP), (1, "10.13.37.47")):
         text = f"vhid {number + 1} passfile {secret} {address}/24\n"
         (tmp_path / f"ifconfig.carp{number}").write_text(text)
+    command = net.command("main", "run", "--directory", str(tmp_path))
+    assert "an interface carp1 already, and it is not ours" in command.wait("Waiting", name="carp1")["what"]
+    command.wait("StateChanged", name="carp0")
+    command.send_signal(signal.SIGTERM)
+    assert command.end() == 0
+    assert belongings(net["main"]) == before
+    (tmp_path / "ifconfig.carp0").unlink()
     command = net.command("main", "run", "--directory", str(tmp_path))
     assert command.end() == 2
     assert "an interface carp1 already, and it is not ours" in command.errors

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import VirtualHost
-from ..errors import InterfaceError
+from ..errors import InterfaceError, InterfaceMissing
 from ..ifconfig import Defaults, Diagnostic, Parsed, check_together, parse_file
 from ..ifconfig.files import interface_name
 from .output import complain
@@ -47,12 +47,17 @@ class Loaded:
         return None if self.errors else tuple(parsed.require() for parsed in self.parsed)
 
 
-def load_files(paths: Iterable[Path], defaults: Defaults | None = None, *, machine: bool = True) -> Loaded:
-    """Read files, and look at them together and, unless `machine` is False, beside the interfaces of this machine."""
+def load_files(
+    paths: Iterable[Path], defaults: Defaults | None = None, *, machine: bool = True, wait: bool = False
+) -> Loaded:
+    """Read files, and look at them together and, unless `machine` is False, beside the interfaces of this machine.
+
+    With `wait` it is no mistake that an interface is missing: the engine waits for it, and says so.
+    """
     parsed = [
         parse_file(path, defaults=defaults, source=_shown(path, number)) for number, path in enumerate(paths, start=1)
     ]
-    return look(parsed, machine=machine)
+    return look(parsed, machine=machine, wait=wait)
 
 
 def _shown(path: Path, number: int) -> str:
@@ -69,11 +74,11 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def look(parsed: Sequence[Parsed], *, machine: bool = True) -> Loaded:
+def look(parsed: Sequence[Parsed], *, machine: bool = True, wait: bool = False) -> Loaded:
     """As `load_files`, for words that are parsed already."""
     loaded = Loaded(list(parsed))
     if machine and sys.platform == "linux":
-        _fit(loaded)
+        _fit(loaded, wait)
     loaded.between += check_together(loaded.parsed, loaded.carpdevs)
     return loaded
 
@@ -92,8 +97,8 @@ def look_at_host(loaded: Loaded) -> None:
                 loaded.between.append(replace(about, severity="warning"))
 
 
-def _fit(loaded: Loaded) -> None:
-    """Choose the carpdev of each virtual host, or report why there is none."""
+def _fit(loaded: Loaded, wait: bool) -> None:
+    """Choose the carpdev of each virtual host, or report why there is none; with `wait` only if none can ever run."""
     if not any(parsed.host is not None for parsed in loaded.parsed):
         return
     from ..linux.interfaces import choose_carpdev, read_interfaces
@@ -105,14 +110,20 @@ def _fit(loaded: Loaded) -> None:
         why = f"the interfaces of this machine cannot be read ({error.strerror or error}): run where netlink is allowed"
         loaded.between.append(Diagnostic(source, None, None, None, why))
         return
+    found: list[Diagnostic] = []
+    may_run = False
     for at, parsed in enumerate(loaded.parsed):
         if parsed.host is not None:
             try:
                 carpdev = choose_carpdev(parsed.host, interfaces)
                 loaded.carpdevs[at] = carpdev.name
                 loaded.between += _masks(parsed, carpdev)
+                may_run = True
             except InterfaceError as error:
-                loaded.between.append(parsed.about(_culprit(parsed.host, str(error)), str(error)))
+                may_run = may_run or isinstance(error, InterfaceMissing)
+                found.append(parsed.about(_culprit(parsed.host, str(error)), str(error)))
+    if not (wait and may_run):
+        loaded.between += found
 
 
 def _masks(parsed: Parsed, carpdev: Interface) -> Iterator[Diagnostic]:

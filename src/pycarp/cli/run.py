@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _HELP = """Run every /etc/ifconfig.carp* file, or the FILEs given, as the machine's service.
 
 Each file describes one virtual host in ifconfig(8)'s words, on one line or on several; ifconfig.carp0 is about carp0.
-SIGHUP reads the files again; if one is broken, run says so and keeps the old configuration.
+SIGHUP reads the files again; if one is broken or cannot be run, run says so and the old configuration runs on.
+A virtual host whose interface is missing, or has no address yet, waits for it; the others run meanwhile.
 
 \b
 /etc/ifconfig.carp0, readable by root only:
@@ -71,11 +72,11 @@ def run(
             complain(f"{ctx.command_path}: {_unreadable(where, error)}")
             return None
         if again:
-            return load_files(again, Defaults(**defaults)).hosts()
+            return load_files(again, Defaults(**defaults), wait=True).hosts()
         complain(f"{ctx.command_path}: {_none_in(where)}")
         return None
 
-    hosts = load_files(chosen(ctx, files, directory), Defaults(**defaults)).hosts()
+    hosts = load_files(chosen(ctx, files, directory), Defaults(**defaults), wait=True).hosts()
     if hosts is None:
         ctx.exit(2)
     ctx.exit(serve(hosts, Printer(as_json=as_json, quiet=quiet), command=ctx.command_path, reload=reload))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..config import VirtualHost
 from ..errors import CarpError
-from ..events import StateChanged
+from ..events import CarpdevChanged, StateChanged, Waiting
 from ..protocol import State
 from .notify import notify, reloading
 from .output import Printer, complain
@@ -22,11 +22,11 @@ Reload = Callable[[], Sequence[VirtualHost] | None]
 """Reads the configuration again; None when it is broken, which it has reported."""
 
 
-def make_engine(*hosts: VirtualHost) -> Engine:
+def make_engine(*hosts: VirtualHost, wait: bool) -> Engine:
     """An engine; its module is imported when it is needed."""
     from ..engine.engine import Engine
 
-    return Engine(*hosts)
+    return Engine(*hosts, missing="wait" if wait else "refuse")
 
 
 def serve(hosts: Sequence[VirtualHost], printer: Printer, *, command: str, reload: Reload | None = None) -> int:
@@ -34,16 +34,17 @@ def serve(hosts: Sequence[VirtualHost], printer: Printer, *, command: str, reloa
 
     0 after an orderly stop, whichever signal asked for it; 2 if the engine could not be started; 1 if it could not be
     stopped in order. SIGHUP calls `reload`; without one it ends the engine as well, unless nohup(1) had it ignored.
+    With a `reload`, virtual hosts wait for interfaces that are missing.
     SIGUSR1 prints the state of each virtual host, SIGUSR2 hands over those that are MASTER here.
     """
     with Signals(hangup_reloads=reload is not None) as signals:
         try:
-            engine = make_engine(*hosts)
+            engine = make_engine(*hosts, wait=reload is not None)
             engine.start()
         except (CarpError, OSError) as error:
             complain(f"{command}: {error}")
             return 2
-        notify(f"READY=1\nSTATUS={_status(hosts)}")
+        notify(f"READY=1\nSTATUS={_status(engine)}")
         code = 0
         try:
             _loop(engine, printer, signals, command, reload)
@@ -72,6 +73,8 @@ def _loop(engine: Engine, printer: Printer, signals: Signals, command: str, relo
             for event in engine.events(timeout=0):
                 if isinstance(event, StateChanged):
                     since[event.name] = event.at
+                elif isinstance(event, Waiting | CarpdevChanged):
+                    notify(f"STATUS={_status(engine)}")
                 printer.event(event)
                 if signals.stopping:
                     return
@@ -87,9 +90,9 @@ def _loop(engine: Engine, printer: Printer, signals: Signals, command: str, relo
             try:
                 if hosts is not None:
                     engine.reconfigure(*hosts)
-                    notify(f"STATUS={_status(hosts)}")
-            except (CarpError, OSError) as error:
-                complain(f"{command}: {error}")
+                    notify(f"STATUS={_status(engine)}")
+            except (CarpError, OSError, MemoryError) as error:
+                complain(f"{command}: {error or 'there is no memory for the new configuration'}")
                 hosts = None
             if hosts is None:
                 complain(f"{command}: the old configuration stays")
@@ -105,5 +108,10 @@ def _hand_over(engine: Engine, command: str) -> None:
         complain(f"{command}: SIGUSR2 hands over what is MASTER, and nothing is MASTER here")
 
 
-def _status(hosts: Sequence[VirtualHost]) -> str:
-    return ", ".join(f"{host.name} (vhid {host.vhid})" for host in hosts)
+def _status(engine: Engine) -> str:
+    waiting = engine.waiting
+    shown = (
+        f"{host.name} (vhid {host.vhid})" + (f" waits: {waiting[host.name]}" if host.name in waiting else "")
+        for host in engine.hosts
+    )
+    return ", ".join(shown)

@@ -37,7 +37,9 @@ class Engine:
     `EventsLost` says how many. `allow=False` is net.inet.carp.allow=0: adverts are counted and not obeyed. `realtime`
     asks for SCHED_FIFO for the native runtime's threads: "auto" takes it where it is permitted, True insists, False
     does without. `watchdog` is how many seconds may pass between two calls of `alive`: after that, until the next call,
-    the engine bows out and is BACKUP with demotion; None is no watchdog.
+    the engine bows out and is BACKUP with demotion; None is no watchdog. With `missing="wait"` a virtual host whose
+    interface is not there, or has no address yet, is INIT and waits for it (event `Waiting`), unless nothing here could
+    ever start; "refuse" raises.
 
     Everything happens in the network namespace of the thread that calls `start`. It needs CAP_NET_ADMIN and
     CAP_NET_RAW. An engine runs once. If it runs when the program ends, it stops then. In a forked child it does not
@@ -54,9 +56,13 @@ class Engine:
         allow: bool = True,
         realtime: bool | Literal["auto"] = "auto",
         watchdog: float | None = None,
+        missing: Literal["wait", "refuse"] = "refuse",
     ) -> None:
         if realtime not in (True, False, "auto"):
             raise ConfigError(f'realtime {realtime!r} is unknown: give True, False or "auto"', "realtime")
+        if missing not in ("wait", "refuse"):
+            raise ConfigError(f'missing {missing!r} is unknown: give "wait" or "refuse"', "missing")
+        self._missing = missing
         self._watchdog = _watchdog(watchdog)
         self._realtime: bool | Literal["auto"] = realtime
         self._hosts = _checked(hosts)
@@ -86,7 +92,14 @@ class Engine:
     @property
     def hosts(self) -> tuple[VirtualHost, ...]:
         """The virtual hosts as configured now."""
-        return self._hosts
+        supervisor = self._supervisor
+        return self._hosts if supervisor is None else supervisor.hosts
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """The names of the virtual hosts that have no interface now, each with what is missing."""
+        supervisor = self._supervisor
+        return {} if supervisor is None else supervisor.waiting()
 
     def start(self) -> None:
         """Prepare devices and sockets, and enter the groups as BACKUP.
@@ -102,7 +115,9 @@ class Engine:
                 raise EngineError("an engine runs once: make a new one")
             self._started = True
             self._pid = os.getpid()
-            supervisor = Supervisor(self._hosts, self._emit, self._allow, self._realtime, self._watchdog)
+            supervisor = Supervisor(
+                self._hosts, self._emit, self._allow, self._realtime, self._watchdog, self._missing == "wait"
+            )
             self._supervisor = supervisor
             _engines.add(self)
             if current.instead:
@@ -128,6 +143,7 @@ class Engine:
             in_callback = threading.current_thread() is self._callback_thread
             supervisor = None if os.getpid() != self._pid else self._supervisor
             if supervisor is not None:
+                self._hosts = supervisor.hosts
                 self._supervisor = None
                 self._stopped.clear()
         if supervisor is None:
@@ -225,10 +241,12 @@ class Engine:
         runtime.announce(index)
 
     def reconfigure(self, *hosts: VirtualHost) -> None:
-        """Run these virtual hosts from now on. Names tell which is which.
+        """Run these virtual hosts from now on: all of them, or what raises has changed nothing.
 
-        With another advbase, advskew, passphrase, preempt or address a MASTER stays MASTER. Another vhid, carpdev or
-        kind of MAC stops the virtual host and starts it anew. Raises what `start` raises.
+        With another advbase, advskew, passphrase, preempt or address a MASTER stays MASTER. Another vhid, carpdev, name
+        or kind of MAC stops the virtual host and starts it anew. A program that has given up root may still change what
+        needs no permission (advbase, advskew, preempt ...) and remove virtual hosts. Raises what `start` raises; an
+        `EngineError` says so if the old configuration could not be brought back whole.
         """
         checked = _checked(hosts)
         try:
@@ -240,7 +258,6 @@ class Engine:
             raise CapabilityError(
                 f"{names} cannot be changed: this program has given up CAP_NET_ADMIN; keep it, or start anew as root"
             ) from error
-        self._hosts = checked
 
     def _emit(self, event: Event) -> None:
         self._queue.put(event)

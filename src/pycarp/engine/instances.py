@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _impl
 from ..config import Address, VirtualHost
 from ..errors import EngineError
-from ..events import CarpdevChanged, CarpdevMacUsed, ChangedByOthers, Event, Failed, GateUnavailable
+from ..events import CarpdevChanged, CarpdevMacUsed, ChangedByOthers, Event, Failed, GateUnavailable, Waiting
 from ..linux import settings
 from ..linux.device import Device
 from ..linux.interfaces import Interface, source_address
@@ -25,30 +25,38 @@ from .backoff import Backoff
 from .conflict import Conflicts, Silence
 from .plan import Plan, make_plan
 
+_ORDERS_DONE = 0.5
+"""Seconds in which the guardian has carried out what was ordered before, with room to spare."""
+
 
 @dataclass(slots=True, eq=False)
 class Instance:
     """One virtual host at run time. `index` is its number in the runtime. Times are seconds of time.monotonic().
 
     `present` says whether its carpdev is there: without one, the device does not exist and the plan is of no use.
+    `missing` says what it waits for then; `sought_at` is when it is looked for again after a failure.
     `hindrance` says why the carpdev cannot be used although it is up; empty where it can.
     `misplaced` says since when its addresses are not where its state wants them, and whether that state was MASTER.
     `loss_noticed`: the kernel told of a lost address, or of the link going down, since all was well. `outdated`: the
-    last change of its carpdev could not be taken up. `stopped_until`: its back-off ends then.
+    last change of its carpdev could not be taken up. `stopped_until`: its back-off ends then. `leaving` are addresses
+    that a reconfiguration took from it: what removes each, and until when an order under way may bring it back.
     """
 
     index: int
     host: VirtualHost
     carpdev: Interface
-    lock: VirtualHostLock
+    lock: VirtualHostLock | None
     device: Device
     plan: Plan
     present: bool = True
+    missing: str = ""
+    sought_at: float = 0.0
     hindrance: str = ""
     misplaced: tuple[float, bool] | None = None
     loss_noticed: bool = False
     outdated: bool = False
     stopped_until: float | None = None
+    leaving: dict[Address, tuple[bytes, float]] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=Backoff)
     silence: Silence | None = None
 
@@ -90,6 +98,11 @@ class Instances:
             raise EngineError(f"vhid {which} stands on several interfaces: say which, {names}")
         return found[0]
 
+    def leave(self, instance: Instance, device: Device, addresses: Iterable[Address]) -> None:
+        """The survey removes these addresses of a device, which are no longer its own."""
+        until = time.monotonic() + _ORDERS_DONE
+        instance.leaving |= {one: (device.parting((one,)), until) for one in addresses}
+
     def add(self, instance: Instance) -> None:
         self._instances[instance.index] = instance
 
@@ -130,6 +143,13 @@ class Instances:
 
     def report_change(self, instance: Instance, what: str) -> None:
         self._report(instance, ChangedByOthers, what=what)
+
+    def report_waiting(self, instance: Instance, missing: str) -> None:
+        """Once for each thing that is missing: which interfaces there are instead may change all the time."""
+        told = instance.missing.partition(";")[0]
+        instance.missing = missing
+        if told != missing.partition(";")[0]:
+            self._report(instance, Waiting, what=missing)
 
     def report_failure(self, instance: Instance, what: str) -> None:
         self._report(instance, Failed, what=what)

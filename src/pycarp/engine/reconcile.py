@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 
-from ..errors import CarpError
+from ..errors import CarpError, InterfaceError
 from ..linux import settings
 from ..linux.device import Device
 from ..linux.interfaces import Interface, choose_carpdev, read_interfaces
@@ -19,12 +19,15 @@ from ..linux.netlink import RouteSocket
 from ..linux.same_link import interfaces_beside, may_answer
 from ..linux.watch import AddressNotice, LinkNotice, RouteWatch, SettingsNotice, Watch
 from .instances import Instance, Instances, addresses_of, plan_on
+from .places import one_group
 from .routing import Routing
 
 _CHANGES_GATHERED = 0.02
 """Changes come in groups: the interfaces are read once, this many seconds after the first notice."""
 _RETRIED_AFTER = 0.5
 """The interfaces are read again after this many seconds when that failed: a program may be out of descriptors."""
+_SOUGHT_AGAIN_AFTER = 2.0
+"""Seconds until a carpdev is tried again that is there but cannot be used: a port of a bridge, for one."""
 _DROP_DONE_WITHIN = 0.2
 """Seconds that a drop may take, with room to spare. An address that a BACKUP has after that was not left from it."""
 
@@ -164,10 +167,10 @@ class Reconciler:
         """Compare every instance with what is there now, and repair what differs."""
         try:
             interfaces = read_interfaces()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._survey_soon(_RETRIED_AFTER)
             for instance in () if self._reading_failed else self._instances:
-                self._instances.report_failure(instance, f"the interfaces could not be read: {error.strerror}")
+                self._instances.report_failure(instance, f"the interfaces could not be read: {_why(error)}")
             self._reading_failed = True
             return
         self._reading_failed = False
@@ -185,9 +188,9 @@ class Reconciler:
                     self._seek_carpdev(instance, interfaces)
                 elif now is not None:
                     self._refresh(instance, now, by_index)
-            except (CarpError, OSError) as error:
+            except (CarpError, OSError, MemoryError) as error:
                 if not instance.outdated:
-                    self._instances.report_failure(instance, str(error))
+                    self._instances.report_failure(instance, _why(error))
                 # The next survey would see no difference.
                 instance.outdated = instance.present
                 self._survey_soon(_RETRIED_AFTER)
@@ -204,36 +207,51 @@ class Reconciler:
     def _lose_carpdev(self, instance: Instance) -> None:
         """The carpdev is gone, and the device with it."""
         self._runtime.link(instance.index, False)
-        instance.present = False
+        instance.present, instance.missing = False, f"{instance.carpdev.name} has gone"
         instance.carpdev = instance.carpdev.replace(up=False, running=False)
         self._instances.report_carpdev(instance)
         self._instances.close_carpdev_if_unused(instance.carpdev.index)
         instance.device.teardown()
 
     def _seek_carpdev(self, instance: Instance, interfaces: tuple[Interface, ...]) -> None:
-        """Move to a carpdev if there is one again. Where there is none, nothing is reported."""
+        """Move to a carpdev if there is one. What is missing is reported once."""
         if instance.stopped_until is not None:
+            return
+        now = time.monotonic()
+        if now < instance.sought_at:
+            self._survey_soon(instance.sought_at - now)
             return
         try:
             carpdev = choose_carpdev(instance.host, interfaces)
-        except CarpError:
+            self._refuse_group(instance, carpdev)
+        except CarpError as error:
+            self._instances.report_waiting(instance, str(error))
             return
         try:
             self._move(instance, carpdev)
-        except (CarpError, OSError) as error:
+        except (CarpError, OSError, MemoryError) as error:
             # The attempt makes and removes a device: without a pause, the notices of that cause the next attempt.
-            self._back_off(instance, str(error))
+            instance.sought_at = now + _SOUGHT_AGAIN_AFTER
+            self._survey_soon(_SOUGHT_AGAIN_AFTER)
+            self._instances.report_waiting(instance, _why(error))
             return
+        instance.missing = ""
         self._instances.report_carpdev(instance)
         if instance.usable:
             self._runtime.link(instance.index, True)
+
+    def _refuse_group(self, instance: Instance, carpdev: Interface) -> None:
+        for other in self._instances:
+            if other is not instance and other.present and other.carpdev.index == carpdev.index:
+                if other.host.vhid == instance.host.vhid:
+                    raise InterfaceError(one_group(other.host, instance.host, carpdev.name))
 
     def _move(self, instance: Instance, carpdev: Interface) -> None:
         """Move an instance that had lost its carpdev to this one."""
         host = settings.fitted(instance.host, carpdev)
         with contextlib.ExitStack() as undo:
             lock = instance.lock
-            if carpdev.index != instance.carpdev.index:
+            if lock is None or carpdev.index != instance.carpdev.index:
                 addresses = (one.ip for one in instance.host.addresses)
                 lock = undo.enter_context(VirtualHostLock(instance.host.name, carpdev, instance.host.vhid, addresses))
             device = Device(host, carpdev)
@@ -244,7 +262,7 @@ class Reconciler:
             plan = plan_on(carpdev, host, instance.plan)
             self._runtime.move_instance(instance.index, carpdev.index, plan, device, lock)
             undo.pop_all()
-        if lock is not instance.lock:
+        if instance.lock is not None and lock is not instance.lock:
             instance.lock.close()
         instance.lock, instance.device, instance.carpdev, instance.plan = lock, device, carpdev, plan
         instance.present, instance.outdated, instance.misplaced = True, False, None
@@ -273,6 +291,8 @@ class Reconciler:
             self._runtime.retake(instance.index, quiet=not rebuilt)
             self.routing.note()
         instance.outdated = False
+        if intact and instance.leaving:
+            self._sweep(instance, by_index[instance.device.index])
         if intact and instance.stopped_until is None:
             self._check_addresses(instance, by_index[instance.device.index])
 
@@ -292,6 +312,30 @@ class Reconciler:
             *(one for one in carpdev.addresses if not one.ours and one.interface.ip not in floating),
         )
 
+    def after_reload(self) -> None:
+        """The instances have changed, or almost."""
+        self.routing.note()
+        self._survey_soon()
+
+    def _sweep(self, instance: Instance, device: Interface) -> None:
+        """Remove the addresses that a reconfiguration took from it. A take or renewal under way may bring one back."""
+        wanted = {one.ip for one in instance.host.addresses}
+        for other in self._instances:
+            if other.present and other.device.index == device.index and self._runtime.owns(other.index):
+                wanted |= {one.ip for one in other.host.addresses}
+        instance.leaving = {one: how for one, how in instance.leaving.items() if one.ip not in wanted}
+        there = {one.interface.ip for one in device.addresses}
+        with RouteSocket() as route:
+            for batch, _until in instance.leaving.values():
+                route.execute(batch)
+        now = time.monotonic()
+        instance.leaving = {
+            one: (batch, until) for one, (batch, until) in instance.leaving.items() if now < until or one.ip in there
+        }
+        self.routing.note()
+        if instance.leaving:
+            self._survey_soon(_DROP_DONE_WITHIN)
+
     # Repairs
 
     def _repair_device(self, instance: Instance) -> bool:
@@ -307,8 +351,8 @@ class Reconciler:
             instance.device.teardown()
             instance.device.carpdev = instance.carpdev
             instance.device.setup()
-        except (CarpError, OSError) as error:
-            self._back_off(instance, str(error))
+        except (CarpError, OSError, MemoryError) as error:
+            self._back_off(instance, _why(error))
             return False
         instance.misplaced, instance.loss_noticed = None, False
         return True
@@ -376,8 +420,8 @@ class Reconciler:
                     if not self._make_device(instance):
                         return
                     self._runtime.replan(instance.index, instance.plan, instance.device)
-            except (CarpError, OSError) as error:
-                self._back_off(instance, str(error))
+            except (CarpError, OSError, MemoryError) as error:
+                self._back_off(instance, _why(error))
                 return
         self._runtime.start_instance(instance.index)
         self._survey_soon()
@@ -395,3 +439,9 @@ def _is_intact(instance: Instance, by_index: dict[int, Interface]) -> bool:
     if found is None or instance.host.mac == "interface":
         return found is not None
     return (found.name, found.mac) == (instance.device.name, instance.device.mac)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, CarpError):
+        return str(error)
+    return (isinstance(error, OSError) and error.strerror) or str(error) or "no memory"

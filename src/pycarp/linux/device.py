@@ -7,6 +7,7 @@ is up only while they are here. With the interface's MAC they are on the carpdev
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import itertools
 import socket
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
 from ..config import VirtualHost
-from ..errors import CapabilityError, InterfaceError
+from ..errors import CapabilityError, InterfaceError, InterfaceMissing
 from ..protocol import timing
 from ..protocol.frames import virtual_mac
 from . import fib, gate, lock, messages, netlink, settings
@@ -29,6 +30,9 @@ GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, e
 """What the kernel answers when something that is to be removed is not there."""
 _REPLACED = frozenset({errno.EEXIST}) | GONE
 """What it answers where others have done the same."""
+
+_ORDERS = ("index", "take", "late", "speak", "renew", "drop", "mute", "remove", "restore", "essential")
+"""What the guardian is told of a device."""
 
 
 class Device:
@@ -236,25 +240,59 @@ class Device:
             down = messages.link_state(self.index, False)
             route.request(down, messages.set_mtu(self.index, carpdev.mtu), messages.no_link_local(self.index))
 
-    def change(self, host: VirtualHost) -> None:
-        """Change to other addresses: the former ones leave the machine now, a `take` brings the new ones.
+    def changed_to(self, host: VirtualHost, anew: bool = True) -> Device:
+        """The same device for a virtual host of the same vhid and kind of MAC; this one stays as it is.
 
-        Name, vhid and the kind of MAC must be the same.
+        With the same addresses, and without `anew`, it keeps its requests.
+
+        What both need of the machine is there. `admit` makes what the new one needs besides, `parting` removes what the
+        former one had besides.
         """
-        before = {one.ip: self._placed(one) for one in self.host.addresses}
-        after = {one.ip for one in host.addresses}
-        self.host = host
+        fresh = copy.copy(self)
+        fresh.host = host
+        fresh._planner = None
+        if anew or host.addresses != self.host.addresses:
+            fresh._build(fresh._plan(Snapshot()))
+        return fresh
+
+    def same_orders(self, other: Device) -> bool:
+        """Whether a guardian that knows the one knows the other."""
+        return all(getattr(self, name) == getattr(other, name) for name in _ORDERS)
+
+    def admit(self, former: VirtualHost) -> None:
+        """Make the rules for the addresses that the `former` virtual host on this device did not have."""
+        known = {one.ip for one in former.addresses}
+        if 6 in self.host.families and 6 not in former.families:
+            self.refresh(self.carpdev)
         with netlink.RouteSocket() as route:
-            gone = before.keys() - after
-            requests = [messages.delete_address(self.index, before[ip]) for ip in gone]
-            requests += [rule.delete() for rule in self.ways.silence + self.ways.rules if _address(rule) in gone]
-            route.request(*requests, fine=GONE)
-            snapshot = Snapshot()
-            self.refresh(self.carpdev, snapshot)
-            # A MASTER's are there already, or come with the take that follows; others need theirs now.
-            added = [rule.add() for rule in self.ways.rules]
-            added += [rule.add() for rule in self.ways.silence if _address(rule) not in before]
-            route.request(*added, fine=_REPLACED)
+            route.request(*(rule.add() for rule in self.ways.rules if _address(rule) not in known), fine=_REPLACED)
+
+    def parting(self, addresses: Iterable[IPv4Interface | IPv6Interface]) -> bytes:
+        """A batch that removes addresses, which the virtual host no longer has, and their rules."""
+        addresses = tuple(addresses)
+        gone = {one.ip for one in addresses}
+        requests = [messages.delete_address(self.index, self._placed(one)) for one in addresses]
+        requests += [rule.delete() for rule in self.ways.silence + self.ways.rules if _address(rule) in gone]
+        return netlink.batch(*requests)
+
+    def rename(self, name: str) -> None:
+        """Give the macvlan another name; that sets it down. The guardian has to be told: a gate goes by the name."""
+        with netlink.RouteSocket() as route:
+            route.request(messages.link_state(self.index, False), messages.rename_link(self.index, name))
+        self.name = name
+        self._planner = None
+        self._build(self._plan(Snapshot()))
+        self.reclaim()
+
+    def reclaim(self) -> None:
+        """Something has happened to the gate: the guardian is told to make it again."""
+        if self.gate is not None:
+            self.gate.made = False
+
+    def leave_to(self, other: Device) -> None:
+        """The settings that both have changed are the other's to give back."""
+        others = {interface.index for interface, _before in other._changed}
+        self._changed = [one for one in self._changed if one[0].index not in others]
 
     def teardown(self) -> None:
         """Remove everything and give the carpdev its settings back. May be called again; what is gone is fine.
@@ -438,7 +476,7 @@ class Device:
         if error.errno == errno.EEXIST:
             return InterfaceError(f"there is an interface {self.name} already, and it is not ours: give another name")
         if error.errno == errno.EBUSY:
-            return InterfaceError(f"{where}, a port of a bridge or a bond: name the bridge or bond as the carpdev")
+            return InterfaceMissing(f"{where}, a port of a bridge or a bond: name the bridge or bond as the carpdev")
         if error.errno == errno.EOPNOTSUPP:
             return InterfaceError(f'{where}: this kernel has no macvlan; mac="interface" does without')
         return InterfaceError(f"{where}: {error.strerror}")

@@ -62,11 +62,14 @@ class Inventory:
         left: list[Interface] = []
         for interface in self.interfaces:
             mark = interface.mark
-            if mark is not None and not self._lives(device, mark.index, mark.vhid):
+            running = None if mark is None else self._running.get((mark.index, mark.vhid))
+            # A device of a running virtual host that is not the one it has now could not be removed before.
+            stale = running is not None and running.index != interface.index
+            if mark is not None and (stale or not self._lives(device, mark.index, mark.vhid)):
                 dead.append((interface, mark))
             else:
                 left.append(interface)
-                if mark is None or (mark.index, mark.vhid) not in self._running:
+                if running is None:
                     _refuse_taken(device, interface, own)
         requests = [messages.delete_link(interface.index) for interface, _mark in dead]
         requests += [
@@ -109,6 +112,13 @@ class Inventory:
         dead = [one for one in self._gates if one not in living]
         self._gates = living
         return dead
+
+    def refuse_name(self, name: str) -> None:
+        """Raises `InterfaceError` where another than the `running` devices has this name."""
+        own = {one.index for one in self._running.values()}
+        for interface in self.interfaces:
+            if interface.name == name and interface.index not in own:
+                raise _name_taken(interface)
 
     def carpdev(self, index: int) -> Interface | None:
         return next((one for one in self.interfaces if one.index == index), None)
@@ -177,13 +187,18 @@ def _is_for(route: Route, addresses: Iterable[IPv4Interface | IPv6Interface]) ->
     return any(route.network == one.network for one in addresses)
 
 
+def _name_taken(interface: Interface) -> InterfaceError:
+    mark = interface.mark
+    whose = "not ours" if mark is None else f"that of vhid {mark.vhid} on {mark.carpdev}"
+    return InterfaceError(
+        f"there is an interface {interface.name} already, and it is {whose}: remove it or give another name"
+    )
+
+
 def _refuse_taken(device: Device, interface: Interface, own: set[Address]) -> None:
     mark = interface.mark
     if interface.name == device.name and device.host.mac == "virtual":
-        whose = "not ours" if mark is None else f"that of vhid {mark.vhid} on {mark.carpdev}"
-        raise InterfaceError(
-            f"there is an interface {interface.name} already, and it is {whose}: remove it or give another name"
-        )
+        raise _name_taken(interface)
     if mark is None:
         return
     for one in interface.addresses:

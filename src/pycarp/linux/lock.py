@@ -77,13 +77,15 @@ class VirtualHostLock(SocketOwner):
         wanted: dict[bytes, Address | None] = {_name(carpdev.index, vhid): None}
         wanted |= {_address_name(carpdev.index, ip): ip for ip in addresses}
         self._keys = tuple((namespace, one) for one in wanted)
-        sharing = [former] if former is not None else []
         # Siblings of one engine may have one address on purpose.
-        sharing += {
-            one for key, ip in zip(self._keys, wanted.values(), strict=True) if ip for one in _ours.get(key, [])
-        }
+        addresses_of = {one: ip for one, ip in wanted.items() if ip is not None}
+        sharing = {one for name in addresses_of for one in _ours.get((namespace, name), [])}
         with contextlib.ExitStack() as undo:
-            copies = {name: one for lock in sharing for name, one in lock._copies(wanted, undo).items()}
+            copies: dict[bytes, socket.socket] = {}
+            for lock in sharing:
+                copies |= lock._copies(addresses_of, undo)
+            if former is not None:
+                copies |= former._copies(wanted, undo)
             for key, ip in zip(self._keys, wanted.values(), strict=True):
                 if key[1] not in copies:
                     what = _What(name, carpdev, vhid, ip)

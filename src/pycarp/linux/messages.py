@@ -118,6 +118,10 @@ def link_state(index: int, up: bool) -> bytes:
     return set_link([], index=index, flags=int(up) * _IFF_UP, change=_IFF_UP)
 
 
+def rename_link(index: int, name: str) -> bytes:
+    return set_link([("IFLA_IFNAME", name)], index=index)
+
+
 def delete_link(index: int) -> bytes:
     return _encode(_classes().link(), netlink.RTM_DELLINK, 0, [], index=index)
 

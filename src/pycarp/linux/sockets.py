@@ -190,3 +190,10 @@ class Sockets:
     def close(self) -> None:
         for one in (self.receive, self.send, *self.memberships):
             one.close()
+
+
+def no_sockets() -> Sockets:
+    """Those of no carpdev, closed."""
+    closed = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    closed.close()
+    return Sockets(closed, closed)

@@ -17,7 +17,7 @@ from ...errors import NO_GUARDIAN, EngineError
 from ...linux.device import Device
 from ...linux.guardian_client import Kind, Reply
 from ...linux.lock import VirtualHostLock
-from ...linux.sockets import Sockets
+from ...linux.sockets import Sockets, no_sockets
 from ...protocol import Reason, State
 from ...stats import Measures, Stats
 from . import guardian
@@ -63,12 +63,15 @@ def remove_carpdev(runtime: RuntimeState, now: int, number: int) -> None:
 
 
 def add_instance(
-    runtime: RuntimeState, now: int, index: int, carpdev: int, plan: Plan, device: Device, lock: VirtualHostLock
+    runtime: RuntimeState, now: int, index: int, carpdev: int, plan: Plan, device: Device, lock: VirtualHostLock | None
 ) -> None:
     machine = _impl.current.machine.Machine(plan.host)
     machine.demote(runtime.demotion, now)
     ownership = Ownership(plan.host.advbase)
-    instance = Instance(index, plan, machine, runtime.carpdevs[carpdev], device, lock, ownership)
+    place = runtime.carpdevs.get(carpdev) if lock is not None else Carpdev(no_sockets(), _impl.current.input.Input())
+    if place is None:
+        raise KeyError(carpdev)
+    instance = Instance(index, plan, machine, place, device, lock, ownership)
     instance.reported.demotion = runtime.demotion
     guardian.entrust(runtime, instance)
     runtime.instances[index] = instance
@@ -89,10 +92,24 @@ def remove_instance(runtime: RuntimeState, instance: Instance, now: int) -> None
     del runtime.instances[instance.index]
 
 
-def replan(runtime: RuntimeState, instance: Instance, now: int, plan: Plan, device: Device) -> None:
+def replan(
+    runtime: RuntimeState,
+    instance: Instance,
+    now: int,
+    plan: Plan,
+    device: Device,
+    lock: VirtualHostLock | None,
+    entrust: bool,
+) -> None:
     changed = plan.host != instance.plan.host
-    instance.plan, instance.device = plan, device
-    guardian.entrust(runtime, instance)
+    former = instance.plan, instance.device, instance.lock
+    instance.plan, instance.device, instance.lock = plan, device, lock or instance.lock
+    try:
+        if entrust:
+            guardian.entrust(runtime, instance)
+    except BaseException:
+        instance.plan, instance.device, instance.lock = former
+        raise
     _join(instance)
     if changed:
         retry_now(runtime, instance, now)

@@ -32,7 +32,7 @@ def meet_guardian(runtime: RuntimeState, guardian: Guardian) -> None:
 def entrust(runtime: RuntimeState, instance: Instance) -> None:
     """Give the guardian what it needs to take, renew and drop, and the bow-outs that it sends if we no longer can."""
     guardian, send = runtime.guardian.process, instance.carpdev.sockets.send
-    if guardian is None or send.fileno() < 0:
+    if guardian is None or instance.lock is None or send.fileno() < 0:
         return  # done when there is a guardian, or a carpdev, again
     try:
         guardian.add(instance.index, instance.device, instance.plan.bowouts, send, instance.lock)

@@ -6,6 +6,7 @@ Thread: any caller but the loop. Each method returns when the loop has carried i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import threading
@@ -18,7 +19,7 @@ from ... import events
 from ...config import Address
 from ...engine.mailbox import Mailbox
 from ...engine.plan import Plan
-from ...errors import GUARDIAN_HANGS, ConfigError, EngineError
+from ...errors import GUARDIAN_HANGS, NOT_ENTRUSTED, ConfigError, EngineError
 from ...linux.device import Device
 from ...linux.guardian_client import Guardian, Kind, Reply
 from ...linux.lock import VirtualHostLock
@@ -84,9 +85,9 @@ class Runtime:
 
     # Instances
 
-    def add_instance(self, index: int, carpdev: int, plan: Plan, device: Device, lock: VirtualHostLock) -> None:
+    def add_instance(self, index: int, carpdev: int, plan: Plan, device: Device, lock: VirtualHostLock | None) -> None:
         """Add an instance, in INIT. The guardian takes and drops its addresses by the device's prepared requests, and
-        keeps its lock as well."""
+        keeps its lock as well. One without a lock has no carpdev yet, and gets both by `move_instance`."""
         self._call(commands.add_instance, index, carpdev, plan, device, lock)
 
     def move_instance(self, index: int, carpdev: int, plan: Plan, device: Device, lock: VirtualHostLock) -> None:
@@ -105,6 +106,8 @@ class Runtime:
         try:
             for kind in (Kind.REMOVE, Kind.RESTORE) if restore else (Kind.REMOVE,):
                 error = self._ask_guardian(kind, index).error
+                if error == errno.ENOENT:
+                    raise EngineError(NOT_ENTRUSTED)
                 if error:
                     raise OSError(error, os.strerror(error))
         finally:
@@ -142,9 +145,12 @@ class Runtime:
         """A MASTER drops its addresses, bows out and stands back; in another state nothing happens."""
         self._on(index, commands.give_way)
 
-    def replan(self, index: int, plan: Plan, device: Device) -> None:
-        """Go on with another plan; a changed configuration is taken up as `Machine.reconfigure` says."""
-        self._on(index, commands.replan, plan, device)
+    def replan(
+        self, index: int, plan: Plan, device: Device, lock: VirtualHostLock | None = None, entrust: bool = True
+    ) -> None:
+        """Go on with another plan, and another lock if there is one; a changed configuration is taken up as
+        `Machine.reconfigure` says. Without `entrust` the guardian is not told. After an error, nothing has changed."""
+        self._on(index, commands.replan, plan, device, lock, entrust)
 
     def retake(self, index: int, quiet: bool = False) -> None:
         """A MASTER takes and announces again: the addresses' place was made anew.

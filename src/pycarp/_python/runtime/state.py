@@ -109,7 +109,7 @@ class Instance:
     machine: Machine
     carpdev: Carpdev
     device: Device
-    lock: VirtualHostLock
+    lock: VirtualHostLock | None
     ownership: Ownership
     wanted: bool = False  # it was started, and not stopped since
     failing: bool = False  # the last advert could not be sent
