@@ -24,7 +24,7 @@ from .fib import Rule, Snapshot
 from .interfaces import OWN_PROTOCOL, Interface, Mark, mark_on, read_interfaces
 from .leftovers import Inventory
 from .messages import Address
-from .routes import EARLY, Place, Planner, Ways, refusal, tables_of, turn_of
+from .routes import EARLY, Place, Planner, Ways, near, refusal, tables_of, turn_of
 
 GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT})
 """What the kernel answers when something that is to be removed is not there."""
@@ -507,12 +507,14 @@ class Device:
         others: list[bytes] = []
         for (_family, table), routes in self.ways.tables.items():
             apart = mixed(routes, self.index)
-            direct += [one.delete(table) for one in apart]
+            gates = near(routes, self.index)
+            direct += [one.delete(table) for one in apart] + [one.add(table) for one in gates]
             for one in routes:
                 if one in apart or (one.uses(self.index) and one.direct):
                     direct.append(one.add(table))
                 else:
                     (gateways if one.uses(self.index) else others).append(one.add(table))
+            gateways += [one.delete(table) for one in gates]
         if len(gateways) <= EARLY:
             return direct + gateways, others
         return direct, others + gateways

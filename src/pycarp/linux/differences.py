@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .fib import AF_INET, MAIN, Route, Rule, Snapshot
 from .interfaces import OWN_PROTOCOL
-from .routes import TABLES, Mirror, Place, Ways, is_own_table
+from .routes import TABLES, Mirror, Place, Ways, is_own_table, near
 
 
 @dataclass(slots=True)
@@ -55,39 +55,45 @@ def _compare_rules(found: Differences, ways: Ways, place: Place, snapshot: Snaps
     wanted = [mirror.rule for mirror in mirrors] + silence
     missing = [rule for rule in wanted if rule not in actual]
     stale = [rule for rule in actual if rule not in wanted]
-    if not missing and not _in_place(mirrors, rules):
-        # Added again they stand behind the rules of the same priority.
-        stale += [mirror.rule for mirror in mirrors]
-        missing = [mirror.rule for mirror in mirrors]
-    elif missing:
+    if missing:
         found.missing.add("rules")
+    # Added again they stand behind the rules of the same priority, and behind each other.
+    again = _to_be_moved(mirrors, rules, missing)
+    stale += [rule for rule in again if rule not in missing]
+    missing = [*again, *(rule for rule in missing if rule not in again)]
     # In this order: at no time is there a way without its rule, unless that only changes its place.
-    again = [rule for rule in missing if rule in stale]
-    found.requests += [rule.delete() for rule in again]
+    found.requests += [rule.delete() for rule in stale if rule in missing]
     found.requests += [rule.add() for rule in missing]
-    found.requests += [rule.delete() for rule in stale if rule not in again]
+    found.requests += [rule.delete() for rule in stale if rule not in missing]
 
 
-def _in_place(mirrors: Sequence[Mirror], rules: Sequence[Rule]) -> bool:
+def _to_be_moved(mirrors: Sequence[Mirror], rules: Sequence[Rule], missing: Sequence[Rule]) -> list[Rule]:
+    """All mirrors of one address before one rule, where one of them is missing or not in its place."""
     places = {rule: at for at, rule in reversed(list(enumerate(rules)))}
-    former: dict[object, int] = {}
+    groups: dict[object, list[Mirror]] = {}
     for mirror in mirrors:
-        at, before = places.get(mirror.rule, -1), places.get(mirror.before, len(rules))
-        behind = -1 if mirror.behind is None else places.get(mirror.behind, -1)
-        key = mirror.rule.source, mirror.before
-        if not max(behind, former.get(key, -1)) < at < before:
-            return False
-        former[key] = at
-    return True
+        groups.setdefault((mirror.rule.source, mirror.before), []).append(mirror)
+    moved = []
+    for group in groups.values():
+        former = -1
+        for mirror in group:
+            at, before = places.get(mirror.rule, -1), places.get(mirror.before, len(rules))
+            behind = -1 if mirror.behind is None else places.get(mirror.behind, -1)
+            if mirror.rule in missing or not max(behind, former) < at < before:
+                moved += [one.rule for one in group]
+                break
+            former = at
+    return moved
 
 
 def _compare_table(
-    found: Differences, wanted: Iterable[Route], actual: Iterable[Route], table: int, place: Place, master: bool
+    found: Differences, wanted: Sequence[Route], actual: Iterable[Route], table: int, place: Place, master: bool
 ) -> None:
     groups = _grouped(wanted)
     there = _grouped(actual)
+    before: list[bytes] = []
     adding: list[bytes] = []
-    deleting: list[bytes] = []
+    after: list[bytes] = []
     for key in dict.fromkeys(itertools.chain(groups, there)):
         want, has = groups.get(key, []), there.get(key, [])
         if want == has or (not master and any(one.uses(place.device) for one in want)):
@@ -99,13 +105,16 @@ def _compare_table(
         new = [one.add(table) for one in want[len(keep) :]]
         if set(want) - set(has):
             found.missing.add("routes")
+        adding += new
         if key[0] == AF_INET and not any(one in has for one in want[len(keep) :]):
-            adding += new
-            deleting += gone
+            after += gone
         else:
             # IPv6 joins gateways of one metric to one route; what is put in order is removed first.
-            adding += gone + new
-    found.requests += adding + deleting
+            before += gone
+    help_needed = near(wanted, place.device) if adding else []
+    found.requests += before
+    found.requests += [one.add(table) for one in help_needed] + adding + [one.delete(table) for one in help_needed]
+    found.requests += after
 
 
 def _grouped(routes: Iterable[Route]) -> dict[tuple[object, ...], list[Route]]:
@@ -135,11 +144,12 @@ def _compare_subnets(
 
 
 def mixed(routes: Iterable[Route], device: int) -> list[Route]:
-    """Those that are not by the device, but alternatives of the same rank to ones that are: to be put in order."""
+    """Those that go by another interface, and stay when the device goes, beside or as a part of what goes with it: they
+    are removed and put in order with that."""
     return [
         one
         for group in _grouped(routes).values()
         if any(each.uses(device) for each in group)
         for one in group
-        if not one.uses(device)
+        if any(hop.index != device for hop in one.hops) or not one.hops
     ]

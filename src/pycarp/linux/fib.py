@@ -9,7 +9,7 @@ import errno
 import itertools
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
@@ -122,8 +122,8 @@ class Route:
 
     def through(self, before: int, after: int) -> Route:
         """The same by interface `after` where it goes by `before`."""
-        hops = tuple(replace(hop, index=after) if hop.index == before else hop for hop in self.hops)
-        return self.replace(hops=hops, every=())
+        hops = tuple(replace(hop, index=after, flags=0) if hop.index == before else hop for hop in self.hops)
+        return self.replace(hops=_sorted(hops) if self.family == AF_INET6 else hops, every=())
 
     def add(self, table: int, source: Address | None = None) -> bytes:
         """Behind those that are as good; EEXIST where it is there. `source` becomes the host's own choice."""
@@ -166,7 +166,7 @@ class Route:
 
     def _onlink(self, hop: Hop) -> int:
         # IPv4: spares the question whether the gateway is near, which the main table has answered. IPv6 asks the main
-        # table, where the gateway is on the carpdev, and refuses.
+        # table, where the gateway is on the carpdev, and refuses: see `routes.near`.
         return ONLINK if not hop.direct and self.family == AF_INET else hop.flags & ONLINK
 
 
@@ -191,8 +191,8 @@ def parse_route(payload: bytes) -> Route:
             expires = 0.0
         if len(hops) == 1 and hops[0].weight:
             hops = (replace(hops[0], weight=0),)
-        if family == AF_INET6 and len(hops) > 1:
-            hops = tuple(sorted(hops, key=lambda hop: (hop.index, hop.attributes)))
+        if family == AF_INET6:
+            hops = _sorted(hops)
     return Route(
         family=family,
         prefix=prefix,
@@ -207,6 +207,11 @@ def parse_route(payload: bytes) -> Route:
         expires=expires,
         every=every,
     )
+
+
+def _sorted(hops: Iterable[Hop]) -> tuple[Hop, ...]:
+    """IPv6 has no order among the hops of a route."""
+    return tuple(sorted(hops, key=lambda hop: (hop.index, hop.attributes)))
 
 
 def _single(found: dict[int, bytes], flags: int) -> Hop:

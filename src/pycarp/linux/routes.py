@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_network
 
 from . import fib
 from .fib import AF_INET, AF_INET6, MAIN, Address, Network, Prefix, Route, Rule, Snapshot
@@ -128,15 +128,20 @@ def _translate(snapshot: Snapshot, family: int, table: int, carpdev: int) -> Tra
         elif everything:
             beside.append(payload)
     split = len(beside) > _THROWS
+    # After a throw of the table itself the kernel goes on behind it, and must not find the default on its way.
+    thrown = [fib.parse_route(one) for one in snapshot.payloads(family, table) if split and one[7] == fib.THROW]
     found = [fib.parse_route(payload) for payload in (nested if split else nested + beside)]
     expires = min((one.expires for group in (*groups.values(), found) for one in group if one.expires), default=_NEVER)
     routes = [route for group in groups.values() for route in _in_order(group, carpdev)]
-    routes += dict.fromkeys(_throw(one) for one in found if one.expires)
+    routes += (_throw(one) for one in found if one.expires)
+    # Some differ only by what ours do not have: the source that the host prefers, or who made them.
+    routes = list(dict.fromkeys(routes))
     routes.sort(key=lambda one: -one.prefix[0])
     inner = tuple(one for one in routes if one.prefix[0])
     outer = tuple(one for one in routes if not one.prefix[0])
     if not everything:
         outer = ()
+    outer = (*dict.fromkeys(_throw(one) for one in thrown if one.prefix[0] and one.expires), *outer)
     return Translation(inner, outer, split and bool(outer), expires)
 
 
@@ -417,6 +422,31 @@ def _direct_networks(snapshot: Snapshot, family: int) -> list[Network]:
             and (payload[6] == 253 if family == AF_INET else gateway not in payload)
         ]
     found: list[Network] = snapshot.kept[key]
+    return found
+
+
+def near(routes: Iterable[Route], device: int) -> list[Route]:
+    """Routes to gateways on the device, to be there while `routes` are added to their table, and no longer.
+
+    IPv6 looks for the gateway of a new route in the route's table (`ip6_route_check_nh`), and there it may be hidden by
+    other routes, or not be there.
+    """
+    wanted = [one for one in routes if one.family == AF_INET6]
+    gateways = {
+        value
+        for one in wanted
+        if one.uses(device)
+        for hop in one.hops
+        if hop.index == device
+        for kind, value in hop.attributes
+        if kind == fib.RTA_GATEWAY and IPv6Address(value) not in _LINK_LOCAL
+    }
+    found = []
+    for gateway in sorted(gateways):
+        holding = [one for one in wanted if one.prefix[0] and IPv6Address(gateway) in one.network]
+        best = min(holding, key=lambda one: (-one.prefix[0], one.metric), default=None)
+        if best is None or any(one.prefix[2] for one in holding) or not (best.direct and best.uses(device)):
+            found.append(Route(AF_INET6, (128, gateway, 0, b""), fib.UNICAST, (fib.Hop(device),), metric=1))
     return found
 
 
