@@ -1,13 +1,15 @@
 """Other programs that run the network of a host, really running on hosts of a lab.
 
 Each has a mount namespace of its own with an empty /run, so that it meets none of the machine's services; /sys is
-read-only, which tells systemd that there is no udev.
+read-only, which tells systemd that there is no udev. The bus ends with the shell that started it: a change of user
+would cancel that.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +22,8 @@ set -e
 mount -t tmpfs tmpfs /run
 mount -t sysfs -o ro sysfs /sys
 mkdir -p /run/dbus
-dbus-daemon --config-file=/usr/share/dbus-1/system.conf --nofork --nopidfile &
+sed '/<user>/d' /usr/share/dbus-1/system.conf > /run/dbus.conf
+setpriv --pdeathsig KILL dbus-daemon --config-file=/run/dbus.conf --nofork --nopidfile &
 while ! [ -S /run/dbus/system_bus_socket ]; do sleep 0.01; done
 """
 _NETWORKD = "/lib/systemd/systemd-networkd"
@@ -35,7 +38,7 @@ def available(*programs: str) -> bool:
 class Networkd:
     """systemd-networkd with these .network files (name to text), until `stop` or the host's end."""
 
-    needs = ("dbus-daemon", "networkctl", _NETWORKD)
+    needs = ("dbus-daemon", "setpriv", "networkctl", _NETWORKD)
 
     def __init__(self, host: Host, files: Mapping[str, str], log: Path) -> None:
         self.host = host
@@ -43,15 +46,17 @@ class Networkd:
         owned = "install -d -o systemd-network -g systemd-network /run/systemd/netif /run/systemd/netif"
         written = [f"cat > {_FILES}/{name} <<'E'\n{text}\nE" for name, text in files.items()]
         # The bus stays when networkd is started anew.
-        script = "\n".join((_PRIVATE, f"mkdir -p {_FILES}", owned + "/{links,leases,lldp}", *written, "cat"))
+        script = "\n".join(
+            (_PRIVATE, f"mkdir -p {_FILES}", owned + "/{links,leases,lldp}", *written, "echo ready", "cat")
+        )
         self._inside = host.popen(
             ["unshare", "--mount", "--propagation", "private", "bash", "-c", script],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
         self._daemon: subprocess.Popen[bytes] | None = None
-        wait_until(lambda: self.run("test", "-S", "/run/dbus/system_bus_socket") == 0, complaint=self.log)
+        assert self._inside.stdout is not None and self._inside.stdout.readline() == b"ready\n"
         self.start()
 
     @property
@@ -61,7 +66,7 @@ class Networkd:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._daemon = self.host.popen(self._entered(_NETWORKD), stdout=subprocess.DEVNULL, stderr=log, env={})
-        wait_until(lambda: self.run("networkctl", "status") == 0, complaint=f"networkd does not run: {self.log}")
+        wait_until(lambda: self.run("networkctl", "status") == 0, 30, "networkd does not run")
 
     def stop(self) -> None:
         assert self._daemon is not None
@@ -80,6 +85,13 @@ class Networkd:
         done = self.host.run(self._entered("networkctl", "list", ifname, "--no-legend"), check=False)
         words: list[str] = done.stdout.split()
         return words[4] if len(words) > 4 else ""
+
+    def settle(self, ifname: str) -> None:
+        """Wait until it has configured the interface: the kernel's own link-local address takes it 1-2 s and more."""
+        deadline = time.monotonic() + 30
+        while (state := self.state(ifname)) != "configured":
+            assert time.monotonic() < deadline, f"{ifname} is {state or 'unknown'}: {self.log}"
+            time.sleep(0.05)
 
     def _entered(self, *words: str) -> list[str]:
         return ["nsenter", f"--mount=/proc/{self._inside.pid}/ns/mnt", *words]

@@ -69,7 +69,7 @@ def test_networkd_reconfigures_reloads_and_starts_anew(make_lan: Callable[..., L
     net.audited = False
     net.tidy = False  # what it leaves there is its own
     networkd = Networkd(net["main"], {"20-eth0.network": network(net["main"])}, tmp_path / "log")
-    wait_until(lambda: networkd.state("eth0") == "configured")
+    networkd.settle("eth0")
     main, second = pair(net)
     before = rules(net["main"])
     assert before > 0
@@ -93,7 +93,7 @@ def test_networkd_loses_carrier(net: Lan, tmp_path: Path) -> None:
     # Expected: The backup takes over; the better host is MASTER again and answers, from its own addresses as before.
     net.tidy = False  # what it leaves there is its own
     networkd = Networkd(net["main"], {"20-eth0.network": network(net["main"])}, tmp_path / "log")
-    wait_until(lambda: networkd.state("eth0") == "configured")
+    networkd.settle("eth0")
     main, second = net.start("main", advskew=10, preempt=True), net.start("second", advskew=25, preempt=True)
     main.become(MASTER)
     pinger = net.ping()
