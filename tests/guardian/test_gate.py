@@ -197,7 +197,7 @@ def test_other_addresses_while_it_is_open(program: str) -> None:
         changed = floating(101, f"{VIP}/24", "10.13.37.43/24").replace(mac="interface")
         with lab["client"].ping(VIP, 0.002) as pinger:
             assert pinger.wait()
-            engine.devices[101].change(changed)
+            engine.devices[101] = engine.devices[101].changed_to(changed)
             engine.add(101)
             assert pinger.wait(50)
         assert pinger.received >= pinger.sent - 2
