@@ -1,8 +1,8 @@
 """Other programs that run the network of a host, really running on hosts of a lab.
 
-Each has a mount namespace of its own with an empty /run, so that it meets none of the machine's services; /sys is
-read-only, which tells systemd that there is no udev. The bus ends with the shell that started it: a change of user
-would cancel that.
+Each has a mount namespace of its own with an empty /run, so that it meets none of the machine's services, and with
+copies of /etc and /var/lib, because they write resolv.conf and leases. /sys is read-only, which tells systemd that
+there is no udev. The bus ends with the shell that started it: a change of user would cancel that.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ from .lan import wait_until
 _PRIVATE = """
 set -e
 mount -t tmpfs tmpfs /run
+cp -a /etc /run/etc
+mount --bind /run/etc /etc
+mkdir /run/lib
+for one in dhcpcd NetworkManager dbus; do
+    if [ -d /var/lib/$one ]; then cp -a /var/lib/$one /run/lib/$one; mount --bind /run/lib/$one /var/lib/$one; fi
+done
 mount -t sysfs -o ro sysfs /sys
 mkdir -p /run/dbus
 sed '/<user>/d' /usr/share/dbus-1/system.conf > /run/dbus.conf

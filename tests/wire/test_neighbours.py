@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,15 @@ MASTER = State.MASTER
 SHIPPED = Path(__file__).parents[2] / "packaging" / "networkd" / "10-pycarp.network"
 RHEL = next(one for one in PROFILES if one.name == "rhel")
 needs_networkd = pytest.mark.skipif(not available(*Networkd.needs), reason="systemd-networkd or dbus is not installed")
+
+
+@pytest.fixture(autouse=True)
+def the_machine_stays_as_it_is() -> Iterator[None]:
+    """Whatever these programs write of names and leases is for the lab's host alone."""
+    files = [Path("/etc/resolv.conf"), *Path("/var/lib").glob("dhcpcd/*"), *Path("/var/lib").glob("NetworkManager/*")]
+    before = {one: one.stat().st_mtime_ns for one in files if one.exists()}
+    yield
+    assert before == {one: one.stat().st_mtime_ns for one in files if one.exists()}
 
 
 def pair(net: Lan) -> tuple[Node, Node]:
