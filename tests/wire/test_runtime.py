@@ -170,9 +170,9 @@ def test_who_cannot_take_the_addresses_rests(net: Lan, with_impl: str, monkeypat
     second.become(MASTER)
     refresh = Device.refresh
 
-    def spoil(device: Device, carpdev: Any) -> None:
-        refresh(device, carpdev)
-        device.take, device.essential = netlink.batch(messages.link_state(999_999, True)), 1
+    def spoil(device: Device, *arguments: Any) -> None:
+        refresh(device, *arguments)
+        device.take, device.essential, device.leading = netlink.batch(messages.link_state(999_999, True)), 1, 0
 
     with monkeypatch.context() as patch:
         patch.setattr(Device, "refresh", spoil)
@@ -194,9 +194,11 @@ def test_more_addresses_than_acknowledgements_fit_a_socket(lone: Lan, with_impl:
 
 
 NOTHING: Any = SimpleNamespace(
-    **dict.fromkeys(("take", "renew", "drop", "remove", "restore"), b""),
+    **dict.fromkeys(("take", "renew", "drop", "remove", "restore", "late"), b""),
     mute=(),
     essential=0,
+    leading=0,
+    gate=None,
     index=0,
     host=SimpleNamespace(mac="virtual", families=(4,)),
 )
