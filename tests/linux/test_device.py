@@ -279,6 +279,23 @@ def test_a_start_after_a_crash_removes_what_the_former_run_left_and_only_that(ma
         assert _state(main) == before
 
 
+@pytest.mark.parametrize("mac", ["virtual", "interface"])
+def test_a_start_after_a_crash_has_its_rules_from_the_first_moment(mac: str) -> None:
+    """What is removed are the former run's, which are the same; the survey would blame another program."""
+    rules = "ip rule; ip -6 rule; ip route show table all proto 112; ip -6 route show table all proto 112"
+    with Lab() as lab:
+        main = lab["main"]
+        order(main, set_up(main, floating(mac=mac)).take)
+        device = set_up(main, floating(mac=mac))
+        after_the_crash = main.run(rules, shell=True).stdout
+        with main.enter():
+            device.teardown()
+        device = set_up(main, floating(mac=mac))
+        assert main.run(rules, shell=True).stdout == after_the_crash
+        with main.enter():
+            device.teardown()
+
+
 def test_a_living_virtual_host_is_left_alone() -> None:
     with Lab() as lab:
         main = lab["main"]

@@ -149,6 +149,7 @@ def test_a_start_after_a_crash(net: Lan, secret: str, guardian_too: bool) -> Non
     crash(net, crashed, guardian_too)
     again = up(net, "main", secret, advskew=30)
     again.become(MASTER)
+    assert not again.log.find("ChangedByOthers")
     assert net.ping().wait(3)
     rules = host.run(["ip", "rule"]).stdout
     assert rules.count(f"from {VIP} ") == 1

@@ -380,7 +380,10 @@ class Device:
 
     def _clean(self, route: netlink.RouteSocket, inventory: Inventory) -> None:
         requests, changed = inventory.removal(self)
-        route.request(*requests, fine=GONE)
+        if requests:
+            route.request(*requests, fine=GONE)
+            # A rule that was just removed may be one that this device needs.
+            inventory.snapshot = Snapshot()
         for interface, before in changed:
             self._restore(route, [(interface, before)])
         if changed:
