@@ -14,6 +14,7 @@ from pycarp.engine.conflict import Answer, Conflicts
 from pycarp.engine.mac_path import MacPaths
 from pycarp.linux.interfaces import Interface
 from pycarp.linux.messages import Address
+from pycarp.stats import Stats
 
 SECOND = 1_000_000_000
 START = 1_000 * SECOND
@@ -94,6 +95,9 @@ class Scene:
         return instance
 
     # The runtime
+
+    def stats(self, index: int) -> Stats:
+        return Stats()
 
     def state(self, index: int) -> State:
         return self.states[index]

@@ -11,6 +11,7 @@ import pytest
 from pycarp import State, VirtualHost, events
 from pycarp.engine.mac_path import MacPaths
 from pycarp.linux.interfaces import Interface
+from pycarp.stats import Stats
 
 SECOND = 1_000_000_000
 OWN, VIRTUAL = bytes.fromhex("020000000001"), bytes.fromhex("00005e000165")
@@ -46,6 +47,7 @@ class Scene:
         self.instance: Any = SimpleNamespace(
             index=1, host=VirtualHost(**values), carpdev=CARPDEV, present=True, device=SimpleNamespace(index=8)
         )
+        self.refused = 0
         self.now_state, self.told, self.known = State.MASTER, [], [GATEWAY]  # type: ignore[var-annotated]
         self.paths = MacPaths(self, self.told.append, self._make, lambda _indexes: list(self.known))  # type: ignore[arg-type]
         self.paths.attach(7)
@@ -57,6 +59,9 @@ class Scene:
 
     def state(self, index: int) -> State:
         return self.now_state
+
+    def stats(self, index: int) -> Stats:
+        return Stats(ipackets=self.refused, badauth=self.refused)
 
     def run(self, seconds: float, *reached: bytes) -> None:
         """Looks as they are due; each question is answered to these MACs."""
@@ -97,6 +102,17 @@ def test_silence_proves_nothing_and_is_asked_for_ever_less() -> None:
     asked = len(scene.probe.asked)
     scene.run(600)
     assert not scene.told and len(scene.probe.asked) - asked <= 10
+
+
+def test_a_rival_with_another_secret_has_the_same_mac() -> None:
+    """The switch sends it the answers: that is no filter. When it is gone, a filter is told."""
+    scene = Scene()
+    for _second in range(60):
+        scene.refused += 1
+        scene.run(1, OWN)
+    assert not scene.told
+    scene.run(30, OWN)
+    assert len(scene.told) == 1
 
 
 def test_nobody_to_ask() -> None:

@@ -39,9 +39,11 @@ _AT_ONCE = 4
 
 @dataclass(slots=True)
 class Trial:
-    """Of one MASTER. `due`: the next round (ns); `proofs`: rounds in which only our own MAC was answered."""
+    """Of one MASTER. `due`: the next round (ns); `refused`: so many adverts of its vhid had another signature;
+    `proofs`: rounds in which only our own MAC was answered."""
 
     due: int
+    refused: int
     rounds: int = 0
     proofs: int = 0
     asked: IPAddress | None = None
@@ -50,7 +52,10 @@ class Trial:
 
 class MacPaths:
     """`look` is called at every turn of the supervisor's loop. Each MASTER with a virtual MAC asks a neighbour that the
-    kernel knows from both MACs, until an answer comes to the virtual one, or until it is clear that none does."""
+    kernel knows from both MACs, until an answer comes to the virtual one, or until it is clear that none does.
+
+    While a host with another secret sends adverts of the same vhid, nothing is clear: it uses the same MAC, and the
+    switch may send the answers there."""
 
     def __init__(
         self,
@@ -98,11 +103,18 @@ class MacPaths:
         if host.mac != "virtual" or not instance.present or self._runtime.state(instance.index) is not State.MASTER:
             self._trials.pop(instance.index, None)
             return None
-        return self._trials.setdefault(instance.index, Trial(now + _FIRST))
+        if instance.index not in self._trials:
+            self._trials[instance.index] = Trial(now + _FIRST, self._runtime.stats(instance.index).badauth)
+        return self._trials[instance.index]
 
     def _round(self, probe: PathProbe, trials: list[tuple[Instance, Trial]], now: int) -> None:
         answered = probe.answered()
         for instance, trial in trials:
+            if trial.asked is None and trial.due > now:
+                continue
+            refused = self._runtime.stats(instance.index).badauth
+            if refused != trial.refused:
+                trial.refused, trial.proofs, trial.asked, trial.due = refused, 0, None, now + _FIRST
             if trial.asked is None:
                 continue
             if (trial.asked, virtual_mac(instance.host.vhid)) in answered:
