@@ -487,6 +487,14 @@ def test_without_files_it_looks_at_what_could_be_a_carpdev(main: Host) -> None:
     assert ("rp-filter", "eth0") in [(one["kind"], one["where"]) for one in found]
 
 
+def test_there_is_nothing_to_put_a_virtual_host_on(main: Host) -> None:
+    assert seen(main, "no-carpdev") == []
+    main.run(["ip", "address", "flush", "dev", "eth0"])
+    (found,) = seen(main, "no-carpdev")
+    assert found.severity == "alarm" and "Ethernet" in found.text
+    assert seen(main, "no-carpdev", virtual_host(carpdev="eth0")) == []
+
+
 def test_an_engine_tells_what_is_serious_when_it_starts(main: Host) -> None:
     main.run(
         ["sh", "-ec", sysctl("ipv4.conf.all.arp_ignore=8", "ipv6.conf.eth0.accept_ra=1", "ipv6.conf.eth0.forwarding=1")]

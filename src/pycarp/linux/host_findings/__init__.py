@@ -29,7 +29,7 @@ def look(hosts: Sequence[VirtualHost] = (), root: Path = Path("/")) -> list[Find
     machine = Machine(root)
     places, lost = machine.places(hosts)
     found = [
-        *addresses.of_hosts(machine, hosts, lost),
+        *addresses.of_hosts(machine, hosts, places, lost),
         *_of_hosts(machine, places, _MOST_RULES),
         *system.look(),
         *system.units(machine),

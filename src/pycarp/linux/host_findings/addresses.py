@@ -40,9 +40,14 @@ def _rules(place: Place) -> Iterator[Finding]:
 
 
 def of_hosts(
-    machine: Machine, hosts: Sequence[VirtualHost], lost: Sequence[tuple[VirtualHost, str]]
+    machine: Machine,
+    hosts: Sequence[VirtualHost],
+    places: Sequence[Place],
+    lost: Sequence[tuple[VirtualHost, str]],
 ) -> Iterator[Finding]:
     """Why virtual hosts cannot be put on any interface."""
+    if not hosts and not places:
+        yield finding("no-carpdev")
     for host, why in lost:
         where = _held(machine, host)
         if where is None:

@@ -135,6 +135,10 @@ KINDS: dict[str, Kind] = {
             "remove it there: ip address del {text} dev {other}",
         ),
         no_interface=("{why}", "pycarp check names the word to correct"),
+        no_carpdev=(
+            "this host has no Ethernet interface with an address, and a virtual host needs one",
+            "give an interface an address, or name the file of a virtual host that names its carpdev",
+        ),
     ),
     # Links
     **_rows(
