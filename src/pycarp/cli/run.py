@@ -25,7 +25,8 @@ _HELP = """Run every /etc/ifconfig.carp* file, or the FILEs given, as the machin
 
 Each file describes one virtual host in ifconfig(8)'s words, on one line or on several; ifconfig.carp0 is about carp0.
 SIGHUP reads the files again; if one is broken or cannot be run, run says so and the old configuration runs on.
-A virtual host whose interface is missing, or has no address yet, waits for it; the others run meanwhile.
+A virtual host whose interface is missing, or has no address yet, waits for it; the others run meanwhile. One that runs
+already is not moved to an interface that is missing.
 
 \b
 /etc/ifconfig.carp0, readable by root only:

@@ -64,7 +64,9 @@ def places_to_change_to(
         try:
             places.append(Place(host, choose_carpdev(host, interfaces)))
         except InterfaceMissing as error:
-            if former.present if former is not None else not wait:
+            if former is not None and former.present:
+                raise InterfaceMissing(f"{host.name} runs, and does not move to what is missing: {error}") from None
+            if former is None and not wait:
                 raise
             places.append(Place(host, None, str(error)))
     return _without_conflicts(places)
