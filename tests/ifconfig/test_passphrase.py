@@ -219,6 +219,9 @@ def test_passfiles_that_cannot_be_read(tmp_path: Path) -> None:
         found = only(parse_words(["vhid", "1", "10.0.0.1/24", "passfile", name]))
         assert part in found.message
     assert "'passfile' needs the name of a file" in only(words("vhid 1 10.0.0.1/24 passfile")).message
+    assert (
+        "put ./ before a name that is also a word" in words("vhid 1 passfile pass 10.0.0.1/24").diagnostics[0].message
+    )
 
 
 def test_pass_beside_passfile(tmp_path: Path) -> None:

@@ -222,7 +222,8 @@ class Parser:
         if word.text == "pass" and line.comment_at is not None:
             self.say(word, "'pass' needs a passphrase after it: quote one that begins with #, which begins a comment")
         else:
-            self.say(word, f"'{word.text}' needs {ARGUMENT[word.text]} after it")
+            named = ": put ./ before a name that is also a word" if word.text == "passfile" else ""
+            self.say(word, f"'{word.text}' needs {ARGUMENT[word.text]} after it{named}")
 
     def take(self) -> Word:
         word = self.words[self.at]

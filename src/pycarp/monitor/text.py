@@ -10,9 +10,9 @@ from ..protocol import NS_PER_SECOND
 
 def seconds(nanoseconds: int) -> str:
     """A duration to the millisecond or so: 1.391 s, 12.3 ms, 80 us."""
-    if nanoseconds >= NS_PER_SECOND:
+    if nanoseconds >= 999_950_000:  # what rounds to 1000.0 ms
         return f"{nanoseconds / NS_PER_SECOND:.3f} s"
-    if nanoseconds >= 1_000_000:
+    if nanoseconds >= 999_500:
         return f"{nanoseconds / 1e6:.1f} ms"
     return f"{nanoseconds / 1e3:.0f} us"
 
