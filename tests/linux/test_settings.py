@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 from support.linux import VHID, VIP, VIRTUAL_MAC, arp_answers, carpdev, floating, needs_namespaces, order, set_up
 
+from pycarp import VirtualHost
 from pycarp.lab import links
 from pycarp.lab.namespaces import Host, Lab, Namespace
-from pycarp.linux import messages, settings
-from pycarp.linux.device import Device
+from pycarp.linux import messages, netlink, settings
+from pycarp.linux.device import GONE, Device
 from pycarp.linux.interfaces import Interface, Mark, read_interfaces
 from pycarp.linux.leftovers import Inventory
 from pycarp.linux.lock import VirtualHostLock
@@ -96,6 +97,18 @@ def test_the_macvlan_proxies_for_nobody(lab: Lab) -> None:
         device.teardown()
 
 
+def changed(device: Device, host: VirtualHost) -> Device:
+    """The device with other addresses, as a reload changes it."""
+    fresh = device.changed_to(host)
+    fresh.admit(device.host)
+    kept = {one.ip for one in host.addresses}
+    with netlink.RouteSocket() as route:
+        netlink.raise_first(
+            route.execute(device.parting(one for one in device.host.addresses if one.ip not in kept)), GONE
+        )
+    return fresh
+
+
 @pytest.mark.parametrize("setting", ["proxy_arp", "proxy_arp_pvlan"])
 @pytest.mark.parametrize("mac", ["virtual", "interface"])
 def test_a_proxy_does_not_answer_for_an_address_that_another_host_has(lab: Lab, mac: str, setting: str) -> None:
@@ -115,7 +128,7 @@ def test_a_proxy_does_not_answer_for_an_address_that_another_host_has(lab: Lab, 
         assert answering(lab, near) == {device.mac}
         order(main, device.drop)
     with main.enter():
-        device.change(floating("198.51.100.43/24", carpdev="eth0", mac=mac))
+        device = changed(device, floating("198.51.100.43/24", carpdev="eth0", mac=mac))
         assert f"to {near} " not in main.run(["ip", "rule"]).stdout
         device.teardown()
         assert "unreachable" not in main.run(["ip", "rule"]).stdout
@@ -145,7 +158,7 @@ def test_it_answers_with_the_administrators_arp_settings(lab: Lab, everywhere: s
     assert answering(lab, VIP) == answering(lab, "10.13.37.43") == {VIRTUAL_MAC}
     with main.enter():
         # The second address does not depend on the first one.
-        device.change(floating("10.13.37.43/24"))
+        device = changed(device, floating("10.13.37.43/24"))
     assert answering(lab, "10.13.37.43") == {VIRTUAL_MAC}
     order(main, device.drop)
     assert answering(lab, "10.13.37.43") == set()
