@@ -18,6 +18,7 @@ from pycarp.errors import EngineError
 from pycarp.lab.namespaces import Host, Lab
 from pycarp.linux import netlink
 from pycarp.linux.interfaces import Interface, read_interfaces
+from pycarp.stats import Stats
 
 pytestmark = needs_namespaces()
 
@@ -72,6 +73,9 @@ class Runtime:
 
     def expect(self, vhids: Any) -> None:
         pass
+
+    def stats(self, _index: int) -> Stats:
+        return Stats()
 
     def retake(self, index: int, quiet: bool = False) -> None:
         self.calls.append(("retake", index))
