@@ -132,6 +132,21 @@ cdef class Machine:
         """A MASTER that has not taken the addresses yet: another vhid has to let go of them first."""
         return self.machine.withheld_until != MACHINE_NEVER
 
+    @property
+    def stands_back(self) -> bool:
+        """It has handed over: another's advert does not make it MASTER."""
+        return bool(self.machine.stands_back)
+
+    @property
+    def link_demotes(self) -> bool:
+        """Its link is down, and demotes this host's other virtual hosts."""
+        return bool(self.machine.link_suppressed)
+
+    @property
+    def sending_demotes(self) -> bool:
+        """Its adverts could not be sent, and that demotes this host."""
+        return self.machine.send_errors >= SEND_ERRORS
+
     def start(self, now: int) -> list[Action]:
         """Administratively up. Starting what is started changes nothing."""
         cdef actions_t actions

@@ -154,6 +154,8 @@ cdef void _transition(runtime_t *runtime, instance_t *instance, const action_t *
     record.value, record.detail = action.before | action.after << 8, action.reason
     record.peer = action.peer
     report(runtime, &record)
+    instance.reported.since, instance.reported.why = action.at, 1 + action.reason
+    instance.reported.cause = action.peer
 
 
 cdef inline bint _deposes(const action_t *action) noexcept nogil:

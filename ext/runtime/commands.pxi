@@ -149,6 +149,7 @@ cdef void add_instance(runtime_t *runtime, command_t *command, int64_t now) noex
     if runtime.demotion:
         machine_demote(&instance.machine, <int32_t> runtime.demotion, now, &actions)
     instance.reported.demotion = instance.machine.demotion
+    instance.reported.since = now
     instance.carpdev = _find_carpdev(runtime, command.carpdev)
     _join(instance)
 
@@ -250,6 +251,12 @@ cdef void stats(runtime_t *runtime, instance_t *instance, command_t *command, in
     if instance.carpdev != NULL:
         for at in range(COUNTERS):
             command.counters[at] += instance.carpdev.input.unclaimed[at]
+
+
+cdef void look(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
+    """A copy of all that is known of it, into the caller's `new_instance`; its pointers are the runtime's."""
+    memcpy(command.new_instance, instance, sizeof(instance_t))
+    stats(runtime, instance, command, now)
 
 
 cdef void _join(instance_t *instance) noexcept nogil:

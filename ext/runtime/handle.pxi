@@ -20,6 +20,33 @@ cdef command_t _command_on(int index, command_on_t on, int64_t value=0, int carp
     return command
 
 
+cdef object _reading(const instance_t *copy, object counters):
+    cdef const machine_t *machine = &copy.machine
+    cdef const reported_t *reported = &copy.reported
+    cdef int64_t due = machine_deadline(machine), lease = copy.ownership.lease
+    return Reading(
+        state=_STATES[machine.state],
+        since=reported.since,
+        why=_REASONS[reported.why - 1] if reported.why else None,
+        cause=None if reported.cause.family == PEER_NOBODY else address_text(
+            reported.cause.address, reported.cause.family
+        ),
+        owns=bool(copy.ownership.owned),
+        lease=None if lease == LEASE_FOREVER else lease * (1000000 if copy.plan.gated else NS_PER_SECOND),
+        failing=bool(copy.transmit.failing),
+        demotion=machine.demotion,
+        link_demotes=bool(machine.link_suppressed),
+        sending_demotes=machine.send_errors >= SEND_ERRORS,
+        advskew=machine_advskew(machine),
+        due=None if due == MACHINE_NEVER else due,
+        late=copy.transmit.late,
+        handed_over=bool(machine.stands_back),
+        refused_until=copy.suspicion.refused_until,
+        peers=peer_objects(&copy.sources),
+        counters=counters,
+    )
+
+
 cdef class Runtime:
     """Runtime(emit, realtime="auto")
 --
@@ -274,7 +301,31 @@ cdef class Runtime:
         self._call(&command)
         return Stats(*[command.counters[at] for at in range(COUNTERS)])
 
+    def reading(self, int index):
+        cdef command_t command = _command_on(index, look)
+        cdef instance_t *copy = <instance_t *> calloc(1, sizeof(instance_t))
+        if copy == NULL:
+            raise MemoryError
+        try:
+            command.new_instance = copy
+            self._call(&command)
+            counters = Stats(*[command.counters[at] for at in range(COUNTERS)])
+            return _reading(copy, counters)
+        finally:
+            free(copy)
+
     # All of it
+
+    def overview(self):
+        cdef watchdog_t *watchdog = &self.runtime.watchdog
+        guardian = self._guardian
+        return Overview(
+            guardian=None if guardian is None else guardian.pid,
+            demotion=self.runtime.demotion,
+            watchdog=watchdog.limit,
+            fed=<int64_t> atomic_load64(&watchdog.fed),
+            expired=atomic_load32(&watchdog.expired) != 0,
+        )
 
     def demote(self, int by):
         return self._ask(demote, by)

@@ -126,7 +126,8 @@ cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, in
     machine_timeout(&instance.machine, now, &actions)
     carry_out(runtime, instance, &actions, now)
     if advert:
-        measure(runtime.measures.sending, monotonic() - due)
+        instance.transmit.late = monotonic() - due
+        measure(runtime.measures.sending, instance.transmit.late)
         if owned and instance.ownership.owned and (
             instance.ownership.announcements or now - instance.ownership.announced >= ANNOUNCE_AGAIN
         ):

@@ -2,7 +2,6 @@
 #
 # Thread: runtime, no GIL.
 
-cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD)
 cdef list _COUNTERS = [field.name for field in fields(Stats)]
 cdef uint32_t _REPORTED = sum([1 << number for number, name in enumerate(_COUNTERS) if name in HINTS])
 
@@ -77,6 +76,7 @@ cdef void _sibling(
 ) noexcept nogil:
     cdef actions_t actions
     cdef bint owned = instance.ownership.owned
+    note_source(instance, verdict, peer, now).dialects |= 1 << verdict.dialect
     if (
         verdict.advert.advbase == BOWOUT and verdict.advert.advskew == BOWOUT
         and makes_way_in_vain(runtime, instance, verdict)
@@ -99,9 +99,14 @@ cdef inline void _announce_soon(instance_t *instance, int64_t now) noexcept nogi
 cdef inline void _note_peer(
     runtime_t *runtime, instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now
 ) noexcept nogil:
+    cdef source_t *source = note_source(instance, verdict, peer, now)
     cdef record_t record
-    if known(&instance.reported.peers, peer, instance.vhid, <uint8_t> verdict.dialect):
+    if source.dialects >> verdict.dialect & 1:
         return
+    source.dialects |= 1 << verdict.dialect
+    if instance.reported.peers == KNOWN_PEERS:
+        return
+    instance.reported.peers += 1
     record = new_record(instance, peer_event, now)
     record.peer = peer[0]
     record.detail = <uint8_t> verdict.dialect

@@ -32,9 +32,9 @@ from .input cimport (
 from .machine cimport (
     ACTION_ANNOUNCE, ACTION_DROP, ACTION_FAMILY_SILENT, ACTION_SEND_ADVERT, ACTION_SIBLING_FOUND, ACTION_SUPPRESS,
     ACTION_TAKE, ACTION_TRANSITION, MACHINE_ACTIONS, MACHINE_NEVER, PEER_NOBODY, REASON_HANDED_OVER, REASON_PREEMPT,
-    REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, STATE_BACKUP, STATE_INIT, STATE_MASTER, action_t, actions_t,
-    machine_advskew, machine_config_t, machine_deadline, machine_delay_takeover, machine_demote, machine_force,
-    machine_init, machine_interval, machine_link, machine_overdue, machine_read_config, machine_receive,
+    REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, SEND_ERRORS, STATE_BACKUP, STATE_INIT, STATE_MASTER, action_t,
+    actions_t, machine_advskew, machine_config_t, machine_deadline, machine_delay_takeover, machine_demote,
+    machine_force, machine_init, machine_interval, machine_link, machine_overdue, machine_read_config, machine_receive,
     machine_reconfigure, machine_retire, machine_sent, machine_sibling, machine_start, machine_stop, machine_t,
     machine_timeout, peer_t,
 )
@@ -60,6 +60,7 @@ from .timing cimport (
 )
 
 from .. import events
+from ..engine.snapshot import Overview, Peer, Reading
 from ..errors import GUARDIAN_HANGS, NO_GUARDIAN, NOT_ENTRUSTED, CapabilityError, CarpError, EngineError
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
@@ -79,6 +80,7 @@ include "addresses.pxi"
 include "actions.pxi"
 include "suspicion.pxi"
 include "guardian.pxi"
+include "peers.pxi"
 include "receive.pxi"
 include "commands.pxi"
 include "loop.pxi"

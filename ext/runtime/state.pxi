@@ -48,7 +48,11 @@ cdef struct reports_t:
 
 cdef struct reported_t:
     # What was reported of an instance and is not repeated.
-    known_peers_t peers, rivals, vrrp
+    known_peers_t rivals, vrrp
+    int peers  # how many, under how many dialects
+    int64_t since  # when its state changed last, or it was added
+    uint8_t why  # 1 + the reason, 0: it has been added only
+    peer_t cause
     int64_t vrrp_heard
     bint deaf  # that rival
     int64_t demotion
@@ -59,6 +63,22 @@ cdef struct measures_t:
     uint64_t wakeup[BUCKETS]
     uint64_t sending[BUCKETS]
     uint64_t takeover[BUCKETS]
+
+
+# peers
+
+cdef struct source_t:
+    # Who was heard: a source address and a vhid that adverts claimed.
+    uint8_t address[16]
+    int64_t heard  # when last
+    uint64_t count
+    uint8_t family, vhid, advbase, advskew
+    uint8_t dialects  # a mask
+    uint8_t mac[6]
+
+cdef struct sources_t:
+    source_t items[KNOWN_PEERS]
+    int count, last  # the one that was heard last
 
 
 # timers
@@ -81,6 +101,7 @@ cdef struct transmit_t:
     uint8_t ready_advbase, ready_advskew
     uint32_t ready_dialects
     bint failing  # the last advert could not be sent
+    int64_t late  # ns that the last advert of a MASTER was sent after its deadline
 
 
 # addresses
@@ -144,6 +165,7 @@ cdef struct instance_t:
     ownership_t ownership
     suspicion_t suspicion
     reported_t reported
+    sources_t sources
 
 cdef struct carpdev_t:
     int number

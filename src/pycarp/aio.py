@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .config import VirtualHost
 from .engine import engine as _engine
@@ -15,6 +15,9 @@ from .errors import EngineError
 from .events import Event
 from .protocol import State
 from .stats import Measures
+
+if TYPE_CHECKING:
+    from .engine.snapshot import Snapshot
 
 
 class Engine:
@@ -123,6 +126,10 @@ class Engine:
     async def stats(self, which: int | str) -> dict[str, Any]:
         """See `pycarp.Engine.stats`."""
         return await asyncio.to_thread(self._engine.stats, which)
+
+    async def snapshot(self) -> Snapshot:
+        """See `pycarp.Engine.snapshot`."""
+        return await asyncio.to_thread(self._engine.snapshot)
 
     async def measures(self) -> Measures:
         """See `pycarp.Engine.measures`."""

@@ -128,6 +128,21 @@ class Machine:
         """A MASTER that has not taken the addresses yet: another vhid has to let go of them first."""
         return self._withheld_until is not None
 
+    @property
+    def stands_back(self) -> bool:
+        """It has handed over: another's advert does not make it MASTER."""
+        return self._stands_back
+
+    @property
+    def link_demotes(self) -> bool:
+        """Its link is down, and demotes this host's other virtual hosts."""
+        return self._link_suppressed
+
+    @property
+    def sending_demotes(self) -> bool:
+        """Its adverts could not be sent, and that demotes this host."""
+        return self._send_errors >= SEND_ERRORS
+
     # What may happen to it
 
     def start(self, now: int) -> list[Action]:

@@ -22,6 +22,7 @@ from .queue import EventQueue
 
 if TYPE_CHECKING:
     from ..protocol.abc import Runtime
+    from .snapshot import Snapshot
     from .supervisor import Supervisor
 
 
@@ -76,6 +77,7 @@ class Engine:
         self._stopped = threading.Event()
         self._stopped.set()
         self._started = False
+        self._since = 0
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -114,6 +116,7 @@ class Engine:
             if self._started:
                 raise EngineError("an engine runs once: make a new one")
             self._started = True
+            self._since = time.monotonic_ns()
             self._pid = os.getpid()
             supervisor = Supervisor(
                 self._hosts, self._emit, self._allow, self._realtime, self._watchdog, self._missing == "wait"
@@ -195,6 +198,13 @@ class Engine:
         """
         runtime, index = self._find(which)
         return {**runtime.stats(index).as_dict(), **runtime.measures().as_dict()}
+
+    def snapshot(self) -> Snapshot:
+        """All that is known of this engine now: states, masters and peers, demotions, counters, measures."""
+        # Imported here: so many dataclasses take some ms.
+        from .snapshot import take_snapshot
+
+        return take_snapshot(self._running(), self._since)
 
     def measures(self) -> Measures:
         """What the runtime measured of itself: how late it woke and sent, how long takeovers took, what was lost."""

@@ -8,7 +8,8 @@ twin: the same rooms, and the same name for a function that does the same.
     receive      from a frame to the machine                 transmit    adverts and announcements
     actions      the agenda: what machines want done         addresses   orders to the guardian; leases
     guardian     replies, a lost guardian, hand-over         suspicion   pauses, lost frames, rivals, the watchdog
-    reports      events                                      state       what all of them work on
+    reports      events                                      peers       who was heard
+    state        what all of them work on
 """
 
 from .handle import Runtime

@@ -127,6 +127,8 @@ def _transition(runtime: RuntimeState, instance: Instance, transition: Transitio
     instance.suspicion.rival_heard = 0
     if transition.after is State.MASTER:
         instance.ownership.advertised = boottime()
+    reported = instance.reported
+    reported.since, reported.why, reported.cause = transition.at, transition.reason, transition.peer
     report(
         runtime,
         instance,

@@ -13,16 +13,19 @@ from concurrent.futures import Future
 from ... import _impl
 from ...config import Address
 from ...engine.plan import Plan
+from ...engine.snapshot import Reading
 from ...errors import NO_GUARDIAN, EngineError
 from ...linux.device import Device
 from ...linux.guardian_client import Kind, Reply
 from ...linux.lock import VirtualHostLock
 from ...linux.sockets import Sockets, no_sockets
-from ...protocol import Reason, State
+from ...protocol import NS_PER_SECOND, Reason, State
+from ...protocol.timing import LEASE_FOREVER
 from ...stats import Measures, Stats
 from . import guardian
 from .actions import carry_out, demote_others, drain
 from .addresses import retry_now, send_order, take
+from .peers import peer_objects
 from .reports import report_demotions
 from .state import Carpdev, Instance, Ownership, RuntimeState
 from .transmit import announce
@@ -73,6 +76,7 @@ def add_instance(
         raise KeyError(carpdev)
     instance = Instance(index, plan, machine, place, device, lock, ownership)
     instance.reported.demotion = runtime.demotion
+    instance.reported.since = now
     guardian.entrust(runtime, instance)
     runtime.instances[index] = instance
     _join(instance)
@@ -166,6 +170,31 @@ def refuse(runtime: RuntimeState, instance: Instance, now: int, until: int) -> N
 
 def stats(runtime: RuntimeState, instance: Instance, now: int) -> Stats:
     return instance.carpdev.input.stats(instance.plan.host.vhid)
+
+
+def look(runtime: RuntimeState, instance: Instance, now: int) -> Reading:
+    """A copy of all that is known of it."""
+    machine, ownership, reported = instance.machine, instance.ownership, instance.reported
+    unit = NS_PER_SECOND if instance.device.gate is None else 1_000_000
+    return Reading(
+        state=machine.state,
+        since=reported.since,
+        why=reported.why,
+        cause=reported.cause,
+        owns=ownership.owned,
+        lease=None if ownership.lease == LEASE_FOREVER else ownership.lease * unit,
+        failing=instance.failing,
+        demotion=machine.demotion,
+        link_demotes=machine.link_demotes,
+        sending_demotes=machine.sending_demotes,
+        advskew=machine.advskew,
+        due=machine.deadline,
+        late=instance.late,
+        handed_over=machine.stands_back,
+        refused_until=instance.suspicion.refused_until,
+        peers=peer_objects(instance),
+        counters=stats(runtime, instance, now),
+    )
 
 
 def _join(instance: Instance) -> None:

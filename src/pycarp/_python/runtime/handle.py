@@ -19,6 +19,7 @@ from ... import events
 from ...config import Address
 from ...engine.mailbox import Mailbox
 from ...engine.plan import Plan
+from ...engine.snapshot import Overview, Reading
 from ...errors import GUARDIAN_HANGS, NOT_ENTRUSTED, ConfigError, EngineError
 from ...linux.device import Device
 from ...linux.guardian_client import Guardian, Kind, Reply
@@ -187,7 +188,22 @@ class Runtime:
         """The counters of an instance."""
         return self._on(index, commands.stats)
 
+    def reading(self, index: int) -> Reading:
+        """All that is known of an instance."""
+        return self._on(index, commands.look)
+
     # All of it
+
+    def overview(self) -> Overview:
+        """What is known of the runtime as a whole; does not wait for the loop."""
+        process, watchdog = self._state.guardian.process, self._state.watchdog
+        return Overview(
+            guardian=None if process is None else process.pid,
+            demotion=self._state.demotion,
+            watchdog=watchdog.limit,
+            fed=watchdog.fed,
+            expired=watchdog.expired,
+        )
 
     def demote(self, by: int) -> int:
         """Change the demotion of every instance; returns the new host-wide demotion."""

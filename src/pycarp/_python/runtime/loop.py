@@ -117,7 +117,8 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
     actions = machine.timeout(now)
     carry_out(runtime, instance, actions, now)
     if master and any(isinstance(action, SendAdvert) for action in actions):
-        runtime.sending.count(time.monotonic_ns() - due)
+        instance.late = time.monotonic_ns() - due
+        runtime.sending.count(instance.late)
         if owned and ownership.owned and (ownership.announcements or now - ownership.announced >= ANNOUNCE_AGAIN):
             ownership.announcements = max(0, ownership.announcements - 1)
             announce(instance)

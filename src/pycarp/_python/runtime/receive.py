@@ -16,6 +16,7 @@ from ...protocol.timing import (
     VRRP_FORGOTTEN,
 )
 from .actions import carry_out
+from .peers import note_source
 from .reports import report
 from .state import KNOWN_PEERS, Carpdev, Instance, RuntimeState, boottime
 from .suspicion import makes_way_in_vain, note_rival
@@ -36,7 +37,7 @@ def receive(runtime: RuntimeState, carpdev: Carpdev, frame: bytes, now: int) -> 
         if frame[0] & 1 or not _made_way(instance, advert):
             _valid(runtime, instance, advert, verdict.dialect, now)
     elif verdict.counter == "sibling" and verdict.sibling_of is not None:
-        _sibling(runtime, carpdev.instances[verdict.sibling_of], advert, now)
+        _sibling(runtime, carpdev.instances[verdict.sibling_of], advert, verdict.dialect, now)
     elif verdict.counter in HINTS:
         _rejected(runtime, carpdev, instance, verdict, advert, now)
 
@@ -68,7 +69,8 @@ def _made_way(instance: Instance, advert: Advert) -> bool:
     return advert.bowout and instance.machine.state is State.BACKUP and since < MADE_WAY_WITHIN
 
 
-def _sibling(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> None:
+def _sibling(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: str | None, now: int) -> None:
+    note_source(instance, advert, now).dialects.add(dialect or "")
     if advert.bowout and makes_way_in_vain(runtime, instance, advert):
         return
     owned = instance.ownership.owned
@@ -85,9 +87,12 @@ def _announce_soon(instance: Instance, now: int) -> None:
 
 
 def _note_peer(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: str, now: int) -> None:
-    peers, peer = instance.reported.peers, advert.source
-    if (peer, dialect) not in peers and len(peers) < KNOWN_PEERS:
-        peers.add((peer, dialect))
+    source, peer = note_source(instance, advert, now), advert.source
+    if dialect in source.dialects:
+        return
+    source.dialects.add(dialect)
+    if instance.reported.peers < KNOWN_PEERS:
+        instance.reported.peers += 1
         advbase, advskew = advert.advbase, advert.advskew
         report(runtime, instance, events.PeerHeard, now, peer=peer, dialect=dialect, advbase=advbase, advskew=advskew)
 

@@ -21,7 +21,7 @@ from ...linux.device import Device
 from ...linux.guardian_client import Guardian, Kind, Reply
 from ...linux.lock import VirtualHostLock
 from ...linux.sockets import Sockets
-from ...protocol import Action
+from ...protocol import Action, Reason
 from ...protocol.abc import Input, Machine
 from ...protocol.timing import LEASE_FOREVER
 from ...stats import Histogram
@@ -91,13 +91,28 @@ class Suspicion:
 class Reported:
     """Of reports: what was reported and is not repeated."""
 
-    peers: set[tuple[str, str]] = field(default_factory=set)
+    peers: int = 0  # how many, under how many dialects
+    since: int = 0  # when its state changed last, or it was added
+    why: Reason | None = None
+    cause: str | None = None
     rivals: set[tuple[str, str]] = field(default_factory=set)
     deaf: bool = False  # that rival
     vrrp: set[str] = field(default_factory=set)
     vrrp_heard: int = 0
     demotion: int = 0
     unleased: bool = False
+
+
+@dataclass(slots=True)
+class Source:
+    """Of peers: who was heard."""
+
+    heard: int = 0  # when last
+    count: int = 0
+    advbase: int = 0
+    advskew: int = 0
+    dialects: set[str] = field(default_factory=set)
+    mac: bytes = b""
 
 
 @dataclass(slots=True, eq=False)
@@ -113,9 +128,11 @@ class Instance:
     ownership: Ownership
     wanted: bool = False  # it was started, and not stopped since
     failing: bool = False  # the last advert could not be sent
+    late: int = 0  # ns that the last advert of a MASTER was sent after its deadline
     timers: Timers = field(default_factory=Timers)
     suspicion: Suspicion = field(default_factory=Suspicion)
     reported: Reported = field(default_factory=Reported)
+    sources: dict[tuple[str, int], Source] = field(default_factory=dict)  # by address and vhid
 
 
 @dataclass(slots=True)
