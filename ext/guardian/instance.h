@@ -41,8 +41,8 @@ struct instance {
 
     bool waiting; /* `order`, a TAKE, RENEW or DROP, is to be carried out */
     bool muted;   /* the quick part of a waiting drop has been done */
-    bool late;    /* the rest of the late batch is to be carried out */
-    struct cursor late_done; /* what of it is */
+    int64_t late_due;        /* CLOCK_MONOTONIC, ns: the rest of the late batch goes out from then on; 0: nothing is left */
+    struct cursor late_done; /* what of it has been carried out */
     struct order order;
     /* REMOVE, RESTORE and FORGET wait until no other order does: which were asked for, and the numbers to tell. */
     bool asked[ORDER_RESTORE + 1];

@@ -13,6 +13,7 @@ enum {
     AT_A_TIME = 1024, /* messages, before something is carried out in between */
     HANDED = 3,       /* descriptors that come with ADD: description, socket that sends, lock */
     HANDED_ROOM = 16,
+    LATE_SHORT = 16, /* requests that may follow a take at once */
 };
 
 static bool fine_to_renew(int error) { return error == 0; }
@@ -249,6 +250,13 @@ static int take_gated(struct guardian *guardian, struct instance *instance, cons
     return taking != 0 ? taking : error;
 }
 
+/* Many requests keep the kernel from what the first answers need, and wait until those have left. */
+static int64_t late_due(const struct instance *instance)
+{
+    uint32_t count = instance->batches[BATCH_LATE].count;
+    return count == 0 ? 0 : monotonic() + (count > LATE_SHORT ? LATE_AFTER_TAKE : 0);
+}
+
 static void take_or_renew(struct guardian *guardian, struct instance *instance, const struct order *order)
 {
     bool take = order->kind == ORDER_TAKE;
@@ -278,7 +286,7 @@ static void take_or_renew(struct guardian *guardian, struct instance *instance, 
             release(guardian, true);
     }
     if (take) {
-        instance->late = error == 0 && instance->batches[BATCH_LATE].count != 0;
+        instance->late_due = error == 0 ? late_due(instance) : 0;
         instance->late_done = (struct cursor) { 0 };
     }
     /* A renewal that came too late is told by the reply RELEASED. */
@@ -382,9 +390,9 @@ bool orders_carry_out(struct guardian *guardian)
 bool orders_carry_out_late(struct guardian *guardian)
 {
     for (struct instance *instance = guardian->instances; instance != NULL; instance = instance->next)
-        if (instance->late && instance->taken) {
-            instance->late
-                = batch_continue(guardian->route, &instance->batches[BATCH_LATE], &instance->late_done);
+        if (instance->late_due != 0 && instance->late_due <= monotonic()) {
+            if (!batch_continue(guardian->route, &instance->batches[BATCH_LATE], &instance->late_done))
+                instance->late_due = 0;
             return true;
         }
     return false;

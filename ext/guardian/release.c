@@ -23,13 +23,12 @@ int64_t release_next(const struct guardian *guardian)
 {
     int64_t next = INT64_MAX, left;
     for (const struct instance *instance = guardian->instances; instance != NULL; instance = instance->next) {
-        if (instance->taken && !guardian->quiet)
-            left = time_left(instance);
-        else if (instance->link_due != 0)
-            left = instance->link_due - monotonic();
-        else
-            continue;
-        next = left < next ? left : next;
+        /* Only one that has taken its addresses has a late batch, and only one that has not a link that goes down. */
+        int64_t due = instance->late_due != 0 ? instance->late_due : instance->link_due;
+        if (due != 0 && (left = due - monotonic()) < next)
+            next = left;
+        if (instance->taken && !guardian->quiet && (left = time_left(instance)) < next)
+            next = left;
     }
     return next;
 }
@@ -50,6 +49,7 @@ static int remove_addresses(struct guardian *guardian, struct instance *instance
 
 int drop_addresses(struct guardian *guardian, struct instance *instance)
 {
+    instance->late_due = 0;
     (void) gate_shut(instance->packet, &instance->gate);
     int error = remove_addresses(guardian, instance);
     if (error == 0)

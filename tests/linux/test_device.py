@@ -30,6 +30,7 @@ from pycarp.linux import messages, sysctl
 from pycarp.linux.device import Device
 from pycarp.linux.interfaces import Interface, Mark, read_interfaces
 from pycarp.linux.lock import VirtualHostLock
+from pycarp.linux.routes import EARLY
 
 pytestmark = needs_namespaces()
 
@@ -159,6 +160,22 @@ def test_a_client_beyond_the_gateway_is_answered_through_it() -> None:
         assert not [
             one for one in from_host(capture.frames, main, main.mac) if one.data[26:30] == socket.inet_aton(VIP)
         ]
+        # Of many routes those by gateways follow the take: until then they are the host's own, by its own MAC.
+        many = "".join(f"route add 11.0.{one}.0/24 via {gateway.address}\n" for one in range(EARLY))
+        main.run(["ip", "-batch", "-"], input=many)
+        with main.enter():
+            device.refresh(carpdev())
+        order(main, device.drop)
+        order(main, device.take)
+        with lab.record() as capture:
+            for address in (VIP, VIP6):
+                outside.run(["ping", "-c1", "-W2", address])
+        assert not [one for one in from_host(capture.frames, main, VIRTUAL_MAC) if one.destination == gateway.mac]
+        order(main, device.late)
+        with lab.record() as capture:
+            outside.run(["ping", "-c1", "-W2", VIP])
+        assert [one for one in from_host(capture.frames, main, VIRTUAL_MAC) if one.destination == gateway.mac]
+        main.run(["ip", "-batch", "-"], input=many.replace("add", "del"))
         # A gateway that comes later is used from the next refresh and take on.
         main.run("ip route del default; ip -6 route del default", shell=True)
         with main.enter():

@@ -51,6 +51,8 @@ that advert and dropped them."""
 LINK_DOWN_AFTER_DROP = 50 * _MS
 """The guardian takes the link of a dropped address down this long after the drop: that keeps RTNL, for which others
 wait, the next owner among them."""
+LATE_AFTER_TAKE = 10 * _MS
+"""Where a take leaves many routes for later, the guardian adds them this long after it: they keep RTNL, too."""
 DEVICE_REMOVED_AFTER_DROP = 60 * _MS
 """The device of a former MASTER is removed this long after the drop: its link is down by then."""
 RETRY_FIRST = NS_PER_SECOND

@@ -34,8 +34,8 @@ class Instance:
         self.frames: list[bytes] = []
         self.gate = Gate()
         self.essential = self.lease = self.link = 0
-        self.mute_is_all = self.late = False
-        self.late_done = 0
+        self.mute_is_all = False
+        self.late_due = self.late_done = 0
         self.taken = self.stale = self.leaving = self.muted = self.silent = False
         self.at = self.boot = self.next_beat = self.takeover_after = 0
         self.late_until = self.link_due = self.bowout_at = 0

@@ -10,7 +10,7 @@ import os
 from struct import Struct
 
 from . import protocol
-from .clocks import LEASE_MAY_BE_OVER, NS_PER_MS, NS_PER_SECOND, boottime, monotonic
+from .clocks import LATE_AFTER_TAKE, LEASE_MAY_BE_OVER, NS_PER_MS, NS_PER_SECOND, boottime, monotonic
 from .gate import gate_create, gate_open, gate_remove, gate_same, gate_shut
 from .guardian import Guardian
 from .instance import Instance, Order, beat_age, instance_put, instance_read, instance_remove
@@ -23,6 +23,8 @@ AT_A_TIME = 1024
 HANDED, HANDED_ROOM = 3, 16
 """Descriptors that come with ADD (description, socket that sends, lock), and for how many there is room."""
 CREDENTIALS, DESCRIPTOR = Struct("=iII"), Struct("=i")
+LATE_SHORT = 16
+"""Requests that may follow a take at once."""
 READ, NOTHING, GONE = range(3)
 
 
@@ -226,6 +228,12 @@ def _take_gated(guardian: Guardian, instance: Instance, order: Order) -> int:
     )
 
 
+def _late_due(instance: Instance) -> int:
+    """Many requests keep the kernel from what the first answers need, and wait until those have left."""
+    count = instance.batches[protocol.BATCH_LATE].count
+    return monotonic() + (LATE_AFTER_TAKE if count > LATE_SHORT else 0) if count else 0
+
+
 def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None:
     take = order.kind == protocol.ORDER_TAKE
     started = 0
@@ -256,7 +264,7 @@ def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None
         instance.leaving = instance.taken
         release(guardian, True)
     if take:
-        instance.late = error == 0 and instance.batches[protocol.BATCH_LATE].count != 0
+        instance.late_due = 0 if error else _late_due(instance)
         instance.late_done = 0
     # A renewal that came too late is told by the reply RELEASED.
     if take or error not in (0, errno.ETIMEDOUT):
@@ -339,10 +347,11 @@ def orders_carry_out(guardian: Guardian) -> bool:
 def orders_carry_out_late(guardian: Guardian) -> bool:
     """Carry out a bit of what takes have left for later; false when there was nothing."""
     for instance in guardian.instances.values():
-        if instance.late and instance.taken:
+        if instance.late_due and instance.late_due <= monotonic():
             late = instance.batches[protocol.BATCH_LATE]
             instance.late_done = batch_continue(guardian.route, late, instance.late_done)
-            instance.late = instance.late_done < late.count
+            if instance.late_done >= late.count:
+                instance.late_due = 0
             return True
     return False
 

@@ -34,10 +34,11 @@ def release_next(guardian: Guardian) -> int | None:
     """ns until the next instance is overdue or the next link goes down, or None."""
     left = []
     for instance in guardian.instances.values():
+        # Only one that has taken its addresses has a late batch, and only one that has not a link that goes down.
+        if due := instance.late_due or instance.link_due:
+            left.append(due - monotonic())
         if instance.taken and not guardian.quiet:
             left.append(_time_left(instance))
-        elif instance.link_due:
-            left.append(instance.link_due - monotonic())
     return min(left, default=None)
 
 
@@ -55,6 +56,7 @@ def _remove_addresses(guardian: Guardian, instance: Instance) -> int:
 
 def drop_addresses(guardian: Guardian, instance: Instance) -> int:
     """Drop an instance's addresses, its link later where the addresses go without it: 0 or an errno."""
+    instance.late_due = 0
     gate_shut(instance.packet, instance.gate)
     error = _remove_addresses(guardian, instance)
     if error == 0:
