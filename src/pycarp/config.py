@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
-from .protocol.options import DEFAULT, NAME, OPTIONS, Conflict, Dialect, Mac, Replay, Siblings
+from .protocol.options import DEFAULT, NAME, OPTIONS, STATED, Conflict, Dialect, Mac, Replay, Siblings
+
+if TYPE_CHECKING:
+    from .health.check import Check
+    from .hooks.hook import Hook
 
 Address = IPv4Interface | IPv6Interface
 AddressLike = str | IPv4Address | IPv6Address | Address
@@ -17,7 +21,7 @@ AddressLike = str | IPv4Address | IPv6Address | Address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _VirtualHost:
-    """The fields as they may be given; `VirtualHost` has the types of three of them as they are kept."""
+    """The fields as they may be given; `VirtualHost` has the types of some of them as they are kept."""
 
     vhid: int
     addresses: Iterable[AddressLike] = ()
@@ -35,6 +39,9 @@ class _VirtualHost:
     conflict: Conflict = DEFAULT["conflict"]
     state: State | None = None
     up: bool = DEFAULT["up"]
+    checks: Iterable[Check] = ()
+    hooks: Iterable[Hook] = ()
+    sync: Iterable[str] = ()
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -58,6 +65,10 @@ class VirtualHost(_VirtualHost):
     passphrase     the group's secret, text (UTF-8) or bytes; only 19 bytes count on any BSD. It has to be given: "" is
                    the zero key, with which anybody on the LAN can take the addresses.
     name           the name of the interface that carries the addresses; default ``carp`` and the vhid.
+
+    checks         what is watched: `pycarp.health.check.Check`.
+    hooks          programs that run when the state changes: `pycarp.hooks.hook.Hook`.
+    sync           the names of virtual hosts of this engine that move together with this one.
 
     The other fields, as `protocol.options` has them:
     vhid           1-255, the group's number: all of its hosts have it, and no other group of this LAN
@@ -88,6 +99,9 @@ class VirtualHost(_VirtualHost):
         addresses: tuple[Address, ...]
         passphrase: str | bytes
         name: str
+        checks: tuple[Check, ...]
+        hooks: tuple[Hook, ...]
+        sync: tuple[str, ...]
 
     def replace(self, **changes: Any) -> VirtualHost:
         """A copy with the named fields changed, validated anew."""
@@ -109,4 +123,4 @@ class VirtualHost(_VirtualHost):
         return tuple(sorted({address.version for address in self.addresses}))
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {option.name: option.check for option in (*OPTIONS, NAME)}
+_CHECKS: dict[str, Callable[[Any], Any]] = {option.name: option.check for option in (*OPTIONS, NAME, *STATED)}

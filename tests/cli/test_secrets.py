@@ -41,7 +41,10 @@ REST = ("vhid 101", "advskew 100", "10.13.37.42/24", "carpdev eth0", "preempt", 
 WRAPPERS = (
     "{}", 'ifconfig_em0="{}"', 'ifconfig_em0_alias0="{}"', "ifconfig_carp0='{}'", 'ifconfig_em0="{}',
     'create_args_carp0="{}"', 'em0="{}"', '"{}"', "'{}'", "ifconfig carp0 {}", "inet {}", "!ifconfig carp0 {}", "{};",
-    "[{}]", "pass{}", "{} \\", "dhcp {}", "# {}\n{}", "{}\n{}", 'sysrc ifconfig_em0="{}"',
+    "[{}]", "pass{}", "{} \\", "dhcp {}", "# {}\n{}", "{}\n{}", 'sysrc ifconfig_em0="{}"', "hook {}", "check {}",
+    "hook master {}", "hook drain timeout {}", "hook any user {}", "hook fifo {}", "check x exec {}", "check x tcp {}",
+    "check x exec y interval {}", "sync {}", "metrics {}", "control {}", "hok {}", "hook: {}", "up hook {}",
+    "vhid 1 {}\nhook any {}",
 )  # fmt: skip
 
 MISTAKES = ("vhid 300", "advskw 7", "fe80::1%eth0", "10.0.0.300", "pass", "vhid")
@@ -159,6 +162,8 @@ def test_no_file_tells(tmp_path: Path, line: tuple[str, str], as_json: bool) -> 
         "up carp0 vhid 101 10.13.37.42/24 --pass {}", "up carp0 vhid 101 10.13.37.42/24 --pass={}", "up carp0 --{}",
         "up carp0 --{}=x", "up carp0 --mac {}", "up carp0 --mac={}", "up carp0 --json={}", "up carp0 -p{}",
         "up carp0 auth {}", "up carp0 pass {} {} vhid 300", "up carp0 passfile {}", "up carp0 passfile ./{}",
+        "up --hook {} carp0", "up --hook=any=timeout={} carp0 vhid 1 10.0.0.1", "up --check {} carp0 vhid 300",
+        "up carp0 --sync {}{}{}", "run --hook {} x", "up --hok {} carp0", "up carp0 hook {}",
         "up --passfile {} carp0", "up {}", "check {}", "check ./{}", "check --{}", "check vhid 1 pass {}", "run {}",
         "run --{}", "monitor {}", "monitor -i lo {}", "monitor -i lo --passfile {}", "monitor -i lo --address {}",
         "monitor -i lo --vhid {}", "doctor {}", "doctor --{}", "observe {}", "demo {}", "demo --{}", "{}", "pass {}",

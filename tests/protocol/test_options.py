@@ -16,8 +16,10 @@ from support.words import GOOD, only, words
 
 import pycarp
 from pycarp import ConfigError, State, VirtualHost, config
+from pycarp.health.check import Check
+from pycarp.hooks.hook import Hook
 from pycarp.ifconfig.vocabulary import KNOWN, nearest
-from pycarp.protocol.options import DEFAULT, OPTIONS, REQUIRED, Choice, Flag, Number, Option
+from pycarp.protocol.options import DEFAULT, OPTIONS, REQUIRED, STATED, Choice, Flag, Number, Option
 
 ROOT = Path(__file__).parents[2]
 PLAIN = [pytest.param(option, id=option.name) for option in OPTIONS if isinstance(option.kind, Number | Choice | Flag)]
@@ -26,7 +28,7 @@ TYPES: dict[type, type] = {Number: int, Flag: bool}
 
 def test_every_field_is_a_row() -> None:
     fields = VirtualHost.__dataclass_fields__
-    assert set(fields) == {*DEFAULT, "name"}
+    assert set(fields) == {*DEFAULT, "name", *(option.name for option in STATED)}
     for option in OPTIONS:
         if option.default is not REQUIRED:
             assert fields[option.name].default == option.default, f"{option.name} = DEFAULT[...] is missing"
@@ -34,7 +36,7 @@ def test_every_field_is_a_row() -> None:
 
 @pytest.mark.parametrize("option", PLAIN)
 def test_the_type_of_a_field(option: Option) -> None:
-    hint = get_type_hints(config._VirtualHost, vars(config))[option.name]
+    hint = get_type_hints(config._VirtualHost, {**vars(config), "Check": Check, "Hook": Hook})[option.name]
     if isinstance(option.kind, Choice):
         assert get_args(hint) == option.kind.values
         assert option.default in option.kind.values

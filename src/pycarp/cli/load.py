@@ -5,28 +5,36 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import VirtualHost
 from ..errors import InterfaceError, InterfaceMissing
 from ..ifconfig import Defaults, Diagnostic, Parsed, check_together, parse_file
 from ..ifconfig.files import interface_name
+from ..ifconfig.statements import fields_of, parse_statement
 from .output import complain
 
 if TYPE_CHECKING:
     from ..linux.interfaces import Interface
 
+Stated = Mapping[str, Sequence[str]]
+"""Statements that are options of a command: for each name the values."""
+
 
 @dataclass(slots=True)
 class Loaded:
-    """Parsed words, the diagnostics between them, and for indexes of `parsed` the interface that was chosen."""
+    """Parsed words, the diagnostics between them, and for indexes of `parsed` the interface that was chosen.
+
+    `services` has what statements about the whole command say, in files and as options.
+    """
 
     parsed: list[Parsed]
     between: list[Diagnostic] = field(default_factory=list)
     carpdevs: dict[int, str] = field(default_factory=dict)
+    services: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
@@ -48,16 +56,22 @@ class Loaded:
 
 
 def load_files(
-    paths: Iterable[Path], defaults: Defaults | None = None, *, machine: bool = True, wait: bool = False
+    paths: Iterable[Path],
+    defaults: Defaults | None = None,
+    stated: Stated | None = None,
+    *,
+    machine: bool = True,
+    wait: bool = False,
 ) -> Loaded:
     """Read files, and look at them together and, unless `machine` is False, beside the interfaces of this machine.
 
-    With `wait` it is no mistake that an interface is missing: the engine waits for it, and says so.
+    `stated` are the statements that are options. With `wait` it is no mistake that an interface is missing: the engine
+    waits for it, and says so.
     """
     parsed = [
         parse_file(path, defaults=defaults, source=_shown(path, number)) for number, path in enumerate(paths, start=1)
     ]
-    return look(parsed, machine=machine, wait=wait)
+    return look(parsed, stated, machine=machine, wait=wait)
 
 
 def _shown(path: Path, number: int) -> str:
@@ -74,13 +88,42 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def look(parsed: Sequence[Parsed], *, machine: bool = True, wait: bool = False) -> Loaded:
+def look(parsed: Sequence[Parsed], stated: Stated | None = None, *, machine: bool = True, wait: bool = False) -> Loaded:
     """As `load_files`, for words that are parsed already."""
     loaded = Loaded(list(parsed))
+    _add_statements(loaded, stated or {})
     if machine and sys.platform == "linux":
         _fit(loaded, wait)
     loaded.between += check_together(loaded.parsed, loaded.carpdevs)
     return loaded
+
+
+def _add_statements(loaded: Loaded, stated: Stated) -> None:
+    """Options that are statements: each virtual host gets them beside its own, or the command does."""
+    made = []
+    for name, texts in stated.items():
+        for text in texts:
+            one = parse_statement(name, text, f"--{name}")
+            loaded.between += one.diagnostics
+            if one.made is not None:
+                made.append((one.kind, one.made))
+    fields = fields_of(made)
+    if fields:
+        loaded.parsed = [_more(parsed, fields) for parsed in loaded.parsed]
+    for parsed in loaded.parsed:
+        for name, service in parsed.services.items():
+            if loaded.services.setdefault(name, service) is not service:
+                message = f"{name} is given in another file, too: it is the whole command's, keep one"
+                loaded.between.append(parsed.about(name, message))
+    # An option counts more than a file.
+    loaded.services |= {kind.name: service for kind, service in made if not kind.about}
+
+
+def _more(parsed: Parsed, fields: Mapping[str, Any]) -> Parsed:
+    if parsed.host is None:
+        return parsed
+    own = {name: (*getattr(parsed.host, name), *added) for name, added in fields.items()}
+    return replace(parsed, host=parsed.host.replace(**own))
 
 
 def look_at_host(loaded: Loaded) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ..ifconfig import DEFAULT_DIRECTORY, Defaults
+from ..ifconfig.statements import STATEMENTS
 from ..protocol.options import BY_NAME, Choice
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -28,6 +29,27 @@ def host_options(function: _F) -> _F:
             help=row.sentence[0].upper() + row.sentence[1:] + ".",
         )(function)
     return function
+
+
+def statement_options(*names: str) -> Callable[[_F], _F]:
+    """Statements as options, ``--hook`` for instance, each with its words as one value; the command gets `stated`."""
+
+    def keep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
+        ctx.params.setdefault("stated", {})[param.opts[0].removeprefix("--")] = values
+
+    def decorate(function: _F) -> _F:
+        for name in reversed(names):
+            kind = STATEMENTS[name]
+            words = kind.usage.removeprefix(name).strip()
+            text = f"{kind.sentence[0].upper()}{kind.sentence[1:]}" + (
+                ", for each virtual host." if kind.about else "."
+            )
+            function = click.option(
+                f"--{name}", metavar=f'"{words}"', multiple=True, expose_value=False, callback=keep, help=text
+            )(function)
+        return function
+
+    return decorate
 
 
 def file_options(function: _F) -> _F:

@@ -11,8 +11,8 @@ import click
 from ..ifconfig import DEFAULT_DIRECTORY, Defaults, find_files
 from ..ifconfig.vocabulary import KNOWN
 from .group import fail
-from .load import load_files
-from .options import file_options, host_options, output_options
+from .load import Stated, load_files
+from .options import file_options, host_options, output_options, statement_options
 from .output import Printer, complain
 from .serve import serve
 from .signals import HELP
@@ -53,6 +53,7 @@ been changed.
 @click.command(help=_HELP.replace("{signals}", HELP).replace("{unit}", indented()))
 @file_options
 @host_options
+@statement_options("hook")
 @output_options
 @click.pass_context
 def run(
@@ -60,6 +61,7 @@ def run(
     /,
     files: tuple[Path, ...],
     directory: Path | None,
+    stated: Stated,
     as_json: bool,
     quiet: bool,
     **defaults: Any,
@@ -73,11 +75,11 @@ def run(
             complain(f"{ctx.command_path}: {_unreadable(where, error)}")
             return None
         if again:
-            return load_files(again, Defaults(**defaults), wait=True).hosts()
+            return load_files(again, Defaults(**defaults), stated, wait=True).hosts()
         complain(f"{ctx.command_path}: {_none_in(where)}")
         return None
 
-    hosts = load_files(chosen(ctx, files, directory), Defaults(**defaults), wait=True).hosts()
+    hosts = load_files(chosen(ctx, files, directory), Defaults(**defaults), stated, wait=True).hosts()
     if hosts is None:
         ctx.exit(2)
     ctx.exit(serve(hosts, Printer(as_json=as_json, quiet=quiet), command=ctx.command_path, reload=reload))

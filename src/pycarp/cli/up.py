@@ -12,8 +12,8 @@ from ..ifconfig.values import looks_like_address
 from ..ifconfig.vocabulary import KNOWN
 from ..protocol.options import OPTIONS
 from .group import fail
-from .load import look
-from .options import host_options, output_options
+from .load import Stated, look
+from .options import host_options, output_options, statement_options
 from .output import Printer, addresses_of
 from .serve import serve
 from .signals import HELP
@@ -54,12 +54,22 @@ _WORDS.append(_lines("create, alias", "accepted, and do nothing"))
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @host_options
+@statement_options("check", "hook", "sync")
 @output_options
 @click.pass_context
-def up(ctx: click.Context, /, name: str, words: tuple[str, ...], as_json: bool, quiet: bool, **defaults: Any) -> None:
+def up(
+    ctx: click.Context,
+    /,
+    name: str,
+    words: tuple[str, ...],
+    stated: Stated,
+    as_json: bool,
+    quiet: bool,
+    **defaults: Any,
+) -> None:
     if name in KNOWN or looks_like_address(name):
         fail(ctx, f"the name of the interface comes first: write '{ctx.command_path} carp0' before the words")
-    hosts = look([parse_words(words, name=name, defaults=Defaults(**defaults))]).hosts()
+    hosts = look([parse_words(words, name=name, defaults=Defaults(**defaults))], stated).hosts()
     if hosts is None:
         ctx.exit(2)
     printer = Printer(as_json=as_json, quiet=quiet)

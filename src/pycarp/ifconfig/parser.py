@@ -17,6 +17,7 @@ from .diagnostics import COMMAND_LINE, Diagnostic, Severity, WordsError
 from .lexer import Line, Word, command_line
 from .passphrase import advice, read_passfile, zero_key
 from .rcconf import about_virtual_host
+from .statements import STATEMENTS, Kind, Misstated, Words, begins, fields_of, meant, read
 from .values import Wrong
 from .vocabulary import (
     ARGUMENT,
@@ -57,6 +58,7 @@ class Parsed:
     source, name  where the words stand, and the name that the virtual host has or would have had (None: by its vhid).
     diagnostics   every mistake and every piece of advice, in the order of the words.
     places        where a field of `VirtualHost`, or an address (as text), was given: (line, column, word).
+    services      what statements about the whole command say, by the statement's name (`statements.STATEMENTS`).
     """
 
     source: str
@@ -64,6 +66,7 @@ class Parsed:
     host: VirtualHost | None
     diagnostics: tuple[Diagnostic, ...] = ()
     places: Mapping[str, tuple[int | None, int | None, str | None]] = field(default_factory=dict)
+    services: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -129,6 +132,7 @@ class Parser:
         self.addresses: list[_Address] = []
         self.phrase: tuple[str, Word] | None = None  # "pass" or "passfile", and what stood after it
         self.interface = ""  # that of the lines of rc.conf(5)
+        self.stated: list[tuple[Kind, Any]] = []  # what statements make
         self.begin([])
 
     def begin(self, words: Sequence[Word]) -> None:
@@ -163,7 +167,8 @@ class Parser:
         for line in self.lines:
             self.line(line)
         host = self.finish()
-        return Parsed(self.source, self.name, host, self.sorted(), self.places())
+        services = {kind.name: made for kind, made in self.stated if not kind.about}
+        return Parsed(self.source, self.name, host, self.sorted(), self.places(), services)
 
     def sorted(self) -> tuple[Diagnostic, ...]:
         last = 1 << 60
@@ -186,6 +191,8 @@ class Parser:
             self.warn(Word("!", line.number, line.shell_at), message)
             return
         self.begin(line.words if line.variable is None else self.value_of(line.variable, line))
+        if line.variable is None and line.number and self.statement(line):
+            return
         if self.words and self.words[0].text in NOT_RUN:
             why = "a virtual host has the addresses that its words give; remove the line"
             self.warn(self.words[0], f"'{self.words[0].text}' is not run: {why}")
@@ -197,11 +204,37 @@ class Parser:
         if self.family is not None and self.previous == "family":
             self.dangling(self.family[0], line)
         if line.open_quote is not None:
-            mark = line.open_quote
-            self.say(mark, f"the quotation that {mark.text} begins does not end: close it on the same line", hide=True)
+            self.unended(line.open_quote)
         elif self.mask is not None:
             word, _ = self.mask
             self.say(word, f"'{word.text}' has no address on its line to belong to: put it after an address")
+
+    def unended(self, mark: Word) -> None:
+        self.say(mark, f"the quotation that {mark.text} begins does not end: close it on the same line", hide=True)
+
+    def statement(self, line: Line) -> bool:
+        """Read a line that is a statement, or was meant to be one; False if it is none."""
+        kind, near = begins(self.words), meant(self.words)
+        if kind is None:
+            if near is not None:
+                self.say(self.words[0], f"the word that begins this line is unknown: did you mean '{near}'?")
+            return near is not None
+        if line.open_quote is not None:
+            self.unended(line.open_quote)
+            return True
+        cursor = Words(self.words[0], self.words[1:], self.directory)
+        try:
+            made = read(kind, cursor)
+        except Misstated as error:
+            self.say(error.word, str(error))
+        else:
+            first = self.given.setdefault(kind.about or kind.name, cursor.first)
+            if not kind.about and first is not cursor.first:
+                self.say(cursor.first, f"{kind.name} is given twice, first {self.where(first)}: remove one of them")
+            self.stated.append((kind, made))
+        for word, message in cursor.warnings:
+            self.warn(word, message)
+        return True
 
     def value_of(self, variable: Word, line: Line) -> Sequence[Word]:
         """The words of a line of rc.conf(5), if they are about this virtual host."""
@@ -458,6 +491,11 @@ class Parser:
         if previous == "pass" and not surely(text, following):
             self.after_passphrase(word)
             return
+        if text in STATEMENTS:
+            remedy = f'begin a line with it, or write --{text} "..." on the command line'
+            self.say(word, f"'{text}' does not stand among other words: {remedy}")
+            self.at = len(self.words)
+            return
         near = nearest(text)
         self.say(word, suggestion(text))
         if any(letter.isspace() for letter in text):
@@ -511,7 +549,7 @@ class Parser:
             return None
         addresses = [str(a.ip) if a.prefix is None else f"{a.ip}/{a.prefix}" for a in self.addresses]
         try:
-            return VirtualHost(name=self.name, addresses=addresses, **self.fields)
+            return VirtualHost(name=self.name, addresses=addresses, **self.fields, **fields_of(self.stated))
         except ConfigError as error:
             self.say(self.given.get(error.field or ""), str(error), hide=True)
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from ipaddress import IPv4Address, IPv6Address, IPv6Interface, ip_interface
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -137,6 +138,42 @@ class Addresses(Kind):
         return address
 
 
+class Names(Kind):
+    """A list of names of virtual hosts."""
+
+    def check(self, name: str, value: Any) -> tuple[str, ...]:
+        names = _listed(name, value, "a list of names")
+        for at, one in enumerate(names):
+            if not isinstance(one, str) or not _NAME.fullmatch(one):
+                rule = "give 1-15 letters, digits, '_', '.' or '-'"
+                raise ConfigError(f"{name}[{at}] is not the name of a virtual host: {rule}", name)
+        return tuple(dict.fromkeys(names))
+
+
+class Objects(Kind):
+    """A list of objects of one class, which is imported when there is one: `place` is its module in this package."""
+
+    def __init__(self, place: str, kind: str) -> None:
+        super().__init__("", f"a list of {kind}")
+        self.place = place
+        self.kind = kind
+
+    def check(self, name: str, value: Any) -> tuple[Any, ...]:
+        objects = _listed(name, value, self.takes)
+        if objects:
+            kind = getattr(import_module(f"..{self.place}", __package__), self.kind)
+            for at, one in enumerate(objects):
+                if not isinstance(one, kind):
+                    raise ConfigError(f"{_of_type(f'{name}[{at}]', one)}: give {self.takes}", name)
+        return objects
+
+
+def _listed(name: str, value: Any, takes: str) -> tuple[Any, ...]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ConfigError(f"{_of_type(name, value)}: give {takes}", name)
+    return tuple(value)
+
+
 def _interface(value: Any) -> Any:
     try:
         return ip_interface(value)
@@ -238,6 +275,12 @@ OPTIONS = (
 
 NAME = Option("name", InterfaceName(), None, "the interface that carries the addresses")
 """A field without a word: the name stands before the words, or in the name of their file."""
+
+CHECKS = Option("checks", Objects("health.check", "Check"), (), "what is watched, and what follows when it is ill")
+HOOKS = Option("hooks", Objects("hooks.hook", "Hook"), (), "programs that run when the state changes")
+SYNC = Option("sync", Names(), (), "the names of virtual hosts that move together with this one")
+STATED = (CHECKS, HOOKS, SYNC)
+"""Fields that have no words of ifconfig, but statements (`ifconfig.statements`)."""
 
 BY_NAME = {option.name: option for option in OPTIONS}
 DEFAULT = {option.name: option.default for option in OPTIONS}

@@ -1,0 +1,1 @@
+"""The health of what the addresses carry. Nothing here runs at import time."""

@@ -1,0 +1,1 @@
+"""Programs that run when a virtual host changes its state. Nothing here runs at import time."""
