@@ -194,7 +194,7 @@ def test_as_a_module() -> None:
     ("arguments", "part"),
     [
         (["chek"], "did you mean 'check'?"),
-        (["frobnicate"], "give one of up, run, check, doctor, monitor, observe, demo"),
+        (["frobnicate"], "give one of up, run, check, convert, doctor, monitor, observe, demo"),
         (["--frobnicate"], "No such option"),
         (["up"], "NAME"),
         (["up", "vhid", "101"], "the name of the interface comes first"),

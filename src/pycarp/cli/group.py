@@ -17,6 +17,7 @@ COMMANDS = {
     "up": "Run one virtual host, in ifconfig's words.",
     "run": "Run every /etc/ifconfig.carp* file, as the machine's service.",
     "check": "Say what is wrong with files, by line and column.",
+    "convert": "Make files of the words from keepalived's, ucarp's or a BSD's.",
     "doctor": "Say what of this host keeps virtual hosts from working.",
     "monitor": "Show who speaks CARP on an interface or in a capture.",
     "observe": "Measure how punctual they are, and how long takeovers take.",
