@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ImplementationError
 
 if TYPE_CHECKING:
+    from .linux.guardian_client import Spawner
     from .protocol import abc
 
     current: Implementation
@@ -39,6 +40,12 @@ class Implementation:
         """The runtime, which exists on Linux only and is imported only by those who run an engine."""
         runtime: type[abc.Runtime] = _import(self.name, "runtime").Runtime
         return runtime
+
+    @property
+    def spawn(self) -> Spawner:
+        """The module that starts programs, on Linux only."""
+        spawner: Spawner = _import(self.name, "spawn")
+        return spawner
 
 
 def load(name: str) -> Implementation:

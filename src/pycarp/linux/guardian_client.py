@@ -106,19 +106,22 @@ def program(spawner: Spawner) -> list[str]:
             raise EngineError(f"{native} is not there, or not executable: reinstall pycarp, or set PYCARP_IMPL=python")
         return [str(native)]
     options = "-ISB" if sys.dont_write_bytecode else "-IS"
-    return [_interpreter(), options, str(here / "guardian" / "__main__.py")]
+    return [interpreter("the guardian"), options, str(here / "guardian" / "__main__.py")]
 
 
-def _interpreter() -> str:
-    """A Python to run the program with. Inside a frozen or embedding program `sys.executable` is that program."""
+def interpreter(what: str) -> str:
+    """A Python to run a program of ours with; `what` names that.
+
+    Inside a frozen or embedding program `sys.executable` is that program.
+    """
     if os.path.basename(sys.executable or "").startswith(("python", "pypy")):
         return sys.executable
     usual = Path(sys.base_exec_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     if os.access(usual, os.X_OK):
         return str(usual)
     raise EngineError(
-        f"the guardian needs a Python interpreter of its own, and {usual} is none: "
-        "use the native implementation, which does without"
+        f"{what} needs a Python interpreter of its own, and {usual} is none: "
+        "install one, or, for the guardian, use the native implementation, which does without"
     )
 
 
@@ -149,10 +152,10 @@ class Guardian:
                     _widen(end)
                 # The first message has its sender too.
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-                engine = _pidfd(os.getpid())
+                engine = pidfd(os.getpid())
                 fds = [-1, -1, -1, theirs.fileno(), lifeline.fileno()]
                 self.pid = spawner.spawn(command[0], argv, fds if engine < 0 else [*fds, engine])
-                self.pidfd = _pidfd(self.pid)
+                self.pidfd = pidfd(self.pid)
             self._await_hello()
         except BaseException:
             # It has taken nothing yet.
@@ -348,7 +351,7 @@ def _widen(end: socket.socket) -> None:
             end.setsockopt(socket.SOL_SOCKET, plain, _ROOM)
 
 
-def _pidfd(pid: int) -> int:
+def pidfd(pid: int) -> int:
     """A descriptor of a process; -1 where the kernel has none (before 5.3, forbidden, or the process has gone)."""
     try:
         return os.pidfd_open(pid)
