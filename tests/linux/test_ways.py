@@ -1,5 +1,5 @@
 """For every destination the way from a floating address is the host's own, by the device where that is by the carpdev:
-random IPv4 tables and rules, and the kernel is asked both ways."""
+random tables and rules, and the kernel is asked both ways."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 from support.linux import VIP, VIP6, carpdev, floating, needs_namespaces
 
@@ -25,7 +25,9 @@ pytestmark = needs_namespaces()
 
 TABLES = int(os.environ.get("PYCARP_WAYS", "60"))
 """So many tables are tried; CI sets 300."""
+VERSIONS = (4, 6)
 OWN = {4: "10.13.37.11", 6: "2001:db8::b"}
+OWN_ADDRESSES = {"eth0": OWN[4], "eth1": "192.168.7.11", "docker0": "172.17.0.1"}
 _FIB_MATCH = 0x2000
 _LINKS = """
 link add {0} type veth peer name {0}p
@@ -70,7 +72,9 @@ def a_route(draw: st.DrawFn, version: int) -> str:
         words += ["via", draw(st.sampled_from(_GATEWAYS[version][device])), "dev", device]
     metric = draw(st.sampled_from((None, None, 50, 300)))
     words += ["metric", str(metric)] if metric else []
-    words += ["proto", draw(st.sampled_from(_PROTOCOLS))]
+    # A route of ours to the floating address's own subnet would be another virtual host's.
+    foreign = OWN_SUBNETS[version]["eth0"] in words
+    words += ["proto", draw(st.sampled_from(_PROTOCOLS[:-1] if foreign else _PROTOCOLS))]
     if version == 4 and draw(st.integers(0, 9)) == 0:
         words += ["tos", "0x10"]
     words += ["table", draw(st.sampled_from(("main",) * 6 + ("100", "51820", "default")))]
@@ -83,13 +87,22 @@ def a_route(draw: st.DrawFn, version: int) -> str:
 
 _RULES = {
     4: (
-        "from 10.13.37.0/24 lookup 100",
+        "from 10.13.37.0/24 lookup 100 priority 11",
         "lookup 100 priority 5270",
         "lookup main suppress_prefixlength 0 priority 32764\nrule add not fwmark 0xca6c lookup 51820 priority 32765",
         "not fwmark 0xca6c lookup 100 priority 900",
         "to 192.0.2.0/24 lookup 51820 priority 7",
-        "not from 10.13.0.0/16 lookup 100",
-        "from 172.16.0.0/12 lookup 100",
+        "not from 10.13.0.0/16 lookup 100 priority 13",
+        "from 172.16.0.0/12 lookup 100 priority 15",
+    ),
+    6: (
+        "from 2001:db8::/64 lookup 100 priority 11",
+        "lookup 100 priority 5270",
+        "lookup main suppress_prefixlength 0 priority 32764\nrule add not fwmark 0xca6c lookup 51820 priority 32765",
+        "not fwmark 0xca6c lookup 100 priority 900",
+        "to 2001:db8:2::/48 lookup 51820 priority 9",
+        "not from 2001:db8::/32 lookup 100 priority 13",
+        "lookup 253 priority 32767",
     ),
 }
 
@@ -97,25 +110,19 @@ _RULES = {
 @st.composite
 def a_host(draw: st.DrawFn) -> tuple[int, list[str], list[str], list[str], bool]:
     """IP version, rules, routes, what changes later, and whether defaults get tables of their own."""
-    version = 4
+    version = draw(st.sampled_from(VERSIONS))
     routes = st.lists(a_route(version), max_size=12)
-    rules = (
-        draw(st.lists(st.sampled_from(_RULES[version]), max_size=2, unique=True))
-        if version == 4 and draw(st.booleans())
-        else []
-    )
+    rules = draw(st.lists(st.sampled_from(_RULES[version]), max_size=2, unique=True)) if draw(st.booleans()) else []
     changes = [f"route {draw(st.sampled_from(('add', 'append', 'del')))} {one}" for one in draw(routes)]
     known = draw(routes)
     changes += [f"route del {one}" for one in known if draw(st.booleans())]
     if draw(st.integers(0, 4)) == 0:
         changes.append("link set eth1 down")
-    return (
-        version,
-        rules,
-        [f"route {draw(st.sampled_from(('add', 'append')))} {one}" for one in known],
-        changes,
-        draw(st.booleans()),
-    )
+    first = [f"route {draw(st.sampled_from(('add', 'append')))} {one}" for one in known]
+    if draw(st.integers(0, 4)) == 0:
+        # Then no interface has the floating address's subnet.
+        first.insert(0, f"route del {OWN_SUBNETS[version]['eth0']} dev eth0")
+    return version, rules, first, changes, draw(st.booleans())
 
 
 @dataclass
@@ -146,18 +153,18 @@ class Scene:
                 if (rule.protocol != 112 and standard.get(rule.table) != rule.priority) or rule.attributes:
                     if rule.protocol != 112:
                         self.route.execute(netlink.batch(rule.delete()))
-            connected = [
-                f"route add {OWN_SUBNETS[version][name]} dev {name} proto kernel" for name in _GATEWAYS[version]
-            ]
-            if version == 6:
-                self.ip(version, [f"{one} metric 256" for one in connected])
+            how = {4: "scope link src {}", 6: "metric 256"}[version]
+            subnets = OWN_SUBNETS[version].items()
+            own = [f"{net} dev {name} proto kernel {how.format(OWN_ADDRESSES[name])}" for name, net in subnets]
+            self.ip(version, [f"route add {one}" for one in own])
 
     def follow(self, master: bool) -> None:
-        """As the engine does after a change."""
-        snapshot = Snapshot()
-        self.device.follow(snapshot)
-        found = self.device.compare(snapshot, master)
-        self.route.execute(netlink.batch(*found.requests))
+        """As the engine does after a change, also after its own."""
+        for _ in range(2):
+            snapshot = Snapshot()
+            self.device.follow(snapshot)
+            found = self.device.compare(snapshot, master)
+            self.route.execute(netlink.batch(*found.requests))
 
     def take(self) -> None:
         self.route.execute(self.device.take)
@@ -244,7 +251,8 @@ def scene() -> Iterator[Scene]:
             made.take()
             yield made
         device.teardown()
-        assert not [table for table, _one in fib.read_own_routes() if routes_module.is_own_table(table)]
+        left = [(table, one) for table, one in fib.read_own_routes() if routes_module.is_own_table(table)]
+        assert not left, left
         assert not [one for family in fib.FAMILIES for one in Snapshot().rules(family) if one.protocol == 112]
 
 
@@ -259,14 +267,32 @@ def _check(scene: Scene, version: int) -> None:
         floats = scene.way(vip, destination)
         if own != floats:
             wrong.append((destination, own, floats))
-    assert not wrong
+    assert not wrong, wrong
+
+
+# Not among the random ones: Linux 6.18 loses such routes, in the main table too, when it refuses to add them again.
+FOR_ONE_SOURCE = (
+    *(6, []),
+    [
+        "route add 2001:db8:2::/48 from 2001:db8::/64 via 2001:db8:7::1 dev eth1",
+        "route add 2001:db8:2:8000::/49 via 2001:db8::1 dev eth0",
+        "route add fd00::/8 from 2001:db8::/64 via 2001:db8::1 dev eth0",
+        "route add default via 2001:db8::1 dev eth0",
+    ],
+    *(["route del 2001:db8:2:8000::/49 via 2001:db8::1 dev eth0"], False),
+)
 
 
 @settings(
-    max_examples=TABLES, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+    max_examples=TABLES,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
 )
 @given(host=a_host())
-def test_ways_of_ipv4(scene: Scene, host: tuple[int, list[str], list[str], list[str], bool]) -> None:
+@example(host=FOR_ONE_SOURCE)
+def test_ways(scene: Scene, host: tuple[int, list[str], list[str], list[str], bool]) -> None:
     version, rules, routes, changes, split = host
     event(f"IPv{version}, {'rules' if rules else 'no rules'}")
     with scene.main.enter(), pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ import copy
 import errno
 import itertools
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
 from ..config import VirtualHost
@@ -19,8 +19,8 @@ from ..errors import CapabilityError, InterfaceError, InterfaceMissing
 from ..protocol import timing
 from ..protocol.frames import virtual_mac
 from . import fib, gate, lock, messages, netlink, settings
-from .differences import Differences, compare, mixed
-from .fib import Rule, Snapshot
+from .differences import Differences, compare, goes_by_another, part
+from .fib import Route, Rule, Snapshot
 from .interfaces import OWN_PROTOCOL, Interface, Mark, mark_on, read_interfaces
 from .leftovers import Inventory
 from .messages import Address
@@ -362,10 +362,11 @@ class Device:
         requests += [rule.delete(anywhere=True) for rule in self.ways.silence]
         requests += [rule.delete() for rule in self.ways.rules]
         return requests + [
-            one.delete(table)
+            # The hops may have changed since.
+            one.delete(table, anyhow=True)
             for (_family, table), routes in self.ways.tables.items()
             for one in routes
-            if not one.uses(self.index)
+            if goes_by_another(one, self.index)
         ]
 
     def _add(self, address: IPv4Interface | IPv6Interface) -> bytes:
@@ -509,18 +510,23 @@ class Device:
         gateways: list[bytes] = []
         others: list[bytes] = []
         for (_family, table), routes in self.ways.tables.items():
-            apart = mixed(routes, self.index)
-            gates = near(routes, self.index)
-            direct += [one.delete(table) for one in apart] + [one.add(table) for one in gates]
-            for one in routes:
-                if one in apart or (one.uses(self.index) and one.direct):
-                    direct.append(one.add(table))
-                else:
-                    (gateways if one.uses(self.index) else others).append(one.add(table))
-            gateways += [one.delete(table) for one in gates]
+            parts = part(routes, self.index)
+            direct += self._added(table, parts.links, routes, parts.links)
+            still_there = [one for one in parts.mixed if goes_by_another(one, self.index)]
+            direct += [one.delete(table) for one in sorted(still_there, key=lambda one: one.direct)]
+            direct += self._added(table, parts.mixed, routes, parts.links)
+            gateways += self._added(table, parts.gateways, routes, parts.links)
+            others += self._added(table, parts.staying, routes, parts.links)
         if len(gateways) <= EARLY:
             return direct + gateways, others
         return direct, others + gateways
+
+    @staticmethod
+    def _added(table: int, adding: list[Route], routes: Sequence[Route], there: Sequence[Route]) -> list[bytes]:
+        gates = near(adding, routes, there)
+        # Linux 6.18 no longer finds a route for one source once it has refused to add it a second time.
+        again = [one.delete(table) for one in adding if one.prefix[2]]
+        return again + [one.add(table) for one in [*gates, *adding]] + [one.delete(table) for one in gates]
 
 
 def _address(rule: Rule) -> Address | None:

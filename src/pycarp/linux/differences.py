@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .fib import AF_INET, MAIN, Route, Rule, Snapshot
+from .fib import AF_INET, AF_INET6, MAIN, Route, Rule, Snapshot
 from .interfaces import OWN_PROTOCOL
 from .routes import TABLES, Mirror, Place, Ways, is_own_table, near
 
@@ -68,11 +68,11 @@ def _compare_rules(found: Differences, ways: Ways, place: Place, snapshot: Snaps
 
 
 def _to_be_moved(mirrors: Sequence[Mirror], rules: Sequence[Rule], missing: Sequence[Rule]) -> list[Rule]:
-    """All mirrors of one address before one rule, where one of them is missing or not in its place."""
+    """All mirrors of one address of one priority, where one of them is missing or not in its place."""
     places = {rule: at for at, rule in reversed(list(enumerate(rules)))}
     groups: dict[object, list[Mirror]] = {}
     for mirror in mirrors:
-        groups.setdefault((mirror.rule.source, mirror.before), []).append(mirror)
+        groups.setdefault((mirror.rule.source, mirror.rule.priority), []).append(mirror)
     moved = []
     for group in groups.values():
         former = -1
@@ -92,7 +92,8 @@ def _compare_table(
     groups = _grouped(wanted)
     there = _grouped(actual)
     before: list[bytes] = []
-    adding: list[bytes] = []
+    kept: list[Route] = []
+    new: list[Route] = []
     after: list[bytes] = []
     for key in dict.fromkeys(itertools.chain(groups, there)):
         want, has = groups.get(key, []), there.get(key, [])
@@ -101,19 +102,23 @@ def _compare_table(
         keep = [one for one in has if one in want]
         if keep != want[: len(keep)]:
             keep = []
-        gone = [one.delete(table) for one in has if one not in keep]
-        new = [one.add(table) for one in want[len(keep) :]]
+        if key[0] == AF_INET6 and any(one.direct for one in has if one not in keep):
+            # By a request without a gateway IPv6 deletes the first one of them, whatever its gateway is.
+            keep = []
+        gone = [one.delete(table) for one in sorted(has, key=lambda one: one.direct) if one not in keep]
+        new += want[len(keep) :]
+        kept += keep
         if set(want) - set(has):
             found.missing.add("routes")
-        adding += new
         if key[0] == AF_INET and not any(one in has for one in want[len(keep) :]):
             after += gone
         else:
             # IPv6 joins gateways of one metric to one route; what is put in order is removed first.
             before += gone
-    help_needed = near(wanted, place.device) if adding else []
+    help_needed = near(new, wanted, kept)
     found.requests += before
-    found.requests += [one.add(table) for one in help_needed] + adding + [one.delete(table) for one in help_needed]
+    found.requests += [one.add(table) for one in [*help_needed, *new]]
+    found.requests += [one.delete(table) for one in help_needed]
     found.requests += after
 
 
@@ -143,13 +148,34 @@ def _compare_subnets(
             found.missing.add("routes")
 
 
-def mixed(routes: Iterable[Route], device: int) -> list[Route]:
-    """Those that go by another interface, and stay when the device goes, beside or as a part of what goes with it: they
-    are removed and put in order with that."""
-    return [
-        one
-        for group in _grouped(routes).values()
-        if any(each.uses(device) for each in group)
-        for one in group
-        if any(hop.index != device for hop in one.hops) or not one.hops
-    ]
+@dataclass(slots=True)
+class Parts:
+    """A table's routes by what a take has to do for them; those of one destination and metric in their order."""
+
+    links: list[Route] = field(default_factory=list)
+    """They go and come with the device, and lead to what is on its link."""
+    gateways: list[Route] = field(default_factory=list)
+    """They go and come with the device, by gateways."""
+    mixed: list[Route] = field(default_factory=list)
+    """Some of them go with the device and some stay, or one does so in part."""
+    staying: list[Route] = field(default_factory=list)
+    """They do not go by the device."""
+
+
+def part(routes: Iterable[Route], device: int) -> Parts:
+    parts = Parts()
+    for group in _grouped(routes).values():
+        if not any(one.uses(device) for one in group):
+            parts.staying += group
+        elif any(goes_by_another(one, device) for one in group):
+            parts.mixed += group
+        elif all(one.direct for one in group):
+            parts.links += group
+        else:
+            parts.gateways += group
+    return parts
+
+
+def goes_by_another(route: Route, device: int) -> bool:
+    """Whether it stays, at least in part, when the device goes."""
+    return not route.hops or any(hop.index != device for hop in route.hops)

@@ -84,6 +84,10 @@ class Hop:
         return not any(kind in (RTA_GATEWAY, RTA_VIA) for kind, _value in self.attributes)
 
 
+_LOOPBACK = (Hop(1),)
+"""IPv6 keeps what has no hops by this interface, whose index is 1 in every namespace."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A route without its table. Two are equal where the kernel would do the same with them.
@@ -129,8 +133,13 @@ class Route:
         """Behind those that are as good; EEXIST where it is there. `source` becomes the host's own choice."""
         return _message(netlink.RTM_NEWROUTE, _CREATE | _APPEND, self._body(table, self.hops, source))
 
-    def delete(self, table: int) -> bytes:
-        return _message(netlink.RTM_DELROUTE, 0, self._body(table, self.every or self.hops, None))
+    def delete(self, table: int, anyhow: bool = False) -> bytes:
+        """`anyhow`: one of its destination and metric, by whatever hops."""
+        hops = () if anyhow else self.every or self.hops
+        if not hops and not anyhow and self.family == AF_INET6:
+            # IPv6 takes no notice of the kind, and would delete the first one of this destination and metric.
+            hops = _LOOPBACK
+        return _message(netlink.RTM_DELROUTE, 0, self._body(table, hops, None))
 
     def _body(self, table: int, hops: tuple[Hop, ...], source: Address | None) -> bytes:
         length, destination, source_length, sender = self.prefix
@@ -166,8 +175,8 @@ class Route:
 
     def _onlink(self, hop: Hop) -> int:
         # IPv4: spares the question whether the gateway is near, which the main table has answered. IPv6 asks the main
-        # table, where the gateway is on the carpdev, and refuses: see `routes.near`.
-        return ONLINK if not hop.direct and self.family == AF_INET else hop.flags & ONLINK
+        # table all the same, where the gateway is on the carpdev, and refuses: see `routes.near`.
+        return ONLINK if not hop.direct and self.family == AF_INET else 0
 
 
 def parse_route(payload: bytes) -> Route:

@@ -149,6 +149,27 @@ _NEVER = float("inf")
 _NOTHING = Translation((), (), False, _NEVER)
 
 
+def _among(own: Sequence[Route], found: Translation, snapshot: Snapshot) -> list[Route]:
+    """Subnets of ours, for the main table's translation, but for those that the table prefers other routes to; and
+    throws for what it has within them."""
+    family = own[0].family
+    metrics = {route.prefix: route.metric for route in own}
+    within = _Within(family, metrics)
+    known = {one.prefix for one in found.inner}
+    better: set[Prefix] = set()
+    throws: list[Route] = []
+    for payload in snapshot.payloads(family, MAIN):
+        prefix = _prefix_in(payload, family)
+        if prefix not in within or (payload[5] == OWN_PROTOCOL and prefix in metrics):
+            continue
+        route = fib.parse_route(payload)
+        if route.expires and prefix not in metrics and prefix not in known:
+            throws.append(_throw(route))
+        elif route.expires and prefix in metrics and route.metric <= metrics[prefix]:
+            better.add(prefix)
+    return [*(one for one in own if one.prefix not in better), *dict.fromkeys(throws)]
+
+
 def _throw(route: Route) -> Route:
     metric = _DEFAULT_METRIC if route.family == AF_INET6 else 0
     return Route(route.family, route.prefix, fib.THROW, tos=route.tos, metric=metric)
@@ -342,6 +363,7 @@ class Planner:
         first, second = self.place.tables + slot, self.place.tables + slot + 1
         if (rule.family, first) not in ways.tables:
             own = [route for route, _source in ways.subnets if rule.table == MAIN and route.family == rule.family]
+            own = _among(own, found, snapshot) if own else own
             made = self._made.get((rule.family, rule.table))
             if made is None or made[0] is not found or made[1] != own:
                 made = self._made[rule.family, rule.table] = found, own, *self._by_device(found, own)
@@ -359,7 +381,7 @@ class Planner:
     def _by_device(self, found: Translation, own: list[Route]) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
         # Once a subnet of ours is there, the main table has it by the device, which asks for a throw.
         taken = {route.prefix for route in own}
-        inner = [*own, *(one for one in found.inner if one.prefix not in taken)]
+        inner = sorted([*own, *(one for one in found.inner if one.prefix not in taken)], key=lambda one: -one.prefix[0])
         carpdev, device = self.place.carpdev, self.place.device
         first, second = (
             tuple(one.through(carpdev, device) if one.hops else one for one in routes)
@@ -425,28 +447,28 @@ def _direct_networks(snapshot: Snapshot, family: int) -> list[Network]:
     return found
 
 
-def near(routes: Iterable[Route], device: int) -> list[Route]:
-    """Routes to gateways on the device, to be there while `routes` are added to their table, and no longer.
+def near(adding: Iterable[Route], wanted: Iterable[Route], there: Sequence[Route]) -> list[Route]:
+    """Routes to gateways, to be in a table while `adding` are added to it, and no longer.
 
-    IPv6 looks for the gateway of a new route in the route's table (`ip6_route_check_nh`), and there it may be hidden by
-    other routes, or not be there.
+    IPv6 looks for the gateway of a new route in the route's table, and if that has no way to it goes through the rules
+    (`ip6_route_check_nh`): what is found has to be on the gateway's own link. Here it may be neither. `wanted` are all
+    routes that the table is to have, `there` those of them that it has while the others are added.
     """
-    wanted = [one for one in routes if one.family == AF_INET6]
     gateways = {
-        value
-        for one in wanted
-        if one.uses(device)
+        (hop.index, value)
+        for one in adding
+        if one.family == AF_INET6
         for hop in one.hops
-        if hop.index == device
         for kind, value in hop.attributes
         if kind == fib.RTA_GATEWAY and IPv6Address(value) not in _LINK_LOCAL
     }
     found = []
-    for gateway in sorted(gateways):
+    for index, gateway in sorted(gateways):
         holding = [one for one in wanted if one.prefix[0] and IPv6Address(gateway) in one.network]
         best = min(holding, key=lambda one: (-one.prefix[0], one.metric), default=None)
-        if best is None or any(one.prefix[2] for one in holding) or not (best.direct and best.uses(device)):
-            found.append(Route(AF_INET6, (128, gateway, 0, b""), fib.UNICAST, (fib.Hop(device),), metric=1))
+        found_there = best in there and best is not None and best.direct and best.uses(index)
+        if not found_there or any(one.prefix[2] for one in holding):
+            found.append(Route(AF_INET6, (128, gateway, 0, b""), fib.UNICAST, (fib.Hop(index),), metric=1))
     return found
 
 
