@@ -91,7 +91,7 @@ cdef struct machine_t:
     uint8_t takeover_reason
     peer_t peer  # whose advert the planned takeover answers
     bint started, link, link_suppressed
-    bint stands_back  # it has handed over: another's advert does not make it MASTER
+    bint stands_back, aside  # it has handed over, or stands aside: another's advert does not make it MASTER
     arbitration_t arbitration
 
 

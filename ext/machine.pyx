@@ -435,7 +435,7 @@ cdef int machine_receive(
         if bowout:
             _wait_for_sibling(machine, owned_until)
             return 0
-    elif machine.stands_back and not bowout:
+    elif (machine.stands_back or machine.aside) and not bowout:
         pass
     elif machine.config.preempt and machine_interval(machine) < interval:
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_PREEMPT, peer, now)

@@ -134,8 +134,8 @@ cdef class Machine:
 
     @property
     def stands_back(self) -> bool:
-        """It has handed over: another's advert does not make it MASTER."""
-        return bool(self.machine.stands_back)
+        """It has handed over, or stands aside: another's advert does not make it MASTER."""
+        return bool(self.machine.stands_back or self.machine.aside)
 
     @property
     def link_demotes(self) -> bool:
@@ -239,6 +239,10 @@ cdef class Machine:
         cdef int64_t moment = _moment(now)
         cdef uint8_t number = _REASONS.index(Reason(reason))
         return self._done(machine_retire(&self.machine, number, bool(bowout), moment, &actions), &actions)
+
+    def stand_aside(self, aside: bool) -> None:
+        """From now on another's advert does not make it MASTER, as after a hand-over; or it may again."""
+        self.machine.aside = bool(aside)
 
     def overdue(self, now: int) -> bool:
         """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""

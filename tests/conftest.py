@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ settings.register_profile(
     "pycarp", database=None, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("pycarp")
+# The commands that tests start put their control sockets here, and not where this machine's own are.
+_sockets = tempfile.TemporaryDirectory(prefix="pycarp-run-")
+os.environ["PYCARP_RUN_DIRECTORY"] = os.environ["PYCARP_STATE_DIRECTORY"] = _sockets.name
+os.chmod(_sockets.name, 0o755)
 
 
 def pytest_report_header() -> str:

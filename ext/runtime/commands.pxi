@@ -148,6 +148,7 @@ cdef void add_instance(runtime_t *runtime, command_t *command, int64_t now) noex
     runtime.instance_count += 1
     if runtime.demotion:
         machine_demote(&instance.machine, <int32_t> runtime.demotion, now, &actions)
+    instance.machine.aside = runtime.aside
     instance.reported.demotion = instance.machine.demotion
     instance.reported.since = now
     instance.carpdev = _find_carpdev(runtime, command.carpdev)
@@ -298,6 +299,13 @@ cdef void demote(runtime_t *runtime, command_t *command, int64_t now) noexcept n
         runtime.demotions_due = now
         report_demotions(runtime)
     command.value = runtime.demotion
+
+
+cdef void stand_aside(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:
+    cdef int at
+    runtime.aside = command.value != 0
+    for at in range(runtime.instance_count):
+        runtime.instances[at].machine.aside = runtime.aside
 
 
 cdef void watch(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:

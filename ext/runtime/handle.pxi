@@ -40,7 +40,7 @@ cdef object _reading(const instance_t *copy, object counters):
         advskew=machine_advskew(machine),
         due=None if due == MACHINE_NEVER else due,
         late=copy.transmit.late,
-        handed_over=bool(machine.stands_back),
+        handed_over=bool(machine.stands_back or machine.aside),
         refused_until=copy.suspicion.refused_until,
         peers=peer_objects(&copy.sources),
         counters=counters,
@@ -322,6 +322,7 @@ cdef class Runtime:
         return Overview(
             guardian=None if guardian is None else guardian.pid,
             demotion=self.runtime.demotion,
+            aside=bool(self.runtime.aside),
             watchdog=watchdog.limit,
             fed=<int64_t> atomic_load64(&watchdog.fed),
             expired=atomic_load32(&watchdog.expired) != 0,
@@ -329,6 +330,9 @@ cdef class Runtime:
 
     def demote(self, int by):
         return self._ask(demote, by)
+
+    def stand_aside(self, aside):
+        self._ask(stand_aside, bool(aside))
 
     def watch(self, int64_t limit):
         self._ask(watch, limit)

@@ -246,6 +246,7 @@ cdef struct runtime_t:
     pacing_t pacing
     int64_t suspended  # ns that this machine has been, when looked at last
     int64_t demotion
+    bint aside  # no instance becomes MASTER by another's advert
     int64_t demotions_due  # then changed demotions are reported, 0: none has changed
     measures_t measures
     reports_t reports

@@ -6,6 +6,7 @@ Thread: the one that runs the event loop
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -17,6 +18,8 @@ from .protocol import State
 from .stats import Measures
 
 if TYPE_CHECKING:
+    from .engine.handover import HandOver
+    from .engine.queue import EventQueue
     from .engine.snapshot import Snapshot
 
 
@@ -40,6 +43,7 @@ class Engine:
         realtime: bool | Literal["auto"] = "auto",
         watchdog: float | None = None,
         missing: Literal["wait", "refuse"] = "refuse",
+        maintenance_file: str | os.PathLike[str] | None = None,
     ) -> None:
         self._engine = _engine.Engine(
             *hosts,
@@ -49,6 +53,7 @@ class Engine:
             realtime=realtime,
             watchdog=watchdog,
             missing=missing,
+            maintenance_file=maintenance_file,
         )
         self._arrived: asyncio.Event | None = None
         self._stopping = False
@@ -155,9 +160,39 @@ class Engine:
         """See `pycarp.Engine.force`."""
         await asyncio.to_thread(self._engine.force, which, state)
 
-    async def hand_over(self, which: int | str) -> None:
+    async def hand_over(self, which: int | str | None = None, timeout: float | None = None) -> bool:
         """See `pycarp.Engine.hand_over`."""
-        await asyncio.to_thread(self._engine.hand_over, which)
+        return await asyncio.to_thread(self._engine.hand_over, which, timeout)
+
+    @property
+    def in_maintenance(self) -> bool:
+        """See `pycarp.Engine.in_maintenance`."""
+        return self._engine.in_maintenance
+
+    async def maintenance(self, on: bool) -> str:
+        """See `pycarp.Engine.maintenance`."""
+        return await asyncio.to_thread(self._engine.maintenance, on)
+
+    async def begin_hand_over(self, which: int | str | None = None) -> HandOver:
+        """See `pycarp.Engine.begin_hand_over`."""
+        return await asyncio.to_thread(self._engine.begin_hand_over, which)
+
+    def tap(self, queue: int = 1024) -> EventQueue:
+        """See `pycarp.Engine.tap`."""
+        return self._engine.tap(queue)
+
+    def untap(self, queue: EventQueue) -> None:
+        """See `pycarp.Engine.untap`."""
+        self._engine.untap(queue)
+
+    def report(self, event: Event) -> None:
+        """See `pycarp.Engine.report`."""
+        self._engine.report(event)
+
+    @property
+    def blocking(self) -> _engine.Engine:
+        """The engine whose calls this one awaits: for rooms with threads of their own, as `pycarp.control.Server`."""
+        return self._engine
 
     def alive(self) -> None:
         """See `pycarp.Engine.alive`."""

@@ -444,6 +444,15 @@ class HostFinding(Event, severity="warning", says="{what}"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ControlClientDropped(Event, says="a client of the control socket (process {pid}, user {uid}) is dropped: {why}"):
+    """A client that keeps messages waiting; `pid` and `uid` are its own. `vhid` is 0 and `name` empty."""
+
+    pid: int
+    uid: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class EventsLost(Event, severity="warning", says="{count} events are not shown: what reads them is too slow"):
     """The consumer was too slow: `count` events were dropped here. `vhid` is 0 and `name` empty."""
 

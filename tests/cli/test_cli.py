@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,9 @@ from pycarp import events as ev
 from pycarp.cli import main, output, serve
 from pycarp.cli.group import COMMANDS
 from pycarp.cli.notify import notify
+from pycarp.engine.snapshot import InstanceSnapshot
 from pycarp.linux import host_findings, interfaces
+from pycarp.stats import Stats
 
 SECRET = "motdepassehalakon"
 WORDS = ["vhid", "101", "10.13.37.42/24"]
@@ -71,7 +74,7 @@ class FakeEngine:
 
     waiting: dict[str, str]
 
-    def __init__(self, *hosts: VirtualHost, wait: bool) -> None:
+    def __init__(self, *hosts: VirtualHost, wait: bool, maintenance_file: Path) -> None:
         self.hosts = hosts
         self.waits = wait
         self.calls: list[str] = []
@@ -112,12 +115,29 @@ class FakeEngine:
     def demotion(self, which: str) -> int:
         return len(which)
 
-    def hand_over(self, which: str) -> None:
-        self.calls.append(f"hand over {which}")
+    def begin_hand_over(self) -> SimpleNamespace:
+        names = tuple(host.name for host in self.hosts if self.state(host.name) is State.MASTER)
+        self.calls += [f"hand over {name}" for name in names]
+        return SimpleNamespace(names=names)
+
+    def snapshot(self) -> SimpleNamespace:
+        return SimpleNamespace(instances=tuple(snapshot_of(host) for host in self.hosts))
 
     def reconfigure(self, *hosts: VirtualHost) -> None:
         self.calls.append("reconfigure")
         self.hosts = hosts
+
+
+def snapshot_of(host: VirtualHost, **changes: Any) -> InstanceSnapshot:
+    """That of a MASTER since 1 ns after the machine's start, whose demotion is the length of its name."""
+    values: dict[str, Any] = {
+        "name": host.name, "vhid": host.vhid, "carpdev": "eth0", "mac": "00:00:5e:00:01:65", "master": None,
+        "addresses": host.address_texts, "state": State.MASTER, "since": 1, "why": Reason.MASTER_DOWN, "cause": None,
+        "owns": True, "peers": (), "advbase": 1, "advskew": 0, "effective_advskew": 0, "preempt": False,
+        "demotion": len(host.name), "demotions": (), "standing_back": None, "conflicts": (), "waiting": "",
+        "hindrance": "", "gated": True, "lease": None, "failing": False, "due": None, "late": 0, "counters": Stats(),
+    }  # fmt: skip
+    return InstanceSnapshot(**{**values, **changes})
 
 
 @pytest.fixture
@@ -194,7 +214,7 @@ def test_as_a_module() -> None:
     ("arguments", "part"),
     [
         (["chek"], "did you mean 'check'?"),
-        (["frobnicate"], "give one of up, run, check, convert, doctor, monitor, observe, demo"),
+        (["frobnicate"], "give one of up, run, status, ctl, check, convert, doctor, monitor, observe, demo"),
         (["--frobnicate"], "No such option"),
         (["up"], "NAME"),
         (["up", "vhid", "101"], "the name of the interface comes first"),
@@ -346,7 +366,7 @@ def test_usr1_prints_a_line_for_each_virtual_host(
     first, second = [line.split(maxsplit=1)[1] for line in capfd.readouterr().out.splitlines()]
     assert first.startswith("carp0: vhid 101, MASTER since 20")
     assert first.endswith(", 10.13.37.42/24, demotion 5")
-    assert second == "carp12: vhid 2, MASTER, 10.1.0.2, demotion 6"
+    assert second.startswith("carp12: vhid 2, MASTER since ") and second.endswith(", 10.1.0.2, demotion 6")
     engine.script = [changed(State.BACKUP, State.MASTER, Reason.MASTER_DOWN), signal.SIGUSR1, signal.SIGTERM]
     assert main(["run", "--directory", str(tmp_path), "--json"]) == 0
     told = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
@@ -354,7 +374,7 @@ def test_usr1_prints_a_line_for_each_virtual_host(
     assert {name: one[name] for name in ("name", "vhid", "state", "addresses", "demotion")} == {
         "name": "carp0", "vhid": 101, "state": "MASTER", "addresses": ["10.13.37.42"], "demotion": 5,
     }  # fmt: skip
-    assert "T" in one["since"] and "T" in one["time"] and two["since"] is None
+    assert "T" in one["since"] and "T" in one["time"] and two["why"] == "master-down timer expired"
 
 
 def test_usr2_hands_over_what_is_master(
@@ -831,6 +851,10 @@ EVENTS: list[tuple[ev.Event, str]] = [
     (
         ev.HostFinding(vhid=0, name="", at=1, finding="tcp-loose", what="it is 0: set it to 1"),
         "it is 0: set it to 1",
+    ),
+    (
+        ev.ControlClientDropped(vhid=0, name="", at=1, pid=7, uid=33, why="it does not read what it has asked for"),
+        "a client of the control socket (process 7, user 33) is dropped: it does not read what it has asked for",
     ),
     (ev.EventsLost(vhid=0, name="", at=1, count=7), "7 events are not shown: what reads them is too slow"),
 ]

@@ -53,7 +53,7 @@ class Machine:
     """
 
     __slots__ = (
-        "_advert_due", "_arbitration", "_config", "_demotion", "_family_due", "_forget_errors_due", "_link",
+        "_advert_due", "_arbitration", "_aside", "_config", "_demotion", "_family_due", "_forget_errors_due", "_link",
         "_link_suppressed", "_master_down_due", "_master_reason", "_master_since", "_peer", "_random", "_send_errors",
         "_send_successes", "_silent_families", "_stands_back", "_started", "_state", "_takeover_due",
         "_takeover_reason", "_tie_copies_end", "_tie_wait", "_withheld_until",
@@ -73,7 +73,7 @@ class Machine:
         self._arbitration = Arbitration(config.vhid, config.siblings == "arbitrate")
         self._state = State.INIT
         self._started = False
-        self._stands_back = False
+        self._stands_back = self._aside = False
         self._link = True
         self._demotion = 0
         self._link_suppressed = False
@@ -130,8 +130,8 @@ class Machine:
 
     @property
     def stands_back(self) -> bool:
-        """It has handed over: another's advert does not make it MASTER."""
-        return self._stands_back
+        """It has handed over, or stands aside: another's advert does not make it MASTER."""
+        return self._stands_back or self._aside
 
     @property
     def link_demotes(self) -> bool:
@@ -320,6 +320,11 @@ class Machine:
         self._stands_back = reason is Reason.HANDED_OVER
         return self._retire(reason, None, now, bowout=bowout)
 
+    def stand_aside(self, aside: bool) -> None:
+        """From now on another's advert does not make it MASTER, as after a hand-over, but whatever happens; or it may
+        again. A MASTER stays MASTER."""
+        self._aside = bool(aside)
+
     def overdue(self, now: int) -> bool:
         """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""
         _check_moment(now)
@@ -368,7 +373,7 @@ class Machine:
             if advert.bowout:
                 self._wait_for_sibling(owned_until)
                 return []
-        elif self._stands_back and not advert.bowout:
+        elif self.stands_back and not advert.bowout:
             pass
         elif self._config.preempt and self.interval < peer:
             self._plan_takeover(Reason.BOWOUT if advert.bowout else Reason.PREEMPT, source, now)

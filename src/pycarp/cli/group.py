@@ -16,6 +16,8 @@ from .streams import OutputLost, watched
 COMMANDS = {
     "up": "Run one virtual host, in ifconfig's words.",
     "run": "Run every /etc/ifconfig.carp* file, as the machine's service.",
+    "status": "Say what the virtual hosts of this machine are now.",
+    "ctl": "Hand over, demote, maintain, reload: tell them what to do.",
     "check": "Say what is wrong with files, by line and column.",
     "convert": "Make files of the words from keepalived's, ucarp's or a BSD's.",
     "doctor": "Say what of this host keeps virtual hosts from working.",

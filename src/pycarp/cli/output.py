@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..config import VirtualHost
-    from ..protocol import State
+    from ..engine.snapshot import InstanceSnapshot
 
 _STATE_STYLES = {"MASTER": "bold green", "BACKUP": "cyan", "INIT": "yellow"}
 _STYLES: dict[ev.Severity, str] = {"news": "", "warning": "yellow", "alarm": "bold red"}
@@ -86,18 +86,17 @@ class Printer:
         elif event.severity == "alarm":
             complain(human(event))
 
-    def status(self, host: VirtualHost, state: State, since: int | None, demotion: int) -> None:
-        """One line on a virtual host, for whoever asks; `since` in ns of CLOCK_MONOTONIC."""
-        moment = None if since is None else wall_clock(since)
+    def status(self, instance: InstanceSnapshot) -> None:
+        """One line on a virtual host, for whoever asks."""
+        moment, now = wall_clock(instance.since), wall_clock(time.monotonic_ns())
         if self._json:
-            values = {"name": host.name, "vhid": host.vhid, "state": state.name, "demotion": demotion}
-            known = {"since": moment and iso(moment), "addresses": [str(address.ip) for address in host.addresses]}
-            now = iso(wall_clock(time.monotonic_ns()))
-            self._write(json.dumps({"time": now, "event": "Status", **values, **known}) + "\n")
-        else:
-            began = "" if moment is None else f" since {moment:%Y-%m-%d} {clock(moment)}"
-            what = f"{host.name}: vhid {host.vhid}, {state.name}{began}, {addresses_of(host)}, demotion {demotion}"
-            self._write(f"{clock(wall_clock(time.monotonic_ns()))} {what}\n")
+            values = {"since": iso(moment), "addresses": [one.partition("/")[0] for one in instance.addresses]}
+            self._write(json.dumps({"time": iso(now), "event": "Status", **instance.as_dict(), **values}) + "\n")
+            return
+        master = f", master {instance.master.source}" if instance.master is not None else ""
+        what = f"vhid {instance.vhid}, {instance.state.name} since {moment:%Y-%m-%d} {clock(moment)}{master}"
+        rest = f"{', '.join(instance.addresses)}, demotion {instance.demotion}"
+        self._write(f"{clock(now)} {instance.name}: {what}, {rest}\n")
 
     def remark(self, text: str) -> None:
         """A word for the person at the terminal; nothing for programs."""

@@ -10,11 +10,12 @@ import click
 
 from ..ifconfig import DEFAULT_DIRECTORY, Defaults, find_files
 from ..ifconfig.vocabulary import KNOWN
+from .control import control_option
 from .group import fail
 from .load import Stated, load_files
 from .options import file_options, host_options, output_options, statement_options
 from .output import Printer, complain
-from .serve import serve
+from .serve import Control, serve
 from .signals import HELP
 from .unit import indented
 
@@ -54,6 +55,7 @@ been changed.
 @file_options
 @host_options
 @statement_options("hook")
+@control_option
 @output_options
 @click.pass_context
 def run(
@@ -62,6 +64,7 @@ def run(
     files: tuple[Path, ...],
     directory: Path | None,
     stated: Stated,
+    control: str,
     as_json: bool,
     quiet: bool,
     **defaults: Any,
@@ -82,7 +85,8 @@ def run(
     hosts = load_files(chosen(ctx, files, directory), Defaults(**defaults), stated, wait=True).hosts()
     if hosts is None:
         ctx.exit(2)
-    ctx.exit(serve(hosts, Printer(as_json=as_json, quiet=quiet), command=ctx.command_path, reload=reload))
+    printer = Printer(as_json=as_json, quiet=quiet)
+    ctx.exit(serve(hosts, printer, command=ctx.command_path, reload=reload, control=Control(control)))
 
 
 def chosen(ctx: click.Context, files: Sequence[Path], directory: Path | None) -> list[Path]:

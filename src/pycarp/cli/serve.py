@@ -5,12 +5,16 @@ from __future__ import annotations
 import select
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import VirtualHost
+from ..engine.mailbox import Mailbox
 from ..errors import CarpError
-from ..events import CarpdevChanged, StateChanged, Waiting
-from ..protocol import State
+from ..events import CarpdevChanged, Waiting
+from .control import controlled, state_file
 from .notify import notify, reloading
 from .output import Printer, complain
 from .signals import Signals
@@ -22,14 +26,29 @@ Reload = Callable[[], Sequence[VirtualHost] | None]
 """Reads the configuration again; None when it is broken, which it has reported."""
 
 
-def make_engine(*hosts: VirtualHost, wait: bool) -> Engine:
+def make_engine(*hosts: VirtualHost, wait: bool, maintenance_file: Path | None) -> Engine:
     """An engine; its module is imported when it is needed."""
     from ..engine.engine import Engine
 
-    return Engine(*hosts, missing="wait" if wait else "refuse")
+    return Engine(*hosts, missing="wait" if wait else "refuse", maintenance_file=maintenance_file)
 
 
-def serve(hosts: Sequence[VirtualHost], printer: Printer, *, command: str, reload: Reload | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Where to listen, as ``--control`` has it, and the name of the usual place."""
+
+    place: str = "off"
+    name: str = "run"
+
+
+def serve(
+    hosts: Sequence[VirtualHost],
+    printer: Printer,
+    *,
+    command: str,
+    reload: Reload | None = None,
+    control: Control = Control(),
+) -> int:
     """Run an engine until SIGINT or SIGTERM, and return the exit code.
 
     0 after an orderly stop, whichever signal asked for it; 2 if the engine could not be started; 1 if it could not be
@@ -39,16 +58,21 @@ def serve(hosts: Sequence[VirtualHost], printer: Printer, *, command: str, reloa
     """
     with Signals(hangup_reloads=reload is not None) as signals:
         try:
-            engine = make_engine(*hosts, wait=reload is not None)
+            kept = state_file(control.name)
+            engine = make_engine(*hosts, wait=reload is not None, maintenance_file=kept)
             engine.start()
         except (CarpError, OSError) as error:
             complain(f"{command}: {error}")
             return 2
         notify(f"READY=1\nSTATUS={_status(engine)}")
         code = 0
+        desk = Desk(engine, command, reload)
         try:
-            _loop(engine, printer, signals, command, reload)
+            asked = desk.ask if reload is not None else None
+            with controlled(engine, control.place, control.name, command, asked):
+                _loop(engine, printer, signals, desk)
         finally:
+            desk.close()
             notify("STOPPING=1")
             printer.hurry = True
             try:
@@ -61,51 +85,67 @@ def serve(hosts: Sequence[VirtualHost], printer: Printer, *, command: str, reloa
         return code
 
 
-def _loop(engine: Engine, printer: Printer, signals: Signals, command: str, reload: Reload | None) -> None:
+class Desk:
+    """Reads the configuration again, for a signal or for another thread that asks."""
+
+    def __init__(self, engine: Engine, command: str, reload: Reload | None) -> None:
+        self.mailbox = Mailbox()
+        self.command = command
+        self._engine = engine
+        self._reload = reload
+
+    def ask(self) -> Future[str]:
+        """From another thread: have it read again; the text says what was wrong."""
+        return self.mailbox.post(self.read_again)
+
+    def read_again(self) -> str:
+        """What is wrong is printed as well."""
+        if self._reload is None:
+            return ""
+        reloading()
+        wrong = "the files are not in order: pycarp check says what is wrong, and the old configuration stays"
+        try:
+            hosts = self._reload()
+            if hosts is not None:
+                self._engine.reconfigure(*hosts)
+                notify(f"STATUS={_status(self._engine)}")
+                wrong = ""
+        except (CarpError, OSError, MemoryError) as error:
+            what = str(error) or "there is no memory for the new configuration"
+            complain(f"{self.command}: {what}")
+            wrong = f"{what}: the old configuration stays"
+        if wrong:
+            complain(f"{self.command}: the old configuration stays")
+        notify("READY=1")
+        return wrong
+
+    def close(self) -> None:
+        self.mailbox.close()
+
+
+def _loop(engine: Engine, printer: Printer, signals: Signals, desk: Desk) -> None:
     poll = select.poll()
-    poll.register(engine.fileno(), select.POLLIN)
-    poll.register(signals.fileno(), select.POLLIN)
-    since: dict[str, int] = {}
+    for one in (engine, signals, desk.mailbox):
+        poll.register(one.fileno(), select.POLLIN)
     while not signals.stopping:
         poll.poll()
         signals.read()
+        desk.mailbox.work()
         with signals.may_interrupt():
             for event in engine.events(timeout=0):
-                if isinstance(event, StateChanged):
-                    since[event.name] = event.at
-                elif isinstance(event, Waiting | CarpdevChanged):
+                if isinstance(event, Waiting | CarpdevChanged):
                     notify(f"STATUS={_status(engine)}")
                 printer.event(event)
                 if signals.stopping:
                     return
             if signals.take(signal.SIGUSR1):
-                for host in engine.hosts:
-                    state, demotion = engine.state(host.name), engine.demotion(host.name)
-                    printer.status(host, state, since.get(host.name), demotion)
-        if signals.take(signal.SIGUSR2):
-            _hand_over(engine, command)
-        if signals.take(signal.SIGHUP) and reload is not None:
-            reloading()
-            hosts = reload()
-            try:
-                if hosts is not None:
-                    engine.reconfigure(*hosts)
-                    notify(f"STATUS={_status(engine)}")
-            except (CarpError, OSError, MemoryError) as error:
-                complain(f"{command}: {error or 'there is no memory for the new configuration'}")
-                hosts = None
-            if hosts is None:
-                complain(f"{command}: the old configuration stays")
-            notify("READY=1")
-
-
-def _hand_over(engine: Engine, command: str) -> None:
-    """Let the rest of each group take over from this host."""
-    masters = [host for host in engine.hosts if engine.state(host.name) is State.MASTER]
-    for host in masters:
-        engine.hand_over(host.name)
-    if not masters:
-        complain(f"{command}: SIGUSR2 hands over what is MASTER, and nothing is MASTER here")
+                for instance in engine.snapshot().instances:
+                    printer.status(instance)
+        # Whoever hands over lets the rest of each group take over from this host.
+        if signals.take(signal.SIGUSR2) and not engine.begin_hand_over().names:
+            complain(f"{desk.command}: SIGUSR2 hands over what is MASTER, and nothing is MASTER here")
+        if signals.take(signal.SIGHUP):
+            desk.read_again()
 
 
 def _status(engine: Engine) -> str:

@@ -11,11 +11,12 @@ from ..ifconfig import Defaults, parse_words
 from ..ifconfig.values import looks_like_address
 from ..ifconfig.vocabulary import KNOWN
 from ..protocol.options import OPTIONS
+from .control import control_option
 from .group import fail
 from .load import Stated, look
 from .options import host_options, output_options, statement_options
 from .output import Printer, addresses_of
-from .serve import serve
+from .serve import Control, serve
 from .signals import HELP
 from .words import WordsCommand
 
@@ -55,6 +56,7 @@ _WORDS.append(_lines("create, alias", "accepted, and do nothing"))
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @host_options
 @statement_options("check", "hook", "sync")
+@control_option
 @output_options
 @click.pass_context
 def up(
@@ -63,6 +65,7 @@ def up(
     name: str,
     words: tuple[str, ...],
     stated: Stated,
+    control: str,
     as_json: bool,
     quiet: bool,
     **defaults: Any,
@@ -74,4 +77,4 @@ def up(
         ctx.exit(2)
     printer = Printer(as_json=as_json, quiet=quiet)
     printer.remark(f"{name}: vhid {hosts[0].vhid}, {addresses_of(hosts[0])}. Ctrl-C ends it.")
-    ctx.exit(serve(hosts, printer, command=ctx.command_path))
+    ctx.exit(serve(hosts, printer, command=ctx.command_path, control=Control(control, name)))

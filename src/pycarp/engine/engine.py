@@ -18,10 +18,12 @@ from ..errors import CapabilityError, ConfigError, EngineError
 from ..events import Event, NativeUnavailable
 from ..protocol import NS_PER_SECOND, State
 from ..stats import Measures
+from .maintenance import Maintenance
 from .queue import EventQueue
 
 if TYPE_CHECKING:
     from ..protocol.abc import Runtime
+    from .handover import HandOver
     from .snapshot import Snapshot
     from .supervisor import Supervisor
 
@@ -42,6 +44,8 @@ class Engine:
     interface is not there, or has no address yet, is INIT and waits for it (event `Waiting`), unless nothing here could
     ever start; "refuse" raises.
 
+    `maintenance_file` keeps the mode of `maintenance` past a restart: the engine starts in it while the file is there.
+
     Everything happens in the network namespace of the thread that calls `start`. It needs CAP_NET_ADMIN and
     CAP_NET_RAW. An engine runs once. If it runs when the program ends, it stops then. In a forked child it does not
     run.
@@ -58,6 +62,7 @@ class Engine:
         realtime: bool | Literal["auto"] = "auto",
         watchdog: float | None = None,
         missing: Literal["wait", "refuse"] = "refuse",
+        maintenance_file: str | os.PathLike[str] | None = None,
     ) -> None:
         if realtime not in (True, False, "auto"):
             raise ConfigError(f'realtime {realtime!r} is unknown: give True, False or "auto"', "realtime")
@@ -76,6 +81,9 @@ class Engine:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._stopped.set()
+        self._maintenance_file = maintenance_file
+        self._taps: tuple[EventQueue, ...] = ()
+        self._maintenance: Maintenance | None = None
         self._started = False
         self._since = 0
         self._pid = os.getpid()
@@ -118,9 +126,9 @@ class Engine:
             self._started = True
             self._since = time.monotonic_ns()
             self._pid = os.getpid()
-            supervisor = Supervisor(
-                self._hosts, self._emit, self._allow, self._realtime, self._watchdog, self._missing == "wait"
-            )
+            self._maintenance = Maintenance(self._maintenance_file)
+            aside, wait = self._maintenance.on, self._missing == "wait"
+            supervisor = Supervisor(self._hosts, self._emit, self._allow, self._realtime, self._watchdog, wait, aside)
             self._supervisor = supervisor
             _engines.add(self)
             if current.instead:
@@ -158,6 +166,8 @@ class Engine:
             supervisor.stop()
         finally:
             self._queue.close()
+            for tapped in self._taps:
+                tapped.close()
             if self._callback_queue is not None and self._callback_thread is not None:
                 self._callback_queue.close()
                 if not in_callback:
@@ -204,7 +214,7 @@ class Engine:
         # Imported here: so many dataclasses take some ms.
         from .snapshot import take_snapshot
 
-        return take_snapshot(self._running(), self._since)
+        return take_snapshot(self._running(), self._since, self.in_maintenance)
 
     def measures(self) -> Measures:
         """What the runtime measured of itself: how late it woke and sent, how long takeovers took, what was lost."""
@@ -236,14 +246,43 @@ class Engine:
         runtime, index = self._find(which)
         runtime.force(index, State(state))
 
-    def hand_over(self, which: int | str) -> None:
+    def hand_over(self, which: int | str | None = None, timeout: float | None = None) -> bool:
         """Where it is MASTER: drop the addresses, bow out, and stand back while another master is heard.
 
         Any other host of the group takes over at once, with or without preempt. This one is MASTER again when nobody
         is heard, or when the other bows out, but by no preempt of its own until then. In another state nothing happens.
+        Without `which` it is about all virtual hosts. With a `timeout`, in seconds, this waits until the other masters
+        are heard, and returns whether they are; without one it returns True at once.
         """
-        runtime, index = self._find(which)
-        runtime.hand_over(index)
+        handing = self.begin_hand_over(which)
+        return True if timeout is None else handing.wait(timeout)
+
+    def begin_hand_over(self, which: int | str | None = None) -> HandOver:
+        """As `hand_over`, for those who wait in their own way: `look()` says what became of it."""
+        from .handover import HandOver
+
+        supervisor = self._running()
+        chosen = tuple(supervisor.instances) if which is None else (supervisor.instances.find(which),)
+        return HandOver(supervisor.runtime, chosen)
+
+    @property
+    def in_maintenance(self) -> bool:
+        """Whether `maintenance` is on."""
+        return self._maintenance is not None and self._maintenance.on
+
+    def maintenance(self, on: bool) -> str:
+        """Hand over, and be no MASTER while another host is, until it is switched off.
+
+        Alone, this host is MASTER all the same: an address that a host in maintenance holds is better than none. Who
+        wants it to hold nothing stops the engine. `maintenance_file` keeps the mode past a restart; returns what is
+        wrong with that file, in one sentence, or "".
+        """
+        supervisor = self._running()
+        assert self._maintenance is not None
+        supervisor.runtime.stand_aside(on)
+        if on:
+            self.hand_over()
+        return self._maintenance.set(on)
 
     def announce(self, which: int | str) -> None:
         """Send gratuitous ARP and neighbour advertisements once more, where it is MASTER."""
@@ -269,8 +308,29 @@ class Engine:
                 f"{names} cannot be changed: this program has given up CAP_NET_ADMIN; keep it, or start anew as root"
             ) from error
 
+    def tap(self, queue: int = 1024) -> EventQueue:
+        """One more queue of all events from now on, beside `events`; `untap` ends it, as does the stop."""
+        tapped = EventQueue(queue)
+        with self._lock:
+            self._running()
+            self._taps = (*self._taps, tapped)
+        return tapped
+
+    def untap(self, queue: EventQueue) -> None:
+        """End a queue of `tap`, and close its descriptor."""
+        with self._lock:
+            self._taps = tuple(one for one in self._taps if one is not queue)
+        queue.close()
+        queue.close_descriptor()
+
+    def report(self, event: Event) -> None:
+        """For the rooms beside the engine: an event of theirs, as if it were the engine's."""
+        self._emit(event)
+
     def _emit(self, event: Event) -> None:
         self._queue.put(event)
+        for tapped in self._taps:
+            tapped.put(event)
         if self._callback_queue is not None:
             self._callback_queue.put(event)
 

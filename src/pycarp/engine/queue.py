@@ -68,6 +68,11 @@ class EventQueue:
                     self._signal()
             return self._fd
 
+    @property
+    def closed(self) -> bool:
+        """Whether no more events come."""
+        return self._closed
+
     def close(self) -> None:
         """Take no more events; consumers get those that are left, then None."""
         with self._ready:

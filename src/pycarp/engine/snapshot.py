@@ -80,6 +80,7 @@ class Overview:
 
     guardian: int | None
     demotion: int
+    aside: bool
     watchdog: int
     fed: int
     expired: bool
@@ -222,8 +223,8 @@ class Snapshot:
         return {"schema": SCHEMA, **_plain(self), "well": self.well, "instances": instances}
 
 
-def take_snapshot(supervisor: Supervisor, since: int) -> Snapshot:
-    """Of a running engine that was started `since`. Raises `EngineError` where it has ended meanwhile."""
+def take_snapshot(supervisor: Supervisor, since: int, maintenance: bool) -> Snapshot:
+    """Of a running engine that was started `since`, in maintenance or not. Raises `EngineError` where it has ended."""
     # Imported here: they are there already where an engine runs, and nobody else needs them.
     from .. import __version__
     from .._impl import current
@@ -249,7 +250,7 @@ def take_snapshot(supervisor: Supervisor, since: int) -> Snapshot:
         realtime=measures.realtime,
         guardian=overview.guardian,
         watchdog=watchdog if overview.watchdog else None,
-        maintenance=False,
+        maintenance=maintenance,
         demotion=overview.demotion,
         demotions=demotions,
         waiting=supervisor.waiting(),
@@ -321,6 +322,8 @@ def _standing_back(instance: Instance, reading: Reading, overview: Overview, now
         return None
     if overview.expired:
         return StandingBack(why="watchdog", until=None)
+    if overview.aside:
+        return StandingBack(why="maintenance", until=None)
     if reading.handed_over:
         return StandingBack(why="handed over", until=None)
     if reading.refused_until > now:

@@ -41,8 +41,8 @@ _PROGRAM_END_NOTICED = 0.5
 class Supervisor:
     """Owns runtime, watch, devices and locks of one engine. Made and started by `Engine.start`.
 
-    `emit` gets the events, `watchdog` is ns, 0 for none. With `wait`, virtual hosts wait for what is missing. Raises
-    what the parts raise, with everything undone.
+    `emit` gets the events, `watchdog` is ns, 0 for none. With `wait`, virtual hosts wait for what is missing; with
+    `aside`, they are no MASTER while another host is. Raises what the parts raise, with everything undone.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Supervisor:
         realtime: bool | Literal["auto"],
         watchdog: int,
         wait: bool = False,
+        aside: bool = False,
     ) -> None:
         require("CAP_NET_ADMIN", "CAP_NET_RAW")
         self.hosts = tuple(hosts)
@@ -68,6 +69,8 @@ class Supervisor:
             self._watch = undo.enter_context(Watch(own_additions=False))
             self._route_watch = undo.enter_context(RouteWatch())
             self.runtime: Runtime = undo.enter_context(contextlib.closing(_impl.current.runtime(emit, realtime)))
+            if aside:
+                self.runtime.stand_aside(True)
             self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, emit)))
             self.instances = Instances(self.runtime, self._conflicts, emit, allow)
             self._builder = Builder(self.instances)

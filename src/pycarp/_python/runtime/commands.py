@@ -70,6 +70,7 @@ def add_instance(
 ) -> None:
     machine = _impl.current.machine.Machine(plan.host)
     machine.demote(runtime.demotion, now)
+    machine.stand_aside(runtime.aside)
     ownership = Ownership(plan.host.advbase)
     place = runtime.carpdevs.get(carpdev) if lock is not None else Carpdev(no_sockets(), _impl.current.input.Input())
     if place is None:
@@ -225,6 +226,12 @@ def demote(runtime: RuntimeState, now: int, by: int) -> int:
         runtime.demotions_due = now
         report_demotions(runtime)
     return runtime.demotion
+
+
+def stand_aside(runtime: RuntimeState, now: int, aside: bool) -> None:
+    runtime.aside = aside
+    for instance in runtime.instances.values():
+        instance.machine.stand_aside(aside)
 
 
 def watch(runtime: RuntimeState, now: int, limit: int) -> None:

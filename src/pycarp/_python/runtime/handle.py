@@ -200,6 +200,7 @@ class Runtime:
         return Overview(
             guardian=None if process is None else process.pid,
             demotion=self._state.demotion,
+            aside=self._state.aside,
             watchdog=watchdog.limit,
             fed=watchdog.fed,
             expired=watchdog.expired,
@@ -208,6 +209,10 @@ class Runtime:
     def demote(self, by: int) -> int:
         """Change the demotion of every instance; returns the new host-wide demotion."""
         return self._call(commands.demote, by)
+
+    def stand_aside(self, aside: bool) -> None:
+        """From now on no instance, here or added later, becomes MASTER by another's advert; or each may again."""
+        self._call(commands.stand_aside, aside)
 
     def watch(self, limit: int) -> None:
         """From now on `alive` is to be called at least every `limit` ns; 0 ends it."""

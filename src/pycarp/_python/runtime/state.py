@@ -202,6 +202,7 @@ class RuntimeState:
     watchdog: Watchdog = field(default_factory=Watchdog)
     suspended: int = field(default_factory=lambda: boottime() - time.monotonic_ns())  # ns, when looked at last
     demotion: int = 0
+    aside: bool = False  # no instance becomes MASTER by another's advert
     demotions_due: int | None = None  # then changed demotions are reported
     wakeup: Histogram = field(default_factory=Histogram)
     sending: Histogram = field(default_factory=Histogram)

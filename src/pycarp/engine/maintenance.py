@@ -1,0 +1,56 @@
+"""Maintenance: this host hands over, and is not MASTER while another host is. It is kept in a file, past a restart.
+
+The file is there while the mode is on. An administrator may make it, or remove it, while nothing runs.
+
+Thread: any caller; `look`: supervisor
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+_TEXT = "pycarp is in maintenance: pycarp ctl maintenance off ends it\n"
+
+
+class Maintenance:
+    """The mode of one engine; `file` keeps it, None: it ends with the engine."""
+
+    def __init__(self, file: str | os.PathLike[str] | None) -> None:
+        self._file = None if file is None else Path(file)
+        self.on = self._kept()
+
+    def set(self, on: bool) -> str:
+        """Switch it; returns what is wrong with the file, in one sentence, or "": the mode holds all the same."""
+        self.on = on
+        try:
+            self._keep(on)
+        except OSError as error:
+            done, then = ("written", "ends") if on else ("removed", "comes back")
+            return f"{self._file} cannot be {done} ({error.strerror}): the mode {then} with a restart"
+        return ""
+
+    def _kept(self) -> bool:
+        return self._file is not None and self._file.exists()
+
+    def _keep(self, on: bool) -> None:
+        """On the disk, all or nothing."""
+        if self._file is None:
+            return
+        if not on:
+            self._file.unlink(missing_ok=True)
+            return
+        self._file.parent.mkdir(0o755, parents=True, exist_ok=True)
+        fresh = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        try:
+            with open(fresh, "w", encoding="utf-8") as file:
+                file.write(f"{_TEXT}{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, self._file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise
