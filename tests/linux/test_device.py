@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
 import time
@@ -28,9 +29,10 @@ from pycarp.lab.namespaces import Host, Lab, Namespace
 from pycarp.linux import device as device_module
 from pycarp.linux import messages, sysctl
 from pycarp.linux.device import Device
+from pycarp.linux.fib import Snapshot
 from pycarp.linux.interfaces import Interface, Mark, read_interfaces
 from pycarp.linux.lock import VirtualHostLock
-from pycarp.linux.routes import EARLY
+from pycarp.linux.routes import EARLY, TABLES, tables_of
 
 pytestmark = needs_namespaces()
 
@@ -169,11 +171,11 @@ def test_a_client_beyond_the_gateway_is_answered_through_it() -> None:
         order(main, device.take)
         with lab.record() as capture:
             for address in (VIP, VIP6):
-                outside.run(["ping", "-c1", "-W2", address])
+                outside.run(["ping", "-c3", "-i0.2", "-W2", address])
         assert not [one for one in from_host(capture.frames, main, VIRTUAL_MAC) if one.destination == gateway.mac]
         order(main, device.late)
         with lab.record() as capture:
-            outside.run(["ping", "-c1", "-W2", VIP])
+            outside.run(["ping", "-c3", "-i0.2", "-W2", VIP])
         assert [one for one in from_host(capture.frames, main, VIRTUAL_MAC) if one.destination == gateway.mac]
         main.run(["ip", "-batch", "-"], input=many.replace("add", "del"))
         # A gateway that comes later is used from the next refresh and take on.
@@ -280,10 +282,17 @@ def test_a_start_after_a_crash_removes_what_the_former_run_left_and_only_that(ma
     with Lab() as lab:
         main = lab["main"]
         main.run(
-            "ip rule add from 10.13.37.200 lookup 99 priority 98; ip link add mine link eth0 type macvlan", shell=True
+            "ip rule add from 10.13.37.200 lookup 99 priority 98; ip link add mine link eth0 type macvlan;"
+            "ip link add inner type veth peer name guest; ip addr add 172.17.0.1/16 dev inner; ip link set inner up;"
+            "ip link set guest up; ip route add default via 10.13.37.12; ip -6 route add default via 2001:db8::c",
+            shell=True,
         )
         before = _state(main)
         crashed = set_up(main, floating(mac=mac))
+        if mac == "virtual":
+            # Somebody takes the device away after a crash: what does not go by it stays.
+            main.run(["ip", "link", "del", "carp0"])
+            assert f"throw 172.17.0.0/16 table {crashed.tables} proto 112" in _state(main)
         other = set_up(main, floating("10.13.37.43/24", name="carp9", mac=mac).replace(vhid=9))
         for one in (crashed, other):
             order(main, one.take)
@@ -575,3 +584,46 @@ def test_two_virtual_hosts_on_one_carpdev_have_tables_of_their_own() -> None:
         one, other = Device(floating(), carpdev()), Device(floating().replace(vhid=7), carpdev())
         assert one.tables != other.tables
         assert Device(floating(), carpdev().replace(index=9)).tables not in (one.tables, other.tables)
+
+
+def test_two_virtual_hosts_whose_tables_would_be_the_same() -> None:
+    # Indexes above 32767 share numbers, evenly spread: see `tables_of`.
+    numbers, seen = random.Random(1), dict[int, int]()
+    while True:
+        index = numbers.randrange(1 << 15, 1 << 31)
+        first, second = (seen.setdefault(tables_of(index, VHID), index), VHID), (index, VHID)
+        if first != second:
+            break
+    with Lab() as lab:
+        main = lab["main"]
+        for name, (index, _vhid) in (("lan1", first), ("lan2", second)):
+            main.run(f"ip link add {name} index {index} type veth peer name {name}p; ip link set {name} up", shell=True)
+        with main.enter(), VirtualHostLock("carp0", carpdev("lan1"), first[1]):
+            running = Device(floating("10.9.0.1/24").replace(vhid=first[1]), carpdev("lan1"), gated=False)
+            running.setup()
+            other = Device(floating("10.8.0.1/24", name="carp1").replace(vhid=second[1]), carpdev("lan2"), gated=False)
+            with pytest.raises(InterfaceError, match=f"carp1 .* vhid {first[1]} on interface {first[0]} has"):
+                other.setup()
+            assert "carp1" not in _state(main) and "from 10.9.0.1" in _state(main)
+            running.teardown()
+
+
+def test_a_host_with_more_tables_than_a_virtual_host_follows() -> None:
+    with Lab() as lab:
+        main = lab["main"]
+        count = TABLES // 2 + 1
+        main.run(["ip", "-batch", "-"], input="".join(_lookup(one) for one in range(count)))
+        device = set_up(main, floating(f"{VIP}/24"))
+        # The rules that the kernel asks last, here the main table's, have to do without.
+        assert device.ways.left_out == {200 + TABLES // 2, 254} and len(device.ways.tables) == TABLES // 2
+        # Tables that nobody looks up any longer make room.
+        main.run(["ip", "-batch", "-"], input="".join(f"rule del priority {100 + one}\n" for one in range(2)))
+        with main.enter():
+            assert device.follow(Snapshot()) and device.ways.left_out == set()
+            assert len(device.ways.tables) == TABLES // 2
+            device.teardown()
+
+
+def _lookup(number: int) -> str:
+    table = 200 + number
+    return f"rule add priority {100 + number} lookup {table}\nroute add 11.0.{number}.0/24 dev eth0 table {table}\n"

@@ -15,6 +15,7 @@ from ..linux import netlink
 from ..linux.capabilities import effective
 from ..linux.differences import Differences
 from ..linux.fib import Snapshot
+from ..linux.routes import TABLES
 from ..linux.watch import RouteWatch
 from .instances import Instance, Instances
 
@@ -48,6 +49,7 @@ class Routing:
         self._master_since: dict[int, float] = {}
         self._told: dict[int, float] = {}
         self._refused: set[int] = set()
+        self._left_out: dict[int, set[int]] = {}
 
     def due_in(self) -> float:
         """Seconds until the next survey; infinity where none is due."""
@@ -114,6 +116,7 @@ class Routing:
         master = self._runtime.owns(instance.index)
         changed = device.follow(snapshot)
         found = device.compare(snapshot, master)
+        self._tell_left_out(instance)
         if changed:
             self._runtime.replan(instance.index, instance.plan, device)
         if found.requests:
@@ -143,6 +146,18 @@ class Routing:
             )
             self._instances.report_failure(instance, what)
         return lost
+
+    def _tell_left_out(self, instance: Instance) -> None:
+        """Tables that have no counterpart of ours, once."""
+        new = instance.device.ways.left_out - self._left_out.get(instance.index, set())
+        self._left_out[instance.index] = instance.device.ways.left_out
+        if new:
+            tables, carpdev = ", ".join(map(str, sorted(new))), instance.device.carpdev.name
+            what = (
+                f"answers follow {TABLES // 2} routing tables with routes by {carpdev}, and no more: those that table "
+                f'{tables} decides leave with the MAC of {carpdev}; look up fewer tables, or use mac="interface"'
+            )
+            self._instances.report_failure(instance, what)
 
     def _tell(self, instance: Instance, found: Differences, master: bool) -> bool:
         """Whether something was removed that had been there; it is told, once in a burst."""

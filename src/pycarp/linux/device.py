@@ -497,7 +497,8 @@ class Device:
         ways = self._planner.plan(snapshot)
         if settings.is_proxy(self.carpdev):
             ips = [one.ip for one in self.host.addresses if isinstance(one, IPv4Interface)]
-            ways.silence += [refusal(self.carpdev.name, ip, self.tables) for ip in ips]
+            rules = snapshot.rules(fib.AF_INET)
+            ways.silence += [refusal(self.carpdev.name, ip, self.tables, rules) for ip in ips]
         return ways
 
     def _routes(self) -> tuple[list[bytes], list[bytes]]:

@@ -46,7 +46,18 @@ class Inventory:
             self.routes = list(fib.read_own_routes())
 
     def tables(self, device: Device) -> int:
-        """The first table for a device: not those of a running one of the same carpdev and vhid."""
+        """The first table for a device: not those of a running one of the same carpdev and vhid.
+
+        Raises `InterfaceError` where another virtual host has them: see `tables_of`.
+        """
+        own = device.carpdev.index, device.host.vhid
+        for other in self._owners.get(tables_of(*own), ()):
+            if other != own and self._lives(device, *other):
+                name = device.host.name
+                raise InterfaceError(
+                    f"{name} cannot have routing tables of its own: vhid {other[1]} on interface {other[0]} has "
+                    f"the same numbers; give {name} another vhid"
+                )
         running = self._running.get((device.carpdev.index, device.host.vhid))
         return tables_of(device.carpdev.index, device.host.vhid, running is not None and not turn_of(running.tables))
 
@@ -156,14 +167,16 @@ class Inventory:
         return [one.delete() for one in rules] + [one.delete(table) for table, one in routes]
 
     def _is_living(self, device: Device, table: int) -> bool:
-        owner = self._owners.get(tables_like(table))
-        return owner is not None and self._lives(device, *owner)
+        return any(self._lives(device, *owner) for owner in self._owners.get(tables_like(table), ()))
 
     @functools.cached_property
-    def _owners(self) -> dict[int, tuple[int, int]]:
-        """Which (carpdev, vhid) has which tables."""
-        indexes = [one.index for one in self.interfaces if one.ethernet and not one.ours]
-        return {tables_of(index, vhid): (index, vhid) for index in indexes for vhid in range(256)}
+    def _owners(self) -> dict[int, list[tuple[int, int]]]:
+        """Which (carpdev, vhid) have which tables: usually one."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for index in [one.index for one in self.interfaces if one.ethernet and not one.ours]:
+            for vhid in range(256):
+                found.setdefault(tables_of(index, vhid), []).append((index, vhid))
+        return found
 
     def _is_stray_subnet(self, device: Device, table: int, route: Route) -> bool:
         """A subnet's route of ours does not say whose it is. It goes with its device; one on the carpdev stays."""

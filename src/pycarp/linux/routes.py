@@ -31,6 +31,7 @@ _THROWS = 256
 """A default route that would need more of them than that gets a table of its own."""
 _DEFAULT_METRIC, _CONNECTED_METRIC = 1024, 256
 _LINK_LOCAL = IPv6Network("fe80::/10")
+_MAIN_PRIORITY = 32766
 _SUPPRESS_DEFAULT = fib.WORD.pack(0)
 
 
@@ -310,6 +311,8 @@ class Ways:
     tables: dict[tuple[int, int], tuple[Route, ...]] = field(default_factory=dict)
     subnets: list[tuple[Route, Address]] = field(default_factory=list)
     silence: list[Rule] = field(default_factory=list)
+    left_out: set[int] = field(default_factory=set)
+    """Tables for which we have no more of ours: answers go by the carpdev's own MAC where these have the route."""
     expires: float = field(default=_NEVER, compare=False)
 
     @property
@@ -323,10 +326,12 @@ class Planner:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._slots: dict[int, int] = {}
+        self._looked_up: set[int] = set()
         self._made: dict[tuple[int, int], tuple[Translation, list[Route], tuple[Route, ...], tuple[Route, ...]]] = {}
 
     def plan(self, snapshot: Snapshot) -> Ways:
         ways = Ways()
+        self._looked_up = {rule.table for family in self.place.families for rule in snapshot.rules(family)}
         for family in self.place.families:
             ips = [one.ip for one in self.place.addresses if (one.version == 6) is (family == AF_INET6)]
             rules = [one for one in snapshot.rules(family) if not is_ours(one)]
@@ -356,8 +361,11 @@ class Planner:
         if found is None and rule.table == MAIN and any(route.family == rule.family for route, _source in ways.subnets):
             # Answers to the subnet need not wait for the main table's route, which comes after the addresses.
             found = _NOTHING
-        slot = self._slots.setdefault(rule.table, 2 * len(self._slots)) if found is not None else TABLES
-        if found is None or slot >= TABLES:
+        if found is None:
+            return []
+        slot = self._slot(rule.table)
+        if slot is None:
+            ways.left_out.add(rule.table)
             return []
         ways.expires = min(ways.expires, found.expires)
         first, second = self.place.tables + slot, self.place.tables + slot + 1
@@ -377,6 +385,18 @@ class Planner:
         if rule.get(fib.FRA_SUPPRESS_PREFIXLEN) is None:
             lookups += [rule.replace(attributes=past), rule.replace(table=second, attributes=())]
         return lookups
+
+    def _slot(self, table: int) -> int | None:
+        """Which of our tables stands for one; None where there are no more."""
+        if table not in self._slots:
+            if len(self._slots) == TABLES // 2:
+                self._slots = {one: slot for one, slot in self._slots.items() if one in self._looked_up}
+            free = (slot for slot in range(0, TABLES, 2) if slot not in self._slots.values())
+            slot = next(free, None)
+            if slot is None:
+                return None
+            self._slots[table] = slot
+        return self._slots[table]
 
     def _by_device(self, found: Translation, own: list[Route]) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
         # Once a subnet of ours is there, the main table has it by the device, which asks for a throw.
@@ -416,13 +436,16 @@ class Planner:
         ways.silence.append(rule.replace(priority=max(first.priority - 2, 1)))
 
 
-def refusal(ifname: str, ip: IPv4Address, tables: int) -> Rule:
+def refusal(ifname: str, ip: IPv4Address, tables: int, rules: Iterable[Rule]) -> Rule:
     """A rule with which no route leads from that interface to an address: then no proxy ARP answers for it.
 
-    What is here is in the local table, which comes before.
+    What is here is in the local table, which comes before. It stands before all rules of others, not farther than it
+    must: the kernel puts a rule that has no priority before ours, and with priority 0 that would be the last resort.
     """
+    first = min((one.priority for one in rules if one.priority and not is_ours(one)), default=_MAIN_PRIORITY)
     selectors = ((fib.FRA_DST, ip.packed), (fib.FRA_IIFNAME, ifname.encode() + b"\0"))
-    return Rule(AF_INET, 1, fib.UNREACHABLE, tables, lengths=ip.max_prefixlen, attributes=selectors)
+    priority = max(first - 2, 1)
+    return Rule(AF_INET, priority, fib.UNREACHABLE, tables, lengths=ip.max_prefixlen, attributes=selectors)
 
 
 def _holds(outer: Network, inner: Network) -> bool:
