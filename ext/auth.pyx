@@ -367,6 +367,32 @@ cdef class Authenticator:
         made._variants = self._variants
         return made
 
+    def bequest(self) -> dict[str, Any]:
+        """What it has learned and issued, for another one with the same arguments, as plain values; no secret."""
+        cdef int at, count = self.auth.issued_count
+        cdef list order = [(self.auth.issued_next - count + at) & (AUTH_ISSUED - 1) for at in range(count)]
+        heard = [number for number in range(len(_DIALECTS)) if self.auth.heard >> number & 1]
+        heard.sort(key=self.auth.heard_last.__eq__)
+        return {
+            "heard": [_DIALECTS[number] for number in heard],
+            "issued": [(<bytes> self.auth.issued[at][:COUNTER_LENGTH]).hex() for at in order],
+        }
+
+    def inherit(self, values: dict[str, Any]) -> None:
+        """Go on from what another one's `bequest` says."""
+        cdef bytes counter
+        cdef int number
+        for name in values["heard"]:
+            if name in _names(&self.auth):
+                number = _DIALECTS.index(name)
+                self.auth.heard |= <uint8_t> (1 << number)
+                self.auth.heard_last = <uint8_t> number
+        for one in values["issued"]:
+            counter = counter_bytes(bytes.fromhex(one))
+            memcpy(self.auth.issued[self.auth.issued_next], _at(counter), COUNTER_LENGTH)
+            self.auth.issued_next = (self.auth.issued_next + 1) & (AUTH_ISSUED - 1)
+            self.auth.issued_count = min(AUTH_ISSUED, self.auth.issued_count + 1)
+
 
 cdef list _names(const auth_t *auth):
     cdef int index

@@ -107,6 +107,10 @@ cdef extern from *:
 # A configuration's values, for the machine. Needs the GIL.
 cdef machine_config_t machine_read_config(object config) except *
 
+# What a machine leaves to one of another process. Both need the GIL.
+cdef dict machine_values(const machine_t *machine)
+cdef int machine_set_values(machine_t *machine, dict values) except -1
+
 cdef void machine_init(
     machine_t *machine, const machine_config_t *config, machine_draw_t draw, void *context, uint64_t seed
 ) noexcept nogil

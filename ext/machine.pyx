@@ -5,19 +5,24 @@ The compiled twin of `pycarp._python.machine`, which says where each rule comes 
 """
 
 cimport cython
-from libc.string cimport memset
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.string cimport memcpy, memset
 
 from .arbitration cimport (
-    STANDING_PREFER, STANDING_SEVERAL, STANDING_STALEMATE, STANDING_YIELD, arbitration_answer, arbitration_forget,
-    arbitration_gone_at, arbitration_hear, arbitration_others, arbitration_owned_until, arbitration_report,
-    arbitration_report_anew,
+    SIBLINGS, STANDING_PREFER, STANDING_SEVERAL, STANDING_STALEMATE, STANDING_YIELD, arbitration_answer,
+    arbitration_forget, arbitration_gone_at, arbitration_hear, arbitration_others, arbitration_owned_until,
+    arbitration_report, arbitration_report_anew, arbitration_t, sibling_t,
 )
+from .packet cimport address_text
 from .timing cimport (
     NS_PER_SECOND, NS_PER_SKEW, SEND_ERRORS_FORGOTTEN, TAKEOVER_JITTER, TAKEOVER_STEP, TIE_COPIES_END, TIE_JITTER,
     master_down,
 )
 
+from ipaddress import ip_address
+
 include "machine_handle.pxi"
+include "machine_bequest.pxi"
 
 
 # What it is now

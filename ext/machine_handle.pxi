@@ -251,3 +251,14 @@ cdef class Machine:
     def delay_takeover(self, now: int) -> None:
         """Frames were lost here, so silence proves nothing: a takeover that is overdue waits one more interval."""
         machine_delay_takeover(&self.machine, _moment(now))
+
+    def bequest(self) -> dict[str, Any]:
+        """What another machine of the same configuration needs to go on as this one, as plain values."""
+        return machine_values(&self.machine) | {"peer": self._peer}
+
+    def inherit(self, values: dict[str, Any]) -> None:
+        """Go on from what another machine's `bequest` says."""
+        cdef machine_t fresh = self.machine
+        machine_set_values(&fresh, values)
+        self.machine = fresh
+        self._peer = values["peer"]

@@ -163,7 +163,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=60)
     # It looks at every unit of the machine that this one needs.
     assert [line for line in done.stderr.splitlines() if "pycarp" in line] == []
-    unit.write_text(text.replace("KillMode=mixed", "KillMode=mixd"))
+    unit.write_text(text.replace("KillMode=process", "KillMode=mixd"))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=60)
     assert "pycarp.service" in done.stderr
 

@@ -89,7 +89,7 @@ cdef void _demote_next(runtime_t *runtime, int64_t now) noexcept nogil:
     while demotion.next < runtime.instance_count:
         instance = runtime.instances[demotion.next]
         demotion.next += 1
-        if instance != demotion.cause:
+        if instance != demotion.cause and not instance.frozen:
             machine_demote(&instance.machine, <int32_t> demotion.by, now, &actions)
             put(runtime, instance, &actions, now)
             return

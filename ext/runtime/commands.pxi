@@ -16,6 +16,7 @@ cdef struct command_t:
     int index, carpdev
     int64_t value
     bint found
+    bint frozen  # the instance is, and nothing was done
     instance_t *new_instance
     carpdev_t *new_carpdev
     plan_t plan
@@ -45,10 +46,15 @@ cdef void run_commands(runtime_t *runtime) noexcept nogil:
         else:
             instance = find_instance(runtime, command.index)
             command.found = instance != NULL
-            if instance != NULL:
+            command.frozen = instance != NULL and instance.frozen and not _while_frozen(command.on)
+            if instance != NULL and not command.frozen:
                 command.on(runtime, instance, command, monotonic())
         # From here on the command is its caller's again.
         sem_post(&command.done)
+
+
+cdef bint _while_frozen(command_on_t on) noexcept nogil:
+    return on == thaw or on == remove_instance or on == stats or on == look
 
 
 cdef instance_t *find_instance(runtime_t *runtime, int index) noexcept nogil:
@@ -207,7 +213,8 @@ cdef void stop_instance(runtime_t *runtime, instance_t *instance, command_t *com
 cdef void stop_all(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:
     cdef int at
     for at in range(runtime.instance_count):
-        stop_instance(runtime, runtime.instances[at], command, now)
+        if not runtime.instances[at].frozen:
+            stop_instance(runtime, runtime.instances[at], command, now)
 
 
 cdef void link(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:

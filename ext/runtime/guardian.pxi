@@ -55,7 +55,7 @@ cdef void _take_up(runtime_t *runtime, const reply_t *reply) noexcept nogil:
             if not reply.flags & REPLY_SUPERSEDED:
                 _carried_out(runtime, instance, reply)
     elif reply.kind == REPLY_RELEASED:
-        if instance != NULL:
+        if instance != NULL and not instance.frozen:
             stalled(runtime, instance, True)
     elif reply.number:
         at = reply.number % ANSWERS
@@ -115,6 +115,8 @@ cdef void hand_over(runtime_t *runtime, int64_t now) noexcept nogil:
     runtime.guardian.hand_over_due = 0
     for at in range(runtime.instance_count):
         instance = runtime.instances[at]
+        if instance.frozen:
+            continue
         machine_retire(&instance.machine, REASON_HANDED_OVER, False, now, &actions)
         carry_out(runtime, instance, &actions, now)
         machine_stop(&instance.machine, now, &actions)

@@ -246,9 +246,43 @@ cdef class Runtime:
                 self._ask_guardian(ORDER_FORGET, index)
             except EngineError:
                 pass
-            self._on(index, remove_instance)
-            self._forgotten.append(index)
-            del self._instances[index]
+            self._forget(index)
+
+    def freeze(self, int index, int64_t margin):
+        cdef _Instance frozen = self._instances[index]
+        cdef command_t command = _command_on(index, freeze, margin)
+        self._call(&command)
+        return _left(frozen.instance, frozen.plan.authenticator) if command.value else None
+
+    def thaw(self, int index):
+        self._on(index, thaw)
+
+    def hand_on(self, int index):
+        try:
+            self._ask_guardian(ORDER_FORGET, index)
+        finally:
+            self._forget(index)
+
+    cdef int _forget(self, int index) except -1:
+        self._on(index, remove_instance)
+        self._forgotten.append(index)
+        del self._instances[index]
+        return 0
+
+    def inherit(self, int index, values, int64_t until):
+        cdef command_t command = _command_on(index, inherit, until)
+        cdef instance_t *left = <instance_t *> calloc(1, sizeof(instance_t))
+        if left == NULL:
+            raise MemoryError
+        try:
+            _fill_left(left, values)
+            # It is not started: nobody else looks at what it has learned.
+            (<_Instance> self._instances[index]).plan.authenticator.inherit(values["auth"])
+            command.new_instance = left
+            self._call(&command)
+        finally:
+            free(left)
+        return command.value != 0
 
     def expect(self, vhids):
         for vhid in vhids:
@@ -409,6 +443,8 @@ cdef class Runtime:
             self._post(command)
         if command.on != NULL and not command.found:
             raise KeyError(command.index)
+        if command.frozen:
+            raise EngineError(HANDED_ON)
         return 0
 
     cdef void _post(self, command_t *command) noexcept:

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from dataclasses import fields
+from ipaddress import ip_address
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EHOSTDOWN, ENODEV, ENOENT, errno
@@ -35,8 +36,8 @@ from .machine cimport (
     REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, SEND_ERRORS, STATE_BACKUP, STATE_INIT, STATE_MASTER, action_t,
     actions_t, machine_advskew, machine_config_t, machine_deadline, machine_delay_takeover, machine_demote,
     machine_force, machine_init, machine_interval, machine_link, machine_overdue, machine_read_config, machine_receive,
-    machine_reconfigure, machine_retire, machine_sent, machine_sibling, machine_start, machine_stop, machine_t,
-    machine_timeout, peer_t,
+    machine_reconfigure, machine_retire, machine_sent, machine_set_values, machine_sibling, machine_start,
+    machine_stop, machine_t, machine_timeout, machine_values, peer_t,
 )
 from .packet cimport (
     ADVERT_FRAME_MAX, AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, MAC_LENGTH, address_text, template_frame,
@@ -61,7 +62,7 @@ from .timing cimport (
 
 from .. import events
 from ..engine.snapshot import Overview, Peer, Reading
-from ..errors import GUARDIAN_HANGS, NO_GUARDIAN, NOT_ENTRUSTED, CapabilityError, CarpError, EngineError
+from ..errors import GUARDIAN_HANGS, HANDED_ON, NO_GUARDIAN, NOT_ENTRUSTED, CapabilityError, CarpError, EngineError
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, STANDINGS, Reason, State
@@ -83,6 +84,7 @@ include "guardian.pxi"
 include "peers.pxi"
 include "receive.pxi"
 include "commands.pxi"
+include "bequest.pxi"
 include "loop.pxi"
 include "plans.pxi"
 include "handle.pxi"

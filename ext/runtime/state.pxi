@@ -156,6 +156,7 @@ cdef struct instance_t:
     int index
     uint8_t vhid
     bint wanted  # it was started, and not stopped since
+    bint frozen  # another process is to go on with it: nothing happens here meanwhile
     machine_t machine
     input_instance_t input
     plan_t plan

@@ -23,7 +23,9 @@ cdef void look_for_pause(runtime_t *runtime) noexcept nogil:
     for at in range(runtime.instance_count):
         instance = runtime.instances[at]
         limit = min(takeover_after(instance), lease_ends_after(instance))
-        if instance.machine.state == STATE_MASTER and boot - instance.ownership.advertised > limit:
+        if instance.frozen or instance.machine.state != STATE_MASTER:
+            continue
+        if boot - instance.ownership.advertised > limit:
             stalled(runtime, instance, False)
 
 
@@ -125,8 +127,9 @@ cdef void look_at_watchdog(runtime_t *runtime) noexcept nogil:
     else:
         report_value(runtime, NULL, b"WatchdogExpired silence", silence, now)
         for at in range(runtime.instance_count):
-            machine_retire(&runtime.instances[at].machine, REASON_WATCHDOG, True, now, &actions)
-            carry_out(runtime, runtime.instances[at], &actions, now)
+            if not runtime.instances[at].frozen:
+                machine_retire(&runtime.instances[at].machine, REASON_WATCHDOG, True, now, &actions)
+                carry_out(runtime, runtime.instances[at], &actions, now)
     demote_others(runtime, 1 if watchdog.expired else -1, NULL)
     drain(runtime, now)
 

@@ -48,7 +48,7 @@ cdef void schedule(runtime_t *runtime, instance_t *instance) noexcept nogil:
     timers.due = min(
         min(machine_deadline(&instance.machine), timers.announce_due), min(timers.take_due, timers.retry_due)
     )
-    if timers.due == MACHINE_NEVER:
+    if timers.due == MACHINE_NEVER or instance.frozen:
         unschedule(runtime, instance)
         return
     if timers.heap_at < 0:

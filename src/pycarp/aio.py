@@ -44,6 +44,7 @@ class Engine:
         watchdog: float | None = None,
         missing: Literal["wait", "refuse"] = "refuse",
         maintenance_file: str | os.PathLike[str] | None = None,
+        inherit: Literal["auto", "held"] | int | None = None,
     ) -> None:
         self._engine = _engine.Engine(
             *hosts,
@@ -54,6 +55,7 @@ class Engine:
             watchdog=watchdog,
             missing=missing,
             maintenance_file=maintenance_file,
+            inherit=inherit,
         )
         self._arrived: asyncio.Event | None = None
         self._stopping = False
@@ -78,6 +80,11 @@ class Engine:
     def waiting(self) -> dict[str, str]:
         """See `pycarp.Engine.waiting`."""
         return self._engine.waiting
+
+    @property
+    def predecessor(self) -> int:
+        """See `pycarp.Engine.predecessor`."""
+        return self._engine.predecessor
 
     async def start(self) -> None:
         """See `pycarp.Engine.start`. It runs in this thread: the network namespace is this thread's."""
@@ -193,6 +200,10 @@ class Engine:
     def blocking(self) -> _engine.Engine:
         """The engine whose calls this one awaits: for rooms with threads of their own, as `pycarp.control.Server`."""
         return self._engine
+
+    async def bequeath(self, hold: float = 5.0) -> None:
+        """See `pycarp.Engine.bequeath`."""
+        await asyncio.to_thread(self._engine.bequeath, hold)
 
     def alive(self) -> None:
         """See `pycarp.Engine.alive`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 NO_GUARDIAN = "the guardian of the addresses is gone"
 NOT_ENTRUSTED = "the guardian of the addresses does not know the virtual host"
 GUARDIAN_HANGS = "the guardian of the addresses does not answer"
+HANDED_ON = "the virtual host is on its way to another process"
 """What an `EngineError` of either runtime says."""
 
 

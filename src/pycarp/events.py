@@ -289,6 +289,28 @@ class TakeoverDelayed(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Inherited(Event, says="goes on from process {process}, as {state}"):
+    """This engine goes on with a virtual host where that process stopped: with its addresses, state and deadlines."""
+
+    process: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HandedOn(Event):
+    """This engine no longer has a virtual host. `process` goes on with it; 0: it was stopped for another to start
+    it."""
+
+    process: int
+
+    @property
+    def text(self) -> str:
+        if self.process:
+            return f"process {self.process} goes on with it"
+        return "is stopped, for another process to start it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class GuardianLost(Event, severity="alarm", says="the guardian is lost: {what}"):
     """The process that lets go of the addresses when this one dies has ended; `what` is one sentence.
 

@@ -74,7 +74,7 @@ class FakeEngine:
 
     waiting: dict[str, str]
 
-    def __init__(self, *hosts: VirtualHost, wait: bool, maintenance_file: Path) -> None:
+    def __init__(self, *hosts: VirtualHost, wait: bool, maintenance_file: Path, take_over: bool) -> None:
         self.hosts = hosts
         self.waits = wait
         self.calls: list[str] = []
@@ -122,6 +122,17 @@ class FakeEngine:
 
     def snapshot(self) -> SimpleNamespace:
         return SimpleNamespace(instances=tuple(snapshot_of(host) for host in self.hosts))
+
+    @property
+    def predecessor(self) -> int:
+        self.calls.append("see off")
+        return 0
+
+    def bequeath(self, hold: float) -> None:
+        self.calls.append(f"bequeath {hold:g}")
+        if self.refuse is not None:
+            raise self.refuse
+        self.hosts = ()
 
     def reconfigure(self, *hosts: VirtualHost) -> None:
         self.calls.append("reconfigure")
@@ -856,6 +867,12 @@ EVENTS: list[tuple[ev.Event, str]] = [
         ev.ControlClientDropped(vhid=0, name="", at=1, pid=7, uid=33, why="it does not read what it has asked for"),
         "a client of the control socket (process 7, user 33) is dropped: it does not read what it has asked for",
     ),
+    (
+        ev.Inherited(vhid=1, name="carp0", at=1, process=7, state=State.MASTER),
+        "carp0 goes on from process 7, as MASTER",
+    ),
+    (ev.HandedOn(vhid=1, name="carp0", at=1, process=8), "carp0 process 8 goes on with it"),
+    (ev.HandedOn(vhid=1, name="carp0", at=1, process=0), "carp0 is stopped, for another process to start it"),
     (ev.EventsLost(vhid=0, name="", at=1, count=7), "7 events are not shown: what reads them is too slow"),
 ]
 

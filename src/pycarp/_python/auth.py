@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, DIALECT_BSD
 from ..protocol.keys import counter_bytes, not_in_use, prepare, tag
@@ -121,6 +121,15 @@ class Authenticator:
         made._keys, made._variants, made._guard = self._keys, self._variants, self._guard
         made._macs = made._prepared()
         return made
+
+    def bequest(self) -> dict[str, Any]:
+        """What it has learned and issued, for another one with the same arguments, as plain values; no secret."""
+        return {"heard": list(self._heard), "issued": [one.hex() for one in self._issued]}
+
+    def inherit(self, values: dict[str, Any]) -> None:
+        """Go on from what another one's `bequest` says."""
+        self._heard = tuple(name for name in values["heard"] if name in self._keys)
+        self._issued.extend(bytes.fromhex(one) for one in values["issued"])
 
     def _prepared(self) -> dict[str, list[hmac.HMAC]]:
         head = bytes((CARP_VERSION, CARP_TYPE_ADVERTISEMENT, self._vhid))

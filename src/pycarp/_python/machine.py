@@ -8,6 +8,7 @@ for advbase 0.
 from __future__ import annotations
 
 import random as _random
+from typing import Any
 
 from ..config import VirtualHost
 from ..protocol import (
@@ -38,6 +39,7 @@ from ..protocol.timing import (
     master_down,
 )
 from .arbitration import Arbitration
+from .bequest import of_machine, to_machine
 
 SEND_ERRORS = 3
 """This many failures in a row demote, and this many successes in a row end it (NetBSD `CARP_SENDAD_MAX_ERRORS`)."""
@@ -333,6 +335,14 @@ class Machine:
         if self._state is not State.BACKUP or (self._takeover_due is not None and self._takeover_due <= now):
             return False
         return self._silent(now) and self._arbitration.owned_until(now) is None
+
+    def bequest(self) -> dict[str, Any]:
+        """What another machine of the same configuration needs to go on as this one, as plain values."""
+        return of_machine(self)
+
+    def inherit(self, values: dict[str, Any]) -> None:
+        """Go on from what another machine's `bequest` says."""
+        to_machine(self, values)
 
     def delay_takeover(self, now: int) -> None:
         """Frames were lost here, so silence proves nothing: a takeover that is overdue waits one more interval."""

@@ -15,6 +15,7 @@ from .group import fail
 from .load import Stated, load_files
 from .options import file_options, host_options, output_options, statement_options
 from .output import Printer, complain
+from .restart import inherit_option
 from .serve import Control, serve
 from .signals import HELP
 from .unit import indented
@@ -56,6 +57,7 @@ been changed.
 @host_options
 @statement_options("hook")
 @control_option
+@inherit_option
 @output_options
 @click.pass_context
 def run(
@@ -65,6 +67,7 @@ def run(
     directory: Path | None,
     stated: Stated,
     control: str,
+    take_over: bool,
     as_json: bool,
     quiet: bool,
     **defaults: Any,
@@ -86,7 +89,8 @@ def run(
     if hosts is None:
         ctx.exit(2)
     printer = Printer(as_json=as_json, quiet=quiet)
-    ctx.exit(serve(hosts, printer, command=ctx.command_path, reload=reload, control=Control(control)))
+    where = Control(control)
+    ctx.exit(serve(hosts, printer, command=ctx.command_path, reload=reload, control=where, take_over=take_over))
 
 
 def chosen(ctx: click.Context, files: Sequence[Path], directory: Path | None) -> list[Path]:

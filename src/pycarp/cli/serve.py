@@ -17,6 +17,7 @@ from ..events import CarpdevChanged, Waiting
 from .control import controlled, state_file
 from .notify import notify, reloading
 from .output import Printer, complain
+from .restart import leave_for_the_next, see_off
 from .signals import Signals
 
 if TYPE_CHECKING:
@@ -26,11 +27,16 @@ Reload = Callable[[], Sequence[VirtualHost] | None]
 """Reads the configuration again; None when it is broken, which it has reported."""
 
 
-def make_engine(*hosts: VirtualHost, wait: bool, maintenance_file: Path | None) -> Engine:
+def make_engine(*hosts: VirtualHost, wait: bool, maintenance_file: Path | None, take_over: bool = False) -> Engine:
     """An engine; its module is imported when it is needed."""
     from ..engine.engine import Engine
 
-    return Engine(*hosts, missing="wait" if wait else "refuse", maintenance_file=maintenance_file)
+    return Engine(
+        *hosts,
+        missing="wait" if wait else "refuse",
+        maintenance_file=maintenance_file,
+        inherit="auto" if take_over else "held",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,9 @@ def serve(
     command: str,
     reload: Reload | None = None,
     control: Control = Control(),
+    take_over: bool = False,
 ) -> int:
-    """Run an engine until SIGINT or SIGTERM, and return the exit code.
+    """Run an engine until SIGINT or SIGTERM, or until another process has taken over, and return the exit code.
 
     0 after an orderly stop, whichever signal asked for it; 2 if the engine could not be started; 1 if it could not be
     stopped in order. SIGHUP calls `reload`; without one it ends the engine as well, unless nohup(1) had it ignored.
@@ -59,8 +66,10 @@ def serve(
     with Signals(hangup_reloads=reload is not None) as signals:
         try:
             kept = state_file(control.name)
-            engine = make_engine(*hosts, wait=reload is not None, maintenance_file=kept)
+            engine = make_engine(*hosts, wait=reload is not None, maintenance_file=kept, take_over=take_over)
             engine.start()
+            if take_over:
+                see_off(engine)
         except (CarpError, OSError) as error:
             complain(f"{command}: {error}")
             return 2
@@ -71,6 +80,8 @@ def serve(
             asked = desk.ask if reload is not None else None
             with controlled(engine, control.place, control.name, command, asked):
                 _loop(engine, printer, signals, desk)
+                if signals.terminated:
+                    leave_for_the_next(engine, command)
         finally:
             desk.close()
             notify("STOPPING=1")
@@ -127,7 +138,7 @@ def _loop(engine: Engine, printer: Printer, signals: Signals, desk: Desk) -> Non
     poll = select.poll()
     for one in (engine, signals, desk.mailbox):
         poll.register(one.fileno(), select.POLLIN)
-    while not signals.stopping:
+    while not signals.stopping and engine.hosts:
         poll.poll()
         signals.read()
         desk.mailbox.work()

@@ -57,6 +57,8 @@ class Signals:
     def __init__(self, *, hangup_reloads: bool) -> None:
         self.stopping = False
         """Whether a signal to stop has come."""
+        self.terminated = False
+        """Whether the first one was SIGTERM, as a service manager sends it."""
         self._taken_up = {signal.SIGUSR1, signal.SIGUSR2, *([signal.SIGHUP] if hangup_reloads else [])}
         self._pending: set[int] = set()
         self._writing = False
@@ -86,6 +88,7 @@ class Signals:
         if number in self._taken_up:
             self._pending.add(number)
             return
+        self.terminated = self.terminated or (number == signal.SIGTERM and not self.stopping)
         self.stopping = True
         if self._writing:
             # The reader of a full pipe may never come: the write would go on waiting after this handler.

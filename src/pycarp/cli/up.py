@@ -16,6 +16,7 @@ from .group import fail
 from .load import Stated, look
 from .options import host_options, output_options, statement_options
 from .output import Printer, addresses_of
+from .restart import inherit_option
 from .serve import Control, serve
 from .signals import HELP
 from .words import WordsCommand
@@ -57,6 +58,7 @@ _WORDS.append(_lines("create, alias", "accepted, and do nothing"))
 @host_options
 @statement_options("check", "hook", "sync")
 @control_option
+@inherit_option
 @output_options
 @click.pass_context
 def up(
@@ -66,6 +68,7 @@ def up(
     words: tuple[str, ...],
     stated: Stated,
     control: str,
+    take_over: bool,
     as_json: bool,
     quiet: bool,
     **defaults: Any,
@@ -77,4 +80,5 @@ def up(
         ctx.exit(2)
     printer = Printer(as_json=as_json, quiet=quiet)
     printer.remark(f"{name}: vhid {hosts[0].vhid}, {addresses_of(hosts[0])}. Ctrl-C ends it.")
-    ctx.exit(serve(hosts, printer, command=ctx.command_path, control=Control(control, name)))
+    where = Control(control, name)
+    ctx.exit(serve(hosts, printer, command=ctx.command_path, control=where, take_over=take_over))

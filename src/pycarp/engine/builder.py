@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from ..config import VirtualHost
 from ..errors import EngineError
 from ..linux import settings
 from ..linux.device import Device
-from ..linux.interfaces import read_interfaces
+from ..linux.interfaces import Interface, read_interfaces
 from ..linux.leftovers import Inventory
 from ..linux.lock import VirtualHostLock, others_held
 from .instances import Instance, Instances, plan_on
@@ -51,6 +53,33 @@ class Builder:
             self._runtime.add_instance(index, carpdev.index, instance.plan, device, lock)
             undo.pop_all()
         return instance
+
+    def adopt(
+        self,
+        host: VirtualHost,
+        carpdev: Interface,
+        lock: VirtualHostLock,
+        inventory: Inventory,
+        device_values: Mapping[str, Any],
+    ) -> Instance:
+        """An instance for what another process runs and passes on. It is ready to go on, and changes nothing yet."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(lock.close)
+            device = Device.passed_on(host, carpdev, inventory.interfaces, device_values)
+            self._instances.open_carpdev(carpdev)
+            undo.callback(self._instances.close_carpdev_if_unused, carpdev.index)
+            instance = Instance(next(self._indexes), host, carpdev, lock, device, plan_on(carpdev, host))
+            self._runtime.add_instance(instance.index, carpdev.index, instance.plan, device, lock)
+            undo.pop_all()
+        return instance
+
+    def let_go(self, instance: Instance) -> None:
+        """Forget one that was adopted and is another process's still."""
+        with contextlib.suppress(EngineError):
+            self._runtime.hand_on(instance.index)
+        self._instances.close_carpdev_if_unused(instance.carpdev.index)
+        if instance.lock is not None:
+            instance.lock.close()
 
     def _build_waiting(self, place: Place) -> Instance:
         carpdev = NOWHERE.replace(name=place.host.carpdev or "")

@@ -46,6 +46,12 @@ class Engine:
 
     `maintenance_file` keeps the mode of `maintenance` past a restart: the engine starts in it while the file is there.
 
+    With `inherit`, another process that runs these virtual hosts passes them on, and stops only what this engine cannot
+    go on with: no advert is missing, and no address goes. "auto" asks whichever process runs them, if its engine has an
+    `inherit` as well; "held" only one that `bequeath` has left; a descriptor is one end of a socket pair (AF_UNIX,
+    SOCK_SEQPACKET) that such an engine's process has got. Another passphrase, name or kind of MAC is no successor's:
+    that virtual host stops there and starts here. What it cannot find starts as ever.
+
     Everything happens in the network namespace of the thread that calls `start`. It needs CAP_NET_ADMIN and
     CAP_NET_RAW. An engine runs once. If it runs when the program ends, it stops then. In a forked child it does not
     run.
@@ -63,11 +69,16 @@ class Engine:
         watchdog: float | None = None,
         missing: Literal["wait", "refuse"] = "refuse",
         maintenance_file: str | os.PathLike[str] | None = None,
+        inherit: Literal["auto", "held"] | int | None = None,
     ) -> None:
         if realtime not in (True, False, "auto"):
             raise ConfigError(f'realtime {realtime!r} is unknown: give True, False or "auto"', "realtime")
         if missing not in ("wait", "refuse"):
             raise ConfigError(f'missing {missing!r} is unknown: give "wait" or "refuse"', "missing")
+        if inherit not in ("auto", "held", None) and (isinstance(inherit, bool) or not isinstance(inherit, int)):
+            raise ConfigError(f'inherit {inherit!r} is unknown: give "auto", "held", a descriptor or None', "inherit")
+        self._inherit = inherit
+        self._held = self._aside = False
         self._missing = missing
         self._watchdog = _watchdog(watchdog)
         self._realtime: bool | Literal["auto"] = realtime
@@ -111,6 +122,11 @@ class Engine:
         supervisor = self._supervisor
         return {} if supervisor is None else supervisor.waiting()
 
+    @property
+    def predecessor(self) -> int:
+        """The process that passed virtual hosts on to this engine at its start, with `inherit`; 0: none did."""
+        return self._running().predecessor
+
     def start(self) -> None:
         """Prepare devices and sockets, and enter the groups as BACKUP.
 
@@ -127,8 +143,18 @@ class Engine:
             self._since = time.monotonic_ns()
             self._pid = os.getpid()
             self._maintenance = Maintenance(self._maintenance_file)
-            aside, wait = self._maintenance.on, self._missing == "wait"
-            supervisor = Supervisor(self._hosts, self._emit, self._allow, self._realtime, self._watchdog, wait, aside)
+            aside, wait = self._maintenance.on or self._aside, self._missing == "wait"
+            supervisor = Supervisor(
+                self._hosts,
+                self._emit,
+                self._allow,
+                self._realtime,
+                self._watchdog,
+                wait,
+                aside,
+                self._inherit,
+                self._held,
+            )
             self._supervisor = supervisor
             _engines.add(self)
             if current.instead:
@@ -283,6 +309,23 @@ class Engine:
         if on:
             self.hand_over()
         return self._maintenance.set(on)
+
+    def bequeath(self, hold: float = 5.0) -> None:
+        """Leave all virtual hosts to a process that holds them for the next engine with `inherit`.
+
+        It is made for that, advertises as this engine did, and stops in order when nobody has come after `hold`
+        seconds. For programs that replace themselves by exec, and for services that are stopped before they start
+        again. Takes half a second. Raises `EngineError` where that cannot be: then the virtual hosts go on here.
+        """
+        from .hold import hold as start_holder
+
+        if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0.1 <= hold <= 600:
+            raise ValueError(f"hold {hold!r} is out of range: give 0.1 to 600 seconds")
+        supervisor = self._running()
+        start_holder(supervisor, supervisor.hosts, self._for_a_holder(), hold)
+
+    def _for_a_holder(self) -> dict[str, Any]:
+        return {"allow": self._allow, "realtime": self._realtime, "aside": self.in_maintenance}
 
     def announce(self, which: int | str) -> None:
         """Send gratuitous ARP and neighbour advertisements once more, where it is MASTER."""

@@ -13,17 +13,18 @@ import os
 import selectors
 import threading
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .. import _impl
 from ..config import VirtualHost
-from ..errors import CarpError, InterfaceError
+from ..errors import CarpError, EngineError, InterfaceError
 from ..events import Event
 from ..linux.capabilities import require
 from ..linux.interfaces import read_interfaces
 from ..linux.leftovers import Inventory
 from ..linux.watch import RouteWatch, Watch
 from ..protocol.abc import Runtime
+from .bequeath import Bequest
 from .builder import Builder
 from .conflict import Conflicts
 from .host_look import HostLook
@@ -32,6 +33,10 @@ from .mailbox import Mailbox
 from .places import Place, places_to_change_to, places_to_start
 from .reconcile import Reconciler
 from .reload import Reload
+
+if TYPE_CHECKING:
+    from .inherit import Inherit
+    from .line import Line
 
 _THREAD_NAME = "pycarp-supervisor"
 _PROGRAM_END_NOTICED = 0.5
@@ -54,10 +59,14 @@ class Supervisor:
         watchdog: int,
         wait: bool = False,
         aside: bool = False,
+        inherit: Inherit = None,
+        held: bool = False,
     ) -> None:
         require("CAP_NET_ADMIN", "CAP_NET_RAW")
         self.hosts = tuple(hosts)
         """The virtual hosts as configured now."""
+        self.predecessor = 0
+        """The process that has passed virtual hosts on, 0: none."""
         self._wait = wait
         self._owner = os.getuid()
         self._mailbox = Mailbox()
@@ -75,12 +84,13 @@ class Supervisor:
             self.instances = Instances(self.runtime, self._conflicts, emit, allow)
             self._builder = Builder(self.instances)
             self._reconciler = Reconciler(self.instances, self._watch, self._route_watch)
+            self._held = held
+            self._bequest = Bequest(self.instances, self._builder, self._tell(emit), held)
+            undo.callback(self._bequest.close)
             undo.callback(self._remove_all)
-            places = self._build_all()
+            self._begin(inherit, emit)
             # Not a daemon: when the program ends without having stopped its engine, the supervisor does it.
             self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=False)
-            for instance, place in zip(self.instances, places, strict=True):
-                self._builder.start(instance, place)
             if watchdog:
                 self.runtime.watch(watchdog)
             self._thread.start()
@@ -94,6 +104,20 @@ class Supervisor:
     def reconfigure(self, hosts: tuple[VirtualHost, ...]) -> None:
         """Make these the virtual hosts. What fails is raised, and changes nothing."""
         self._mailbox.call(lambda: self._reconfigure(hosts))
+
+    def serve(self, line: Line, start: Callable[[], object]) -> None:
+        """`start` a holder, in the engine's network namespace, and have it at the other end of this line."""
+
+        def begin() -> None:
+            start()
+            self._bequest.serve(line, holder=True)
+
+        self._mailbox.call(begin)
+
+    @property
+    def bequest(self) -> Bequest:
+        """How hand-overs to successors went."""
+        return self._bequest
 
     def waiting(self) -> dict[str, str]:
         """The instances without a carpdev, by name, with what is missing."""
@@ -130,21 +154,17 @@ class Supervisor:
 
     def _loop(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._mailbox, selectors.EVENT_READ)
-            selector.register(self._watch, selectors.EVENT_READ)
-            selector.register(self._route_watch, selectors.EVENT_READ)
+            selector.register(self._mailbox, selectors.EVENT_READ, self._mailbox.work)
+            selector.register(self._watch, selectors.EVENT_READ, self._reconciler.read_notices)
+            selector.register(self._route_watch, selectors.EVENT_READ, self._reconciler.routing.read_notices)
+            self._bequest.attach(selector)
             while not self._stopped:
                 next_look = self._conflicts.look(self.instances)
                 timeout = max(0, min(next_look, self._reconciler.due_in(), _PROGRAM_END_NOTICED))
                 for key, _ in selector.select(timeout):
-                    if key.fileobj is self._mailbox:
-                        self._mailbox.work()
-                    elif self._stopped:
+                    if self._stopped:
                         break
-                    elif key.fileobj is self._watch:
-                        self._reconciler.read_notices()
-                    else:
-                        self._reconciler.routing.read_notices()
+                    key.data()
                 if self._stopped:
                     break
                 self._reconciler.run()
@@ -173,6 +193,38 @@ class Supervisor:
         if not any(place.carpdev or place.hopeful for place in places):
             raise InterfaceError(places[0].missing)
         return places
+
+    def _begin(self, inherit: Inherit, emit: Callable[[Event], None]) -> None:
+        """Take over what another process passes on, and build and start the rest; a holder does only the former."""
+        if inherit is not None:
+            from .inherit import Heir
+
+            inventory = Inventory()
+            places = places_to_start(self.hosts, inventory.interfaces, self._wait)
+            self.runtime.expect(host.vhid for host in self.hosts)
+            self.predecessor = Heir(self.instances, self._builder, emit).run(inherit, places, inventory)
+            self._bequest.listen()
+        if self._held:
+            self.hosts = tuple(instance.host for instance in self.instances)
+            if not self.hosts:
+                raise EngineError("there is nothing to hold: the other process has not passed on anything")
+        elif any(self.instances):
+            running = {instance.host.name: instance for instance in self.instances}
+            changed = places_to_change_to(self.hosts, read_interfaces(), self._wait, running)
+            Reload(self.instances, self._builder, self._owner).run(changed)
+        else:
+            places = tuple(self._build_all())
+            for instance, place in zip(self.instances, places, strict=True):
+                self._builder.start(instance, place)
+
+    def _tell(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
+        """`emit` for what the bequest tells: what was handed on is not configured here any more."""
+
+        def tell(event: Event) -> None:
+            self.hosts = tuple(host for host in self.hosts if host.name != event.name)
+            emit(event)
+
+        return tell
 
     def _remove_all(self) -> None:
         with contextlib.suppress(CarpError):

@@ -13,6 +13,7 @@ import itertools
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from typing import Any, Self
 
 from ..config import VirtualHost
 from ..errors import CapabilityError, InterfaceError, InterfaceMissing
@@ -254,6 +255,38 @@ class Device:
         if anew or host.addresses != self.host.addresses:
             fresh._build(fresh._plan(Snapshot()))
         return fresh
+
+    def bequest(self) -> dict[str, Any]:
+        """What `passed_on` needs in another process, as plain values."""
+        return {
+            "name": self.name,
+            "index": self.index,
+            "tables": self.tables,
+            "subnet": self._with_subnet,
+            "no_ipv6": self.no_ipv6,
+            "gate": None if self.gate is None else self.gate.made,
+            "no_gate": self.no_gate,
+            "changed": [[one.index, dict(one.ipv4), dict(before)] for one, before in self._changed],
+        }
+
+    @classmethod
+    def passed_on(
+        cls, host: VirtualHost, carpdev: Interface, interfaces: Iterable[Interface], values: Mapping[str, Any]
+    ) -> Self:
+        """The device that another process has made for this virtual host. Nothing on the machine is changed."""
+        device = cls(host, carpdev)
+        device.name, device.index = values["name"], values["index"]
+        device.tables, device._with_subnet = values["tables"], values["subnet"]
+        device.no_ipv6, device.no_gate = values["no_ipv6"], values["no_gate"]
+        there = {one.index: one for one in interfaces}
+        device._changed = [
+            (there[index].replace(ipv4=ipv4), before) for index, ipv4, before in values["changed"] if index in there
+        ]
+        if values["gate"] is not None:
+            device.gate = device._table()
+            device.gate.made = values["gate"]
+        device._build(device._plan(Snapshot()))
+        return device
 
     def same_orders(self, other: Device) -> bool:
         """Whether a guardian that knows the one knows the other."""

@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Self
 
 from ..errors import InterfaceError
 from .interfaces import Interface, is_per_link
@@ -60,6 +61,32 @@ class VirtualHostLock(SocketOwner):
         fresh._take(name, carpdev, vhid, addresses, self)
         return fresh
 
+    @classmethod
+    def passed_on(cls, opened: socket.socket, carpdev: Interface, vhid: int, addresses: Iterable[Address]) -> Self:
+        """One that the process that holds it has passed on, as its descriptor. The socket is the lock's from now on.
+
+        Others are told that process until `claim`. Raises `InterfaceError` where it holds other names.
+        """
+        lock = cls.__new__(cls)
+        lock._socket = opened
+        namespace = _namespace()
+        lock._keys = tuple((namespace, one) for one in _wanted(carpdev, vhid, addresses))
+        names = {name for _namespace, name in lock._keys}
+        with contextlib.ExitStack() as undo:
+            if lock._copies(names, undo).keys() != names:
+                opened.close()
+                raise InterfaceError(f"the lock that was passed on for vhid {vhid} on {carpdev.name} is another's")
+        for key in lock._keys:
+            _ours.setdefault(key, []).append(lock)
+        return lock
+
+    def claim(self) -> None:
+        """From now on this process is the one that others are told."""
+        with contextlib.ExitStack() as undo:
+            for one in self._copies({name for _namespace, name in self._keys}, undo).values():
+                # The kernel notes who listens.
+                one.listen(_ASKERS)
+
     def close(self) -> None:
         if self._socket.fileno() >= 0:
             for key in self._keys:
@@ -74,8 +101,7 @@ class VirtualHostLock(SocketOwner):
         self, name: str, carpdev: Interface, vhid: int, addresses: Iterable[Address], former: VirtualHostLock | None
     ) -> None:
         namespace = _namespace()
-        wanted: dict[bytes, Address | None] = {_name(carpdev.index, vhid): None}
-        wanted |= {_address_name(carpdev.index, ip): ip for ip in addresses}
+        wanted = _wanted(carpdev, vhid, addresses)
         self._keys = tuple((namespace, one) for one in wanted)
         # Siblings of one engine may have one address on purpose.
         addresses_of = {one: ip for one, ip in wanted.items() if ip is not None}
@@ -107,6 +133,12 @@ class VirtualHostLock(SocketOwner):
                     if (name := copy.getsockname()) in names:
                         found[name] = copy
         return found
+
+
+def _wanted(carpdev: Interface, vhid: int, addresses: Iterable[Address]) -> dict[bytes, Address | None]:
+    """The names that a lock is made of, each with its address."""
+    wanted: dict[bytes, Address | None] = {_name(carpdev.index, vhid): None}
+    return wanted | {_address_name(carpdev.index, ip): ip for ip in addresses}
 
 
 class _What:

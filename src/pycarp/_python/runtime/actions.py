@@ -18,7 +18,7 @@ from ...protocol import BOWOUT, Action, Drop, Reason, SiblingFound, State, Take,
 from ...protocol.timing import BOWOUT_AFTER_DROP, DEMOTION_REPORTED_AFTER, TAKE_AFTER_DEPOSING
 from . import addresses
 from .reports import report
-from .state import Demotion, Instance, Item, RuntimeState, boottime
+from .state import Demotion, Instance, Item, RuntimeState, active, boottime
 from .timers import schedule
 from .transmit import announce, send_advert
 
@@ -80,7 +80,7 @@ def _demote_next(runtime: RuntimeState, now: int) -> None:
     demotion = agenda.demotions[0]
     if demotion.others is None:
         runtime.demotion = max(0, runtime.demotion + demotion.by)
-        demotion.others = iter([one for one in runtime.instances.values() if one is not demotion.cause])
+        demotion.others = iter([one for one in active(runtime) if one is not demotion.cause])
     instance = next(demotion.others, None)
     if instance is not None:
         put(runtime, instance, instance.machine.demote(demotion.by, now), now)

@@ -9,6 +9,7 @@ import contextlib
 import selectors
 from collections.abc import Iterable
 from concurrent.futures import Future
+from typing import Any
 
 from ... import _impl
 from ...config import Address
@@ -22,12 +23,12 @@ from ...linux.sockets import Sockets, no_sockets
 from ...protocol import NS_PER_SECOND, Reason, State
 from ...protocol.timing import LEASE_FOREVER
 from ...stats import Measures, Stats
-from . import guardian
+from . import bequest, guardian
 from .actions import carry_out, demote_others, drain
 from .addresses import retry_now, send_order, take
 from .peers import peer_objects
 from .reports import report_demotions
-from .state import Carpdev, Instance, Ownership, RuntimeState
+from .state import Carpdev, Instance, Ownership, RuntimeState, active
 from .transmit import announce
 
 # Carpdevs
@@ -121,6 +122,19 @@ def replan(
         carry_out(runtime, instance, instance.machine.reconfigure(plan.host, now), now)
 
 
+def freeze(runtime: RuntimeState, instance: Instance, now: int, margin: int) -> dict[str, Any] | None:
+    return bequest.freeze(runtime, instance, now, margin)
+
+
+def thaw(runtime: RuntimeState, instance: Instance, now: int) -> None:
+    bequest.thaw(runtime, instance, now)
+    _join(instance)
+
+
+def inherit(runtime: RuntimeState, instance: Instance, now: int, values: dict[str, Any], until: int) -> bool:
+    return bequest.inherit(runtime, instance, now, values, until)
+
+
 def start_instance(runtime: RuntimeState, instance: Instance, now: int) -> None:
     instance.timers.retry_due = None
     instance.wanted = True
@@ -136,7 +150,7 @@ def stop_instance(runtime: RuntimeState, instance: Instance, now: int) -> None:
 
 
 def stop_all(runtime: RuntimeState, now: int) -> None:
-    for instance in list(runtime.instances.values()):
+    for instance in active(runtime):
         stop_instance(runtime, instance, now)
 
 

@@ -19,7 +19,7 @@ from ..guardian.protocol import ORDER_NOBODY, REPLY_SUPERSEDED
 from .actions import carry_out
 from .addresses import lose_guardian, order, report_unleased, retry_later, retry_now
 from .reports import report
-from .state import Instance, RuntimeState
+from .state import Instance, RuntimeState, active
 from .suspicion import stalled
 
 
@@ -61,7 +61,7 @@ def collect(runtime: RuntimeState) -> None:
                 if not reply.flags & REPLY_SUPERSEDED:
                     _carried_out(runtime, instance, reply)
         elif reply.kind is Kind.RELEASED:
-            if instance is not None:
+            if instance is not None and not instance.frozen:
                 stalled(runtime, instance, released=True)
         elif reply.number in link.answers:
             link.answers.pop(reply.number).set_result(reply)
@@ -139,7 +139,7 @@ def hand_over(runtime: RuntimeState, why: str, now: int) -> None:
     Without a bow-out: the addresses stay until their lease ends, and other hosts wait longer than that.
     """
     report(runtime, None, events.GuardianLost, now, what=events.no_other_guardian(why))
-    for instance in list(runtime.instances.values()):
+    for instance in active(runtime):
         carry_out(runtime, instance, instance.machine.retire(Reason.HANDED_OVER, False, now), now)
         carry_out(runtime, instance, instance.machine.stop(now), now)
         # The next guardian drops first. Where this process still may, it drops them itself.

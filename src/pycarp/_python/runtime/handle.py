@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ... import events
 from ...config import Address
 from ...engine.mailbox import Mailbox
 from ...engine.plan import Plan
 from ...engine.snapshot import Overview, Reading
-from ...errors import GUARDIAN_HANGS, NOT_ENTRUSTED, ConfigError, EngineError
+from ...errors import GUARDIAN_HANGS, HANDED_ON, NOT_ENTRUSTED, ConfigError, EngineError
 from ...linux.device import Device
 from ...linux.guardian_client import Guardian, Kind, Reply
 from ...linux.lock import VirtualHostLock
@@ -38,6 +38,7 @@ T = TypeVar("T")
 Command = Callable[Concatenate[RuntimeState, int, P], T]
 OnInstance = Callable[Concatenate[RuntimeState, Instance, int, P], T]
 
+_WHILE_FROZEN: tuple[object, ...] = (commands.thaw, commands.remove_instance, commands.stats, commands.look)
 _ORDERS_LOOK = 0.001
 """Seconds between two looks whether orders are carried out."""
 
@@ -133,6 +134,32 @@ class Runtime:
         owned = any(instance.ownership.owned for instance in list(self._state.instances.values()))
         self._call(commands.stop_all)
         self._await_orders(None, owned)
+
+    def freeze(self, index: int, margin: int) -> dict[str, Any] | None:
+        """Stop an instance as it stands, for another process to go on with it: what it leaves, as plain values.
+
+        None where this is no moment for it: it is due in less than `margin` ns, or an order is under way. The guardian
+        goes on waiting for the next advert. `thaw` or `hand_on` follows.
+        """
+        return self._on(index, commands.freeze, margin)
+
+    def thaw(self, index: int) -> None:
+        """Go on with a frozen instance after all."""
+        self._on(index, commands.thaw)
+
+    def hand_on(self, index: int) -> None:
+        """Another process has a frozen instance: forget it, and have the guardian forget it, as everything is."""
+        try:
+            self._ask_guardian(Kind.FORGET, index)
+        finally:
+            self._on(index, commands.remove_instance)
+
+    def inherit(self, index: int, values: dict[str, Any], until: int) -> bool:
+        """Have an instance that was not started go on from what `freeze` gave in another process.
+
+        False, and nothing is done, where it is later than `until` (CLOCK_MONOTONIC, ns).
+        """
+        return self._on(index, commands.inherit, values, until)
 
     def link(self, index: int, up: bool) -> None:
         """The carpdev of an instance went or came."""
@@ -260,7 +287,13 @@ class Runtime:
         return self._mailbox.call(lambda: command(self._state, time.monotonic_ns(), *args, **kwargs))
 
     def _on(self, index: int, command: OnInstance[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._call(lambda runtime, now: command(runtime, runtime.instances[index], now, *args, **kwargs))
+        def run(runtime: RuntimeState, now: int) -> T:
+            instance = runtime.instances[index]
+            if instance.frozen and command not in _WHILE_FROZEN:
+                raise EngineError(HANDED_ON)
+            return command(runtime, instance, now, *args, **kwargs)
+
+        return self._call(run)
 
     def _ask_guardian(self, kind: Kind, index: int) -> Reply:
         """Have the guardian do what it answers in its own time."""

@@ -127,6 +127,7 @@ class Instance:
     lock: VirtualHostLock | None
     ownership: Ownership
     wanted: bool = False  # it was started, and not stopped since
+    frozen: bool = False  # another process is to go on with it: nothing happens here meanwhile
     failing: bool = False  # the last advert could not be sent
     late: int = 0  # ns that the last advert of a MASTER was sent after its deadline
     timers: Timers = field(default_factory=Timers)
@@ -207,6 +208,11 @@ class RuntimeState:
     wakeup: Histogram = field(default_factory=Histogram)
     sending: Histogram = field(default_factory=Histogram)
     takeover: Histogram = field(default_factory=Histogram)
+
+
+def active(runtime: RuntimeState) -> list[Instance]:
+    """The instances that are not frozen."""
+    return [one for one in runtime.instances.values() if not one.frozen]
 
 
 def boottime() -> int:

@@ -13,7 +13,7 @@ from ...protocol.timing import DEAF_AT_LEAST, PAUSE_NOTICED
 from .actions import carry_out, demote_others, drain
 from .addresses import lease_ends_after, takeover_after
 from .reports import report
-from .state import KNOWN_PEERS, Instance, RuntimeState, boottime
+from .state import KNOWN_PEERS, Instance, RuntimeState, active, boottime
 
 _MOST_DELAYS = 2
 """Intervals that a takeover waits because frames were lost."""
@@ -26,7 +26,7 @@ def look_for_pause(runtime: RuntimeState) -> None:
     late = now - runtime.heap[0][0] if runtime.heap else 0
     if late > PAUSE_NOTICED or suspended - runtime.suspended > PAUSE_NOTICED:
         runtime.guardian.asked = min(runtime.guardian.asked, 1) * now  # it may have been stopped with us
-        for instance in list(runtime.instances.values()):
+        for instance in active(runtime):
             limit = min(takeover_after(instance), lease_ends_after(instance))
             if instance.machine.state is State.MASTER and boottime() - instance.ownership.advertised > limit:
                 stalled(runtime, instance, released=False)
@@ -106,7 +106,7 @@ def look_at_watchdog(runtime: RuntimeState) -> None:
         demote_others(runtime, -1, None)
     else:
         report(runtime, None, events.WatchdogExpired, now, silence=silence)
-        for instance in list(runtime.instances.values()):
+        for instance in active(runtime):
             carry_out(runtime, instance, instance.machine.retire(Reason.WATCHDOG, True, now), now)
         demote_others(runtime, 1, None)
     drain(runtime, now)

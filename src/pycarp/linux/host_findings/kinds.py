@@ -267,7 +267,7 @@ KINDS: dict[str, Kind] = {
         kill_mode=(
             "{unit} has KillMode={mode}: systemd may kill engine and guardian at once, and the address stays until its "
             "lease ends",
-            "set KillMode=mixed in it",
+            "set KillMode=process in it",
         ),
     ),
     **_rows(
