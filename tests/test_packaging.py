@@ -15,35 +15,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.artefacts import ROOT, build, copy_of_source
 
 import pycarp
 from pycarp import _impl
 
-ROOT = Path(__file__).resolve().parent.parent
 CHECK = ROOT / "tools" / "check_artifacts.py"
-SWITCHES = ("PYCARP_NO_EXTENSIONS", "PYCARP_REQUIRE_EXTENSIONS", "PYCARP_WERROR", "PYCARP_SANITIZE", "CFLAGS")
-NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "wheelhouse", "venv", "*.egg-info", "__pycache__", "*.so")
-
-
-def build(tree: Path, kind: str, **environment: str) -> tuple[Path, str]:
-    """Build a "wheel" or an "sdist" of `tree`: the file, and what the build said on stderr. Fails as the build does."""
-    target = tree / "dist"
-    target.mkdir(exist_ok=True)
-    # The environment of this test run must not decide, but its compiler and path may.
-    clean = {name: value for name, value in os.environ.items() if name not in SWITCHES}
-    code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(target)!r}))"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=tree,
-        env=clean | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return target / done.stdout.split()[-1], done.stderr
 
 
 def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -54,7 +31,7 @@ def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the source tree that a build may write into."""
-    return shutil.copytree(ROOT, tmp_path / "tree", ignore=NOT_SOURCE)
+    return copy_of_source(tmp_path / "tree")
 
 
 def broken(tree: Path) -> Path:
@@ -142,30 +119,18 @@ def test_the_tool_sees_what_is_missing_and_what_is_too_much(tree: Path, tmp_path
     assert check("--native", wheel).returncode == 1
 
 
-def test_the_help_shows_the_unit_that_is_shipped() -> None:
-    from pycarp.cli.unit import UNIT, indented
-
-    assert (ROOT / "packaging" / "systemd" / "pycarp.service").read_text() == UNIT
-    help_text = subprocess.run(
-        [sys.executable, "-m", "pycarp", "run", "--help"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    assert [line.strip() for line in indented().splitlines()] == [
-        line.strip() for line in help_text[help_text.index("[Unit]") :].splitlines()[: UNIT.count("\n") - 2]
-    ]
-
-
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze on this machine")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / "pycarp.service"
-    text = (ROOT / "packaging" / "systemd" / "pycarp.service").read_text()
+@pytest.mark.parametrize("name", ["pycarp.service", "pycarp@.service"])
+def test_systemd_takes_the_unit(tmp_path: Path, name: str) -> None:
+    unit = tmp_path / name.replace("@", "@carp0")
+    text = (ROOT / "packaging" / "systemd" / name).read_text().replace("Documentation=", "#")
     unit.write_text(text.replace("/usr/local/bin/pycarp", "/bin/true"))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=60)
     # It looks at every unit of the machine that this one needs.
     assert [line for line in done.stderr.splitlines() if "pycarp" in line] == []
-    unit.write_text(text.replace("KillMode=process", "KillMode=mixd"))
+    unit.write_text(text.replace("KillMode=process", "KillMode=procesz"))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=60)
-    assert "pycarp.service" in done.stderr
+    assert unit.name in done.stderr
 
 
 def test_networkd_is_told_of_every_mac_of_a_virtual_host() -> None:

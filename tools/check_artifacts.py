@@ -121,8 +121,9 @@ def wheel_faults(path: Path, native: bool | None) -> Iterator[str]:
 
     meta = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt")}
     meta.add(f"{info}/licenses/LICENSE")
-    data = f"{PACKAGE}-{version()}.data/data/share/{PACKAGE}/"
-    meta |= {f"{data}{name.removeprefix('packaging/')}" for name in source_files("packaging")}
+    meta |= {
+        f"{PACKAGE}-{version()}.data/data/share/{place}" for place in map(_shared, source_files("packaging")) if place
+    }
     python = {name.removeprefix("src/") for name in source_files("src")}
     if native:
         meta.add(PROGRAM)
@@ -131,6 +132,14 @@ def wheel_faults(path: Path, native: bool | None) -> Iterator[str]:
     yield from differences({name for name in rest if not name.startswith(f"{info}/sboms/")}, python | meta)
     if f"{PACKAGE}/py.typed" not in names:
         yield "no py.typed"
+
+
+def _shared(name: str) -> str:
+    """Where a file of packaging/ is put below share/; "" if it is for building alone."""
+    path = PurePosixPath(name).relative_to("packaging")
+    if path.parts[0] == "man":
+        return f"man/man{path.suffix[1:]}/{path.name}"
+    return "" if path.parts[0] == "debian" else f"{PACKAGE}/{path}"
 
 
 def sdist_faults(path: Path) -> Iterator[str]:

@@ -56,14 +56,17 @@ int confine_capabilities(void)
         return errno;
     if ((data[0].permitted & CAP_TO_MASK(CAP_NET_ADMIN)) == 0)
         return EPERM;
+    /* Where capset(2) is refused, as by a unit's SystemCallFilter=, no more than the engine needs may be there. */
+    bool few = (data[0].permitted & ~(CAP_TO_MASK(CAP_NET_ADMIN) | CAP_TO_MASK(CAP_NET_RAW))) == 0;
+    few = few && data[1].permitted == 0;
     data[0] = (struct __user_cap_data_struct) {
         .effective = CAP_TO_MASK(CAP_NET_ADMIN),
         .permitted = CAP_TO_MASK(CAP_NET_ADMIN),
     };
     data[1] = (struct __user_cap_data_struct) { 0 };
-    if (syscall(SYS_capset, &header, data) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) < 0)
+    if (syscall(SYS_capset, &header, data) < 0 && !(errno == EPERM && few))
         return errno;
-    return 0;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) < 0 ? errno : 0;
 }
 
 #if defined(__x86_64__)

@@ -15,17 +15,19 @@ from .streams import OutputLost, watched
 
 COMMANDS = {
     "up": "Run one virtual host, in ifconfig's words.",
-    "run": "Run every /etc/ifconfig.carp* file, as the machine's service.",
+    "run": "Run every /etc/ifconfig.carp* file, as a service.",
     "status": "Say what the virtual hosts of this machine are now.",
     "ctl": "Hand over, demote, maintain, reload: tell them what to do.",
     "check": "Say what is wrong with files, by line and column.",
-    "convert": "Make files of the words from keepalived's, ucarp's or a BSD's.",
+    "convert": "Make files of our words from other programs' files.",
     "doctor": "Say what of this host keeps virtual hosts from working.",
     "monitor": "Show who speaks CARP on an interface or in a capture.",
     "observe": "Measure how punctual they are, and how long takeovers take.",
-    "demo": "Watch an address fail over between hosts in a lab of its own.",
+    "demo": "Watch an address fail over, in a lab of its own.",
+    "install-service": "Install it as a systemd service: units, a user, folders.",
+    "completion": "Print what bash, zsh or fish needs to complete all this.",
 }
-"""Each is the command of the same name in the module of the same name."""
+"""Each is the command of the same name in the module of the same name, with ``_`` for ``-``."""
 
 _HELP = """A floating IP address for a group of hosts, as NetBSD's carp(4).
 
@@ -50,7 +52,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f".{name}", __package__), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
+
+from ..errors import CarpError
 
 
 def notify(state: str) -> bool:
@@ -21,6 +25,40 @@ def notify(state: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def watchdog() -> float | None:
+    """Every how many seconds the service manager wants to hear of this process, or None (sd_watchdog_enabled(3))."""
+    usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    if not usec.isascii() or not usec.isdigit() or int(usec) == 0 or pid not in ("", str(os.getpid())):
+        return None
+    return int(usec) / 1e6
+
+
+class Keepalive:
+    """Tells the service manager that the engine runs, twice in the time that it allows: its runtime has just answered.
+
+    A runtime that hangs makes this thread wait for it, so that nothing is told and the service is started anew.
+    """
+
+    def __init__(self, answers: Callable[[], object]) -> None:
+        limit = watchdog()
+        self._interval = None if limit is None else limit / 2
+        self._answers = answers
+        self._next = time.monotonic()
+
+    def wait(self) -> float | None:
+        """Milliseconds until `feed` is due, or None: it never is."""
+        return None if self._interval is None else max(0.0, self._next - time.monotonic()) * 1000
+
+    def feed(self) -> None:
+        """Tell it, if it is time to."""
+        if self._interval is None or time.monotonic() < self._next:
+            return
+        with contextlib.suppress(CarpError):
+            self._answers()
+            notify("WATCHDOG=1")
+        self._next = time.monotonic() + self._interval
 
 
 def reloading() -> bool:

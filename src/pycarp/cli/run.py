@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..ifconfig import DEFAULT_DIRECTORY, Defaults, find_files
+from ..ifconfig.files import interface_name
 from ..ifconfig.vocabulary import KNOWN
 from .control import control_option
 from .group import fail
@@ -18,7 +19,6 @@ from .output import Printer, complain
 from .restart import inherit_option
 from .serve import Control, serve
 from .signals import HELP
-from .unit import indented
 
 if TYPE_CHECKING:
     from ..config import VirtualHost
@@ -43,16 +43,15 @@ Examples:
   pycarp run --directory /usr/pkg/etc --preempt
   pycarp run ./ifconfig.carp0 ./ifconfig.carp1 --json
 
-\b
-As a systemd unit, /etc/systemd/system/pycarp.service (with systemd 253 or newer, Type=notify-reload spares ExecReload):
-{unit}
+As a service of systemd: pycarp install-service.
+
 {signals}
 Exit code: 0 after an orderly stop; 2 if the files, the machine or the permissions do not allow it, and then nothing has
 been changed.
 """
 
 
-@click.command(help=_HELP.replace("{signals}", HELP).replace("{unit}", indented()))
+@click.command(help=_HELP.replace("{signals}", HELP))
 @file_options
 @host_options
 @statement_options("hook")
@@ -89,7 +88,8 @@ def run(
     if hosts is None:
         ctx.exit(2)
     printer = Printer(as_json=as_json, quiet=quiet)
-    where = Control(control)
+    # One file by its name is a service of its own, as pycarp@carp0 is.
+    where = Control(control, (interface_name(files[0]) if len(files) == 1 else None) or "run")
     ctx.exit(serve(hosts, printer, command=ctx.command_path, reload=reload, control=where, take_over=take_over))
 
 

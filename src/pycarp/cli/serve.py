@@ -15,7 +15,7 @@ from ..engine.mailbox import Mailbox
 from ..errors import CarpError
 from ..events import CarpdevChanged, Waiting
 from .control import controlled, state_file
-from .notify import notify, reloading
+from .notify import Keepalive, notify, reloading
 from .output import Printer, complain
 from .restart import leave_for_the_next, see_off
 from .signals import Signals
@@ -138,8 +138,11 @@ def _loop(engine: Engine, printer: Printer, signals: Signals, desk: Desk) -> Non
     poll = select.poll()
     for one in (engine, signals, desk.mailbox):
         poll.register(one.fileno(), select.POLLIN)
+    # Counters are asked for of the runtime itself.
+    keepalive = Keepalive(lambda: [engine.stats(host.name) for host in engine.hosts[:1]])
     while not signals.stopping and engine.hosts:
-        poll.poll()
+        poll.poll(keepalive.wait())
+        keepalive.feed()
         signals.read()
         desk.mailbox.work()
         with signals.may_interrupt():

@@ -11,6 +11,7 @@ from ..ifconfig import Defaults, parse_words
 from ..ifconfig.values import looks_like_address
 from ..ifconfig.vocabulary import KNOWN
 from ..protocol.options import OPTIONS
+from .completion import words_that_fit
 from .control import control_option
 from .group import fail
 from .load import Stated, look
@@ -54,7 +55,7 @@ _WORDS.append(_lines("create, alias", "accepted, and do nothing"))
 
 @click.command(cls=WordsCommand, help=_HELP.replace("{words}", "\n".join(_WORDS)).replace("{signals}", HELP))
 @click.argument("name")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, shell_complete=words_that_fit)
 @host_options
 @statement_options("check", "hook", "sync")
 @control_option

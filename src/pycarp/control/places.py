@@ -1,6 +1,7 @@
 """Where control sockets are: their directory, who may connect, and what is done about those of the dead.
 
-/run/pycarp/run.sock is that of ``pycarp run``, /run/pycarp/carp0.sock that of ``pycarp up carp0``. Where another living
+/run/pycarp/run.sock is that of ``pycarp run``, /run/pycarp/carp0.sock that of ``pycarp up carp0``, and of ``pycarp run
+/etc/ifconfig.carp0``. Where another living
 process has that name, the process number is added to it. PYCARP_RUN_DIRECTORY names another directory.
 """
 

@@ -6,21 +6,25 @@ import re
 from collections.abc import Callable
 from pathlib import PurePath
 
-from . import bsd, interfaces, keepalived, ucarp
+from .bsd import convert as from_bsd
+from .interfaces import convert as from_interfaces
+from .keepalived import convert as from_keepalived
 from .model import Conversion
+from .ucarp import CALL
+from .ucarp import convert as from_ucarp
 
 KINDS: dict[str, Callable[[str, str], Conversion]] = {
-    "ucarp": ucarp.convert,
-    "interfaces": interfaces.convert,
-    "keepalived": keepalived.convert,
-    "bsd": bsd.convert,
+    "ucarp": from_ucarp,
+    "interfaces": from_interfaces,
+    "keepalived": from_keepalived,
+    "bsd": from_bsd,
 }
 """By the name of the kind: what makes a `Conversion` of a text and of what remarks call it."""
 
 _SIGNS = {
     "keepalived": re.compile(r"^\s*(vrrp_\w+|global_defs|virtual_server\w*|static_ipaddress)\b", re.MULTILINE),
     "interfaces": re.compile(r"^\s*(iface\s+\S+\s+inet|ucarp-\w+)", re.MULTILINE),
-    "ucarp": ucarp.CALL,
+    "ucarp": CALL,
     "bsd": re.compile(
         r"^\s*(\w*ifconfig_\w+=|net\.inet\.carp\.)|\b(vhid|carpdev|carpnodes|advskew)\s+\S", re.MULTILINE
     ),

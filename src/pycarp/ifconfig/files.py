@@ -20,7 +20,8 @@ _LEFTOVER = re.compile(r".*(~|\.(bak|orig|old|save|swp|rej|tmp|(dpkg|rpm|ucf|pac
 _UNREADABLE: dict[type[Exception], str] = {
     FileNotFoundError: "the file does not exist: give the name of a file of ifconfig words",
     IsADirectoryError: "this is a directory: give the files in it",
-    PermissionError: "the file cannot be read (permission denied): run as a user who may, such as root",
+    PermissionError: "the file cannot be read (permission denied): run as a user who may, such as root, or "
+    "chgrp it to that user's group and chmod 640 it",
 }
 _NAMED = re.compile(r"(?:ifconfig|hostname)\.(.+)", re.DOTALL)
 

@@ -17,6 +17,10 @@ SHORT = 12
 COUNTED_BYTES = 19
 """The kernels keep 20 bytes, and every ifconfig puts a NUL into the last one (docs/protocol.md, keys)."""
 _LONGEST_FILE = 4096
+SECRETS = Path("/etc/pycarp/secrets")
+"""Where a passfile without a path may stand, too; only root reads it."""
+_GROUP = "pycarp"
+"""The group of the service, which has to read its files."""
 
 
 def advice(passphrase: str | bytes) -> Iterator[str]:
@@ -44,19 +48,47 @@ def exposed(status: os.stat_result) -> str | None:
         return None
     if status.st_mode & stat.S_IROTH:
         return "everybody"
-    return "its group" if status.st_mode & stat.S_IRGRP else None
+    return "its group" if status.st_mode & stat.S_IRGRP and not _of_service(status.st_gid) else None
+
+
+def _of_service(group: int) -> bool:
+    """Whether a group is that of the service, or of this process where that is an ordinary user's."""
+    import grp
+
+    try:
+        return group == (os.getegid() or -1) or grp.getgrgid(group).gr_name == _GROUP
+    except KeyError:
+        return False
+
+
+def _place(name: str, directory: Path | None) -> Path:
+    """Where a passfile is: one without a path stands in `directory`, among the credentials of a unit, or in `SECRETS`.
+
+    systemd.exec(5), LoadCredential=: the files of a folder are there under its identifier, ``_`` and their names.
+    """
+    beside = Path(name) if directory is None else directory / name
+    if "/" in name or os.path.lexists(beside):
+        return beside
+    places = [SECRETS / name]
+    if credentials := os.environ.get("CREDENTIALS_DIRECTORY"):
+        places[:0] = [Path(credentials, name), Path(credentials, f"pycarp_{name}")]
+    try:
+        return next((place for place in places if os.path.lexists(place)), beside)
+    except ValueError:
+        return beside
 
 
 def read_passfile(name: str, directory: Path | None) -> tuple[bytes, str | None]:
     """The passphrase in a file, its only line, and who else may read that file.
 
-    A relative name is looked up in `directory`, or in the working directory. Raises `Wrong`, which does not repeat the
+    A relative name is looked up in `directory`, or in the working directory; one without a path also among systemd's
+    credentials, and in /etc/pycarp/secrets. Raises `Wrong`, which does not repeat the
     name: the passphrase itself may stand where the name belongs.
     """
     if not name:
         raise Wrong("the name of the passfile is empty: give the file that holds the passphrase")
     try:
-        content, status = read(Path(name) if directory is None else directory / name, _LONGEST_FILE)
+        content, status = read(_place(name, directory), _LONGEST_FILE)
     except FileNotFoundError:
         raise Wrong("the passfile does not exist: create it with the passphrase as its only line") from None
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ IGNORED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGQUIT", "SIGUSR1", "SIGU
 PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_NO_NEW_PRIVS = 15, 29, 38
 MCL_CURRENT, MCL_FUTURE = 1, 2
 CAPABILITY_VERSION_3 = 0x20080522
-CAP_NET_ADMIN = 1 << 12
+CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
 STACK = 256 << 10
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -46,17 +46,22 @@ def confine_process(realtime: bool) -> None:
 
 
 def confine_capabilities() -> None:
-    """Keep CAP_NET_ADMIN and no other capability, for ever. Raises `OSError` (EPERM: it was not there)."""
+    """Keep CAP_NET_ADMIN and no other capability, for ever. Raises `OSError` (EPERM: it was not there, or too many)."""
     header = Struct("=Ii").pack(CAPABILITY_VERSION_3, 0)
     sets = Struct("=6I")
     data = ctypes.create_string_buffer(sets.size)
     if libc.capget(header, data) < 0:
         raise OSError(ctypes.get_errno(), "capget")
-    permitted = sets.unpack(data.raw)[1] & CAP_NET_ADMIN
+    values = sets.unpack(data.raw)
+    # Where capset(2) is refused, as by a unit's SystemCallFilter=, no more than the engine needs may be there.
+    few = not values[1] & ~(CAP_NET_ADMIN | CAP_NET_RAW) and not values[4]
+    permitted = values[1] & CAP_NET_ADMIN
     if not permitted:
         raise OSError(errno.EPERM, "CAP_NET_ADMIN")
     if libc.capset(header, sets.pack(permitted, permitted, 0, 0, 0, 0)) < 0:
-        raise OSError(ctypes.get_errno(), "capset")
+        error = ctypes.get_errno()
+        if error != errno.EPERM or not few:
+            raise OSError(error, "capset")
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
         raise OSError(ctypes.get_errno(), "no_new_privs")
 
