@@ -475,6 +475,39 @@ class ControlClientDropped(Event, says="a client of the control socket (process 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HookSaid(Event, says="hook {hook}: {line}"):
+    """A line that a hook wrote; `hook` is when it runs and the name of its program, in all events of hooks."""
+
+    hook: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HookDone(Event, says="hook {hook} is done ({took})"):
+    """A hook ended with exit code 0; `took` is ns."""
+
+    hook: str
+    took: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HookFailed(Event, severity="warning", says="hook {hook} failed: {why}"):
+    """A hook ended with another code, took too long, or cannot be started; `why` says which. Nothing else changes."""
+
+    hook: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HooksSkipped(
+    Event, severity="warning", says="{count} changes were not told to hooks: one before them takes too long"
+):
+    """So many events had to wait for a hook that the oldest were left out. The last state is told in any case."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class EventsLost(Event, severity="warning", says="{count} events are not shown: what reads them is too slow"):
     """The consumer was too slow: `count` events were dropped here. `vhid` is 0 and `name` empty."""
 

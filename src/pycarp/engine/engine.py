@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..config import VirtualHost
@@ -22,6 +22,7 @@ from .maintenance import Maintenance
 from .queue import EventQueue
 
 if TYPE_CHECKING:
+    from ..hooks.runner import Hooks
     from ..protocol.abc import Runtime
     from .handover import HandOver
     from .snapshot import Snapshot
@@ -88,6 +89,7 @@ class Engine:
         self._callback = on_event
         self._callback_queue = EventQueue(queue) if on_event is not None else None
         self._callback_thread: threading.Thread | None = None
+        self._hooks: Hooks | None = None
         self._supervisor: Supervisor | None = None
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -144,31 +146,39 @@ class Engine:
             self._pid = os.getpid()
             self._maintenance = Maintenance(self._maintenance_file)
             aside, wait = self._maintenance.on or self._aside, self._missing == "wait"
-            supervisor = Supervisor(
-                self._hosts,
-                self._emit,
-                self._allow,
-                self._realtime,
-                self._watchdog,
-                wait,
-                aside,
-                self._inherit,
-                self._held,
-            )
+            hooks = self._have_hooks(self._hosts)
+            try:
+                supervisor = Supervisor(
+                    self._hosts,
+                    self._emit,
+                    self._allow,
+                    self._realtime,
+                    self._watchdog,
+                    wait,
+                    aside,
+                    self._inherit,
+                    self._held,
+                )
+            except BaseException:
+                self._end_hooks()
+                raise
             self._supervisor = supervisor
             _engines.add(self)
             if current.instead:
                 self._emit(NativeUnavailable(vhid=0, name="", at=time.monotonic_ns(), why=current.instead))
-            if self._callback_queue is not None:
-                thread = threading.Thread(target=self._run_callback, name="pycarp-callback", daemon=True)
-                try:
+            try:
+                if hooks is not None:
+                    hooks.start()
+                if self._callback_queue is not None:
+                    thread = threading.Thread(target=self._run_callback, name="pycarp-callback", daemon=True)
                     thread.start()
-                except BaseException:
-                    self._supervisor = None
-                    _engines.discard(self)
-                    supervisor.stop()
-                    raise
-                self._callback_thread = thread
+                    self._callback_thread = thread
+            except BaseException:
+                self._supervisor = None
+                _engines.discard(self)
+                supervisor.stop()
+                self._end_hooks()
+                raise
 
     def stop(self) -> None:
         """Bow out where MASTER, drop the addresses, remove the devices, end the threads. May be called again.
@@ -189,8 +199,11 @@ class Engine:
                 self._stopped.wait()
             return
         try:
+            masters = [one for one in supervisor.instances if supervisor.runtime.state(one.index) is State.MASTER]
+            self._drain([one.host for one in masters], None)
             supervisor.stop()
         finally:
+            self._end_hooks()
             self._queue.close()
             for tapped in self._taps:
                 tapped.close()
@@ -278,7 +291,7 @@ class Engine:
         Any other host of the group takes over at once, with or without preempt. This one is MASTER again when nobody
         is heard, or when the other bows out, but by no preempt of its own until then. In another state nothing happens.
         Without `which` it is about all virtual hosts. With a `timeout`, in seconds, this waits until the other masters
-        are heard, and returns whether they are; without one it returns True at once.
+        are heard, and returns whether they are; without one it returns True at once. Drain hooks run before the drop.
         """
         handing = self.begin_hand_over(which)
         return True if timeout is None else handing.wait(timeout)
@@ -289,7 +302,7 @@ class Engine:
 
         supervisor = self._running()
         chosen = tuple(supervisor.instances) if which is None else (supervisor.instances.find(which),)
-        return HandOver(supervisor.runtime, chosen)
+        return HandOver(supervisor.runtime, chosen, self._drain)
 
     @property
     def in_maintenance(self) -> bool:
@@ -343,6 +356,9 @@ class Engine:
         checked = _checked(hosts)
         try:
             self._running().reconfigure(checked)
+            hooks = self._have_hooks(checked)
+            if hooks is not None:
+                hooks.start()
         except PermissionError as error:
             if isinstance(error, CapabilityError):
                 raise
@@ -376,6 +392,41 @@ class Engine:
             tapped.put(event)
         if self._callback_queue is not None:
             self._callback_queue.put(event)
+        if self._hooks is not None:
+            self._hooks.put(event)
+
+    def _have_hooks(self, hosts: tuple[VirtualHost, ...]) -> Hooks | None:
+        """Give the runner of hooks those of these virtual hosts; one that is made for them is returned, to start it."""
+        if self._hooks is not None:
+            self._hooks.configure(hosts)
+            return None
+        if any(host.hooks for host in hosts):
+            # Imported here: most engines have none.
+            from ..hooks.runner import Hooks
+
+            self._hooks = Hooks(hosts, self._emit, self._describe)
+        return self._hooks
+
+    def _end_hooks(self) -> None:
+        if self._hooks is not None:
+            self._hooks.close()
+
+    def _describe(self, which: str) -> tuple[str, State]:
+        """The carpdev and the state of a virtual host, for its hooks."""
+        instance = self._running().instances.find(which)
+        return instance.carpdev.name, self._running().runtime.state(instance.index)
+
+    def _drain(self, hosts: Iterable[VirtualHost], then: Callable[[str], None] | None) -> None:
+        """Run the drain hooks of these. `then` is called with the name of each that is done; without it, this waits."""
+        hosts = tuple(hosts)
+        draining = {host.name for host in hosts if any(hook.when == "drain" for hook in host.hooks)}
+        if self._hooks is None:
+            draining = set()
+        for host in hosts:
+            if then is not None and host.name not in draining:
+                then(host.name)
+        if self._hooks is not None and draining:
+            self._hooks.drain(draining, then)
 
     def _run_callback(self) -> None:
         assert self._callback is not None and self._callback_queue is not None
@@ -407,6 +458,10 @@ class Engine:
         if supervisor is not None:
             with contextlib.suppress(OSError):
                 supervisor.abandon()
+        hooks, self._hooks = self._hooks, None
+        if hooks is not None:
+            with contextlib.suppress(OSError):
+                hooks.abandon()
         # A thread of the parent may hold the old ones, and does not exist here.
         self._lock = threading.Lock()
         self._stopped = threading.Event()

@@ -6,27 +6,41 @@ Thread: any caller
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError
 from ..protocol import State
 
 if TYPE_CHECKING:
+    from ..config import VirtualHost
     from ..protocol.abc import Runtime
     from .instances import Instance
 
+Drain = Callable[["Iterable[VirtualHost]", Callable[[str], None]], None]
+
 
 class HandOver:
-    """Asks the MASTERs among these instances to hand over, at once; `names` are theirs."""
+    """Asks the MASTERs among these instances to hand over; `names` are theirs.
 
-    def __init__(self, runtime: Runtime, instances: Iterable[Instance]) -> None:
+    `drain` gets their virtual hosts, and what it calls with the name of each one that may drop its addresses: at once,
+    or when its drain hooks are done.
+    """
+
+    def __init__(self, runtime: Runtime, instances: Iterable[Instance], drain: Drain) -> None:
         self._runtime = runtime
         self._asked = {one.host.name: one for one in instances if runtime.state(one.index) is State.MASTER}
-        self._begun = time.monotonic_ns()
+        self._begun: dict[str, int] = {}
         self._outcome: dict[str, bool | None] = dict.fromkeys(self._asked)
-        for instance in self._asked.values():
-            runtime.hand_over(instance.index)
+        drain([one.host for one in self._asked.values()], self._begin)
+
+    def _begin(self, name: str) -> None:
+        begun = time.monotonic_ns()
+        try:
+            self._runtime.hand_over(self._asked[name].index)
+        except (KeyError, EngineError):
+            pass  # It has gone meanwhile, or the engine has.
+        self._begun[name] = begun
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,8 +52,8 @@ class HandOver:
         An instance that has gone meanwhile counts as handed over.
         """
         for name, instance in self._asked.items():
-            if self._outcome[name] is None:
-                self._outcome[name] = self._look_at(instance)
+            if self._outcome[name] is None and name in self._begun:
+                self._outcome[name] = self._look_at(instance, self._begun[name])
         return self._outcome
 
     def wait(self, timeout: float) -> bool:
@@ -49,7 +63,7 @@ class HandOver:
             time.sleep(0.005)
         return all(self._outcome.values())
 
-    def _look_at(self, instance: Instance) -> bool | None:
+    def _look_at(self, instance: Instance, begun: int) -> bool | None:
         try:
             reading = self._runtime.reading(instance.index)
         except (KeyError, EngineError):
@@ -57,4 +71,4 @@ class HandOver:
         if reading.state is State.MASTER:
             return False
         others = (peer for peer in reading.peers if peer.vhid == instance.host.vhid and peer.kind == "advert")
-        return True if any(peer.heard > self._begun for peer in others) else None
+        return True if any(peer.heard > begun for peer in others) else None

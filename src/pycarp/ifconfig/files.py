@@ -16,7 +16,7 @@ DEFAULT_DIRECTORY = Path("/etc")
 _BEGINNING = "ifconfig.carp"
 _LONGEST = 1 << 20
 # What editors and packagers leave beside a file.
-_LEFTOVER = re.compile(r".*(~|\.(bak|orig|old|save|swp|rej|tmp|(dpkg|rpm|ucf|pac)[-a-z]*))", re.IGNORECASE)
+LEFTOVER = re.compile(r".*(~|\.(bak|orig|old|save|swp|rej|tmp|(dpkg|rpm|ucf|pac)[-a-z]*))", re.IGNORECASE)
 _UNREADABLE: dict[type[Exception], str] = {
     FileNotFoundError: "the file does not exist: give the name of a file of ifconfig words",
     IsADirectoryError: "this is a directory: give the files in it",
@@ -36,7 +36,7 @@ def find_files(directory: str | os.PathLike[str] = DEFAULT_DIRECTORY) -> tuple[l
     except FileNotFoundError:
         names = []
     found = sorted((Path(directory) / name for name in names), key=_order)
-    leftovers = [path for path in found if _LEFTOVER.fullmatch(path.name)]
+    leftovers = [path for path in found if LEFTOVER.fullmatch(path.name)]
     return [path for path in found if path not in leftovers], leftovers
 
 

@@ -182,6 +182,10 @@ class Children:
             # The launcher has gone, killed by somebody: there is another.
             self._replace(asked)
             return self._start(request, stdin, output, argv[0])
+        except TimeoutError:
+            # It hangs, and ends when it goes on: the next program has another.
+            self._replace(asked)
+            raise
 
     def _start(self, request: bytes, stdin: bytes, output: bool, program: str) -> Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
