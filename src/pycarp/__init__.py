@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         InterfaceMissing,
     )
     from .events import Event
+    from .health.check import Check
+    from .hooks.hook import Hook
     from .protocol import Advert, Reason, State
     from .protocol.abc import Authenticator, Input, Machine
 
@@ -39,10 +41,12 @@ __all__ = [
     "Authenticator",
     "CapabilityError",
     "CarpError",
+    "Check",
     "ConfigError",
     "Engine",
     "EngineError",
     "Event",
+    "Hook",
     "ImplementationError",
     "Input",
     "InterfaceError",
@@ -62,6 +66,8 @@ _PLACES = {
     **dict.fromkeys(("Advert", "Reason", "State"), "protocol"),
     **dict.fromkeys(_ERRORS, "errors"),
     "VirtualHost": "config",
+    "Check": "health.check",
+    "Hook": "hooks.hook",
     "Engine": "engine",
     "Event": "events",
 }

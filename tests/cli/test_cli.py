@@ -873,6 +873,19 @@ EVENTS: list[tuple[ev.Event, str]] = [
     ),
     (ev.HandedOn(vhid=1, name="carp0", at=1, process=8), "carp0 process 8 goes on with it"),
     (ev.HandedOn(vhid=1, name="carp0", at=1, process=0), "carp0 is stopped, for another process to start it"),
+    (ev.HookSaid(vhid=1, name="carp0", at=1, hook="any up.sh", line="hello"), "carp0 hook any up.sh: hello"),
+    (
+        ev.HookDone(vhid=1, name="carp0", at=1, hook="any up.sh", took=5_000_000),
+        "carp0 hook any up.sh is done (5.0 ms)",
+    ),
+    (
+        ev.HookFailed(vhid=1, name="carp0", at=1, hook="any up.sh", why="exit code 7"),
+        "carp0 hook any up.sh failed: exit code 7",
+    ),
+    (
+        ev.HooksSkipped(vhid=1, name="carp0", at=1, count=2),
+        "carp0 2 changes were not told to hooks: one before them takes too long",
+    ),
     (ev.EventsLost(vhid=0, name="", at=1, count=7), "7 events are not shown: what reads them is too slow"),
 ]
 

@@ -14,7 +14,6 @@ import pytest
 from support.guardians import until
 
 from pycarp import Reason, State, VirtualHost, events
-from pycarp.hooks import runner
 from pycarp.hooks.hook import Hook
 from pycarp.hooks.runner import Hooks
 
@@ -224,7 +223,7 @@ def test_draining(stage: Stage) -> None:
     assert stage.of(events.HookFailed)[-1].text == "hook drain sh failed: it was ended after 0.5 s"
 
 
-def test_the_end_waits_for_the_last_hooks_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_waits_for_the_last_hooks_and_not_for_long() -> None:
     said: list[events.Event] = []
     for seconds, script in ((5.0, "sleep 0.2; echo last"), (0.3, "sleep 60")):
         hooks = Hooks([host(1, hook("init", script))], said.append, lambda _name: ("", State.INIT))
@@ -236,7 +235,6 @@ def test_the_end_waits_for_the_last_hooks_and_not_for_long(monkeypatch: pytest.M
         hooks.put(change(1, State.INIT))  # after the end: nothing
         hooks.drain(["carp1"])
     assert [type(one) for one in said] == [events.HookSaid, events.HookDone]
-    monkeypatch.setattr(runner, "_END_WITHIN", 0.1)
     unstarted = Hooks([host(1, hook("init", "true"))], said.append, lambda _name: ("", State.INIT))
     unstarted.close()
 

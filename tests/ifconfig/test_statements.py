@@ -48,7 +48,7 @@ def test_statements_stand_among_the_lines_of_a_file() -> None:
               fault=True),
     )  # fmt: skip
     assert host.sync == ("carp1", "carp2", "carp3")
-    assert parsed.places["hooks"][:2] == (2, 1)
+    assert (parsed.places["hooks"][:2], parsed.places["hooks[1]"][:2]) == ((2, 1), (5, 1))
 
 
 @pytest.mark.parametrize(
@@ -154,8 +154,17 @@ def test_a_hook_keeps_its_command_to_itself() -> None:
     assert (host.hooks[0].timeout, Hook(when="drain", command=["x"]).timeout) == (10.0, 2.0)
 
 
+def look_at(file: Path) -> list[str]:
+    """What `pycarp check` says of the hooks in a file."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        main(["check", str(file)])
+    return out.getvalue().splitlines()
+
+
 def test_commands_understand_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`check` says what is wrong by line and column; `up` and `run` take the same as options, each for what it is."""
+    monkeypatch.setattr("pycarp.cli.load._fit", lambda *_: None)
     file = tmp_path / "ifconfig.carp0"
     file.write_text(HOST + "hook mster x\n")
     file.chmod(0o600)
@@ -163,11 +172,16 @@ def test_commands_understand_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with contextlib.redirect_stdout(out):
         assert main(["check", "--offline", "--json", str(file)]) == 2
     assert json.loads(out.getvalue())["line"] == 3
+    file.write_text(HOST + "hook any /bin/true\nhook drain /nonexistent/x\n")
+    (warning,) = [one for one in look_at(file) if "nonexistent" in one or "its program" in one]
+    assert warning == f"{file}:4:1: warning: hook drain x: its program is not there: give the path of one that is"
     served: list[tuple[VirtualHost, ...]] = []
+    folder = tmp_path / "hooks.d"
+    folder.mkdir()
+    monkeypatch.setattr(importlib.import_module("pycarp.cli.run"), "HOOKS", folder)
     for name in ("up", "run"):
         module = importlib.import_module(f"pycarp.cli.{name}")
         monkeypatch.setattr(module, "serve", lambda hosts, *_arguments, **_options: served.append(hosts) or 0)
-    monkeypatch.setattr("pycarp.cli.load._fit", lambda *_: None)
     words = ["carp0", "vhid", "101", "pass", "motdepassehalakon", "10.13.37.42/24"]
     options = ["--hook", "any /bin/a", "--hook=master /bin/b", "--sync", "carp1", "--check", "x tcp :80 fault"]
     assert main(["up", *words, *options]) == 0
@@ -175,7 +189,7 @@ def test_commands_understand_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main(["run", str(file), "--hook", "any /bin/a"]) == 0
     (upped,), (ran,) = served
     assert [hook.command[0] for hook in upped.hooks] == ["/bin/a", "/bin/b"]
-    assert [hook.command[0] for hook in ran.hooks] == ["/bin/0", "/bin/a"]
+    assert [hook.command[0] for hook in ran.hooks] == ["/bin/0", "/bin/a", str(folder)]
     assert (upped.sync, upped.checks[0].fault) == (("carp1",), True)
     err = io.StringIO()
     with contextlib.redirect_stderr(err):

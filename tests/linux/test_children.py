@@ -115,12 +115,17 @@ def test_a_launcher_that_dies_is_replaced(start: Children) -> None:
 
 def test_a_launcher_that_hangs_delays_nobody_for_long(start: Children, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "_STARTED_WITHIN", 0.05)
-    os.kill(start.pid, signal.SIGSTOP)
+    hanging = start.pid
+    os.kill(hanging, signal.SIGSTOP)
     try:
         with pytest.raises(OSError, match="does not answer"):
             shell(start, "true")
+        monkeypatch.setattr(children, "_STARTED_WITHIN", 5.0)
+        with shell(start, "echo another") as child:
+            assert child.finish(5) == (0, b"another\n")
     finally:
-        os.kill(start.pid, signal.SIGCONT)
+        os.kill(hanging, signal.SIGCONT)
+    until(lambda: not lives(hanging))
 
 
 PROGRAM = """

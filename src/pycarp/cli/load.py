@@ -132,12 +132,26 @@ def look_at_host(loaded: Loaded) -> None:
         return
     from ..linux.host_findings import look as look_around
 
+    for parsed in loaded.parsed:
+        loaded.between += _hooks(parsed)
     by_name = {parsed.host.name: parsed for parsed in loaded.parsed if parsed.host is not None}
     with contextlib.suppress(OSError):
         for one in look_around([parsed.require() for parsed in by_name.values()]):
             if one.severity != "note" and one.where in by_name:
                 about = by_name[one.where].about("carpdev", f"{one.text} [{one.kind}]")
                 loaded.between.append(replace(about, severity="warning"))
+
+
+def _hooks(parsed: Parsed) -> Iterator[Diagnostic]:
+    """Warnings about hooks that cannot run on this machine."""
+    hooks = parsed.host.hooks if parsed.host is not None else ()
+    for at, hook in enumerate(hooks):
+        from ..hooks.look import fault, label
+
+        why = fault(hook)
+        if why is not None:
+            about = parsed.about(f"hooks[{at}]", f"hook {label(hook, hook.command)}: {why}")
+            yield replace(about, severity="warning")
 
 
 def _fit(loaded: Loaded, wait: bool) -> None:

@@ -27,6 +27,8 @@ _HELP = """Run every /etc/ifconfig.carp* file, or the FILEs given, as the machin
 
 Each file describes one virtual host in ifconfig(8)'s words, on one line or on several; ifconfig.carp0 is about carp0.
 SIGHUP reads the files again; if one is broken or cannot be run, run says so and the old configuration runs on.
+The programs in /etc/pycarp/hooks.d run when a virtual host changes its state, and so do those of its lines
+'hook WHEN COMMAND'.
 A virtual host whose interface is missing, or has no address yet, waits for it; the others run meanwhile. One that runs
 already is not moved to an interface that is missing.
 
@@ -49,6 +51,9 @@ As a service of systemd: pycarp install-service.
 Exit code: 0 after an orderly stop; 2 if the files, the machine or the permissions do not allow it, and then nothing has
 been changed.
 """
+
+HOOKS = Path("/etc/pycarp/hooks.d")
+"""Every executable file in it runs when a virtual host changes its state."""
 
 
 @click.command(help=_HELP.replace("{signals}", HELP))
@@ -80,17 +85,25 @@ def run(
             complain(f"{ctx.command_path}: {_unreadable(where, error)}")
             return None
         if again:
-            return load_files(again, Defaults(**defaults), stated, wait=True).hosts()
+            return load_files(again, Defaults(**defaults), _with_folder(stated), wait=True).hosts()
         complain(f"{ctx.command_path}: {_none_in(where)}")
         return None
 
-    hosts = load_files(chosen(ctx, files, directory), Defaults(**defaults), stated, wait=True).hosts()
+    paths = chosen(ctx, files, directory)
+    hosts = load_files(paths, Defaults(**defaults), _with_folder(stated), wait=True).hosts()
     if hosts is None:
         ctx.exit(2)
     printer = Printer(as_json=as_json, quiet=quiet)
     # One file by its name is a service of its own, as pycarp@carp0 is.
     where = Control(control, (interface_name(files[0]) if len(files) == 1 else None) or "run")
     ctx.exit(serve(hosts, printer, command=ctx.command_path, reload=reload, control=where, take_over=take_over))
+
+
+def _with_folder(stated: Stated) -> Stated:
+    """The statements that are options, and the hooks of this machine's folder, if it is there."""
+    if not HOOKS.is_dir():
+        return stated
+    return {**stated, "hook": (*stated.get("hook", ()), f"directory {HOOKS}")}
 
 
 def chosen(ctx: click.Context, files: Sequence[Path], directory: Path | None) -> list[Path]:

@@ -199,8 +199,9 @@ class Engine:
                 self._stopped.wait()
             return
         try:
-            masters = [one for one in supervisor.instances if supervisor.runtime.state(one.index) is State.MASTER]
-            self._drain([one.host for one in masters], None)
+            if self._hooks is not None:
+                masters = [one for one in supervisor.instances if supervisor.runtime.state(one.index) is State.MASTER]
+                self._drain([one.host for one in masters], None)
             supervisor.stop()
         finally:
             self._end_hooks()

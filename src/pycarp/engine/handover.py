@@ -5,6 +5,7 @@ Thread: any caller
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -36,10 +37,8 @@ class HandOver:
 
     def _begin(self, name: str) -> None:
         begun = time.monotonic_ns()
-        try:
+        with contextlib.suppress(KeyError, EngineError):  # it has gone meanwhile, or the engine has
             self._runtime.hand_over(self._asked[name].index)
-        except (KeyError, EngineError):
-            pass  # It has gone meanwhile, or the engine has.
         self._begun[name] = begun
 
     @property

@@ -124,12 +124,13 @@ class Hooks:
         elif then is None and lanes:
             done.wait(longest + _DRAIN_STARTS_WITHIN)
 
-    def close(self, seconds: float = _END_WITHIN) -> None:
-        """Run what waits for at most `seconds`, then kill what runs, and end the thread."""
+    def close(self, seconds: float | None = None) -> None:
+        """Run what waits for at most `seconds` (5), then kill what runs, and end the thread."""
         if self._thread.ident is None:
             self._release()
             return
-        self._call(lambda: self._end(time.monotonic() + seconds))
+        give_up = time.monotonic() + (_END_WITHIN if seconds is None else seconds)
+        self._call(lambda: self._end(give_up))
         self._thread.join()
 
     def abandon(self) -> None:

@@ -231,6 +231,8 @@ class Parser:
             first = self.given.setdefault(kind.about or kind.name, cursor.first)
             if not kind.about and first is not cursor.first:
                 self.say(cursor.first, f"{kind.name} is given twice, first {self.where(first)}: remove one of them")
+            count = sum(one.name == kind.name for one, _ in self.stated)
+            self.given[f"{kind.about or kind.name}[{count}]"] = cursor.first
             self.stated.append((kind, made))
         for word, message in cursor.warnings:
             self.warn(word, message)

@@ -152,7 +152,7 @@ def main() -> None:
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         libc.prctl(_PR_SET_NAME, b"pycarp-launcher", 0, 0, 0)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         # It ends with the engine, which may need it for its stop. The programs get the defaults back. SIGPIPE stays
         # ignored: a handler for it would write to the wake-up socket, and at the end that makes another SIGPIPE.
         signal.signal(getattr(signal, name), lambda *_: None)
