@@ -81,6 +81,7 @@ cdef struct machine_t:
     int64_t demotion, send_errors, send_successes
     # Timers, in ns; MACHINE_NEVER when they do not run.
     int64_t advert_due, master_down_due, takeover_due, forget_errors_due, withheld_until
+    int64_t leaving_until  # a MASTER has offered its addresses to the others, and keeps them until another has them
     int64_t family_due[2]  # master-down of a family in which the master was heard
     bint silent_families[2]
     int64_t tie_wait  # the random part of master-down, kept after a tie for as long as nobody but equals is heard
@@ -89,6 +90,9 @@ cdef struct machine_t:
     uint8_t master_reason
     uint8_t state
     uint8_t takeover_reason
+    peer_t heir  # who is taking over from one that leaves, but has not got the addresses yet
+    bint has_heir
+    uint8_t heir_family  # an index
     peer_t peer  # whose advert the planned takeover answers
     bint started, link, link_suppressed
     bint stands_back, aside  # it has handed over, or stands aside: another's advert does not make it MASTER
@@ -142,6 +146,11 @@ cdef int machine_reconfigure(
 cdef int machine_retire(
     machine_t *machine, uint8_t reason, bint bowout, int64_t now, actions_t *actions
 ) noexcept nogil
+
+cdef int machine_leave(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
+cdef void machine_heir(machine_t *machine, uint8_t family, const peer_t *peer, int64_t now) noexcept nogil
+cdef inline bint machine_leaving(const machine_t *machine) noexcept nogil:
+    return machine.leaving_until != MACHINE_NEVER
 
 # Before machine_timeout, when frames may have been lost: whether it would take over because nobody was heard; and let
 # that takeover wait for one more interval.

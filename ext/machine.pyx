@@ -15,14 +15,15 @@ from .arbitration cimport (
 )
 from .packet cimport address_text
 from .timing cimport (
-    NS_PER_SECOND, NS_PER_SKEW, SEND_ERRORS_FORGOTTEN, TAKEOVER_JITTER, TAKEOVER_STEP, TIE_COPIES_END, TIE_JITTER,
-    master_down,
+    HEIR_HEARD_WITHIN, HEIR_READY_WITHIN, NS_PER_SECOND, NS_PER_SKEW, SEND_ERRORS_FORGOTTEN, TAKEOVER_JITTER,
+    TAKEOVER_STEP, TIE_COPIES_END, TIE_JITTER, master_down,
 )
 
 from ipaddress import ip_address
 
 include "machine_handle.pxi"
 include "machine_bequest.pxi"
+include "leaving.pxi"
 
 
 # What it is now
@@ -46,7 +47,8 @@ cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil:
     """When machine_timeout is to be called next, MACHINE_NEVER: not before something else happens."""
     return min(
         machine.advert_due, machine.master_down_due, machine.takeover_due, machine.forget_errors_due,
-        machine.withheld_until, machine.family_due[MACHINE_IPV4], machine.family_due[MACHINE_IPV6],
+        machine.withheld_until, machine.leaving_until,
+        machine.family_due[MACHINE_IPV4], machine.family_due[MACHINE_IPV6],
     )
 
 
@@ -135,7 +137,8 @@ cdef void _clear_timers(machine_t *machine) noexcept nogil:
     machine.takeover_due = MACHINE_NEVER
     machine.takeover_reason = REASON_BOWOUT
     machine.peer.family = PEER_NOBODY
-    machine.withheld_until = MACHINE_NEVER
+    machine.withheld_until = machine.leaving_until = MACHINE_NEVER
+    machine.has_heir = False
 
 
 cdef void _arm_master_down(machine_t *machine, int64_t now) noexcept nogil:
@@ -257,14 +260,6 @@ cdef void _become_backup(
     _add_transition(actions, STATE_MASTER, STATE_BACKUP, reason, peer, now)
 
 
-cdef void _retire(
-    machine_t *machine, uint8_t reason, const peer_t *peer, bint bowout, int64_t now, actions_t *actions
-) noexcept nogil:
-    """MASTER -> BACKUP, when no other master is known."""
-    _become_backup(machine, reason, peer, bowout, now, actions)
-    _arm_master_down(machine, now)
-
-
 # Adverts of our own group
 
 cdef int _receive_as_master(
@@ -272,6 +267,10 @@ cdef int _receive_as_master(
 ) noexcept nogil:
     cdef int64_t own = machine_interval(machine), age = now - machine.master_since, wait = 0
     cdef bint tie = own == interval
+    if machine_leaving(machine):
+        if interval != BOWOUT * NS_PER_SECOND + BOWOUT * NS_PER_SKEW:
+            _left_to(machine, family, peer, now, actions)
+        return 0
     if own < interval:
         return 0
     # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first.
@@ -481,7 +480,7 @@ cdef int machine_sibling(
     elif standing == STANDING_PREFER and master:
         if machine.withheld_until != MACHINE_NEVER:
             machine.withheld_until = arbitration_gone_at(&machine.arbitration, now)
-        if arbitration_answer(&machine.arbitration, now, False):
+        if arbitration_answer(&machine.arbitration, now, False) and not machine_leaving(machine):
             _advert_now(machine, now, actions)
     return 0
 
@@ -500,6 +499,8 @@ cdef int machine_timeout(machine_t *machine, int64_t now, actions_t *actions) no
             machine.advert_due = now + interval
     if machine.withheld_until <= now:
         _take_withheld(machine, actions)
+    if machine.leaving_until <= now:
+        _end_leaving(machine, now, actions)
     if machine.state == STATE_BACKUP:
         _backup_timeout(machine, now, actions)
     return 0
@@ -508,7 +509,7 @@ cdef int machine_timeout(machine_t *machine, int64_t now, actions_t *actions) no
 cdef void _demote(machine_t *machine, int32_t by, int64_t now, actions_t *actions) noexcept nogil:
     cdef int64_t before = machine.demotion
     machine.demotion = max(before + by, 0)
-    if before == 0 and machine.demotion and machine.state == STATE_MASTER:
+    if before == 0 and machine.demotion and machine.state == STATE_MASTER and not machine_leaving(machine):
         _advert_now(machine, now, actions)
 
 
@@ -567,6 +568,8 @@ cdef int machine_reconfigure(
         _clear_timers(machine)
         _arm_master_down(machine, now)
     else:
+        machine.leaving_until = MACHINE_NEVER
+        machine.has_heir = False
         _advert_now(machine, now, actions)
         if machine.withheld_until == MACHINE_NEVER or not arbitration_gone_at(&machine.arbitration, now):
             machine.withheld_until = MACHINE_NEVER
@@ -574,23 +577,11 @@ cdef int machine_reconfigure(
     return 0
 
 
-cdef int machine_retire(
-    machine_t *machine, uint8_t reason, bint bowout, int64_t now, actions_t *actions
-) noexcept nogil:
-    actions.count = 0
-    if machine.state == STATE_MASTER:
-        machine.stands_back = reason == REASON_HANDED_OVER
-        _retire(machine, reason, NULL, bowout, now, actions)
-    return 0
-
-
 cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil:
     if machine.withheld_until != MACHINE_NEVER:
         return machine.withheld_until <= now
     return (
-        machine.state == STATE_BACKUP
-        and machine.takeover_due > now
-        and _silent(machine, now)
+        machine.state == STATE_BACKUP and machine.takeover_due > now and _silent(machine, now)
         and not arbitration_owned_until(&machine.arbitration, now)
     )
 

@@ -138,6 +138,11 @@ cdef class Machine:
         return bool(self.machine.stands_back or self.machine.aside)
 
     @property
+    def leaving(self) -> bool:
+        """A MASTER that has offered its addresses to the others, and keeps them until another has them."""
+        return bool(machine_leaving(&self.machine))
+
+    @property
     def link_demotes(self) -> bool:
         """Its link is down, and demotes this host's other virtual hosts."""
         return bool(self.machine.link_suppressed)
@@ -167,7 +172,7 @@ cdef class Machine:
         cdef actions_t actions
         cdef int64_t moment = _moment(now)
         cdef uint8_t family = advert.family
-        cdef bint planned = self.machine.takeover_due != MACHINE_NEVER
+        cdef bint planned = self.machine.takeover_due != MACHINE_NEVER or self.machine.has_heir
         cdef peer_t peer
         cdef int outcome
         if family != 4 and family != 6:
@@ -182,7 +187,7 @@ cdef class Machine:
         """A valid advert of another vhid with our addresses was heard."""
         cdef actions_t actions
         cdef int64_t moment = _moment(now)
-        cdef bint planned = self.machine.takeover_due != MACHINE_NEVER
+        cdef bint planned = self.machine.takeover_due != MACHINE_NEVER or self.machine.has_heir
         cdef peer_t peer
         cdef int outcome
         if not 0 <= vhid <= 255 or vhid == self._config.vhid:
@@ -239,6 +244,20 @@ cdef class Machine:
         cdef int64_t moment = _moment(now)
         cdef uint8_t number = _REASONS.index(Reason(reason))
         return self._done(machine_retire(&self.machine, number, bool(bowout), moment, &actions), &actions)
+
+    def leave(self, now: int) -> list[Action]:
+        """A MASTER bows out, and keeps its addresses until another MASTER is heard; if nobody comes it goes on."""
+        cdef actions_t actions
+        return self._done(machine_leave(&self.machine, _moment(now), &actions), &actions)
+
+    def heir(self, family: int, source: str | None, now: int) -> None:
+        """An advert was heard of one that takes over from a MASTER that leaves, but has not got the addresses yet."""
+        cdef int64_t moment = _moment(now)
+        cdef peer_t peer
+        peer.family = PEER_NOBODY if source is None else PEER_OPAQUE
+        if machine_leaving(&self.machine) and not self.machine.has_heir:
+            self._peer = source
+        machine_heir(&self.machine, family, &peer, moment)
 
     def stand_aside(self, aside: bool) -> None:
         """From now on another's advert does not make it MASTER, as after a hand-over; or it may again."""

@@ -21,7 +21,7 @@ cdef void put(runtime_t *runtime, instance_t *instance, const actions_t *actions
     cdef agenda_t *agenda = &runtime.agenda
     cdef const action_t *action
     cdef item_t *item
-    cdef bint dropped = False, deposing = False, taking = False
+    cdef bint dropped = False, deposing = False, taking = False, inheriting = False
     cdef int at
     if actions.count == 0:
         schedule(runtime, instance)
@@ -36,9 +36,12 @@ cdef void put(runtime_t *runtime, instance_t *instance, const actions_t *actions
         dropped = dropped or action.kind == ACTION_DROP
         taking = taking or action.kind == ACTION_TAKE
         deposing = deposing or _deposes(action)
+        inheriting = inheriting or _inherits(action)
     agenda.count += actions.count
     if deposing and taking:
         instance.timers.take_due = now + TAKE_AFTER_DEPOSING
+    if taking:
+        instance.ownership.inherits = instance.plan.virtual and inheriting
 
 
 cdef void drain(runtime_t *runtime, int64_t now) noexcept nogil:
@@ -113,6 +116,8 @@ cdef void _do(runtime_t *runtime, const item_t *item, int64_t now) noexcept nogi
         _advertise(runtime, instance, action.advbase, action.advskew, now)
     elif (action.kind == ACTION_ANNOUNCE or action.kind == ACTION_TAKE) and instance.timers.take_due != MACHINE_NEVER:
         pass
+    elif action.kind == ACTION_ANNOUNCE and instance.ownership.inherits:
+        pass
     elif action.kind == ACTION_ANNOUNCE:
         announce(instance)
     elif action.kind == ACTION_TAKE:
@@ -137,7 +142,8 @@ cdef void _advertise(
 ) noexcept nogil:
     cdef actions_t actions
     cdef bint sent = send_advert(runtime, instance, advbase, advskew, now)
-    if instance.machine.state == STATE_MASTER and advbase != BOWOUT:
+    # One that bows out as MASTER goes on until another has the addresses.
+    if instance.machine.state == STATE_MASTER:
         beat(runtime, instance, now)
     if instance.machine.state != STATE_INIT:
         machine_sent(&instance.machine, sent, now, &actions)
@@ -156,6 +162,11 @@ cdef void _transition(runtime_t *runtime, instance_t *instance, const action_t *
     report(runtime, &record)
     instance.reported.since, instance.reported.why = action.at, 1 + action.reason
     instance.reported.cause = action.peer
+
+
+cdef inline bint _inherits(const action_t *action) noexcept nogil:
+    """Whether it makes us MASTER in the place of one that made way."""
+    return action.kind == ACTION_TRANSITION and action.after == STATE_MASTER and action.reason == REASON_BOWOUT
 
 
 cdef inline bint _deposes(const action_t *action) noexcept nogil:

@@ -61,6 +61,7 @@ cdef void take(runtime_t *runtime, instance_t *instance, int64_t now, bint quiet
 cdef void drop(runtime_t *runtime, instance_t *instance, int64_t now) noexcept nogil:
     """The addresses are to go."""
     instance.timers.take_due = MACHINE_NEVER
+    instance.ownership.inherits = False
     instance.ownership.owned = False
     instance.ownership.decided = now
     order(runtime, instance, ORDER_DROP, now, False)

@@ -231,7 +231,8 @@ cdef void force(runtime_t *runtime, instance_t *instance, command_t *command, in
 
 cdef void give_way(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
     cdef actions_t actions
-    machine_retire(&instance.machine, REASON_HANDED_OVER, True, now, &actions)
+    memset(instance.ownership.heir, 0, MAC_LENGTH)
+    machine_leave(&instance.machine, now, &actions)
     carry_out(runtime, instance, &actions, now)
 
 

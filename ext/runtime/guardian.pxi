@@ -73,6 +73,8 @@ cdef void _carried_out(runtime_t *runtime, instance_t *instance, const reply_t *
     cdef bint took = reply.kind == ORDER_TAKE
     cdef actions_t actions
     cdef record_t record
+    if took and ownership.inherits and not reply.error:
+        _inherited(runtime, instance)
     if reply.error:
         _report_failed_order(runtime, instance, reply)
         if took and instance.machine.state == STATE_MASTER:
@@ -95,6 +97,16 @@ cdef void _carried_out(runtime_t *runtime, instance_t *instance, const reply_t *
     record = new_record(instance, taken_event if took else dropped_event, reply.finished)
     record.value = reply.finished - decided
     report(runtime, &record)
+
+
+cdef void _inherited(runtime_t *runtime, instance_t *instance) noexcept nogil:
+    """What came from one that bowed out is here: only now switches and clients learn of it, and the other one drops."""
+    cdef int64_t now = monotonic()
+    instance.ownership.inherits = False
+    announce(instance)
+    send_advert(runtime, instance, instance.plan.config.advbase, machine_advskew(&instance.machine), now)
+    instance.timers.announce_due = now + HEIR_ANNOUNCES_AGAIN
+    schedule(runtime, instance)
 
 
 cdef void _report_failed_order(runtime_t *runtime, const instance_t *instance, const reply_t *reply) noexcept nogil:

@@ -41,6 +41,7 @@ cdef object _reading(const instance_t *copy, object counters):
         due=None if due == MACHINE_NEVER else due,
         late=copy.transmit.late,
         handed_over=bool(machine.stands_back or machine.aside),
+        leaving=bool(machine_leaving(machine)),
         refused_until=copy.suspicion.refused_until,
         peers=peer_objects(&copy.sources),
         counters=counters,

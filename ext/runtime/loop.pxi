@@ -119,12 +119,14 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
 
 cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, int64_t now) noexcept nogil:
     cdef actions_t actions
-    cdef bint advert, owned = instance.ownership.owned
+    cdef bint advert, owned = instance.ownership.owned, leaving = machine_leaving(&instance.machine)
     if must_wait(runtime, instance, now):
         machine_delay_takeover(&instance.machine, now)
     advert = instance.machine.state == STATE_MASTER and instance.machine.advert_due == due
     machine_timeout(&instance.machine, now, &actions)
     carry_out(runtime, instance, &actions, now)
+    if leaving and instance.machine.state == STATE_BACKUP:
+        leave_to(instance, instance.ownership.heir)
     if advert:
         instance.transmit.late = monotonic() - due
         measure(runtime.measures.sending, instance.transmit.late)

@@ -30,6 +30,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         place.announce_repeats = <uint8_t> (host.announcements - 1)
         input_store_addresses(&place.addresses, plan.packed)
         memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
+        place.virtual = plan.virtual
         place.auth = &(<Authenticator?> plan.authenticator).auth
         place.config = machine_read_config(host)
     except BaseException:

@@ -40,27 +40,48 @@ cdef void _valid(
     cdef suspicion_t *suspicion = &instance.suspicion
     cdef actions_t actions
     cdef uint8_t was = instance.machine.state
+    cdef bint leaving = machine_leaving(&instance.machine)
     _note_peer(runtime, instance, verdict, peer, now)
     if verdict.advert.advbase < instance.ownership.least_advbase:
         instance.ownership.least_advbase = verdict.advert.advbase
     suspicion.heard = now
     ring_count_losses(&instance.carpdev.ring)
     suspicion.losses, suspicion.delays = instance.carpdev.ring.losses, 0
-    if was == STATE_MASTER:
+    if leaving and _takes_over(runtime, instance, verdict, peer, now):
+        return
+    if was == STATE_MASTER and not leaving:
         note_rival(runtime, instance, verdict, peer, now)
     if makes_way_in_vain(runtime, instance, verdict):
         return
     machine_receive(
         &instance.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew, peer, now, &actions
     )
-    if was == STATE_MASTER and instance.machine.state == STATE_MASTER:
+    if was == STATE_MASTER and instance.machine.state == STATE_MASTER and not leaving:
         _announce_soon(instance, now)
         # It yields to our next advert, and may do so in silence.
         if instance.ownership.announcements < ANNOUNCEMENTS_AFTER_RIVAL:
             instance.ownership.announcements = <uint8_t> ANNOUNCEMENTS_AFTER_RIVAL
     carry_out(runtime, instance, &actions, now)
     if was == STATE_MASTER and instance.machine.state == STATE_BACKUP:
-        make_way(instance, verdict.datagram.source_mac)
+        if leaving:
+            leave_to(instance, verdict.datagram.source_mac)
+        else:
+            make_way(instance, verdict.datagram.source_mac)
+
+
+cdef bint _takes_over(
+    runtime_t *runtime, instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now
+) noexcept nogil:
+    """Whether this is the first advert of one that takes over while we leave: it has not got the addresses yet."""
+    if (
+        (verdict.advert.advbase == BOWOUT and verdict.advert.advskew == BOWOUT) or not instance.plan.virtual
+        or memcmp(verdict.datagram.source_mac, instance.plan.mac, MAC_LENGTH) == 0
+    ):
+        return False
+    memcpy(instance.ownership.heir, verdict.datagram.source_mac, MAC_LENGTH)
+    machine_heir(&instance.machine, peer.family, peer, now)
+    schedule(runtime, instance)
+    return True
 
 
 cdef bint _made_way(const instance_t *instance, const verdict_t *verdict) noexcept nogil:

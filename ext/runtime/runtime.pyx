@@ -32,12 +32,13 @@ from .input cimport (
 )
 from .machine cimport (
     ACTION_ANNOUNCE, ACTION_DROP, ACTION_FAMILY_SILENT, ACTION_SEND_ADVERT, ACTION_SIBLING_FOUND, ACTION_SUPPRESS,
-    ACTION_TAKE, ACTION_TRANSITION, MACHINE_ACTIONS, MACHINE_NEVER, PEER_NOBODY, REASON_HANDED_OVER, REASON_PREEMPT,
-    REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, SEND_ERRORS, STATE_BACKUP, STATE_INIT, STATE_MASTER, action_t,
-    actions_t, machine_advskew, machine_config_t, machine_deadline, machine_delay_takeover, machine_demote,
-    machine_force, machine_init, machine_interval, machine_link, machine_overdue, machine_read_config, machine_receive,
-    machine_reconfigure, machine_retire, machine_sent, machine_set_values, machine_sibling, machine_start,
-    machine_stop, machine_t, machine_timeout, machine_values, peer_t,
+    ACTION_TAKE, ACTION_TRANSITION, MACHINE_ACTIONS, MACHINE_NEVER, PEER_NOBODY, REASON_BOWOUT, REASON_HANDED_OVER,
+    REASON_PREEMPT, REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, SEND_ERRORS, STATE_BACKUP, STATE_INIT,
+    STATE_MASTER, action_t, actions_t, machine_advskew, machine_config_t, machine_deadline, machine_delay_takeover,
+    machine_demote, machine_force, machine_heir, machine_init, machine_interval, machine_leave, machine_leaving,
+    machine_link, machine_overdue, machine_read_config, machine_receive, machine_reconfigure, machine_retire,
+    machine_sent, machine_set_values, machine_sibling, machine_start, machine_stop, machine_t, machine_timeout,
+    machine_values, peer_t,
 )
 from .packet cimport (
     ADVERT_FRAME_MAX, AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, MAC_LENGTH, address_text, template_frame,
@@ -53,11 +54,11 @@ from .system cimport (
     sem_destroy, sem_init, sem_post, sem_t, sem_wait, send, sigfillset, sigset_t, write,
 )
 from .timing cimport (
-    ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN, ANNOUNCEMENTS_AFTER_RIVAL, BOWOUT_AFTER_DROP, DEAF_AT_LEAST,
-    DEMOTION_REPORTED_AFTER, DEVICE_REMOVED_AFTER_DROP, MADE_WAY_WITHIN,
-    GATE_RENEWED_LATE, GATE_SHUTS_BEFORE, GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN,
-    LATE_ALLOWANCE_ORDINARY, LATE_ALLOWANCE_REALTIME, LEASE_ENDS_LATE, NS_PER_SECOND, NS_PER_SKEW, ORDERS_DONE_WITHIN,
-    PAUSE_NOTICED, RENEWAL_LATE_ALLOWANCE, RETRY_FIRST, RETRY_LAST, TAKE_AFTER_DEPOSING, VRRP_FORGOTTEN,
+    ANNOUNCEMENTS_AFTER_RIVAL, ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN, BOWOUT_AFTER_DROP, DEAF_AT_LEAST,
+    DEMOTION_REPORTED_AFTER, DEVICE_REMOVED_AFTER_DROP, GATE_RENEWED_LATE, GATE_SHUTS_BEFORE, GUARDIAN_ANSWERS_WITHIN,
+    GUARDIAN_REPLACED_WITHIN, HEIR_ANNOUNCES_AGAIN, LATE_ALLOWANCE_ORDINARY, LATE_ALLOWANCE_REALTIME, LEASE_ENDS_LATE,
+    MADE_WAY_WITHIN, NS_PER_SECOND, NS_PER_SKEW, ORDERS_DONE_WITHIN, PAUSE_NOTICED, RENEWAL_LATE_ALLOWANCE, RETRY_FIRST,
+    RETRY_LAST, TAKE_AFTER_DEPOSING, VRRP_FORGOTTEN,
 )
 
 from .. import events

@@ -116,6 +116,8 @@ cdef struct ownership_t:
     uint8_t least_advbase  # heard in the group
     uint8_t announcements  # still to be repeated after a takeover, or after a rival was heard
     int64_t announced  # when last
+    bint inherits  # they come from one that has bowed out, and keeps them until they are announced here
+    uint8_t heir[6]  # the MAC of one that is taking them from us, or zeros
     int64_t decided  # when the take or drop under way was, 0: there is none
     int64_t advertised  # CLOCK_BOOTTIME of the last advert as MASTER
     int64_t retry_delay
@@ -151,6 +153,7 @@ cdef struct plan_t:
     uint8_t mac[6]
     machine_config_t config
     bint gated  # its device has a gate
+    bint virtual  # the addresses have the group's MAC, not the carpdev's
 
 cdef struct instance_t:
     int index

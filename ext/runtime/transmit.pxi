@@ -43,6 +43,9 @@ cdef bint send_advert(
     cdef int at, error, failure = 0
     prepare(instance, advbase, advskew)
     for at in range(transmit.ready_count):
+        if instance.ownership.inherits and instance.carpdev != NULL and instance.carpdev.input.has_mac:
+            # Switches are to learn where the virtual MAC is when the addresses are here.
+            memcpy(transmit.ready[at].octets + MAC_LENGTH, instance.carpdev.input.mac, MAC_LENGTH)
         error = send_frame(instance, &transmit.ready[at])
         if error == 0:
             input_sent(&instance.carpdev.input, instance.vhid, transmit.ready[at].family)
@@ -76,6 +79,14 @@ cdef void make_way(instance_t *instance, const uint8_t *rival) noexcept nogil:
         if send_frame(instance, frame) == 0:
             input_sent(&instance.carpdev.input, instance.vhid, frame.family)
     transmit.ready_count = 0
+
+
+cdef void leave_to(instance_t *instance, const uint8_t *heir) noexcept nogil:
+    """Make way for the one that we have handed over to, once nothing of ours answers any more."""
+    cdef const uint8_t *own = instance.ownership.heir
+    cdef timespec pause = duration(BOWOUT_AFTER_DROP)
+    nanosleep(&pause, NULL)
+    make_way(instance, own if own[0] or own[1] or own[2] or own[3] or own[4] or own[5] else heir)
 
 
 cdef void announce(instance_t *instance) noexcept nogil:

@@ -144,7 +144,8 @@ def snapshot_of(host: VirtualHost, **changes: Any) -> InstanceSnapshot:
     values: dict[str, Any] = {
         "name": host.name, "vhid": host.vhid, "carpdev": "eth0", "mac": "00:00:5e:00:01:65", "master": None,
         "addresses": host.address_texts, "state": State.MASTER, "since": 1, "why": Reason.MASTER_DOWN, "cause": None,
-        "owns": True, "peers": (), "advbase": 1, "advskew": 0, "effective_advskew": 0, "preempt": False,
+        "owns": True, "leaving": False,
+        "peers": (), "advbase": 1, "advskew": 0, "effective_advskew": 0, "preempt": False,
         "demotion": len(host.name), "demotions": (), "standing_back": None, "conflicts": (), "waiting": "",
         "hindrance": "", "gated": True, "lease": None, "failing": False, "due": None, "late": 0, "counters": Stats(),
     }  # fmt: skip

@@ -32,6 +32,7 @@ PEER = "10.13.37.12"
 TIE = 20_000_000
 TIE_COPIES = 2_000_000
 STEP, JITTER = 20_000, 500_000
+HEIR, READY = 100_000_000, 20_000_000
 ERRORS_FORGOTTEN = 30 * NS
 T = 1_000 * NS
 INIT, BACKUP, MASTER = State.INIT, State.BACKUP, State.MASTER
@@ -138,6 +139,23 @@ ROWS: list[Any] = [
     pytest.param(
         MASTER, [lambda m: m.retire(Reason.HANDED_OVER, True, T)], lambda m: m.receive(heard(200, 0), PEER, T + NS), [],
         T + NS + MD, id="T26",
+    ),
+    pytest.param(
+        BACKUP, [lambda m: m.stand_aside(True)], lambda m: m.receive(heard(200, 0), PEER, NS), [], NS + MD,
+        id="T26 aside",
+    ),
+    pytest.param(MASTER, [], lambda m: m.leave(T), [BOWED_OUT], T + HEIR, id="T27"),
+    pytest.param(
+        MASTER, [lambda m: m.leave(T)], lambda m: m.receive(heard(200, 0), PEER, T + 5),
+        [Drop(), change(MASTER, BACKUP, Reason.HANDED_OVER, T + 5, PEER)], T + 5 + MD, id="T28",
+    ),
+    pytest.param(
+        MASTER, [lambda m: m.leave(T), lambda m: m.heir(4, PEER, T + 5)], lambda m: m.timeout(T + 5 + READY),
+        [Drop(), change(MASTER, BACKUP, Reason.HANDED_OVER, T + 5 + READY, PEER)], T + 5 + READY + MD, id="T28 late",
+    ),
+    pytest.param(
+        MASTER, [lambda m: m.leave(T)], lambda m: m.timeout(T + HEIR), [SendAdvert(1, 100), Announce()],
+        T + HEIR + INTERVAL, id="T29",
     ),
     pytest.param(
         MASTER, [], lambda m: m.stop(T), [Drop(), BOWED_OUT, change(MASTER, INIT, Reason.STOPPED, T)], None, id="T15"

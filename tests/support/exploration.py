@@ -22,6 +22,7 @@ from typing import Any
 
 from pycarp import VirtualHost
 from pycarp._python.arbitration import SIBLING_ANSWERS
+from pycarp._python.leaving import Leaving
 from pycarp._python.machine import Machine
 from pycarp.protocol import Action, Advert, Drop, Reason, SendAdvert, State, Take
 from pycarp.protocol.timing import TIE_JITTER
@@ -29,8 +30,8 @@ from pycarp.protocol.timing import TIE_JITTER
 from .elections import heard
 
 DELAY = 50_000
-_SLOTS = tuple(slot for slot in Machine.__slots__)
-_DUE = ("_advert_due", "_master_down_due", "_takeover_due", "_forget_errors_due", "_withheld_until")
+_SLOTS = (*Machine.__slots__, *Leaving.__slots__)
+_DUE = ("_advert_due", "_master_down_due", "_takeover_due", "_forget_errors_due", "_withheld_until", "_leaving_until")
 
 
 class _Undecided(Exception):
@@ -69,7 +70,7 @@ def _key(machine: Machine, now: int) -> tuple[Any, ...]:
     """What the machine will do, in times from now. What lies too far back to matter is one."""
     return (
         machine._state, machine._started, machine._link, machine._demotion, machine._send_errors, machine._tie_wait,
-        machine._stands_back, machine._master_reason, machine._takeover_reason,
+        machine._stands_back, machine._heir, machine._master_reason, machine._takeover_reason,
         tuple(None if at is None else at - now for at in (getattr(machine, slot) for slot in _DUE)),
         tuple(sorted((family, at - now) for family, at in machine._family_due.items())),
         tuple(machine._silent_families),
@@ -353,7 +354,7 @@ def _start(situation: Situation, index: int) -> list[Action]:
 
 
 def _hand_over(situation: Situation, index: int) -> list[Action]:
-    return situation.machines[index].retire(Reason.HANDED_OVER, True, situation.now)
+    return situation.machines[index].leave(situation.now)
 
 
 def _go_on(situation: Situation, index: int) -> list[Action]:

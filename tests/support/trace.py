@@ -237,6 +237,10 @@ class Pair:
             return "hear", (bytes(frame[: None if b & 1 else b]), self.now)
         if op < 170:
             return "timeout", (self.now,)
+        if op < 171:
+            return "leave", (self.now,)
+        if op < 172:
+            return ("heir", (6 if b & 1 else 4, "192.0.2.1", self.now)) if a & 1 else ("stand_aside", (bool(b & 1),))
         if op < 173:
             return "retire", (RETIRED[a % len(RETIRED)], bool(b & 1), self.now)
         if op < 175:

@@ -50,7 +50,8 @@ PROTOCOLS = [value for value in vars(abc).values() if getattr(value, "_is_protoc
 
 
 def public(holder: Any) -> set[str]:
-    return {name for name in vars(holder) if not name.startswith("_")}
+    names = {name for one in getattr(holder, "__mro__", (holder,)) if one is not object for name in vars(one)}
+    return {name for name in names if not name.startswith("_")}
 
 
 def parameters(function: Any) -> list[tuple[str, Any, Any]]:
@@ -121,7 +122,7 @@ def test_the_modules_have_the_same_names(name: str) -> None:
         pairs = [(value, native[key])]
         if inspect.isclass(value):
             assert public(native[key]) == public(value), key
-            pairs = [(vars(value)[method], getattr(native[key], method)) for method in public(value)]
+            pairs = [(inspect.getattr_static(value, method), getattr(native[key], method)) for method in public(value)]
         for function, twin in pairs:
             if inspect.isfunction(function) and not function.__name__.startswith("_"):
                 assert parameters(twin) == parameters(function), f"{key}: {function.__name__}"

@@ -40,12 +40,13 @@ from ..protocol.timing import (
 )
 from .arbitration import Arbitration
 from .bequest import of_machine, to_machine
+from .leaving import Leaving, check_moment
 
 SEND_ERRORS = 3
 """This many failures in a row demote, and this many successes in a row end it (NetBSD `CARP_SENDAD_MAX_ERRORS`)."""
 
 
-class Machine:
+class Machine(Leaving):
     """`Machine(config)`: one virtual host between INIT, BACKUP and MASTER.
 
     Every call takes `now`, nanoseconds of a monotonic clock (0 to 2**62-1, `OverflowError` otherwise), and returns the
@@ -55,14 +56,11 @@ class Machine:
     """
 
     __slots__ = (
-        "_advert_due", "_arbitration", "_aside", "_config", "_demotion", "_family_due", "_forget_errors_due", "_link",
-        "_link_suppressed", "_master_down_due", "_master_reason", "_master_since", "_peer", "_random", "_send_errors",
-        "_send_successes", "_silent_families", "_stands_back", "_started", "_state", "_takeover_due",
-        "_takeover_reason", "_tie_copies_end", "_tie_wait", "_withheld_until",
+        "_arbitration", "_config", "_demotion", "_forget_errors_due", "_link", "_link_suppressed", "_master_down_due",
+        "_master_reason", "_master_since", "_peer", "_random", "_send_errors", "_send_successes", "_silent_families",
+        "_started", "_takeover_due", "_takeover_reason", "_tie_copies_end", "_tie_wait", "_withheld_until",
     )  # fmt: skip
 
-    _advert_due: int | None
-    _family_due: dict[int, int]
     _master_down_due: int | None
     _peer: str | None
     _silent_families: set[int]
@@ -101,7 +99,7 @@ class Machine:
         """When `timeout` is to be called next, in ns; None: not before something else happens."""
         due = (
             self._advert_due, self._master_down_due, self._takeover_due, self._forget_errors_due, self._withheld_until,
-            *self._family_due.values(),
+            self._leaving_until, *self._family_due.values(),
         )  # fmt: skip
         return min((at for at in due if at is not None), default=None)
 
@@ -131,11 +129,6 @@ class Machine:
         return self._withheld_until is not None
 
     @property
-    def stands_back(self) -> bool:
-        """It has handed over, or stands aside: another's advert does not make it MASTER."""
-        return self._stands_back or self._aside
-
-    @property
     def link_demotes(self) -> bool:
         """Its link is down, and demotes this host's other virtual hosts."""
         return self._link_suppressed
@@ -149,7 +142,7 @@ class Machine:
 
     def start(self, now: int) -> list[Action]:
         """Administratively up. Starting what is started changes nothing."""
-        _check_moment(now)
+        check_moment(now)
         if self._started:
             return []
         actions = self._run(Reason.STARTED, now) if self._link else self._suppress_for_link()
@@ -162,7 +155,7 @@ class Machine:
 
         What demoted this host's other virtual hosts ends.
         """
-        _check_moment(now)
+        check_moment(now)
         if not self._started:
             return []
         self._started = self._stands_back = False
@@ -171,7 +164,7 @@ class Machine:
 
     def link(self, up: bool, now: int) -> list[Action]:
         """The carpdev's link or the carpdev itself went (False) or came back (True)."""
-        _check_moment(now)
+        check_moment(now)
         actions: list[Action] = []
         if self._started and up and not self._link:
             actions = self._run(Reason.LINK_UP, now)
@@ -182,7 +175,7 @@ class Machine:
 
     def receive(self, advert: Advert, source: str | None, now: int) -> list[Action]:
         """A valid advert was heard; `source` is the address that it claims to come from."""
-        _check_moment(now)
+        check_moment(now)
         if self._state is State.MASTER:
             return self._receive_as_master(advert, source, now)
         if self._state is State.BACKUP:
@@ -191,7 +184,7 @@ class Machine:
 
     def sibling(self, vhid: int, advert: Advert, source: str | None, now: int) -> list[Action]:
         """A valid advert of another vhid with our addresses was heard."""
-        _check_moment(now)
+        check_moment(now)
         if not 0 <= vhid <= 255 or vhid == self._config.vhid:
             raise ValueError(f"vhid {vhid} is not another than {self._config.vhid}, or not 0-255")
         if self._state is State.INIT:
@@ -210,13 +203,13 @@ class Machine:
         elif standing == "prefer" and master:
             if self.withheld:
                 self._withheld_until = self._arbitration.gone_at(now)
-            if self._arbitration.answer(now):
+            if self._arbitration.answer(now) and not self.leaving:
                 actions.append(self._advert_now(now))
         return actions
 
     def timeout(self, now: int) -> list[Action]:
         """The deadline has come. Too early a call returns nothing and changes nothing."""
-        _check_moment(now)
+        check_moment(now)
         actions: list[Action] = []
         if self._forget_errors_due is not None and self._forget_errors_due <= now:
             actions += self._forget_send_errors()
@@ -228,6 +221,8 @@ class Machine:
                 self._advert_due = now + self.interval
         if self._withheld_until is not None and self._withheld_until <= now:
             actions += self._take_withheld()
+        if self._leaving_until is not None and self._leaving_until <= now:
+            actions += self._end_leaving(now)
         if self._state is State.BACKUP:
             actions += self._backup_timeout(now)
         return actions
@@ -237,17 +232,17 @@ class Machine:
 
         A MASTER advertises the first demotion at once.
         """
-        _check_moment(now)
+        check_moment(now)
         if not -(1 << 31) <= by < 1 << 31:
             raise OverflowError(f"demotion by {by} does not fit 32 bits")
         before, self._demotion = self._demotion, max(0, self._demotion + by)
-        if before == 0 and self._demotion and self._state is State.MASTER:
+        if before == 0 and self._demotion and self._state is State.MASTER and not self.leaving:
             return [self._advert_now(now)]
         return []
 
     def sent(self, ok: bool, now: int) -> list[Action]:
         """How sending an advert went. Three failures in a row demote this host, three successes after that end it."""
-        _check_moment(now)
+        check_moment(now)
         if not ok:
             self._send_successes = 0
             self._send_errors += 1
@@ -267,7 +262,7 @@ class Machine:
 
         INIT, the present state, and any state while in INIT change nothing.
         """
-        _check_moment(now)
+        check_moment(now)
         state = State(state)
         if self._state is State.INIT or state in (State.INIT, self._state):
             return []
@@ -280,7 +275,7 @@ class Machine:
 
         A MASTER advertises, announces and takes (again) at once; a BACKUP starts its master-down anew.
         """
-        _check_moment(now)
+        check_moment(now)
         if config.vhid != self._config.vhid:
             raise ValueError(
                 f"vhid {config.vhid} is another group than {self._config.vhid}: stop one machine, start another"
@@ -303,6 +298,7 @@ class Machine:
             self._clear_timers()
             self._arm_master_down(now)
             return []
+        self._leaving_until = self._heir = None
         advert = self._advert_now(now)
         if self.withheld and self._arbitration.gone_at(now) is not None:
             return [advert]
@@ -315,21 +311,16 @@ class Machine:
         One that has handed over stands back until it is MASTER again or stopped: silence and a bow-out make it MASTER,
         another's advert does not. After other reasons, a host that must not come back at once is demoted by the caller.
         """
-        _check_moment(now)
+        check_moment(now)
         reason = Reason(reason)
         if self._state is not State.MASTER:
             return []
         self._stands_back = reason is Reason.HANDED_OVER
         return self._retire(reason, None, now, bowout=bowout)
 
-    def stand_aside(self, aside: bool) -> None:
-        """From now on another's advert does not make it MASTER, as after a hand-over, but whatever happens; or it may
-        again. A MASTER stays MASTER."""
-        self._aside = bool(aside)
-
     def overdue(self, now: int) -> bool:
         """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""
-        _check_moment(now)
+        check_moment(now)
         if self._withheld_until is not None:
             return self._withheld_until <= now
         if self._state is not State.BACKUP or (self._takeover_due is not None and self._takeover_due <= now):
@@ -359,6 +350,8 @@ class Machine:
 
     def _receive_as_master(self, advert: Advert, source: str | None, now: int) -> list[Action]:
         own, peer = self.interval, advert.interval
+        if self.leaving:
+            return [] if advert.bowout else self._left_to(advert.family, source, now)
         if own < peer:
             return []
         # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first.
@@ -532,6 +525,7 @@ class Machine:
 
     def _clear_timers(self) -> None:
         self._advert_due = None
+        self._leaving_until = self._heir = None
         self._master_down_due = None
         # A family's own master-down runs only once the master has been heard in it: not every BSD speaks both.
         self._family_due = {}
@@ -593,9 +587,3 @@ class Machine:
     def _end_suppression(self) -> list[Action]:
         self._demotion = max(0, self._demotion - 1)
         return [Suppress(-1)]
-
-
-def _check_moment(now: int) -> None:
-    """The range in which no sum of ours leaves 64 bits."""
-    if not 0 <= now < 1 << 62:
-        raise OverflowError(f"now is {now}: give nanoseconds of a monotonic clock, 0 to 2**62-1")

@@ -14,7 +14,7 @@ Signals:
   SIGTERM, SIGINT  stop in order: bow out where MASTER, and remove what was made
   SIGUSR1          print the state of each virtual host, in a line
   SIGUSR2          hand over where MASTER: another host takes the addresses at once, and this one stands back while
-                   it is heard (SIGUSR2 there brings them back); alone it is MASTER again
+                   it is heard (SIGUSR2 there brings them back); alone it stays MASTER
 """
 """For the help of a command that runs an engine."""
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")

@@ -5,6 +5,7 @@ Thread: control
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -45,7 +46,7 @@ class Calls:
                 return self._hand_over(arguments.get("which"), arguments.get("timeout"))
             case "demote" | "undemote":
                 change = self._engine.demote if request.call == "demote" else self._engine.undemote
-                return {"demotion": change(**arguments)}
+                return {"demotion": change(**_known(change, arguments))}
             case "maintenance":
                 return {"warning": self._engine.maintenance(arguments["on"])}
             case "force":
@@ -106,6 +107,11 @@ class Calls:
 
     def _names(self) -> str:
         return ", ".join(f"{host.name} (vhid {host.vhid})" for host in self._engine.hosts)
+
+
+def _known(function: Callable[..., int], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Those arguments that it takes."""
+    return {name: value for name, value in arguments.items() if name in inspect.signature(function).parameters}
 
 
 def _state(name: str) -> State:

@@ -233,8 +233,8 @@ class Server:
             result = self._calls.run(request)
         except wire.BadRequest as error:
             self._send(client, wire.refusal(number if error.number is None else error.number, str(error)))
-        except (CarpError, OSError, ValueError, OverflowError) as error:
-            self._send(client, wire.refusal(number, str(error)))
+        except Exception as error:  # whatever it is, the others are served
+            self._send(client, wire.refusal(number, _sentence(error)))
         else:
             if callable(result):
                 client.jobs.append((number, result))
@@ -246,9 +246,9 @@ class Server:
             number, look = job
             try:
                 result = look()
-            except (CarpError, OSError, ValueError) as error:
+            except Exception as error:
                 client.jobs.remove(job)
-                self._send(client, wire.refusal(number, str(error)))
+                self._send(client, wire.refusal(number, _sentence(error)))
             else:
                 if result is not None:
                     client.jobs.remove(job)
@@ -347,6 +347,12 @@ def _who(connection: socket.socket) -> tuple[int, int, tuple[int, ...]]:
     except OSError:
         groups = b""
     return pid, uid, (gid, *struct.unpack(f"{len(groups) // 4}I", groups))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, CarpError | OSError | ValueError):
+        return str(error)
+    return f"the call failed: {type(error).__name__}: {error}"
 
 
 def _turn_away(connection: socket.socket, why: str) -> None:

@@ -287,12 +287,13 @@ class Engine:
         runtime.force(index, State(state))
 
     def hand_over(self, which: int | str | None = None, timeout: float | None = None) -> bool:
-        """Where it is MASTER: drop the addresses, bow out, and stand back while another master is heard.
+        """Where it is MASTER: bow out, keep the addresses until another host has them, then stand back.
 
-        Any other host of the group takes over at once, with or without preempt. This one is MASTER again when nobody
-        is heard, or when the other bows out, but by no preempt of its own until then. In another state nothing happens.
-        Without `which` it is about all virtual hosts. With a `timeout`, in seconds, this waits until the other masters
-        are heard, and returns whether they are; without one it returns True at once. Drain hooks run before the drop.
+        Any other host of the group takes over at once, with or without preempt, and no packet is lost. If none does
+        within 0.1 s, this one goes on as MASTER. After a hand-over it is MASTER again when nobody is heard, or when the
+        other bows out, but by no preempt of its own until then. In another state nothing happens. Without `which` it is
+        about all virtual hosts. With a `timeout`, in seconds, this waits until the other masters are heard, and returns
+        whether they are; without one it returns True at once. Drain hooks run before the bow-out.
         """
         handing = self.begin_hand_over(which)
         return True if timeout is None else handing.wait(timeout)
@@ -313,13 +314,14 @@ class Engine:
     def maintenance(self, on: bool) -> str:
         """Hand over, and be no MASTER while another host is, until it is switched off.
 
-        Alone, this host is MASTER all the same: an address that a host in maintenance holds is better than none. Who
-        wants it to hold nothing stops the engine. `maintenance_file` keeps the mode past a restart; returns what is
+        Alone, this host is MASTER all the same: an address that a host in maintenance holds is better than none. It
+        offers the addresses to the others every 10 s, and loses nothing by that. Who wants it to hold nothing stops the
+        engine. `maintenance_file` keeps the mode past a restart; returns what is
         wrong with that file, in one sentence, or "".
         """
         supervisor = self._running()
         assert self._maintenance is not None
-        supervisor.runtime.stand_aside(on)
+        supervisor.stand_aside(on)
         if on:
             self.hand_over()
         return self._maintenance.set(on)

@@ -46,7 +46,7 @@ class HandOver:
         return tuple(self._asked)
 
     def look(self) -> dict[str, bool | None]:
-        """By name: True once another MASTER was heard, False where this host is MASTER after all, None until then.
+        """By name: True once another MASTER was heard, False where nobody came and this host goes on, None until then.
 
         An instance that has gone meanwhile counts as handed over.
         """
@@ -68,6 +68,6 @@ class HandOver:
         except (KeyError, EngineError):
             return True
         if reading.state is State.MASTER:
-            return False
+            return None if reading.leaving else False
         others = (peer for peer in reading.peers if peer.vhid == instance.host.vhid and peer.kind == "advert")
         return True if any(peer.heard > begun for peer in others) else None

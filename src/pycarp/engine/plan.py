@@ -37,6 +37,11 @@ class Plan:
     signed_bowouts: tuple[tuple[bytes, bytes], ...]
 
     @property
+    def virtual(self) -> bool:
+        """Whether the addresses have the group's MAC, not the carpdev's."""
+        return self.mac == virtual_mac(self.host.vhid)
+
+    @property
     def bowouts(self) -> tuple[bytes, ...]:
         """The frames of the bow-out that is signed already."""
         return tuple(

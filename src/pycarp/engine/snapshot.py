@@ -69,6 +69,7 @@ class Reading:
     due: int | None
     late: int
     handed_over: bool
+    leaving: bool
     refused_until: int
     peers: tuple[Peer, ...]
     counters: Stats
@@ -127,6 +128,7 @@ class InstanceSnapshot:
     mac           of its addresses
     since, why    when its state changed last, and the reason; `cause` is the peer that the reason names
     owns          whether the addresses are ordered here: a MASTER may have to wait for them
+    leaving       it hands over, and keeps the addresses until another host has them
     master        the peer that is MASTER, None where this host is, or nobody is heard
     peers         all that were heard since the start, 32 at most, the one that was heard last first
     advskew, effective_advskew    as configured, and as it is sent and compared now
@@ -150,6 +152,7 @@ class InstanceSnapshot:
     why: Reason | None
     cause: str | None
     owns: bool
+    leaving: bool
     master: Peer | None
     peers: tuple[Peer, ...]
     advbase: int
@@ -276,6 +279,7 @@ def _instance(
         why=reading.why,
         cause=reading.cause,
         owns=reading.owns,
+        leaving=reading.leaving,
         master=_master(reading, host.vhid, master_down(host.advbase, host.advskew), now),
         peers=reading.peers,
         advbase=host.advbase,

@@ -12,6 +12,7 @@ import contextlib
 import os
 import selectors
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from .line import Line
 
 _THREAD_NAME = "pycarp-supervisor"
+OFFERED_EVERY = 10.0
+"""Seconds after which a MASTER that stands aside offers its addresses to the others once more."""
 _PROGRAM_END_NOTICED = 0.5
 """Nothing wakes the supervisor when the program's main thread ends: it looks after this many seconds."""
 
@@ -68,6 +71,8 @@ class Supervisor:
         self.predecessor = 0
         """The process that has passed virtual hosts on, 0: none."""
         self._wait = wait
+        self._aside = False
+        self._offered = 0.0
         self._owner = os.getuid()
         self._mailbox = Mailbox()
         self._stopped = False
@@ -79,7 +84,7 @@ class Supervisor:
             self._route_watch = undo.enter_context(RouteWatch())
             self.runtime: Runtime = undo.enter_context(contextlib.closing(_impl.current.runtime(emit, realtime)))
             if aside:
-                self.runtime.stand_aside(True)
+                self.stand_aside(True)
             self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, emit)))
             self.instances = Instances(self.runtime, self._conflicts, emit, allow)
             self._builder = Builder(self.instances)
@@ -118,6 +123,11 @@ class Supervisor:
     def bequest(self) -> Bequest:
         """How hand-overs to successors went."""
         return self._bequest
+
+    def stand_aside(self, aside: bool) -> None:
+        """From now on no instance is MASTER while another host is: what is MASTER all the same is offered to others."""
+        self._aside, self._offered = aside, time.monotonic()
+        self.runtime.stand_aside(aside)
 
     def waiting(self) -> dict[str, str]:
         """The instances without a carpdev, by name, with what is missing."""
@@ -168,8 +178,17 @@ class Supervisor:
                 if self._stopped:
                     break
                 self._reconciler.run()
+                self._offer()
                 if _program_has_ended():
                     self._end()
+
+    def _offer(self) -> None:
+        """A BACKUP says nothing: whether there is one shows when it is asked to take over. No drain hook runs."""
+        now = time.monotonic()
+        if self._aside and now - self._offered >= OFFERED_EVERY:
+            self._offered = now
+            for instance in self.instances:
+                self.runtime.hand_over(instance.index)  # where it is MASTER
 
     def _end(self) -> None:
         self._stopped = True

@@ -15,7 +15,6 @@ from ..protocol import (
     Announce,
     Drop,
     FamilySilent,
-    Reason,
     SendAdvert,
     SiblingFound,
     State,
@@ -133,7 +132,7 @@ class Host(Station):
     def hand_over(self, vhid: int) -> None:
         """As `pycarp.Engine.hand_over`."""
         instance = self._instances[vhid]
-        self._do(instance, instance.machine.retire(Reason.HANDED_OVER, True, self.lan.now))
+        self._do(instance, instance.machine.leave(self.lan.now))
 
     def holds(self, address: str) -> bool:
         """Whether a floating address is on this host now."""

@@ -35,6 +35,12 @@ SIBLING_TURN = 10 * NS_PER_SECOND
 
 # Takeover
 
+HEIR_HEARD_WITHIN = 100 * _MS
+"""Who hands over by command keeps the addresses this long, until another MASTER is heard; then it stays MASTER."""
+HEIR_READY_WITHIN = 20 * _MS
+"""... and this long after the first advert of one that is taking them."""
+HEIR_ANNOUNCES_AGAIN = 500_000
+"""Who took over from one that bowed out announces again this long after: the other's last frames may have come last."""
 BOWOUT_AFTER_DROP = 300_000
 """The runtime sends a bow-out this long after it ordered the drop: answers stop within 0.1 ms."""
 ANNOUNCE_AFTER_RIVAL = 2 * _MS

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from ... import events, protocol
-from ...protocol import BOWOUT, Action, Drop, Reason, SiblingFound, State, Take, Transition
+from ...protocol import Action, Drop, Reason, SiblingFound, State, Take, Transition
 from ...protocol.timing import BOWOUT_AFTER_DROP, DEMOTION_REPORTED_AFTER, TAKE_AFTER_DEPOSING
 from . import addresses
 from .reports import report
@@ -34,8 +34,10 @@ def put(runtime: RuntimeState, instance: Instance, actions: Sequence[Action], no
     if not actions:
         schedule(runtime, instance)
         return
-    if any(_deposes(action) for action in actions) and any(isinstance(action, Take) for action in actions):
-        instance.timers.take_due = now + TAKE_AFTER_DEPOSING
+    if any(isinstance(action, Take) for action in actions):
+        if any(_deposes(action) for action in actions):
+            instance.timers.take_due = now + TAKE_AFTER_DEPOSING
+        instance.ownership.inherits = instance.plan.virtual and any(_inherits(action) for action in actions)
     items = []
     dropped = False
     for action in actions:
@@ -99,11 +101,14 @@ def _do(runtime: RuntimeState, item: Item, now: int) -> None:
             if item.after_drop:
                 time.sleep(BOWOUT_AFTER_DROP / 1e9)
             sent = send_advert(runtime, instance, advbase, advskew, now)
-            if instance.machine.state is State.MASTER and advbase != BOWOUT:
+            # One that bows out as MASTER goes on until another has the addresses.
+            if instance.machine.state is State.MASTER:
                 addresses.beat(runtime, instance, now)
             if instance.machine.state is not State.INIT:
                 put(runtime, instance, instance.machine.sent(sent, now), now)
         case protocol.Announce() | Take() if instance.timers.take_due is not None:
+            pass
+        case protocol.Announce() if instance.ownership.inherits:
             pass
         case protocol.Announce():
             announce(instance)
@@ -153,6 +158,11 @@ def _report_sibling(runtime: RuntimeState, instance: Instance, found: SiblingFou
         standing=found.standing,
         advice=events.sibling_advice(found.standing, found.vhid, peer),
     )
+
+
+def _inherits(action: Action) -> bool:
+    """Whether it makes us MASTER in the place of one that made way."""
+    return isinstance(action, Transition) and action.after is State.MASTER and action.reason is Reason.BOWOUT
 
 
 def _deposes(action: Action) -> bool:

@@ -68,6 +68,7 @@ def take(runtime: RuntimeState, instance: Instance, now: int, quiet: bool = Fals
 def drop(runtime: RuntimeState, instance: Instance, now: int) -> None:
     """The addresses are to go."""
     instance.timers.take_due = None
+    instance.ownership.inherits = False
     instance.ownership.owned = False
     instance.ownership.decided = now
     order(runtime, instance, Kind.DROP, now)

@@ -20,7 +20,7 @@ from ...linux.device import Device
 from ...linux.guardian_client import Kind, Reply
 from ...linux.lock import VirtualHostLock
 from ...linux.sockets import Sockets, no_sockets
-from ...protocol import NS_PER_SECOND, Reason, State
+from ...protocol import NS_PER_SECOND, State
 from ...protocol.timing import LEASE_FOREVER
 from ...stats import Measures, Stats
 from . import bequest, guardian
@@ -163,7 +163,8 @@ def force(runtime: RuntimeState, instance: Instance, now: int, state: State) -> 
 
 
 def give_way(runtime: RuntimeState, instance: Instance, now: int) -> None:
-    carry_out(runtime, instance, instance.machine.retire(Reason.HANDED_OVER, True, now), now)
+    instance.ownership.heir = b""
+    carry_out(runtime, instance, instance.machine.leave(now), now)
 
 
 def retake(runtime: RuntimeState, instance: Instance, now: int, quiet: bool) -> None:
@@ -206,6 +207,7 @@ def look(runtime: RuntimeState, instance: Instance, now: int) -> Reading:
         due=machine.deadline,
         late=instance.late,
         handed_over=machine.stands_back,
+        leaving=machine.leaving,
         refused_until=instance.suspicion.refused_until,
         peers=peer_objects(instance),
         counters=stats(runtime, instance, now),

@@ -14,6 +14,7 @@ from ...errors import CarpError, EngineError
 from ...linux import netlink
 from ...linux.guardian_client import Guardian, GuardianGone, Kind, Reply
 from ...protocol import Reason, State
+from ...protocol.timing import HEIR_ANNOUNCES_AGAIN
 from .. import spawn
 from ..guardian.protocol import ORDER_NOBODY, REPLY_SUPERSEDED
 from .actions import carry_out
@@ -21,6 +22,8 @@ from .addresses import lose_guardian, order, report_unleased, retry_later, retry
 from .reports import report
 from .state import Instance, RuntimeState, active
 from .suspicion import stalled
+from .timers import schedule
+from .transmit import announce, send_advert
 
 
 def meet_guardian(runtime: RuntimeState, guardian: Guardian) -> None:
@@ -73,6 +76,8 @@ def collect(runtime: RuntimeState) -> None:
 def _carried_out(runtime: RuntimeState, instance: Instance, reply: Reply) -> None:
     ownership = instance.ownership
     take = reply.kind is Kind.TAKE
+    if take and ownership.inherits and not reply.error:
+        _inherited(runtime, instance)
     if reply.error:
         _report_failed_order(runtime, instance, "taken" if take else "dropped", reply)
         if take and instance.machine.state is State.MASTER:
@@ -97,6 +102,16 @@ def _carried_out(runtime: RuntimeState, instance: Instance, reply: Reply) -> Non
     kind = events.AddressesTaken if take else events.AddressesDropped
     texts = instance.plan.host.address_texts
     report(runtime, instance, kind, reply.finished, addresses=texts, took=reply.finished - decided)
+
+
+def _inherited(runtime: RuntimeState, instance: Instance) -> None:
+    """What came from one that bowed out is here: only now switches and clients learn of it, and the other one drops."""
+    machine, now = instance.machine, time.monotonic_ns()
+    instance.ownership.inherits = False
+    announce(instance)
+    send_advert(runtime, instance, instance.plan.host.advbase, machine.advskew, now)
+    instance.timers.announce_due = now + HEIR_ANNOUNCES_AGAIN
+    schedule(runtime, instance)
 
 
 def _report_failed_order(runtime: RuntimeState, instance: Instance, what: str, reply: Reply) -> None:

@@ -170,7 +170,8 @@ class Runtime:
         self._on(index, commands.force, state)
 
     def hand_over(self, index: int) -> None:
-        """A MASTER drops its addresses, bows out and stands back; in another state nothing happens."""
+        """A MASTER bows out, keeps its addresses until another MASTER is heard, and stands back. If nobody comes it
+        goes on. In another state nothing happens."""
         self._on(index, commands.give_way)
 
     def replan(

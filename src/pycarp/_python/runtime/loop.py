@@ -17,7 +17,7 @@ from .reports import report_demotions
 from .state import Carpdev, Instance, RuntimeState
 from .suspicion import look_at_watchdog, look_for_pause, must_wait
 from .timers import next_due, pop_due, schedule
-from .transmit import announce
+from .transmit import announce, leave_to
 
 _UNSENT_LOOK = 0.001
 """Seconds between two looks at whether there is room for an order that found none; epoll counts whole ms."""
@@ -113,9 +113,11 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
     machine, ownership = instance.machine, instance.ownership
     if must_wait(runtime, instance, now):
         machine.delay_takeover(now)
-    master, owned = machine.state is State.MASTER, ownership.owned
+    master, owned, leaving = machine.state is State.MASTER, ownership.owned, machine.leaving
     actions = machine.timeout(now)
     carry_out(runtime, instance, actions, now)
+    if leaving and machine.state is State.BACKUP:
+        leave_to(instance, ownership.heir)
     if master and any(isinstance(action, SendAdvert) for action in actions):
         instance.late = time.monotonic_ns() - due
         runtime.sending.count(instance.late)

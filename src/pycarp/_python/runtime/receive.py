@@ -20,7 +20,8 @@ from .peers import note_source
 from .reports import report
 from .state import KNOWN_PEERS, Carpdev, Instance, RuntimeState, boottime
 from .suspicion import makes_way_in_vain, note_rival
-from .transmit import make_way
+from .timers import schedule
+from .transmit import leave_to, make_way
 
 
 def receive(runtime: RuntimeState, carpdev: Carpdev, frame: bytes, now: int) -> None:
@@ -48,19 +49,34 @@ def _valid(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: s
     instance.ownership.least_advbase = min(instance.ownership.least_advbase, advert.advbase)
     suspicion.heard = now
     suspicion.losses, suspicion.delays = instance.carpdev.count_losses(), 0
-    was = machine.state
-    if was is State.MASTER:
+    was, leaving = machine.state, machine.leaving
+    if leaving and _takes_over(runtime, instance, advert, now):
+        return
+    if was is State.MASTER and not leaving:
         note_rival(runtime, instance, advert, now)
     if makes_way_in_vain(runtime, instance, advert):
         return
     actions = machine.receive(advert, advert.source, now)
-    if was is machine.state is State.MASTER:
+    if was is machine.state is State.MASTER and not leaving:
         _announce_soon(instance, now)
         # It yields to our next advert, and may do so in silence.
         instance.ownership.announcements = max(instance.ownership.announcements, ANNOUNCEMENTS_AFTER_RIVAL)
     carry_out(runtime, instance, actions, now)
     if was is State.MASTER and machine.state is State.BACKUP:
-        make_way(instance, advert.source_mac)
+        if leaving:
+            leave_to(instance, advert.source_mac)
+        else:
+            make_way(instance, advert.source_mac)
+
+
+def _takes_over(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> bool:
+    """Whether this is the first advert of one that takes over while we leave: it has not got the addresses yet."""
+    if advert.bowout or not instance.plan.virtual or advert.source_mac == instance.plan.mac:
+        return False
+    instance.ownership.heir = advert.source_mac
+    instance.machine.heir(advert.family, advert.source, now)
+    schedule(runtime, instance)
+    return True
 
 
 def _made_way(instance: Instance, advert: Advert) -> bool:

@@ -72,6 +72,8 @@ class Ownership:
     advertised: int = 0  # CLOCK_BOOTTIME of the last advert as MASTER
     announcements: int = 0  # still to be repeated after a takeover, or after a rival was heard
     announced: int = 0  # when last
+    inherits: bool = False  # they come from one that has bowed out, and keeps them until they are announced here
+    heir: bytes = b""  # the MAC of one that is taking them from us
     retry_delay: int = 0
 
 

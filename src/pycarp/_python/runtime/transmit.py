@@ -11,6 +11,7 @@ import time
 
 from ... import events
 from ...protocol import BOWOUT
+from ...protocol.timing import BOWOUT_AFTER_DROP
 from .reports import report
 from .state import Instance, RuntimeState
 
@@ -22,7 +23,10 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
     # All are made before the first is sent: a better host answers that one at once, and a frame of ours that came
     # later would teach the switch our port again.
     frames = list(instance.plan.adverts(advbase, advskew, secrets.randbits(24)))
-    for family, frame in frames:
+    for family, signed in frames:
+        # Switches are to learn where the virtual MAC is when the addresses are here.
+        inherits = instance.ownership.inherits
+        frame = signed[:6] + instance.carpdev.mac + signed[12:] if inherits else signed
         error = send_frame(instance, frame)
         if error is None:
             instance.carpdev.input.count_sent(vhid, family)
@@ -45,6 +49,12 @@ def make_way(instance: Instance, rival: bytes) -> None:
     for family, frame in list(instance.plan.adverts(BOWOUT, BOWOUT, secrets.randbits(24))):
         if send_frame(instance, rival + carpdev.mac + frame[12:]) is None:
             carpdev.input.count_sent(vhid, family)
+
+
+def leave_to(instance: Instance, heir: bytes) -> None:
+    """Make way for the one that we have handed over to, once nothing of ours answers any more."""
+    time.sleep(BOWOUT_AFTER_DROP / 1e9)
+    make_way(instance, instance.ownership.heir or heir)
 
 
 def announce(instance: Instance) -> None:
