@@ -26,6 +26,10 @@ cdef void thaw(runtime_t *runtime, instance_t *instance, command_t *command, int
     instance.frozen = False
     instance.transmit.ready_count = 0
     _join(instance)
+    if instance.released:
+        stalled(runtime, instance, True)
+    look_at_silence(runtime, instance)
+    instance.released = False
     schedule(runtime, instance)
 
 

@@ -55,7 +55,8 @@ cdef void _take_up(runtime_t *runtime, const reply_t *reply) noexcept nogil:
             if not reply.flags & REPLY_SUPERSEDED:
                 _carried_out(runtime, instance, reply)
     elif reply.kind == REPLY_RELEASED:
-        if instance != NULL and not instance.frozen:
+        if instance != NULL:
+            instance.released = instance.frozen
             stalled(runtime, instance, True)
     elif reply.number:
         at = reply.number % ANSWERS

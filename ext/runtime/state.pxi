@@ -160,6 +160,7 @@ cdef struct instance_t:
     uint8_t vhid
     bint wanted  # it was started, and not stopped since
     bint frozen  # another process is to go on with it: nothing happens here meanwhile
+    bint released  # the guardian has let go of it while it was frozen
     machine_t machine
     input_instance_t input
     plan_t plan

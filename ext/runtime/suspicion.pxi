@@ -10,9 +10,8 @@ cdef tuple _RULES = ("worse", "tie", "better")
 
 cdef void look_for_pause(runtime_t *runtime) noexcept nogil:
     """Were we stopped, or was the machine asleep? Then others may have taken over meanwhile."""
-    cdef int64_t now = monotonic(), boot = boottime(), limit
-    cdef int64_t suspended = boot - now
-    cdef instance_t *instance
+    cdef int64_t now = monotonic()
+    cdef int64_t suspended = boottime() - now
     cdef int at
     if now - PAUSE_NOTICED <= next_due(runtime) and suspended - runtime.suspended <= PAUSE_NOTICED:
         return
@@ -21,12 +20,14 @@ cdef void look_for_pause(runtime_t *runtime) noexcept nogil:
     if runtime.guardian.asked:
         runtime.guardian.asked = now  # it may have been stopped with us
     for at in range(runtime.instance_count):
-        instance = runtime.instances[at]
-        limit = min(takeover_after(instance), lease_ends_after(instance))
-        if instance.frozen or instance.machine.state != STATE_MASTER:
-            continue
-        if boot - instance.ownership.advertised > limit:
-            stalled(runtime, instance, False)
+        look_at_silence(runtime, runtime.instances[at])
+
+
+cdef void look_at_silence(runtime_t *runtime, instance_t *instance) noexcept nogil:
+    """Has a MASTER been silent for so long that others may have taken over?"""
+    cdef int64_t limit = min(takeover_after(instance), lease_ends_after(instance))
+    if instance.machine.state == STATE_MASTER and boottime() - instance.ownership.advertised > limit:
+        stalled(runtime, instance, False)
 
 
 cdef void stalled(runtime_t *runtime, instance_t *instance, bint released) noexcept nogil:
@@ -34,7 +35,7 @@ cdef void stalled(runtime_t *runtime, instance_t *instance, bint released) noexc
     cdef int64_t now = monotonic()
     cdef actions_t actions
     cdef record_t record
-    if instance.machine.state != STATE_MASTER or (released and not instance.ownership.owned):
+    if instance.frozen or instance.machine.state != STATE_MASTER or (released and not instance.ownership.owned):
         return
     record = new_record(instance, stalled_event, now)
     record.value, record.detail = boottime() - instance.ownership.advertised, released

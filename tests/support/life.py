@@ -24,22 +24,23 @@ def say(**words: Any) -> None:
 
 
 def die_when(point: str) -> None:
-    """Die or hang where the hand-over is at this point, on whichever side of it."""
+    """Die, or with ":stop" be stopped, where the hand-over is at this point, on whichever side of it; once."""
     from pycarp.engine.line import Line
 
     send, receive = Line.send, Line.receive
     what, _, how = point.partition(":")
     number = signal.SIGSTOP if how == "stop" else signal.SIGKILL
+    left = [number]
 
     def dying_send(self: Line, message: dict[str, Any], fds: Any = ()) -> None:
-        if what == f"send {next(iter(message))}":
-            os.kill(os.getpid(), number)
+        if what == f"send {next(iter(message))}" and left:
+            os.kill(os.getpid(), left.pop())
         send(self, message, fds)
 
     def dying_receive(self: Line, *arguments: Any) -> Any:
         answer = receive(self, *arguments)
-        if what == f"receive {next(iter(answer[0]))}":
-            os.kill(os.getpid(), number)
+        if what == f"receive {next(iter(answer[0]))}" and left:
+            os.kill(os.getpid(), left.pop())
         return answer
 
     Line.send, Line.receive = dying_send, dying_receive  # type: ignore[method-assign]

@@ -28,8 +28,9 @@ def _main_pid(booted: Booted) -> int:
 
 @pytest.mark.slow
 def test_the_service(net: Lan, tmp_path: Path, impl: Implementation) -> None:
-    # Fault: The service is installed, started, reloaded, killed, stuck, stopped and removed, as systemctl does it.
-    # Expected: It runs as a user of its own, its passfile is a credential, and it holds the address until it stops.
+    # Fault: The service is installed, started, reloaded, restarted, killed, stuck, stopped, removed, by systemctl.
+    # Expected: It runs as a user of its own, its passfile is a credential, and it holds the address until it stops. A
+    #           restart loses no ping.
     host = net["main"]
     with Booted(host, tmp_path / "booted", impl.name) as booted:
         first = booted.run("/usr/local/bin/pycarp", "install-service")
@@ -51,6 +52,14 @@ def test_the_service(net: Lan, tmp_path: Path, impl: Implementation) -> None:
         booted.write("/etc/ifconfig.carp0", WORDS.replace("vhid 101", "vhid 101 advskew 3"))
         booted.run("systemctl", "reload", "pycarp")
         assert booted.show("pycarp", "ActiveState") == "active", _log(booted)
+        pinger = net.ping(interval=0.005)
+        assert pinger.wait(3)
+        former = _main_pid(booted)
+        booted.run("systemctl", "restart", "pycarp")
+        assert _main_pid(booted) not in (0, former), _log(booted)
+        pinger.stop()
+        assert pinger.received == pinger.sent, _log(booted)
+
         former = _main_pid(booted)
         booted.run("systemctl", "kill", "--kill-whom=main", "-s", "STOP", "pycarp")
         wait_until(lambda: _main_pid(booted) not in (0, former), 15, "the watchdog does not start it anew")

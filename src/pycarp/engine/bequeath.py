@@ -88,6 +88,12 @@ class Bequest:
             self._listener = None
         self._emit = lambda _event: None  # nothing keeps the engine any longer
 
+    def abandon(self) -> None:
+        """In a forked child: close the copies. What waits for them is the parent's, and shared."""
+        for one in (self._listener, self._line):
+            if one is not None:
+                one.close()
+
     def _answer_call(self) -> None:
         assert self._listener is not None
         line = self._listener.accept()

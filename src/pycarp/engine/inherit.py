@@ -35,6 +35,10 @@ _MOMENTS_WITHIN = 8.0
 """Seconds until the predecessor finds a moment for an instance, or has stopped what is to stop."""
 
 
+_SILENCE = 0.2
+"""Seconds without a word after which what was taken over is taken once more."""
+
+
 class Heir:
     """Takes over what it can, into `instances`. What fails is as if there had been no predecessor."""
 
@@ -74,11 +78,20 @@ class Heir:
             nonces = (str(answer["nonce"]), nonce)
             proofs = {str(index): lines.proof(one.host, *nonces) for index, one in prepared.items()}
             line.send({"ready": proofs, "process": os.getpid()})
-            while not (message := line.receive(_MOMENTS_WITHIN)[0]).get("end"):
+            while not (message := self._next(line)).get("end"):
                 self._take_over(line, message, prepared)
         finally:
             for instance in prepared.values():
                 self._builder.let_go(instance)
+
+    def _next(self, line: Line) -> dict[str, Any]:
+        """What the predecessor says next. Raises `LineBroken`."""
+        give_up = time.monotonic() + _MOMENTS_WITHIN
+        while not line.ready(_SILENCE) and time.monotonic() < give_up:
+            # It may hang, and its guardian then lets go of what it was not told to forget.
+            for instance in self._instances:
+                self._runtime.retake(instance.index, quiet=True)
+        return line.receive()[0]
 
     def _prepare(
         self, offer: dict[str, Any], fds: list[int], places: list[Place], inventory: Inventory

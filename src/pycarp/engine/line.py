@@ -23,6 +23,7 @@ import hmac
 import itertools
 import json
 import os
+import select
 import socket
 import struct
 import time
@@ -75,6 +76,10 @@ class Line(SocketOwner):
             socket.send_fds(self._socket, [octets], list(fds), socket.MSG_NOSIGNAL)
         except OSError as error:
             raise LineBroken(f"the other process cannot be told: {error.strerror or error}") from error
+
+    def ready(self, seconds: float) -> bool:
+        """Whether there is something to receive, the end included, within that time."""
+        return bool(select.select([self._socket], [], [], seconds)[0])
 
     def receive(self, seconds: float = ANSWERED_WITHIN) -> tuple[dict[str, Any], list[int]]:
         """The next message, and the descriptors that came with it, which are the caller's. Raises `LineBroken`."""

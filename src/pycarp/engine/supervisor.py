@@ -148,6 +148,7 @@ class Supervisor:
         self._route_watch.close()
         self._conflicts.close()
         self._mailbox.abandon()
+        self._bequest.abandon()
         for instance in self.instances:
             if instance.lock is not None:
                 instance.lock.close()

@@ -14,6 +14,7 @@ from ...linux.guardian_client import Kind
 from ...protocol import Reason
 from . import addresses
 from .state import Instance, RuntimeState, Source
+from .suspicion import look_at_silence, stalled
 from .timers import schedule
 
 
@@ -60,6 +61,10 @@ def freeze(runtime: RuntimeState, instance: Instance, now: int, margin: int) -> 
 def thaw(runtime: RuntimeState, instance: Instance, now: int) -> None:
     """Go on here after all."""
     instance.frozen = False
+    if instance.released:
+        stalled(runtime, instance, released=True)
+    look_at_silence(runtime, instance)
+    instance.released = False
     schedule(runtime, instance)
 
 

@@ -127,8 +127,8 @@ def freeze(runtime: RuntimeState, instance: Instance, now: int, margin: int) -> 
 
 
 def thaw(runtime: RuntimeState, instance: Instance, now: int) -> None:
-    bequest.thaw(runtime, instance, now)
     _join(instance)
+    bequest.thaw(runtime, instance, now)
 
 
 def inherit(runtime: RuntimeState, instance: Instance, now: int, values: dict[str, Any], until: int) -> bool:

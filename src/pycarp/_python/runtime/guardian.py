@@ -64,7 +64,8 @@ def collect(runtime: RuntimeState) -> None:
                 if not reply.flags & REPLY_SUPERSEDED:
                     _carried_out(runtime, instance, reply)
         elif reply.kind is Kind.RELEASED:
-            if instance is not None and not instance.frozen:
+            if instance is not None:
+                instance.released = instance.frozen
                 stalled(runtime, instance, released=True)
         elif reply.number in link.answers:
             link.answers.pop(reply.number).set_result(reply)

@@ -130,6 +130,7 @@ class Instance:
     ownership: Ownership
     wanted: bool = False  # it was started, and not stopped since
     frozen: bool = False  # another process is to go on with it: nothing happens here meanwhile
+    released: bool = False  # the guardian has let go of it while it was frozen
     failing: bool = False  # the last advert could not be sent
     late: int = 0  # ns that the last advert of a MASTER was sent after its deadline
     timers: Timers = field(default_factory=Timers)

@@ -27,15 +27,20 @@ def look_for_pause(runtime: RuntimeState) -> None:
     if late > PAUSE_NOTICED or suspended - runtime.suspended > PAUSE_NOTICED:
         runtime.guardian.asked = min(runtime.guardian.asked, 1) * now  # it may have been stopped with us
         for instance in active(runtime):
-            limit = min(takeover_after(instance), lease_ends_after(instance))
-            if instance.machine.state is State.MASTER and boottime() - instance.ownership.advertised > limit:
-                stalled(runtime, instance, released=False)
+            look_at_silence(runtime, instance)
     runtime.suspended = suspended
+
+
+def look_at_silence(runtime: RuntimeState, instance: Instance) -> None:
+    """Has a MASTER been silent for so long that others may have taken over?"""
+    limit = min(takeover_after(instance), lease_ends_after(instance))
+    if instance.machine.state is State.MASTER and boottime() - instance.ownership.advertised > limit:
+        stalled(runtime, instance, released=False)
 
 
 def stalled(runtime: RuntimeState, instance: Instance, released: bool) -> None:
     """A MASTER did not run for so long that it stands by. `released`: the guardian has let go of its addresses."""
-    if instance.machine.state is not State.MASTER or (released and not instance.ownership.owned):
+    if instance.frozen or instance.machine.state is not State.MASTER or (released and not instance.ownership.owned):
         return
     now = time.monotonic_ns()
     pause = boottime() - instance.ownership.advertised
