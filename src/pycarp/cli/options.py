@@ -62,7 +62,11 @@ def file_options(function: _F) -> _F:
 
 
 def output_options(function: _F) -> _F:
-    """``--json`` and ``--quiet``."""
+    """``--json``, ``--log`` and ``--quiet``."""
     quiet = "Print no events; warnings and errors go to stderr as ever."
     function = click.option("--quiet", is_flag=True, help=quiet)(function)
+    log = (
+        "How to log events: as lines, as JSON (as --json), or to systemd's journal with their fields.  [default: text]"
+    )
+    function = click.option("--log", type=click.Choice(["text", "json", "journal"]), help=log)(function)
     return click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")(function)

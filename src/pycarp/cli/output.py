@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..config import VirtualHost
     from ..engine.snapshot import InstanceSnapshot
+    from .journal import Journal
 
 _STATE_STYLES = {"MASTER": "bold green", "BACKUP": "cyan", "INIT": "yellow"}
 _STYLES: dict[ev.Severity, str] = {"news": "", "warning": "yellow", "alarm": "bold red"}
@@ -35,7 +36,19 @@ def complain(message: str) -> None:
     """Print one line on stderr, if it is still open: the program goes on without."""
     if sys.stderr is not None:  # closed before we began: print() would take stdout instead
         with contextlib.suppress(OSError, ValueError):
-            print(message, file=sys.stderr, flush=True)
+            priority = "<4>" if _journal_reads(sys.stderr) else ""
+            print(priority + message, file=sys.stderr, flush=True)
+
+
+def _journal_reads(stream: TextIO) -> bool:
+    if "JOURNAL_STREAM" not in os.environ:
+        return False
+    from .journal import is_journal
+
+    try:
+        return is_journal(stream.fileno())
+    except (OSError, ValueError):
+        return False
 
 
 def wall_clock(at: int) -> datetime:
@@ -62,7 +75,11 @@ def addresses_of(host: VirtualHost) -> str:
 class Printer:
     """Prints events as they come. Without a reader it prints nothing, and the engine goes on."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False, out: TextIO | None = None) -> None:
+    def __init__(
+        self, *, as_json: bool = False, quiet: bool = False, out: TextIO | None = None, log: str | None = None
+    ) -> None:
+        """`log` is "text", "json" or "journal", systemd's, by its fields; where that is not there, text."""
+        as_json = as_json or log == "json"
         self._out = sys.stdout if out is None else out
         self._quiet = quiet
         self._json = as_json
@@ -79,12 +96,45 @@ class Printer:
         if self.terminal and not as_json:
             self._line = _rich_line() or human
         self._chatty = self.terminal and not as_json and not quiet
+        self._priorities = self._out is not None and _journal_reads(self._out)
+        self._journal = _journal() if log == "journal" else None
 
     def event(self, event: ev.Event) -> None:
-        if not self._quiet:
-            self._write(self._line(event) + "\n")
-        elif event.severity == "alarm":
+        if self._quiet and event.severity != "alarm":
+            return
+        if self._journal is not None:
+            self._to_journal(self._journal, event)
+        elif not self._quiet:
+            self._write(self._priority(event) + self._line(event) + "\n")
+        else:
             complain(human(event))
+
+    def _priority(self, event: ev.Event) -> str:
+        if not self._priorities:
+            return ""
+        from .journal import PRIORITIES
+
+        return f"<{PRIORITIES[event.severity]}>"
+
+    def _to_journal(self, journal: Journal, event: ev.Event) -> None:
+        try:
+            journal.send(event)
+            self._full = False
+        except BlockingIOError:
+            if not self._full:
+                self._full = True
+                complain("pycarp: the journal is too slow: events are lost until it reads; the addresses stay")
+        except OSError as error:
+            journal.close()
+            self._journal = None
+            complain(f"pycarp: the journal is gone ({error.strerror or error}): events are printed from now on")
+            self._write(self._line(event) + "\n")
+
+    def close(self) -> None:
+        """Of the journal's socket; a second time does nothing."""
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.close()
 
     def status(self, instance: InstanceSnapshot) -> None:
         """One line on a virtual host, for whoever asks."""
@@ -126,6 +176,16 @@ class Printer:
                 self._full = True
                 why = error.strerror or error
                 complain(f"pycarp: events cannot be printed ({why}) and are lost until they can; the addresses stay")
+
+
+def _journal() -> Journal | None:
+    from . import journal
+
+    try:
+        return journal.Journal(journal.SOCKET)
+    except OSError as error:
+        complain(f"pycarp: there is no journal ({error.strerror or error}): events are printed")
+        return None
 
 
 _json_line = as_json

@@ -73,6 +73,7 @@ def run(
     control: str,
     take_over: bool,
     as_json: bool,
+    log: str | None,
     quiet: bool,
     **defaults: Any,
 ) -> None:
@@ -93,7 +94,7 @@ def run(
     hosts = load_files(paths, Defaults(**defaults), _with_folder(stated), wait=True).hosts()
     if hosts is None:
         ctx.exit(2)
-    printer = Printer(as_json=as_json, quiet=quiet)
+    printer = Printer(as_json=as_json, log=log, quiet=quiet)
     # One file by its name is a service of its own, as pycarp@carp0 is.
     where = Control(control, (interface_name(files[0]) if len(files) == 1 else None) or "run")
     ctx.exit(serve(hosts, printer, command=ctx.command_path, reload=reload, control=where, take_over=take_over))

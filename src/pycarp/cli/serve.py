@@ -90,6 +90,7 @@ def serve(
                 engine.stop()
                 for event in engine.events(timeout=0):
                     printer.event(event)
+                printer.close()
             except (CarpError, OSError) as error:
                 complain(f"{command}: {error}")
                 code = 1

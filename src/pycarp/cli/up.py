@@ -71,6 +71,7 @@ def up(
     control: str,
     take_over: bool,
     as_json: bool,
+    log: str | None,
     quiet: bool,
     **defaults: Any,
 ) -> None:
@@ -79,7 +80,7 @@ def up(
     hosts = look([parse_words(words, name=name, defaults=Defaults(**defaults))], stated).hosts()
     if hosts is None:
         ctx.exit(2)
-    printer = Printer(as_json=as_json, quiet=quiet)
+    printer = Printer(as_json=as_json, log=log, quiet=quiet)
     printer.remark(f"{name}: vhid {hosts[0].vhid}, {addresses_of(hosts[0])}. Ctrl-C ends it.")
     where = Control(control, name)
     ctx.exit(serve(hosts, printer, command=ctx.command_path, control=where, take_over=take_over))
