@@ -4,12 +4,13 @@
 
 cdef void freeze(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
     """`value`: the margin in ns; then whether the instance is frozen now. None is where it is due too soon, or where
-    an order is under way."""
+    an order or a hand-over to another host is under way."""
     cdef const ownership_t *ownership = &instance.ownership
     cdef const timers_t *timers = &instance.timers
     cdef int64_t margin = min(command.value, machine_interval(&instance.machine) // 3)
     command.value = (
         instance.wanted and instance.carpdev != NULL and ownership.unanswered == 0 and ownership.unsent == 0
+        and not machine_leaving(&instance.machine) and not ownership.inherits
         and timers.take_due == MACHINE_NEVER and timers.retry_due == MACHINE_NEVER
         and (timers.heap_at < 0 or timers.due - now >= margin)
     )

@@ -20,10 +20,11 @@ from .timers import schedule
 
 def freeze(runtime: RuntimeState, instance: Instance, now: int, margin: int) -> dict[str, Any] | None:
     """What the instance leaves; None where this is no moment for it: it is due in less than `margin` ns and a third of
-    its interval, or an order is under way."""
+    its interval, or an order or a hand-over to another host is under way."""
     ownership, timers = instance.ownership, instance.timers
     margin = min(margin, instance.machine.interval // 3)
     waits = ownership.unanswered or ownership.unsent is not None or timers.take_due is not None
+    waits = waits or instance.machine.leaving or ownership.inherits
     if waits or not instance.wanted or timers.retry_due is not None:
         return None
     if timers.due is not None and timers.due - now < margin:
