@@ -29,7 +29,7 @@ PROGRAM = f"{NATIVE}/guardian"
 TOP_LEVEL = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "SECURITY.md")
 BUILD = ("pyproject.toml", "setup.py")
 """Files of the source tree's top that an sdist holds."""
-TREES = ("benchmarks", "docs", "ext", "packaging", "src", "tests", "tools")
+TREES = ("benchmarks", "docs", "examples", "ext", "packaging", "src", "tests", "tools")
 """Directories of the source tree that an sdist holds, but for what is generated there."""
 GENERATED = {".so", ".pyc", ".pyo", ".pyd", ".o", ".html"}
 

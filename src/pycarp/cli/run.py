@@ -59,7 +59,7 @@ HOOKS = Path("/etc/pycarp/hooks.d")
 @click.command(help=_HELP.replace("{signals}", HELP))
 @file_options
 @host_options
-@statement_options("hook")
+@statement_options("hook", "metrics")
 @control_option
 @inherit_option
 @output_options
@@ -90,14 +90,15 @@ def run(
         complain(f"{ctx.command_path}: {_none_in(where)}")
         return None
 
-    paths = chosen(ctx, files, directory)
-    hosts = load_files(paths, Defaults(**defaults), _with_folder(stated), wait=True).hosts()
+    loaded = load_files(chosen(ctx, files, directory), Defaults(**defaults), _with_folder(stated), wait=True)
+    hosts = loaded.hosts()
     if hosts is None:
         ctx.exit(2)
     printer = Printer(as_json=as_json, log=log, quiet=quiet)
     # One file by its name is a service of its own, as pycarp@carp0 is.
     where = Control(control, (interface_name(files[0]) if len(files) == 1 else None) or "run")
-    ctx.exit(serve(hosts, printer, command=ctx.command_path, reload=reload, control=where, take_over=take_over))
+    options: Any = {"command": ctx.command_path, "control": where, "take_over": take_over}
+    ctx.exit(serve(hosts, printer, reload=reload, metrics=loaded.services.get("metrics"), **options))
 
 
 def _with_folder(stated: Stated) -> Stated:

@@ -15,6 +15,7 @@ from ..engine.mailbox import Mailbox
 from ..errors import CarpError
 from ..events import CarpdevChanged, Waiting
 from .control import controlled, state_file
+from .measured import measured
 from .notify import Keepalive, notify, reloading
 from .output import Printer, complain
 from .restart import leave_for_the_next, see_off
@@ -22,6 +23,7 @@ from .signals import Signals
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..metrics.words import Place
 
 Reload = Callable[[], Sequence[VirtualHost] | None]
 """Reads the configuration again; None when it is broken, which it has reported."""
@@ -55,6 +57,7 @@ def serve(
     reload: Reload | None = None,
     control: Control = Control(),
     take_over: bool = False,
+    metrics: Place | None = None,
 ) -> int:
     """Run an engine until SIGINT or SIGTERM, or until another process has taken over, and return the exit code.
 
@@ -78,7 +81,8 @@ def serve(
         desk = Desk(engine, command, reload)
         try:
             asked = desk.ask if reload is not None else None
-            with controlled(engine, control.place, control.name, command, asked):
+            listening = controlled(engine, control.place, control.name, command, asked)
+            with listening, measured(engine, metrics, command):
                 _loop(engine, printer, signals, desk)
                 if signals.terminated:
                     leave_for_the_next(engine, command)

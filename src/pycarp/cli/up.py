@@ -57,7 +57,7 @@ _WORDS.append(_lines("create, alias", "accepted, and do nothing"))
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, shell_complete=words_that_fit)
 @host_options
-@statement_options("check", "hook", "sync")
+@statement_options("check", "hook", "sync", "metrics")
 @control_option
 @inherit_option
 @output_options
@@ -77,10 +77,12 @@ def up(
 ) -> None:
     if name in KNOWN or looks_like_address(name):
         fail(ctx, f"the name of the interface comes first: write '{ctx.command_path} carp0' before the words")
-    hosts = look([parse_words(words, name=name, defaults=Defaults(**defaults))], stated).hosts()
+    loaded = look([parse_words(words, name=name, defaults=Defaults(**defaults))], stated)
+    hosts = loaded.hosts()
     if hosts is None:
         ctx.exit(2)
     printer = Printer(as_json=as_json, log=log, quiet=quiet)
     printer.remark(f"{name}: vhid {hosts[0].vhid}, {addresses_of(hosts[0])}. Ctrl-C ends it.")
     where = Control(control, name)
-    ctx.exit(serve(hosts, printer, command=ctx.command_path, control=where, take_over=take_over))
+    options: Any = {"command": ctx.command_path, "control": where, "take_over": take_over}
+    ctx.exit(serve(hosts, printer, metrics=loaded.services.get("metrics"), **options))
