@@ -103,6 +103,15 @@ def test_rules_and_routes_are_told(words: str) -> None:
             assert _told(watch) is None
 
 
+def test_a_route_that_goes_with_its_nexthop_object_is_told() -> None:
+    """The kernel tells of the object alone."""
+    with Lab() as lab, lab["main"].enter(), RouteWatch() as watch:
+        lab["main"].run("ip nexthop add id 7 via 10.13.37.1 dev eth0; ip route add default nhid 7", shell=True)
+        assert _told(watch) == RouteChanges(others=True)
+        lab["main"].run(["ip", "nexthop", "del", "id", "7"])
+        assert _told(watch) == RouteChanges(others=True)
+
+
 def test_of_our_own_only_what_went_is_told() -> None:
     table = tables_of(2, 101)
     with Lab() as lab, lab["main"].enter(), RouteWatch() as watch:

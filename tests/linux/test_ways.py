@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -20,6 +21,8 @@ from pycarp.linux import fib, netlink, sysctl
 from pycarp.linux import routes as routes_module
 from pycarp.linux.device import Device
 from pycarp.linux.fib import AF_INET, AF_INET6, Route, Snapshot
+from pycarp.linux.interfaces import Interface
+from pycarp.linux.leftovers import Inventory
 
 pytestmark = needs_namespaces()
 
@@ -94,9 +97,12 @@ _RULES = {
         "to 192.0.2.0/24 lookup 51820 priority 7",
         "not from 10.13.0.0/16 lookup 100 priority 13",
         "from 172.16.0.0/12 lookup 100 priority 15",
+        "from 10.13.37.0/24 goto 32766 priority 3",
+        "not to 192.0.2.0/24 goto 32766 priority 2",
     ),
     6: (
         "from 2001:db8::/64 lookup 100 priority 11",
+        "from 2001:db8::/64 goto 32766 priority 3",
         "lookup 100 priority 5270",
         "lookup main suppress_prefixlength 0 priority 32764\nrule add not fwmark 0xca6c lookup 51820 priority 32765",
         "not fwmark 0xca6c lookup 100 priority 900",
@@ -311,3 +317,39 @@ def test_ways(scene: Scene, host: tuple[int, list[str], list[str], list[str], bo
         scene.follow(True)
         snapshot = Snapshot()
         assert not scene.device.follow(snapshot) and scene.device.compare(snapshot, True).requests == []
+
+
+def test_a_rule_before_which_none_fits_is_left_alone(scene: Scene) -> None:
+    """A rule of ours could stand behind it alone: to put it in order would never end."""
+    with scene.main.enter():
+        scene.clear()
+        scene.ip(4, ["rule add to 192.0.2.0/24 lookup main priority 0", "route add default via 10.13.37.1"])
+        scene.follow(True)
+        scene.ip(4, ["rule add to 198.51.100.0/24 lookup 7 priority 0"])
+        scene.follow(True)
+        assert scene.device.compare(Snapshot(), True).requests == []
+        warned = routes_module.rule_warnings(Snapshot().rules(AF_INET), [], [ip_address(VIP)])
+        assert [(kind, one.priority) for kind, one, *_others in warned] == [("rules-equal", 0)] * 2
+
+
+def test_many_routes_are_gone_through_once() -> None:
+    """What compares each with each other needs minutes for as many as a routing daemon has."""
+    count, gateways = 10_000, 100
+    near = fib.Hop(5, ((fib.RTA_GATEWAY, ip_address("2001:db8::1").packed),))
+    routes = [
+        Route(AF_INET6, (48, (0x20010DB8 << 96 | at << 80).to_bytes(16, "big"), 0, b""), fib.UNICAST, (near,))
+        for at in range(count)
+    ]
+    far = [
+        one.replace(hops=(fib.Hop(5, ((fib.RTA_GATEWAY, (0x20010DB9 << 96 | at % gateways).to_bytes(16, "big")),)),))
+        for at, one in enumerate(routes)
+    ]
+    with Namespace() as main, main.enter():
+        inventory = Inventory()
+        table = routes_module.tables_of(9999, 7)
+        inventory.routes = [(table, one) for one in routes]
+        started = time.monotonic()
+        assert len(inventory._stray_ways(Device(floating(), Interface(9, "eth9", bytes(6))))) == count
+        assert inventory.routes == []
+        assert len(routes_module.near(far, far, ())) == gateways
+    assert time.monotonic() - started < 3

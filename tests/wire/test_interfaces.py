@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from typing import Any
@@ -43,6 +44,22 @@ def test_the_carpdev_is_deleted_and_made_again(net: Lan, named: bool) -> None:
     assert main.engine.demotion(101) == 0
     assert net.ping(FAR).wait(3)
     net.tidy = False  # it is another interface than at the beginning
+
+
+def test_another_interface_has_the_carpdevs_index_at_once(net: Lan) -> None:
+    # Fault: The carpdev is deleted, and in the same moment there is another of its name and index.
+    # Expected: It is another one all the same: the virtual host starts anew there, is heard and hears.
+    main = on_second_cable(net, carpdev="eth1")
+    index = json.loads(net["main"].run(["ip", "-json", "link", "show", "eth1"]).stdout)[0]["ifindex"]
+    words = f"link del eth1\nlink add eth1 index {index} type veth peer name eth2\nlink set eth1 up\nlink set eth2 up\n"
+    net["main"].run(["ip", "-batch", "-"], input=words)
+    main.become(INIT)
+    assert main.wait(events.CarpdevChanged, present=False)
+    main.become(MASTER)
+    assert main.log.find(events.Failed) == []
+    bound = net["main"].run(["cat", "/proc/net/packet"]).stdout.splitlines()[1:]
+    assert not [one for one in bound if one.split()[4] == "-1"], "a socket of an interface that has gone"
+    net.tidy = False
 
 
 def test_a_stop_while_the_carpdev_is_gone(net: Lan) -> None:

@@ -34,6 +34,7 @@ class Instance:
     """One virtual host at run time. `index` is its number in the runtime. Times are seconds of time.monotonic().
 
     `present` says whether its carpdev is there: without one, the device does not exist and the plan is of no use.
+    `lost`: the carpdev was deleted, even where another one has its index now.
     `missing` says what it waits for then; `sought_at` is when it is looked for again after a failure.
     `hindrance` says why the carpdev cannot be used although it is up; empty where it can.
     `misplaced` says since when its addresses are not where its state wants them, and whether that state was MASTER.
@@ -49,6 +50,7 @@ class Instance:
     device: Device
     plan: Plan
     present: bool = True
+    lost: bool = False
     missing: str = ""
     sought_at: float = 0.0
     hindrance: str = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 
 from ..errors import CarpError, InterfaceError
 from ..linux import settings
@@ -110,6 +111,7 @@ class Reconciler:
         if not any(notice.index == instance.device.index != instance.carpdev.index for instance in self._instances):
             self.routing.note()
         for instance in self._instances:
+            instance.lost |= instance.present and not notice.present and notice.index == instance.carpdev.index
             if notice.index == instance.carpdev.index and notice.present and instance.present:
                 # The machine hears of the link's state at once; a survey reads what else may have changed.
                 renamed = notice.name != instance.carpdev.name
@@ -176,24 +178,32 @@ class Reconciler:
         self._reading_failed = False
         by_index = {interface.index: interface for interface in interfaces}
         beside = self._look_beside(interfaces, by_index)
+        # All of them first: the sockets of a carpdev close with the last, and another one may have its index.
         for instance in self._instances:
-            try:
+            if instance.present and (instance.lost or instance.carpdev.index not in by_index):
+                with self._reporting(instance):
+                    self._lose_carpdev(instance)
+        for instance in self._instances:
+            with self._reporting(instance):
                 new = beside.get(instance.carpdev.index)
                 if new and instance.present and instance.device.guard(new, interfaces):
                     instance.outdated = True
-                now = by_index.get(instance.carpdev.index)
-                if instance.present and now is None:
-                    self._lose_carpdev(instance)
-                if not instance.present:
+                if instance.present:
+                    self._refresh(instance, by_index[instance.carpdev.index], by_index)
+                else:
                     self._seek_carpdev(instance, interfaces)
-                elif now is not None:
-                    self._refresh(instance, now, by_index)
-            except (CarpError, OSError, MemoryError) as error:
-                if not instance.outdated:
-                    self._instances.report_failure(instance, _why(error))
-                # The next survey would see no difference.
-                instance.outdated = instance.present
-                self._survey_soon(_RETRIED_AFTER)
+
+    @contextlib.contextmanager
+    def _reporting(self, instance: Instance) -> Iterator[None]:
+        """Report what fails, and try again later."""
+        try:
+            yield
+        except (CarpError, OSError, MemoryError) as error:
+            if not instance.outdated:
+                self._instances.report_failure(instance, _why(error))
+            # The next survey would see no difference.
+            instance.outdated = instance.present
+            self._survey_soon(_RETRIED_AFTER)
 
     def _look_beside(
         self, interfaces: tuple[Interface, ...], by_index: dict[int, Interface]
@@ -207,7 +217,7 @@ class Reconciler:
     def _lose_carpdev(self, instance: Instance) -> None:
         """The carpdev is gone, and the device with it."""
         self._runtime.link(instance.index, False)
-        instance.present, instance.missing = False, f"{instance.carpdev.name} has gone"
+        instance.present, instance.lost, instance.missing = False, False, f"{instance.carpdev.name} has gone"
         instance.carpdev = instance.carpdev.replace(up=False, running=False)
         self._instances.report_carpdev(instance)
         self._instances.close_carpdev_if_unused(instance.carpdev.index)

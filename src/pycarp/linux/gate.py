@@ -63,8 +63,6 @@ _TYPES: dict[int | str, tuple[int, int]] = {"ifindex": (20, 4), 4: (7, 4), 6: (8
 """nft's own numbers of set types, for `nft list`, and their lengths."""
 _HOST_ORDER = struct.pack("=BBI", 0, 4, 1)
 """For `nft list`: the set's keys are in this machine's byte order."""
-_HOST_ORDER = struct.pack("=BBI", 0, 4, 1)
-"""For `nft list`: the keys of a set are in this machine's byte order."""
 _ALIVE_SIZE, _COLLECTED_AFTER_MS = 128, 5000
 """An element that ran out stays in the set until it is collected."""
 _RECEIVE = 1 << 17

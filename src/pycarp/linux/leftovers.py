@@ -162,8 +162,9 @@ class Inventory:
             for table, one in self.routes
             if (table not in living if is_own_table(table) else self._is_stray_subnet(device, table, one))
         ]
-        self.rules = [one for one in self.rules if one not in rules]
-        self.routes = [one for one in self.routes if one not in routes]
+        stray = {*rules, *routes}
+        self.rules = [one for one in self.rules if one not in stray]
+        self.routes = [one for one in self.routes if one not in stray]
         return [one.delete() for one in rules] + [one.delete(table) for table, one in routes]
 
     def _is_living(self, device: Device, table: int) -> bool:

@@ -12,7 +12,6 @@ All of it is computed from a `Snapshot` and touches nothing.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_network
@@ -284,6 +283,24 @@ def _mirrors(rule: Rule, ip: Address, place: Place, tables: Sequence[Rule]) -> I
         yield _placed(rule, ip, place, selectors + one.attributes + suppressed).replace(table=one.table)
 
 
+def _looked_up(rule: Rule, ip: Address, rules: Sequence[Rule]) -> Sequence[Rule]:
+    """The rules whose lookups an address gets at `rule`: itself, or those that it goes to, past their own mirrors.
+
+    A target with selectors of its own is left out.
+    """
+    if rule.action != fib.GOTO:
+        return (rule,) if rule.action == fib.TO_TABLE else ()
+    target = fib.number(rule.get(fib.FRA_GOTO))
+    return [
+        one
+        for one in rules
+        if (one.priority, one.action, one.flags) == (target, fib.TO_TABLE, 0)
+        and not one.attributes
+        and _selects(one, ip) is True
+        and not one.lengths
+    ]
+
+
 def _placed(rule: Rule, ip: Address, place: Place, attributes: tuple[tuple[int, bytes], ...]) -> Rule:
     if ip.version == 6 and ip.is_link_local:
         # Another link may have the same address.
@@ -348,11 +365,12 @@ class Planner:
         for rule in rules:
             if not catches(rule, ip) or rule.table == fib.LOCAL:
                 continue
-            if rule.action == fib.TO_TABLE:
-                lookups = self._tables(ways, snapshot, rule)
-                for one in _mirrors(rule, ip, self.place, lookups) if lookups else ():
-                    stands = behind if behind is not None and behind.priority < rule.priority else None
-                    ways.mirrors.append(Mirror(one, rule, stands))
+            # None fits before one of priority 0.
+            looked_up = _looked_up(rule, ip, rules) if rule.priority else ()
+            lookups = [one for each in looked_up for one in self._tables(ways, snapshot, each)]
+            for one in _mirrors(rule, ip, self.place, lookups) if lookups else ():
+                stands = behind if behind is not None and behind.priority < rule.priority else None
+                ways.mirrors.append(Mirror(one, rule, stands))
             behind = rule
 
     def _tables(self, ways: Ways, snapshot: Snapshot, rule: Rule) -> list[Rule]:
@@ -483,13 +501,25 @@ def near(adding: Iterable[Route], wanted: Iterable[Route], there: Sequence[Route
         if one.family == AF_INET6
         for hop in one.hops
         for kind, value in hop.attributes
-        if kind == fib.RTA_GATEWAY and IPv6Address(value) not in _LINK_LOCAL
+        if kind == fib.RTA_GATEWAY
     }
+    if not gateways:
+        return []
+    by_prefix: dict[tuple[int, int], list[Route]] = {}
+    for one in wanted:
+        length, destination, *_source = one.prefix
+        if one.family == AF_INET6 and length:
+            by_prefix.setdefault((length, int.from_bytes(destination, "big") >> (128 - length)), []).append(one)
+    lengths = sorted({length for length, _head in by_prefix}, reverse=True)
+    present = frozenset(there)
     found = []
     for index, gateway in sorted(gateways):
-        holding = [one for one in wanted if one.prefix[0] and IPv6Address(gateway) in one.network]
+        if IPv6Address(gateway) in _LINK_LOCAL:
+            continue
+        number = int.from_bytes(gateway, "big")
+        holding = [one for length in lengths for one in by_prefix.get((length, number >> (128 - length)), ())]
         best = min(holding, key=lambda one: (-one.prefix[0], one.metric), default=None)
-        found_there = best in there and best is not None and best.direct and best.uses(index)
+        found_there = best in present and best is not None and best.direct and best.uses(index)
         if not found_there or any(one.prefix[2] for one in holding):
             found.append(Route(AF_INET6, (128, gateway, 0, b""), fib.UNICAST, (fib.Hop(index),), metric=1))
     return found
@@ -506,7 +536,7 @@ def rule_warnings(
     """Which rules of others answers from `floating` addresses cannot follow as those from the carpdev's `own` do.
 
     (kind, rule, floating address, own address): "rule-own-address", the rule is for one of its own addresses and for
-    none of the floating ones; "rules-equal", another rule has its priority, so that none fits in between.
+    none of the floating ones; "rules-equal", another rule has its priority, or it is 0, so that none fits before it.
     """
     others = [one for one in rules if not is_ours(one) and one.action == fib.TO_TABLE and one.table != fib.LOCAL]
     for rule in others if floating else ():
@@ -517,6 +547,6 @@ def rule_warnings(
             yield "rule-own-address", rule, floating[0], mine
     for ip in floating:
         caught = [rule for rule in others if catches(rule, ip)]
-        for former, rule in itertools.pairwise(caught):
-            if former.priority == rule.priority:
+        for at, rule in enumerate(caught):
+            if not rule.priority or (at and caught[at - 1].priority == rule.priority):
                 yield "rules-equal", rule, ip, None

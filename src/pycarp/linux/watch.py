@@ -18,8 +18,9 @@ from .sockets import SocketOwner, closed_on_error, grow
 
 _GROUPS = (1, 5, 9, 24, 25)
 """RTNLGRP_LINK, IPV4_IFADDR, IPV6_IFADDR, IPV4_NETCONF, IPV6_NETCONF."""
-_ROUTE_GROUPS = (7, 8, 11, 19)
-"""RTNLGRP_IPV4_ROUTE, IPV4_RULE, IPV6_ROUTE, IPV6_RULE."""
+_ROUTE_GROUPS = (7, 8, 11, 19, 32)
+"""RTNLGRP_IPV4_ROUTE, IPV4_RULE, IPV6_ROUTE, IPV6_RULE, NEXTHOP: an IPv4 route that goes with its nexthop object is
+not told of."""
 _NETCONF_HEADER, _NETCONFA_IFINDEX = 4, 1
 """struct netconfmsg is one octet, padded."""
 _BUFFER = 1 << 20
