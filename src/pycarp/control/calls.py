@@ -17,7 +17,6 @@ from .wire import BadRequest, Request
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
-    from ..engine.snapshot import Snapshot
 
 Reload = Callable[[], "Future[str]"]
 """Has the configuration read again by whoever owns the engine. The text says what was wrong, "" for nothing."""
@@ -34,7 +33,7 @@ class Calls:
     def __init__(self, engine: Engine, reload: Reload | None) -> None:
         self._engine = engine
         self._reload = reload
-        self._snapshot: Snapshot | None = None
+        self._values: dict[str, Any] = {}
 
     def run(self, request: Request) -> dict[str, Any] | Later:
         """The result, or what will have it. Raises `BadRequest`, and what the engine raises."""
@@ -59,15 +58,15 @@ class Calls:
         raise BadRequest("the call is not one that is answered")  # the server has it
 
     def _status(self, which: int | str | None) -> dict[str, Any]:
-        snapshot = self._snapshot
-        if snapshot is None or time.monotonic_ns() - snapshot.taken > _SAME_WITHIN:
-            snapshot = self._snapshot = self._engine.snapshot()
-        values = snapshot.as_dict()
-        if which is not None:
-            values["instances"] = [one for one in values["instances"] if which in (one["name"], one["vhid"])]
-            if not values["instances"]:
-                raise EngineError(f"no virtual host of this name or vhid is here: there is {self._names()}")
-        return values
+        values = self._values
+        if not values or time.monotonic_ns() - values["taken"] > _SAME_WITHIN:
+            values = self._values = self._engine.snapshot().as_dict()
+        if which is None:
+            return values
+        chosen = [one for one in values["instances"] if which in (one["name"], one["vhid"])]
+        if not chosen:
+            raise EngineError(f"no virtual host of this name or vhid is here: there is {self._names()}")
+        return {**values, "instances": chosen}
 
     def _hand_over(self, which: int | str | None, timeout: float | None) -> dict[str, Any] | Later:
         if timeout is not None and not 0 <= timeout <= _LONGEST_WAIT:
