@@ -47,6 +47,7 @@ if sys.platform == "linux":
             "lifeline",
             "bowout",
             "instance",
+            "listeners",
             "route",
             "gate",
             "confine",

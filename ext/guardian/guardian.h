@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "instance.h"
+#include "listeners.h"
 #include "protocol.h"
 
 enum { REPLIES = 512 };
@@ -19,6 +20,7 @@ struct guardian {
     uid_t uid;         /* of the engine when it started us */
     bool quiet;        /* the engine has ended in order */
     bool last_dropped; /* the last order that was carried out was a drop */
+    struct listeners listeners;
     struct instance *instances;
 
     /* Replies that found no room in the socket. */
@@ -38,8 +40,8 @@ void replies_flush(struct guardian *guardian);
 /* orders.c */
 /* Read all that waits; false when the engine's end is closed. */
 bool orders_read(struct guardian *guardian);
-/* Carry out one order, the most urgent; false when there was none. */
-bool orders_carry_out(struct guardian *guardian);
+/* Carry out one order, the most urgent; false when there was none. With `patient`, takes wait for listeners. */
+bool orders_carry_out(struct guardian *guardian, bool patient);
 /* Carry out a bit of what takes have left for later; false when there was nothing. */
 bool orders_carry_out_late(struct guardian *guardian);
 /* The engine has ended: takes and renewals that wait are withdrawn, and all that it has taken is to be released. */
@@ -52,9 +54,10 @@ void release_overdue(struct guardian *guardian);
 void release(struct guardian *guardian, bool bowout);
 /* Drop an instance's addresses, its link later where the addresses go without it: 0 or an errno. */
 int drop_addresses(struct guardian *guardian, struct instance *instance);
-/* Take down a link whose time has come; false when there is none. With `wait`, wait for the time of the next. */
+/* Take down a link whose time has come; false when there is none, or listeners are behind. With `wait`, wait for the
+ * time of the next, and for no listener. */
 bool release_link(struct guardian *guardian, bool wait);
-/* ns until the next instance is overdue or the next link goes down, or INT64_MAX. */
+/* ns until the next instance is overdue, the next link goes down, or the next take may come, or INT64_MAX. */
 int64_t release_next(const struct guardian *guardian);
 /* What a drop or a removal may fail with: it is gone already, perhaps with its interface; or the rule that comes when
  * an IPv6 address goes is there. */

@@ -37,7 +37,7 @@ static _Noreturn void end(struct guardian *guardian)
     (void) orders_read(guardian);
     orders_withdraw(guardian);
     release(guardian, !guardian->quiet);
-    while (orders_carry_out(guardian))
+    while (orders_carry_out(guardian, false))
         ;
     replies_flush(guardian);
     /* Where only a thread of the engine has ended, the engine sees this at once, however long our exit takes. */
@@ -78,7 +78,7 @@ static _Noreturn void run(struct guardian *guardian)
         if (!orders_read(guardian) || watched[2].revents != 0)
             end(guardian);
         release_overdue(guardian);
-        if (orders_carry_out(guardian) || release_link(guardian, false) || orders_carry_out_late(guardian))
+        if (orders_carry_out(guardian, true) || release_link(guardian, false) || orders_carry_out_late(guardian))
             continue;
         replies_flush(guardian);
         watched[0].events = guardian->replies_count != 0 ? POLLIN | POLLOUT : POLLIN;
@@ -96,6 +96,7 @@ static int start(struct guardian *guardian)
     if ((guardian->route = route_open()) < 0)
         return errno;
     guardian->filter = gate_socket();
+    listeners_open(&guardian->listeners);
     if ((guardian->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK)) < 0)
         return errno;
     if ((error = confine_capabilities()) != 0)

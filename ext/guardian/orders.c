@@ -86,7 +86,7 @@ static void add(struct guardian *guardian, const struct order *order, int *hande
     struct instance *former = instance_find(guardian->instances, order->index);
     int error = EINVAL;
     /* What was ordered for an instance that is to be forgotten comes first. */
-    while (former != NULL && former->asked[ORDER_FORGET] && orders_carry_out(guardian))
+    while (former != NULL && former->asked[ORDER_FORGET] && orders_carry_out(guardian, false))
         former = instance_find(guardian->instances, order->index);
     if (count >= HANDED && (error = instance_read(&fresh, handed[0])) == 0) {
         fresh.packet = handed[1];
@@ -275,6 +275,8 @@ static void take_or_renew(struct guardian *guardian, struct instance *instance, 
         /* Before it is so: whatever happens from now on, there may be addresses to release. */
         instance->taken = true;
         started = monotonic();
+        if (take)
+            listeners_note(&guardian->listeners, instance->essential);
         if (instance->gate.device == 0)
             give_lease(instance, order->lease);
         error = instance->gate.device != 0 ? take_gated(guardian, instance, order) : batch_execute(guardian->route, &instance->batches[take ? BATCH_TAKE : BATCH_RENEW],
@@ -352,26 +354,30 @@ static bool carry_out_asked(struct guardian *guardian, struct instance *instance
 
 /* Drops come first: an address on two hosts harms more than one that comes a little later. But links go down slowly,
  * and the leases of others must not end meanwhile: so one renewal comes after each drop. */
-static struct instance *most_urgent(const struct guardian *guardian)
+static struct instance *most_urgent(struct guardian *guardian, bool patient)
 {
-    struct instance *found = NULL, *instance;
-    for (instance = guardian->instances; instance != NULL && guardian->last_dropped; instance = instance->next)
-        if (waits_for(instance, ORDER_RENEW))
-            return instance;
+    struct instance *first = NULL, *drop = NULL, *renewal = NULL, *instance;
     for (instance = guardian->instances; instance != NULL; instance = instance->next) {
-        if (waits_for(instance, ORDER_DROP))
-            return instance;
-        if (instance->waiting && found == NULL)
-            found = instance;
+        if (drop == NULL && waits_for(instance, ORDER_DROP))
+            drop = instance;
+        if (renewal == NULL && waits_for(instance, ORDER_RENEW))
+            renewal = instance;
+        if (first == NULL && instance->waiting)
+            first = instance;
     }
-    return found;
+    if (renewal != NULL && guardian->last_dropped)
+        return renewal;
+    if (drop != NULL)
+        return drop;
+    bool take = patient && first != NULL && waits_for(first, ORDER_TAKE);
+    return take && !listeners_keep_up(&guardian->listeners) ? renewal : first;
 }
 
-bool orders_carry_out(struct guardian *guardian)
+bool orders_carry_out(struct guardian *guardian, bool patient)
 {
     struct instance *instance;
     mute_waiting(guardian);
-    if ((instance = most_urgent(guardian)) != NULL) {
+    if ((instance = most_urgent(guardian, patient)) != NULL) {
         struct order order = instance->order;
         instance->waiting = false;
         guardian->last_dropped = order.kind == ORDER_DROP;
@@ -382,7 +388,7 @@ bool orders_carry_out(struct guardian *guardian)
         return true;
     }
     for (instance = guardian->instances; instance != NULL; instance = instance->next)
-        if (carry_out_asked(guardian, instance))
+        if (!instance->waiting && carry_out_asked(guardian, instance))
             return true;
     return false;
 }

@@ -27,6 +27,11 @@ enum kind {
 /* A reply's flag: another order came before this one could be carried out. */
 #define REPLY_SUPERSEDED 1
 
+/* The ports of engines' own netlink sockets that hear of addresses begin so. They have much room, and nobody waits for
+ * them. The kernel chooses no such port. */
+#define WATCH_PORT 0x70630000
+#define WATCH_PORT_MASK 0xFFFF0000
+
 struct order {
     uint8_t kind, flags;
     uint16_t zero;

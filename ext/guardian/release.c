@@ -19,16 +19,25 @@ static int64_t time_left(const struct instance *instance)
     return instance->beat.next_beat - beat_age(&instance->beat);
 }
 
+static bool take_waits(const struct instance *instance)
+{
+    return instance->waiting && instance->order.kind == ORDER_TAKE;
+}
+
 int64_t release_next(const struct guardian *guardian)
 {
-    int64_t next = INT64_MAX, left;
+    int64_t next = INT64_MAX, look = guardian->listeners.look_at - monotonic(), left;
     for (const struct instance *instance = guardian->instances; instance != NULL; instance = instance->next) {
+        if ((instance->taken || take_waits(instance)) && !guardian->quiet && (left = time_left(instance)) < next)
+            next = left;
         /* Only one that has taken its addresses has a late batch, and only one that has not a link that goes down. */
-        int64_t due = instance->late_due != 0 ? instance->late_due : instance->link_due;
-        if (due != 0 && (left = due - monotonic()) < next)
+        if (instance->late_due != 0 && (left = instance->late_due - monotonic()) < next)
             next = left;
-        if (instance->taken && !guardian->quiet && (left = time_left(instance)) < next)
-            next = left;
+        if (instance->link_due == 0 && !take_waits(instance))
+            continue;
+        left = instance->link_due != 0 ? instance->link_due - monotonic() : look;
+        left = left > look ? left : look;
+        next = left < next ? left : next;
     }
     return next;
 }
@@ -52,9 +61,17 @@ int drop_addresses(struct guardian *guardian, struct instance *instance)
     instance->late_due = 0;
     (void) gate_shut(instance->packet, &instance->gate);
     int error = remove_addresses(guardian, instance);
+    listeners_note(&guardian->listeners, instance->essential);
     if (error == 0)
         gate_disarm(instance->packet, &instance->gate);
     return error;
+}
+
+/* Nobody needs it down soon: it waits until programs have heard of the addresses that went. */
+static bool may_go_down(struct guardian *guardian, const struct instance *instance)
+{
+    int64_t passed = monotonic() - instance->link_due;
+    return passed >= LINK_WAITS_AT_MOST || (passed >= 0 && listeners_read(&guardian->listeners));
 }
 
 bool release_link(struct guardian *guardian, bool wait)
@@ -63,8 +80,9 @@ bool release_link(struct guardian *guardian, bool wait)
     for (struct instance *instance = guardian->instances; instance != NULL; instance = instance->next)
         if (instance->link_due != 0 && (first == NULL || instance->link_due < first->link_due))
             first = instance;
-    if (first == NULL || (!wait && first->link_due > monotonic()))
+    if (first == NULL || (!wait && !may_go_down(guardian, first)))
         return false;
+    listeners_note(&guardian->listeners, 1);
     sleep_until(first->link_due);
     first->link_due = 0;
     (void) execute(guardian, first, BATCH_DROP);
@@ -92,8 +110,15 @@ void release_overdue(struct guardian *guardian)
             if (instance->order.kind == ORDER_TAKE)
                 reply_order(guardian, &instance->order, ETIMEDOUT, 0);
         }
-        if (instance->taken && !guardian->quiet && (instance->stale || is_overdue(instance)))
+        if ((instance->taken || take_waits(instance)) && !guardian->quiet && (instance->stale || is_overdue(instance))) {
+            if (take_waits(instance)) {
+                /* The engine has told the LAN that it is MASTER: there is something to take back. */
+                reply_superseded(guardian, &instance->order);
+                instance->waiting = false;
+                instance->taken = true;
+            }
             any = instance->leaving = true;
+        }
         instance->stale = false;
     }
     if (any)

@@ -34,7 +34,7 @@ def enumerators() -> dict[str, int]:
 
 def macros() -> dict[str, int]:
     defined = dict(re.findall(r"#define (\w+) (\w+)", CODE))
-    return {name: 0xFFFFFFFF if value == "UINT32_MAX" else int(value) for name, value in defined.items()}
+    return {name: 0xFFFFFFFF if value == "UINT32_MAX" else int(value, 0) for name, value in defined.items()}
 
 
 def fields(struct: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import select
 import socket
 import sys
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Self
 
+from .._python.guardian import protocol
 from . import bpf, fib, netlink
 from .interfaces import OWN_PROTOCOL, parse_address, parse_link
 from .messages import Address
@@ -26,6 +28,7 @@ _NETCONF_HEADER, _NETCONFA_IFINDEX = 4, 1
 _BUFFER = 1 << 20
 _RECEIVE = 1 << 17
 _READS = 64
+_PORTS, _PORTS_TRIED = 1 << 16, 8
 _FEW = 4096
 """Octets that a socket may hold whose notices only wake; more of them are lost, which wakes as well."""
 
@@ -114,6 +117,19 @@ class Overrun:
 Notice = LinkNotice | AddressNotice | SettingsNotice | Overrun
 
 
+def _bind_unawaited(opened: socket.socket, groups: int) -> None:
+    """Under a port by which guardians know that no take needs to wait until its notices are read."""
+    for port in random.sample(range(protocol.WATCH_PORT, protocol.WATCH_PORT + _PORTS), _PORTS_TRIED):
+        try:
+            opened.bind((port, groups))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return
+    opened.bind((0, groups))
+
+
 class Watch(SocketOwner):
     """Notices of the network namespace that the constructing thread was in. `fileno` is for a selector.
 
@@ -128,7 +144,7 @@ class Watch(SocketOwner):
             if not own_additions:
                 bpf.attach(opened, _WITHOUT_OWN_ADDITIONS)
             grow(opened, _BUFFER)
-            opened.bind((0, sum(1 << (group - 1) for group in _GROUPS)))
+            _bind_unawaited(opened, sum(1 << (group - 1) for group in _GROUPS))
 
     def read(self) -> list[Notice]:
         """What has been told since the last call, in order. Never waits, and reads a bounded amount."""

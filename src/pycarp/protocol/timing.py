@@ -82,6 +82,23 @@ LEASE_ENDS_LATE = 980 * _MS
 LEASE_MAY_BE_OVER = 900 * _MS
 """A renewal that is carried out this long after the lease's end could bring back an address that had gone."""
 
+# Takes of many
+
+NOTICES_AT_ONCE = 20
+"""A take gives programs that listen for addresses a notice for each address, and one of the link. Takes with so many
+notices are carried out at once, whatever those programs do ..."""
+NOTICE_SPACING = 25 * _MS
+"""... and as many more as time goes by. Each further take waits while one of those programs is behind ..."""
+TAKE_WAITS_AT_MOST = 50 * _MS
+"""... but not longer than this. named 9.18 reads a take's notices within 3 to 5 ms, and 20 ms on a busy machine."""
+LINK_WAITS_AT_MOST = 5 * NS_PER_SECOND
+"""The link of a dropped address waits as well, for this long."""
+LISTENERS_LOOKED_AT_AGAIN = _MS
+"""A look costs 20 us, and 1 ms where a thousand sockets listen."""
+LISTENER_STUCK_AFTER = NS_PER_SECOND
+"""No take waits for a program that has read nothing for this long. named 9.18 pauses for 20 ms, and for 230 ms
+on a busy machine."""
+
 # Gates
 
 GATE_SHUTS_BEFORE = 12 * _MS

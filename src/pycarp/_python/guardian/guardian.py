@@ -8,6 +8,7 @@ import _thread
 import os
 
 from .instance import Instance
+from .listeners import Listeners
 
 
 class Guardian:
@@ -15,6 +16,7 @@ class Guardian:
 
     route: socket.socket
     timer: int
+    listeners: Listeners
     filter: socket.socket | None
 
     def __init__(self, engine: socket.socket, pidfd: int) -> None:

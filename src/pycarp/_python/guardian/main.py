@@ -22,6 +22,7 @@ from .confine import confine_capabilities, confine_process, libc
 from .gate import gate_socket
 from .guardian import Guardian
 from .lifeline import lifeline_start
+from .listeners import Listeners, listeners_open
 from .orders import orders_carry_out, orders_carry_out_late, orders_read, orders_withdraw
 from .release import release, release_link, release_next, release_overdue
 from .replies import replies_flush, reply_hello
@@ -37,7 +38,7 @@ def _end(guardian: Guardian) -> None:
         orders_read(guardian)
         orders_withdraw(guardian)
         release(guardian, not guardian.quiet)
-        while orders_carry_out(guardian):
+        while orders_carry_out(guardian, False):
             pass
         replies_flush(guardian)
         # Where only a thread of the engine has ended, the engine sees this at once, however long our exit takes.
@@ -74,7 +75,7 @@ def _run(guardian: Guardian) -> None:
     guardian.turn.acquire()
     while orders_read(guardian):
         release_overdue(guardian)
-        if orders_carry_out(guardian) or release_link(guardian, False) or orders_carry_out_late(guardian):
+        if orders_carry_out(guardian, True) or release_link(guardian, False) or orders_carry_out_late(guardian):
             continue
         replies_flush(guardian)
         watched.register(ENGINE, select.POLLIN | select.POLLOUT if guardian.replies else select.POLLIN)
@@ -89,6 +90,7 @@ def _run(guardian: Guardian) -> None:
 def _start(guardian: Guardian) -> None:
     guardian.route = route_open()
     guardian.filter = gate_socket()
+    guardian.listeners = Listeners(listeners_open())
     guardian.timer = libc.timerfd_create(time.CLOCK_BOOTTIME, os.O_CLOEXEC | os.O_NONBLOCK)
     if guardian.timer < 0:
         raise OSError(ctypes.get_errno(), "timerfd_create")

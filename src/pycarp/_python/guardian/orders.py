@@ -14,6 +14,7 @@ from .clocks import LATE_AFTER_TAKE, LEASE_MAY_BE_OVER, NS_PER_MS, NS_PER_SECOND
 from .gate import gate_create, gate_open, gate_remove, gate_same, gate_shut
 from .guardian import Guardian
 from .instance import Instance, Order, beat_age, instance_put, instance_read, instance_remove
+from .listeners import listeners_keep_up, listeners_note
 from .release import drop_addresses, fine_to_drop, release
 from .replies import reply_order, reply_superseded
 from .route import ALL, batch_continue, batch_execute, batch_join, batch_set_lease
@@ -91,7 +92,7 @@ def _add(guardian: Guardian, order: Order, handed: list[int]) -> None:
     """Takes from `handed` what it keeps."""
     # What was ordered for an instance that is to be forgotten comes first.
     while (former := guardian.instances.get(order.index)) is not None and protocol.ORDER_FORGET in former.asked:
-        orders_carry_out(guardian)
+        orders_carry_out(guardian, False)
     code = errno.EINVAL
     try:
         if len(handed) >= HANDED:
@@ -251,6 +252,8 @@ def _take_or_renew(guardian: Guardian, instance: Instance, order: Order) -> None
         # Before it is so: whatever happens from now on, there may be addresses to release.
         instance.taken = True
         started = monotonic()
+        if take:
+            listeners_note(guardian.listeners, instance.essential)
         if instance.gate.device:
             error = _take_gated(guardian, instance, order)
         else:
@@ -314,7 +317,7 @@ def _carry_out_asked(guardian: Guardian, instance: Instance) -> bool:
     return True
 
 
-def _most_urgent(guardian: Guardian) -> Instance | None:
+def _most_urgent(guardian: Guardian, patient: bool) -> Instance | None:
     """Drops come first: an address on two hosts harms more than one that comes a little later.
 
     But links go down slowly, and the leases of others must not end meanwhile: so one renewal comes after each drop.
@@ -325,15 +328,20 @@ def _most_urgent(guardian: Guardian) -> Instance | None:
         for instance in waiting:
             if _waits_for(instance, kind):
                 return instance
-    return waiting[0] if waiting else None
+    found = waiting[0] if waiting else None
+    if found is not None and patient and _waits_for(found, protocol.ORDER_TAKE):
+        if not listeners_keep_up(guardian.listeners):
+            return next((instance for instance in waiting if _waits_for(instance, protocol.ORDER_RENEW)), None)
+    return found
 
 
-def orders_carry_out(guardian: Guardian) -> bool:
-    """Carry out one order, the most urgent; false when there was none."""
+def orders_carry_out(guardian: Guardian, patient: bool) -> bool:
+    """Carry out one order, the most urgent; false when there was none. With `patient`, takes wait for listeners."""
     _mute_waiting(guardian)
-    instance = _most_urgent(guardian)
+    instance = _most_urgent(guardian, patient)
     if instance is None:
-        return any(_carry_out_asked(guardian, one) for one in list(guardian.instances.values()))
+        resting = [one for one in guardian.instances.values() if one.order is None]
+        return any(_carry_out_asked(guardian, one) for one in resting)
     order, instance.order = instance.order, None
     assert order is not None
     guardian.last_dropped = order.kind == protocol.ORDER_DROP

@@ -17,6 +17,10 @@ ORDER_NOBODY = 0xFFFFFFFF
 REPLY_SUPERSEDED = 1
 """A reply's flag: another order came before this one could be carried out."""
 
+WATCH_PORT, WATCH_PORT_MASK = 0x70630000, 0xFFFF0000
+"""The ports of engines' own netlink sockets that hear of addresses begin so. They have much room, and nobody waits for
+them. The kernel chooses no such port."""
+
 ORDER = Struct("=BBHIqIIIIq")
 """kind, flags, 0, index, at (CLOCK_MONOTONIC, ns), lease (s; with a gate ms), next_beat_ms, takeover_after_ms, number,
 boot (CLOCK_BOOTTIME of `at`, ns)."""

@@ -12,8 +12,9 @@ from .clocks import monotonic, sleep_until
 from .gate import gate_disarm, gate_shut
 from .guardian import Guardian
 from .instance import Instance, beat_age
+from .listeners import listeners_note, listeners_read
 from .protocol import BATCH_DROP, BATCH_MUTE, ORDER_DROP, ORDER_TAKE
-from .replies import reply_order, reply_released
+from .replies import reply_order, reply_released, reply_superseded
 from .route import ALL, batch_execute, batch_join
 
 
@@ -30,15 +31,24 @@ def _time_left(instance: Instance) -> int:
     return instance.next_beat - beat_age(instance)
 
 
+def _take_waits(instance: Instance) -> bool:
+    return instance.order is not None and instance.order.kind == ORDER_TAKE
+
+
 def release_next(guardian: Guardian) -> int | None:
-    """ns until the next instance is overdue or the next link goes down, or None."""
+    """ns until the next instance is overdue, the next link goes down, or the next take may come, or None."""
     left = []
+    now = monotonic()
     for instance in guardian.instances.values():
-        # Only one that has taken its addresses has a late batch, and only one that has not a link that goes down.
-        if due := instance.late_due or instance.link_due:
-            left.append(due - monotonic())
-        if instance.taken and not guardian.quiet:
+        if (instance.taken or _take_waits(instance)) and not guardian.quiet:
             left.append(_time_left(instance))
+        # Only one that has taken its addresses has a late batch, and only one that has not a link that goes down.
+        if instance.late_due:
+            left.append(instance.late_due - now)
+        if instance.link_due:
+            left.append(max(instance.link_due, guardian.listeners.look_at) - now)
+        elif _take_waits(instance):
+            left.append(guardian.listeners.look_at - now)
     return min(left, default=None)
 
 
@@ -59,19 +69,30 @@ def drop_addresses(guardian: Guardian, instance: Instance) -> int:
     instance.late_due = 0
     gate_shut(instance.packet, instance.gate)
     error = _remove_addresses(guardian, instance)
+    listeners_note(guardian.listeners, instance.essential)
     if error == 0:
         gate_disarm(instance.packet, instance.gate)
     return error
 
 
+def _may_go_down(guardian: Guardian, instance: Instance) -> bool:
+    """Nobody needs it down soon: it waits until programs have heard of the addresses that went."""
+    passed = monotonic() - instance.link_due
+    return passed >= clocks.LINK_WAITS_AT_MOST or (passed >= 0 and listeners_read(guardian.listeners))
+
+
 def release_link(guardian: Guardian, wait: bool) -> bool:
-    """Take down a link whose time has come; false when there is none. With `wait`, wait for the time of the next."""
+    """Take down a link whose time has come; false when there is none, or listeners are behind.
+
+    With `wait`, wait for the time of the next, and for no listener.
+    """
     due = [instance for instance in guardian.instances.values() if instance.link_due]
     if not due:
         return False
     first = min(due, key=lambda instance: instance.link_due)
-    if not wait and first.link_due > monotonic():
+    if not wait and not _may_go_down(guardian, first):
         return False
+    listeners_note(guardian.listeners, 1)
     sleep_until(first.link_due)
     first.link_due = 0
     _execute(guardian, first, BATCH_DROP)
@@ -96,7 +117,12 @@ def release_overdue(guardian: Guardian) -> None:
             instance.order = None
             if order.kind == ORDER_TAKE:
                 reply_order(guardian, order, errno.ETIMEDOUT)
-        if instance.taken and not guardian.quiet and (instance.stale or _is_overdue(instance)):
+        claimed = instance.taken or _take_waits(instance)
+        if claimed and not guardian.quiet and (instance.stale or _is_overdue(instance)):
+            if instance.order is not None and _take_waits(instance):
+                # The engine has told the LAN that it is MASTER: there is something to take back.
+                reply_superseded(guardian, instance.order)
+                instance.order, instance.taken = None, True
             instance.leaving = True
         instance.stale = False
     release(guardian, True)
