@@ -262,6 +262,7 @@ cdef class Machine:
     def stand_aside(self, aside: bool) -> None:
         """From now on another's advert does not make it MASTER, as after a hand-over; or it may again."""
         self.machine.aside = bool(aside)
+        self.machine.stands_back = self.machine.stands_back and self.machine.aside
 
     def overdue(self, now: int) -> bool:
         """Whether `timeout(now)` would take over because nobody was heard, not because somebody made way."""

@@ -309,11 +309,31 @@ cdef void demote(runtime_t *runtime, command_t *command, int64_t now) noexcept n
     command.value = runtime.demotion
 
 
+cdef void demote_one(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
+    cdef actions_t actions
+    machine_demote(&instance.machine, <int32_t> command.value, now, &actions)
+    carry_out(runtime, instance, &actions, now)
+    runtime.demotions_due = now
+    report_demotions(runtime)
+    command.value = instance.machine.demotion
+
+
 cdef void stand_aside(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:
     cdef int at
     runtime.aside = command.value != 0
     for at in range(runtime.instance_count):
-        runtime.instances[at].machine.aside = runtime.aside
+        _stand_aside(runtime, runtime.instances[at])
+
+
+cdef void stand_one_aside(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
+    instance.aside = command.value != 0
+    _stand_aside(runtime, instance)
+
+
+cdef void _stand_aside(runtime_t *runtime, instance_t *instance) noexcept nogil:
+    cdef machine_t *machine = &instance.machine
+    machine.aside = runtime.aside or instance.aside
+    machine.stands_back = machine.stands_back and machine.aside
 
 
 cdef void watch(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:

@@ -363,11 +363,18 @@ cdef class Runtime:
             expired=atomic_load32(&watchdog.expired) != 0,
         )
 
-    def demote(self, int by):
-        return self._ask(demote, by)
+    def demote(self, int by, index=None):
+        if index is None:
+            return self._ask(demote, by)
+        cdef command_t command = _command_on(index, demote_one, by)
+        self._call(&command)
+        return command.value
 
-    def stand_aside(self, aside):
-        self._ask(stand_aside, bool(aside))
+    def stand_aside(self, aside, index=None):
+        if index is None:
+            self._ask(stand_aside, bool(aside))
+        else:
+            self._on(index, stand_one_aside, bool(aside))
 
     def watch(self, int64_t limit):
         self._ask(watch, limit)

@@ -159,6 +159,7 @@ cdef struct instance_t:
     int index
     uint8_t vhid
     bint wanted  # it was started, and not stopped since
+    bint aside  # it does not become MASTER by another's advert; the runtime's is about all
     bint frozen  # another process is to go on with it: nothing happens here meanwhile
     bint released  # the guardian has let go of it while it was frozen
     machine_t machine

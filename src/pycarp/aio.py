@@ -6,6 +6,7 @@ Thread: the one that runs the event loop
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -155,13 +156,27 @@ class Engine:
         """See `pycarp.Engine.demotion`; it waits for nothing."""
         return self._engine.demotion(which)
 
-    async def demote(self, by: int = 1) -> int:
+    async def demote(self, by: int = 1, reason: str = "", which: int | str | None = None) -> int:
         """See `pycarp.Engine.demote`."""
-        return await asyncio.to_thread(self._engine.demote, by)
+        return await asyncio.to_thread(self._engine.demote, by, reason, which)
 
-    async def undemote(self, by: int = 1) -> int:
+    async def undemote(self, by: int = 1, reason: str = "", which: int | str | None = None) -> int:
         """See `pycarp.Engine.undemote`."""
-        return await asyncio.to_thread(self._engine.undemote, by)
+        return await asyncio.to_thread(self._engine.undemote, by, reason, which)
+
+    @contextlib.asynccontextmanager
+    async def demoted(self, reason: str, by: int = 1, which: int | str | None = None) -> AsyncIterator[None]:
+        """See `pycarp.Engine.demoted`."""
+        await self.demote(by, reason, which)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(EngineError, KeyError):
+                await self.undemote(by, reason, which)
+
+    async def fault(self, reason: str, on: bool = True, which: int | str | None = None) -> None:
+        """See `pycarp.Engine.fault`."""
+        await asyncio.to_thread(self._engine.fault, reason, on, which)
 
     async def force(self, which: int | str, state: State) -> None:
         """See `pycarp.Engine.force`."""

@@ -398,6 +398,24 @@ class Demoted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DemotionReason(Event):
+    """What demotes by a reason changed: `by` is how much it counts now, 0 for no more; `fault` hands over as well.
+
+    `vhid` 0 is about all virtual hosts.
+    """
+
+    reason: str
+    by: int
+    fault: bool
+
+    @property
+    def text(self) -> str:
+        if not self.by:
+            return f"no longer demoted by: {self.reason}"
+        return f"{'fault, handing over' if self.fault else f'demoted by {self.by}'}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CarpdevChanged(Event):
     """The interface that the virtual host speaks on came, went, or changed; `present` and `up` say how it is now.
 

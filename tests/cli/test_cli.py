@@ -836,6 +836,9 @@ EVENTS: list[tuple[ev.Event, str]] = [
     ),
     (ev.Demoted(vhid=1, name="carp0", at=1, demotion=2), "carp0 demoted, 2: advskew counts as 240 or more"),
     (ev.Demoted(vhid=1, name="carp0", at=1, demotion=0), "carp0 no longer demoted"),
+    (ev.DemotionReason(vhid=1, name="carp0", at=1, reason="dns", by=2, fault=False), "carp0 demoted by 2: dns"),
+    (ev.DemotionReason(vhid=1, name="carp0", at=1, reason="dns", by=1, fault=True), "carp0 fault, handing over: dns"),
+    (ev.DemotionReason(vhid=1, name="carp0", at=1, reason="dns", by=0, fault=False), "carp0 no longer demoted by: dns"),
     (
         ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=True, up=False),
         "carp0 eth0 is down, or without carrier",

@@ -174,6 +174,8 @@ def test_a_client_asks_and_orders(controlled: tuple[Lan, Any, str]) -> None:
         main.become(MASTER)
         assert client.call("demote", by=3)["demotion"] == 3
         assert client.call("undemote", by=3)["demotion"] == 0
+        assert client.call("demote", by=2, reason="disk", which="carp101")["demotion"] == 2
+        assert client.call("undemote", by=2, reason="disk", which=101)["demotion"] == 0
         told = [next(stream) for _ in range(5)]
         assert {"StateChanged", "Demoted"} & {event["event"] for event in told} and all("at" in one for one in told)
         for call, arguments, part in (

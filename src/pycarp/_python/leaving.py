@@ -68,8 +68,9 @@ class Leaving:
 
     def stand_aside(self, aside: bool) -> None:
         """From now on another's advert does not make it MASTER, as after a hand-over, but whatever happens; or it may
-        again. A MASTER stays MASTER."""
+        again, also after a hand-over. A MASTER stays MASTER."""
         self._aside = bool(aside)
+        self._stands_back = self._stands_back and self._aside
 
     def _left_to(self, family: int, source: str | None, now: int) -> list[Action]:
         """The one that was heard has the addresses now."""

@@ -265,16 +265,38 @@ class Engine:
         runtime, index = self._find(which)
         return runtime.demotion(index)
 
-    def demote(self, by: int = 1) -> int:
-        """Demote all virtual hosts of this engine, after a failed health check for instance. Returns the new demotion.
+    def demote(self, by: int = 1, reason: str = "", which: int | str | None = None) -> int:
+        """Demote one virtual host, or all of this engine, for a reason. Returns the new demotion.
 
-        The first demotion is advertised at once: backups with preempt take over.
+        Reasons add up, and so do calls with the same one. The first demotion is advertised at once: backups with
+        preempt take over.
         """
-        return self._running().runtime.demote(_positive(by))
+        return self._running().demotions.add(_positive(by), reason, which)
 
-    def undemote(self, by: int = 1) -> int:
-        """Take back demotions. Returns the new demotion, which does not fall below 0."""
-        return self._running().runtime.demote(-_positive(by))
+    def undemote(self, by: int = 1, reason: str = "", which: int | str | None = None) -> int:
+        """Take back what `demote` did for this reason and virtual host, at most that. Returns the new demotion."""
+        return self._running().demotions.add(-_positive(by), reason, which)
+
+    @contextlib.contextmanager
+    def demoted(self, reason: str, by: int = 1, which: int | str | None = None) -> Iterator[None]:
+        """Demoted for the time of a `with` statement, or until the engine stops."""
+        self.demote(by, reason, which)
+        try:
+            yield
+        finally:
+            # The engine may have stopped, or the virtual host may have gone, meanwhile.
+            with contextlib.suppress(EngineError, KeyError):
+                self.undemote(by, reason, which)
+
+    def fault(self, reason: str, on: bool = True, which: int | str | None = None) -> None:
+        """What the addresses carry does not work here: hand over, and be no MASTER while another host is heard.
+
+        It demotes by 1 as well, unless advbase is 0. Peers take over with or without preempt. Alone, this host is
+        MASTER all the same. Each fault hands over once, when it begins: where all hosts have one, the address moves
+        once more and then stays.
+        With `on=False` it ends: with preempt this host may be MASTER again, without it stays BACKUP.
+        """
+        self._running().demotions.fault(reason, on, which)
 
     def alive(self) -> None:
         """Tell the `watchdog` that the program runs. Cheap, from any thread; does nothing without a watchdog."""

@@ -89,17 +89,18 @@ class Overview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemotedBy:
-    """A reason for demotion, and how much it counts."""
+    """A reason for demotion, and how much it counts; a `fault` also keeps it from MASTER while another is heard."""
 
     reason: str
     by: int
+    fault: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandingBack:
     """Why a BACKUP does not become MASTER though it could; `until` when, None: until something else happens."""
 
-    why: Literal["handed over", "conflict", "back-off", "watchdog", "maintenance"]
+    why: Literal["handed over", "fault", "conflict", "back-off", "watchdog", "maintenance"]
     until: int | None
 
 
@@ -239,7 +240,7 @@ def take_snapshot(supervisor: Supervisor, since: int, maintenance: bool) -> Snap
             readings[instance] = runtime.reading(instance.index)
         except KeyError:  # it has just been removed
             continue
-    demotions = _demotions(overview, readings)
+    demotions = _demotions(overview, readings, supervisor.demotions.of(None))
     measures = runtime.measures()
     now = time.monotonic_ns()
     watchdog = Watchdog(limit=overview.watchdog, fed=overview.fed, expired=overview.expired)
@@ -259,15 +260,21 @@ def take_snapshot(supervisor: Supervisor, since: int, maintenance: bool) -> Snap
         waiting=supervisor.waiting(),
         measures=measures,
         instances=tuple(
-            _instance(instance, reading, overview, demotions, now) for instance, reading in readings.items()
+            _instance(instance, reading, overview, demotions, supervisor.demotions.of(instance), now)
+            for instance, reading in readings.items()
         ),
     )
 
 
 def _instance(
-    instance: Instance, reading: Reading, overview: Overview, demotions: tuple[DemotedBy, ...], now: int
+    instance: Instance,
+    reading: Reading,
+    overview: Overview,
+    shared: tuple[DemotedBy, ...],
+    own: tuple[DemotedBy, ...],
+    now: int,
 ) -> InstanceSnapshot:
-    host = instance.host
+    host, demotions = instance.host, (*shared, *own)
     return InstanceSnapshot(
         name=host.name,
         vhid=host.vhid,
@@ -288,7 +295,7 @@ def _instance(
         preempt=host.preempt,
         demotion=reading.demotion,
         demotions=demotions,
-        standing_back=_standing_back(instance, reading, overview, now),
+        standing_back=_standing_back(instance, reading, overview, any(one.fault for one in demotions), now),
         conflicts=_conflicts(instance),
         waiting=instance.missing if not instance.present else "",
         hindrance=instance.hindrance if instance.present else "",
@@ -318,7 +325,9 @@ def _master(reading: Reading, vhid: int, silence: int, now: int) -> Peer | None:
     )
 
 
-def _standing_back(instance: Instance, reading: Reading, overview: Overview, now: int) -> StandingBack | None:
+def _standing_back(
+    instance: Instance, reading: Reading, overview: Overview, fault: bool, now: int
+) -> StandingBack | None:
     until = instance.stopped_until
     if until is not None:
         return StandingBack(why="back-off", until=int(until * NS_PER_SECOND))
@@ -328,6 +337,8 @@ def _standing_back(instance: Instance, reading: Reading, overview: Overview, now
         return StandingBack(why="watchdog", until=None)
     if overview.aside:
         return StandingBack(why="maintenance", until=None)
+    if fault:
+        return StandingBack(why="fault", until=None)
     if reading.handed_over:
         return StandingBack(why="handed over", until=None)
     if reading.refused_until > now:
@@ -343,15 +354,18 @@ def _conflicts(instance: Instance) -> tuple[ConflictFound, ...]:
     return tuple(ConflictFound(address=str(address), mac=mac.hex(":")) for address, mac in tuple(silence.reported))
 
 
-def _demotions(overview: Overview, readings: Mapping[Instance, Reading]) -> tuple[DemotedBy, ...]:
-    """The reasons of the host's demotion."""
+def _demotions(
+    overview: Overview, readings: Mapping[Instance, Reading], stated: tuple[DemotedBy, ...]
+) -> tuple[DemotedBy, ...]:
+    """The reasons of the host's demotion; `stated` are those of the ledger."""
     found = [DemotedBy(reason="the watchdog is not fed", by=1)] if overview.expired else []
     for instance, reading in readings.items():
         if reading.link_demotes:
             found.append(DemotedBy(reason=f"{instance.host.name} has no link", by=1))
         if reading.sending_demotes:
             found.append(DemotedBy(reason=f"{instance.host.name} cannot send adverts", by=1))
-    rest = overview.demotion - sum(one.by for one in found)
+    found += stated
+    rest = overview.demotion - sum(one.by - one.fault for one in found)  # a fault is each instance's
     return (*found, DemotedBy(reason="", by=rest)) if rest > 0 else tuple(found)
 
 

@@ -28,6 +28,7 @@ from ..protocol.abc import Runtime
 from .bequeath import Bequest
 from .builder import Builder
 from .conflict import Conflicts
+from .demotions import Demotions
 from .host_look import HostLook
 from .instances import Instances
 from .mailbox import Mailbox
@@ -87,6 +88,7 @@ class Supervisor:
                 self.stand_aside(True)
             self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, emit)))
             self.instances = Instances(self.runtime, self._conflicts, emit, allow)
+            self.demotions = Demotions(self.runtime, self.instances, emit)
             self._builder = Builder(self.instances)
             self._reconciler = Reconciler(self.instances, self._watch, self._route_watch)
             self._held = held
@@ -261,6 +263,7 @@ class Supervisor:
         try:
             Reload(self.instances, self._builder, self._owner).run(places)
             self.hosts = hosts
+            self.demotions.settle()
         finally:
             self.runtime.expect(host.vhid for host in self.hosts)
             self._reconciler.after_reload()

@@ -244,10 +244,22 @@ def demote(runtime: RuntimeState, now: int, by: int) -> int:
     return runtime.demotion
 
 
+def demote_one(runtime: RuntimeState, instance: Instance, now: int, by: int) -> int:
+    carry_out(runtime, instance, instance.machine.demote(by, now), now)
+    runtime.demotions_due = now
+    report_demotions(runtime)
+    return instance.machine.demotion
+
+
 def stand_aside(runtime: RuntimeState, now: int, aside: bool) -> None:
     runtime.aside = aside
     for instance in runtime.instances.values():
-        instance.machine.stand_aside(aside)
+        instance.machine.stand_aside(aside or instance.aside)
+
+
+def stand_one_aside(runtime: RuntimeState, instance: Instance, now: int, aside: bool) -> None:
+    instance.aside = aside
+    instance.machine.stand_aside(aside or runtime.aside)
 
 
 def watch(runtime: RuntimeState, now: int, limit: int) -> None:

@@ -234,13 +234,19 @@ class Runtime:
             expired=watchdog.expired,
         )
 
-    def demote(self, by: int) -> int:
-        """Change the demotion of every instance; returns the new host-wide demotion."""
-        return self._call(commands.demote, by)
+    def demote(self, by: int, index: int | None = None) -> int:
+        """Change the demotion of every instance, or of one; returns the new host-wide demotion, or that one's."""
+        return self._call(commands.demote, by) if index is None else self._on(index, commands.demote_one, by)
 
-    def stand_aside(self, aside: bool) -> None:
-        """From now on no instance, here or added later, becomes MASTER by another's advert; or each may again."""
-        self._call(commands.stand_aside, aside)
+    def stand_aside(self, aside: bool, index: int | None = None) -> None:
+        """From now on no instance, here or added later, becomes MASTER by another's advert; or each may again.
+
+        With `index` it is about that one, beside what holds for all.
+        """
+        if index is None:
+            self._call(commands.stand_aside, aside)
+        else:
+            self._on(index, commands.stand_one_aside, aside)
 
     def watch(self, limit: int) -> None:
         """From now on `alive` is to be called at least every `limit` ns; 0 ends it."""

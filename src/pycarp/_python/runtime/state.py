@@ -129,6 +129,7 @@ class Instance:
     lock: VirtualHostLock | None
     ownership: Ownership
     wanted: bool = False  # it was started, and not stopped since
+    aside: bool = False  # it does not become MASTER by another's advert; the runtime's `aside` is about all
     frozen: bool = False  # another process is to go on with it: nothing happens here meanwhile
     released: bool = False  # the guardian has let go of it while it was frozen
     failing: bool = False  # the last advert could not be sent
