@@ -16,7 +16,7 @@ def test_it_has_what_the_blocking_engine_has() -> None:
     """The same names and the same arguments; `poll` and `fileno` are what asyncio does itself."""
     public = {name for name in vars(Engine) if not name.startswith("_")}
     assert public - {"poll", "fileno"} <= {name for name in vars(aio.Engine) if not name.startswith("_")}
-    for name in public - {"poll", "fileno", "hosts", "waiting", "in_maintenance", "predecessor"}:
+    for name in public - {"poll", "fileno", "health", "hosts", "waiting", "in_maintenance", "predecessor"}:
         ours, theirs = (inspect.signature(getattr(one, name)) for one in (aio.Engine, Engine))
         assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
     assert inspect.signature(aio.Engine).parameters == inspect.signature(Engine).parameters

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .engine.handover import HandOver
     from .engine.queue import EventQueue
     from .engine.snapshot import Snapshot
+    from .health.runner import Health
 
 
 class Engine:
@@ -71,6 +72,12 @@ class Engine:
 
     async def __aexit__(self, *_error: object) -> None:
         await self.stop()
+
+    @property
+    def health(self) -> Health:
+        """The checks of this engine, as `pycarp.Engine.health`. A coroutine function runs in a thread of its own, in an
+        event loop of its own."""
+        return self._engine.health
 
     @property
     def hosts(self) -> tuple[VirtualHost, ...]:

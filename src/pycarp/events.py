@@ -416,6 +416,19 @@ class DemotionReason(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CheckChanged(Event):
+    """A check of the health became healthy, or ill; `said` is what it found last. `vhid` 0: it is about all."""
+
+    check: str
+    up: bool
+    said: str
+
+    @property
+    def text(self) -> str:
+        return f"check {self.check} {'passes' if self.up else 'fails'}: {self.said}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CarpdevChanged(Event):
     """The interface that the virtual host speaks on came, went, or changed; `present` and `up` say how it is now.
 

@@ -840,6 +840,10 @@ EVENTS: list[tuple[ev.Event, str]] = [
     (ev.DemotionReason(vhid=1, name="carp0", at=1, reason="dns", by=1, fault=True), "carp0 fault, handing over: dns"),
     (ev.DemotionReason(vhid=1, name="carp0", at=1, reason="dns", by=0, fault=False), "carp0 no longer demoted by: dns"),
     (
+        ev.CheckChanged(vhid=1, name="carp0", at=1, check="dns", up=False, said="no answer within 1 s"),
+        "carp0 check dns fails: no answer within 1 s",
+    ),
+    (
         ev.CarpdevChanged(vhid=1, name="carp0", at=1, carpdev="eth0", present=True, up=False),
         "carp0 eth0 is down, or without carrier",
     ),

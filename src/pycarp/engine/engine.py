@@ -22,11 +22,13 @@ from .maintenance import Maintenance
 from .queue import EventQueue
 
 if TYPE_CHECKING:
+    from ..health.runner import Health
     from ..hooks.runner import Hooks
     from ..protocol.abc import Runtime
     from .handover import HandOver
     from .snapshot import Snapshot
     from .supervisor import Supervisor
+    from .sync import Sync
 
 
 class Engine:
@@ -90,8 +92,11 @@ class Engine:
         self._callback_queue = EventQueue(queue) if on_event is not None else None
         self._callback_thread: threading.Thread | None = None
         self._hooks: Hooks | None = None
+        self._health: Health | None = None
+        self._sync: Sync | None = None
         self._supervisor: Supervisor | None = None
         self._lock = threading.Lock()
+        self._health_lock = threading.Lock()
         self._stopped = threading.Event()
         self._stopped.set()
         self._maintenance_file = maintenance_file
@@ -180,6 +185,12 @@ class Engine:
                 self._end_hooks()
                 raise
 
+        try:
+            self._look_after(self._hosts)
+        except BaseException:
+            self.stop()
+            raise
+
     def stop(self) -> None:
         """Bow out where MASTER, drop the addresses, remove the devices, end the threads. May be called again.
 
@@ -199,6 +210,7 @@ class Engine:
                 self._stopped.wait()
             return
         try:
+            self._end_looking()
             if self._hooks is not None:
                 masters = [one for one in supervisor.instances if supervisor.runtime.state(one.index) is State.MASTER]
                 self._drain([one.host for one in masters], None)
@@ -254,7 +266,8 @@ class Engine:
         # Imported here: so many dataclasses take some ms.
         from .snapshot import take_snapshot
 
-        return take_snapshot(self._running(), self._since, self.in_maintenance)
+        checks = {} if self._health is None else self._health.status()
+        return take_snapshot(self._running(), self._since, self.in_maintenance, checks)
 
     def measures(self) -> Measures:
         """What the runtime measured of itself: how late it woke and sent, how long takeovers took, what was lost."""
@@ -297,6 +310,18 @@ class Engine:
         With `on=False` it ends: with preempt this host may be MASTER again, without it stays BACKUP.
         """
         self._running().demotions.fault(reason, on, which)
+
+    @property
+    def health(self) -> Health:
+        """The checks of this engine: `add` and `remove` them while it runs, `status` tells what they found."""
+        self._running()
+        with self._health_lock:
+            if self._health is None:
+                # Imported here: most engines have no checks.
+                from ..health.runner import Health
+
+                self._health = Health(self)
+            return self._health
 
     def alive(self) -> None:
         """Tell the `watchdog` that the program runs. Cheap, from any thread; does nothing without a watchdog."""
@@ -384,6 +409,7 @@ class Engine:
             hooks = self._have_hooks(checked)
             if hooks is not None:
                 hooks.start()
+            self._look_after(checked)
         except PermissionError as error:
             if isinstance(error, CapabilityError):
                 raise
@@ -431,6 +457,21 @@ class Engine:
 
             self._hooks = Hooks(hosts, self._emit, self._describe)
         return self._hooks
+
+    def _look_after(self, hosts: tuple[VirtualHost, ...]) -> None:
+        """Run the checks of these virtual hosts, and keep together those that move together."""
+        if self._health is not None or any(host.checks for host in hosts):
+            self.health.configure(hosts)
+        if self._sync is not None or any(host.sync for host in hosts):
+            from .sync import Sync
+
+            self._sync = self._sync or Sync(self)
+            self._sync.configure(hosts)
+
+    def _end_looking(self) -> None:
+        for one in (self._sync, self._health):
+            if one is not None:
+                one.close()
 
     def _end_hooks(self) -> None:
         if self._hooks is not None:
@@ -487,6 +528,10 @@ class Engine:
         if hooks is not None:
             with contextlib.suppress(OSError):
                 hooks.abandon()
+        health, self._health, self._sync = self._health, None, None
+        if health is not None:
+            health.abandon()
+        self._health_lock = threading.Lock()
         # A thread of the parent may hold the old ones, and does not exist here.
         self._lock = threading.Lock()
         self._stopped = threading.Event()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ from ..protocol.timing import master_down
 from ..stats import Measures, Stats
 
 if TYPE_CHECKING:
+    from ..health.runner import CheckStatus
     from .instances import Instance
     from .supervisor import Supervisor
 
@@ -172,7 +173,7 @@ class InstanceSnapshot:
     due: int | None
     late: int
     counters: Stats
-    checks: tuple[Any, ...] = ()
+    checks: tuple[CheckStatus, ...] = ()
 
     @property
     def well(self) -> bool:
@@ -227,8 +228,11 @@ class Snapshot:
         return {"schema": SCHEMA, **_plain(self), "well": self.well, "instances": instances}
 
 
-def take_snapshot(supervisor: Supervisor, since: int, maintenance: bool) -> Snapshot:
-    """Of a running engine that was started `since`, in maintenance or not. Raises `EngineError` where it has ended."""
+def take_snapshot(
+    supervisor: Supervisor, since: int, maintenance: bool, checks: Mapping[str, tuple[CheckStatus, ...]]
+) -> Snapshot:
+    """Of a running engine that was started `since`, in maintenance or not; `checks` are those of each virtual host by
+    its name, and under "" those of all. Raises `EngineError` where it has ended."""
     # Imported here: they are there already where an engine runs, and nobody else needs them.
     from .. import __version__
     from .._impl import current
@@ -260,7 +264,10 @@ def take_snapshot(supervisor: Supervisor, since: int, maintenance: bool) -> Snap
         waiting=supervisor.waiting(),
         measures=measures,
         instances=tuple(
-            _instance(instance, reading, overview, demotions, supervisor.demotions.of(instance), now)
+            replace(
+                _instance(instance, reading, overview, demotions, supervisor.demotions.of(instance), now),
+                checks=(*checks.get("", ()), *checks.get(instance.host.name, ())),
+            )
             for instance, reading in readings.items()
         ),
     )

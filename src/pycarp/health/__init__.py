@@ -1,1 +1,4 @@
-"""The health of what the addresses carry. Nothing here runs at import time."""
+"""The health of what the addresses carry: `engine.health` runs checks, `Check` describes one.
+
+Nothing here runs at import time.
+"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
+from .arguments import read
 
 KINDS = ("exec", "tcp", "http", "dns", "udp", "file", "process", "interface")
 """What can be looked at."""
@@ -23,7 +24,8 @@ class Check:
     interval  seconds from one look to the next.
     timeout   seconds after which a look has failed.
     rise      how many good looks in a row make it healthy; `fall`: how many bad ones make it ill.
-    weight    how much it demotes while it is ill. None with `fault`, which hands over.
+    weight    how much it demotes while it is ill; 0: it is only shown. None: a number in a file says it.
+    fault     while it is ill, this host is no MASTER while another is heard. So it is where no weight is given.
 
     Raises `ConfigError`, which repeats none of the words.
     """
@@ -48,5 +50,10 @@ class Check:
         for what, times in (("rise", self.rise), ("fall", self.fall)):
             if not TIMES[0] <= times <= TIMES[1]:
                 raise ConfigError(f"{what} of a check is out of range: give {TIMES[0]}-{TIMES[1]}", "checks")
+        if self.weight is not None and (isinstance(self.weight, bool) or not isinstance(self.weight, int)):
+            raise ConfigError("the weight of a check is a whole number: give -254 to 254", "checks")
+        if self.weight is not None and not WEIGHTS[0] <= self.weight <= WEIGHTS[1]:
+            raise ConfigError(f"the weight of a check is out of range: give {WEIGHTS[0]} to {WEIGHTS[1]}", "checks")
+        read(self.kind, self.words)
         if self.weight is not None and self.fault:
             raise ConfigError("a check has a weight or is a fault: give one of the two", "checks")

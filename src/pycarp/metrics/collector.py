@@ -153,7 +153,7 @@ def _of_checks(instances: Sequence[InstanceSnapshot]) -> Iterator[Metric]:
     runs = CounterMetricFamily("pycarp_check_runs", "How often it was run.", labels=("name", "vhid", "check"))
     for one in instances:
         for check in one.checks:
-            up.add_metric((*_labels(one), check.name), check.up)
+            up.add_metric((*_labels(one), check.name), bool(check.up))
             runs.add_metric((*_labels(one), check.name), check.runs)
     yield up
     yield runs
