@@ -97,21 +97,21 @@ class Device:
                 inventory = inventory or Inventory()
                 self._clean(route, inventory)
                 beside = inventory.beside(self.carpdev)
+                self.tables = inventory.tables(self)
                 if self.host.mac == "virtual":
                     self._create(route, inventory)
                 else:
                     self.index = self.carpdev.index
+                    self._set_gate()
                 for interface in beside:
                     inventory.replace(
                         self._change(route, inventory.interfaces, interface, settings.of_beside(interface))
                     )
-                self.tables = inventory.tables(self)
                 self.refresh(self.carpdev, inventory.snapshot)
                 if self.no_ipv6 and not self.holdable:
                     raise InterfaceError(self.no_ipv6)
                 found = self.compare(inventory.snapshot, False)
                 route.request(*found.requests, fine=_REPLACED)
-            self._set_gate()
         except BaseException as error:
             with contextlib.suppress(OSError):
                 self.teardown()
@@ -467,9 +467,11 @@ class Device:
         before = settings.before_giving(carpdev, given, self._known(carpdev, inventory.interfaces))
         mark = Mark(self.host.vhid, carpdev.name, carpdev.index, before)
         self._with_subnet = settings.needs_subnet()
-        added, *others = route.execute(
+        # Other programs, as systemd-networkd, may set up what they see, and send by it before the gate is there.
+        added, _carrier, *others = route.execute(
             netlink.batch(
                 messages.add_macvlan(self.name, carpdev.index, self.mac),
+                messages.set_protodown(self.name),
                 messages.set_alias(self.name, str(mark)),
                 messages.no_link_local(self.name),
             )
@@ -477,6 +479,7 @@ class Device:
         if added is not None:
             raise self._refused(added)
         self.index = socket.if_nametoindex(self.name)
+        self._set_gate()
         inventory.interfaces += (Interface(self.index, self.name, self.mac, up=False, alias=str(mark)),)
         netlink.raise_first(others, () if 6 in self.host.families else (errno.EAFNOSUPPORT,))
         self.carpdev = self._change(route, inventory.interfaces, carpdev, given)

@@ -25,7 +25,7 @@ _REQUEST, _ACK = 0x1, 0x4
 _REPLACE, _EXCLUSIVE, _CREATE, _APPEND = 0x100, 0x200, 0x400, 0x800
 
 _IFF_UP = 0x1
-_IFLA_PROTO_DOWN, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _IFLA_PROTO_DOWN_REASON = 39, 52, 53, 55
+_IFLA_IFNAME, _IFLA_PROTO_DOWN, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _IFLA_PROTO_DOWN_REASON = 3, 39, 52, 53, 55
 _PROTO_DOWN_REASON_MASK, _PROTO_DOWN_REASON_VALUE = 1, 2
 _NUD_PERMANENT, _NTF_SELF, _NDA_LLADDR = 0x80, 0x02, 2
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
@@ -169,6 +169,12 @@ def lift_protodown(index: int) -> bytes:
     reasons += netlink.attribute(_PROTO_DOWN_REASON_VALUE, bytes(4))
     attrs = netlink.attribute(_IFLA_PROTO_DOWN_REASON | netlink.NESTED, reasons)
     return _plain(netlink.RTM_SETLINK, 0, index, attrs + netlink.attribute(_IFLA_PROTO_DOWN, b"\0"))
+
+
+def set_protodown(name: str) -> bytes:
+    """Take an interface's carrier, by name. EOPNOTSUPP where a driver has none."""
+    named = netlink.attribute(_IFLA_IFNAME, name.encode() + b"\0")
+    return _plain(netlink.RTM_SETLINK, 0, 0, named + netlink.attribute(_IFLA_PROTO_DOWN, b"\1"))
 
 
 def add_altname(index: int, name: str) -> bytes:
