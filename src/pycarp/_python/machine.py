@@ -25,13 +25,11 @@ from ..protocol import (
     SendAdvert,
     SiblingFound,
     State,
-    Suppress,
     Take,
     Transition,
 )
 from ..protocol.abc import Random
 from ..protocol.timing import (
-    SEND_ERRORS_FORGOTTEN,
     TAKEOVER_JITTER,
     TAKEOVER_STEP,
     TIE_COPIES_END,
@@ -40,13 +38,11 @@ from ..protocol.timing import (
 )
 from .arbitration import Arbitration
 from .bequest import of_machine, to_machine
-from .leaving import Leaving, check_moment
-
-SEND_ERRORS = 3
-"""This many failures in a row demote, and this many successes in a row end it (NetBSD `CARP_SENDAD_MAX_ERRORS`)."""
+from .demotion import Demotion
+from .leaving import check_moment
 
 
-class Machine(Leaving):
+class Machine(Demotion):
     """`Machine(config)`: one virtual host between INIT, BACKUP and MASTER.
 
     Every call takes `now`, nanoseconds of a monotonic clock (0 to 2**62-1, `OverflowError` otherwise), and returns the
@@ -56,9 +52,9 @@ class Machine(Leaving):
     """
 
     __slots__ = (
-        "_arbitration", "_config", "_demotion", "_forget_errors_due", "_link", "_link_suppressed", "_master_down_due",
-        "_master_reason", "_master_since", "_peer", "_random", "_send_errors", "_send_successes", "_silent_families",
-        "_started", "_takeover_due", "_takeover_reason", "_tie_copies_end", "_tie_wait", "_withheld_until",
+        "_arbitration", "_config", "_link", "_master_down_due", "_master_reason", "_master_since", "_peer", "_random",
+        "_silent_families", "_started", "_takeover_due", "_takeover_reason", "_tie_copies_end", "_tie_wait",
+        "_withheld_until",
     )  # fmt: skip
 
     _master_down_due: int | None
@@ -79,7 +75,7 @@ class Machine(Leaving):
         self._link_suppressed = False
         self._send_errors = 0
         self._send_successes = 0
-        self._forget_errors_due: int | None = None
+        self._forget_errors_due = None
         self._master_since = 0
         self._master_reason = Reason.MASTER_DOWN
         self._clear_timers()
@@ -104,11 +100,6 @@ class Machine(Leaving):
         return min((at for at in due if at is not None), default=None)
 
     @property
-    def demotion(self) -> int:
-        """How many reasons there are to be less eager; above 0 the effective advskew is at least 240."""
-        return self._demotion
-
-    @property
     def advskew(self) -> int:
         """The advskew that is sent and compared now."""
         return max(self._config.advskew, SUPPRESSED_ADVSKEW) if self._demotion else self._config.advskew
@@ -127,16 +118,6 @@ class Machine(Leaving):
     def withheld(self) -> bool:
         """A MASTER that has not taken the addresses yet: another vhid has to let go of them first."""
         return self._withheld_until is not None
-
-    @property
-    def link_demotes(self) -> bool:
-        """Its link is down, and demotes this host's other virtual hosts."""
-        return self._link_suppressed
-
-    @property
-    def sending_demotes(self) -> bool:
-        """Its adverts could not be sent, and that demotes this host."""
-        return self._send_errors >= SEND_ERRORS
 
     # What may happen to it
 
@@ -226,36 +207,6 @@ class Machine(Leaving):
         if self._state is State.BACKUP:
             actions += self._backup_timeout(now)
         return actions
-
-    def demote(self, by: int, now: int) -> list[Action]:
-        """Change the demotion counter by `by` (32 bits); it does not fall below 0.
-
-        A MASTER advertises the first demotion at once.
-        """
-        check_moment(now)
-        if not -(1 << 31) <= by < 1 << 31:
-            raise OverflowError(f"demotion by {by} does not fit 32 bits")
-        before, self._demotion = self._demotion, max(0, self._demotion + by)
-        if before == 0 and self._demotion and self._state is State.MASTER and not self.leaving:
-            return [self._advert_now(now)]
-        return []
-
-    def sent(self, ok: bool, now: int) -> list[Action]:
-        """How sending an advert went. Three failures in a row demote this host, three successes after that end it."""
-        check_moment(now)
-        if not ok:
-            self._send_successes = 0
-            self._send_errors += 1
-            if self._send_errors != SEND_ERRORS:
-                return []
-            if self._state is not State.MASTER:
-                self._arm_forget_errors(now)
-            return [Suppress(1), *self.demote(1, now)]
-        if self._send_errors < SEND_ERRORS:
-            self._send_errors = 0
-            return []
-        self._send_successes += 1
-        return self._forget_send_errors() if self._send_successes >= SEND_ERRORS else []
 
     def force(self, state: State, now: int) -> list[Action]:
         """Put it into BACKUP or MASTER by hand, without a bow-out, as `ifconfig carp0 state` does (`carp_ioctl`).
@@ -547,10 +498,6 @@ class Machine(Leaving):
             self._takeover_due = now + self.advskew * TAKEOVER_STEP + self._draw(TAKEOVER_JITTER)
             self._takeover_reason, self._peer = reason, source
 
-    def _arm_forget_errors(self, now: int) -> None:
-        if self._send_errors >= SEND_ERRORS:
-            self._forget_errors_due = now + SEND_ERRORS_FORGOTTEN
-
     def _draw(self, most: int) -> int:
         drawn = self._random(most + 1)
         if not 0 <= drawn <= most:
@@ -564,26 +511,3 @@ class Machine(Leaving):
         """An advert out of turn: the next one is due an interval later."""
         self._advert_due = now + self.interval
         return self._advert()
-
-    # Suppression: this virtual host's trouble demotes the others of this host too
-
-    def _suppress_for_link(self) -> list[Action]:
-        if self._link_suppressed:
-            return []
-        self._link_suppressed = True
-        self._demotion += 1
-        return [Suppress(1)]
-
-    def _unsuppress_for_link(self) -> list[Action]:
-        suppressed, self._link_suppressed = self._link_suppressed, False
-        return self._end_suppression() if suppressed else []
-
-    def _forget_send_errors(self) -> list[Action]:
-        suppressed = self._send_errors >= SEND_ERRORS
-        self._send_errors = self._send_successes = 0
-        self._forget_errors_due = None
-        return self._end_suppression() if suppressed else []
-
-    def _end_suppression(self) -> list[Action]:
-        self._demotion = max(0, self._demotion - 1)
-        return [Suppress(-1)]
