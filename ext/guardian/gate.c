@@ -6,7 +6,9 @@
 #include <linux/if_packet.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <net/if.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -60,6 +62,13 @@ bool gate_same(const struct gate *gate, const struct gate *other)
 {
     return gate->device == other->device && gate->create_length == other->create_length
         && memcmp(gate->create, other->create, gate->create_length) == 0;
+}
+
+bool gate_renamed(int any, const struct gate *gate)
+{
+    struct ifreq request = { .ifr_ifindex = (int) gate->device };
+    return ioctl(any, SIOCGIFNAME, &request) == 0
+        && memmem(gate->create, gate->create_length, request.ifr_name, strlen(request.ifr_name) + 1) == NULL;
 }
 
 /* 0 where the table took the key, ENOENT where there is none, or another errno. */

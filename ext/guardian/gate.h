@@ -27,6 +27,9 @@ bool gate_read(struct gate *gate, const uint8_t *text, uint32_t length);
 /* Whether both are the same table. */
 bool gate_same(const struct gate *gate, const struct gate *other);
 
+/* Whether its device has another name by now than the table goes by. `any` is a socket. */
+bool gate_renamed(int any, const struct gate *gate);
+
 /* Have it open for at most `left` ns from now on, or leave it as it is where that is too short. A table that has gone is
  * made anew. 0 or an errno. */
 int gate_open(int filter, int packet, const struct gate *gate, int64_t left);

@@ -233,6 +233,9 @@ static void renew_gate(struct guardian *guardian, struct instance *instance, con
     /* Without its device it has no addresses either: the engine looks after that. */
     if (error == 0 || error == ENETDOWN || error == ENXIO || error == ENODEV)
         return;
+    /* A table goes by its device's name: the engine is about to describe it anew. */
+    if (error == ENOENT && gate_renamed(guardian->route, &instance->gate))
+        return;
     /* The table has gone, and cannot be put back. */
     reply_order(guardian, order, error, monotonic());
     instance->leaving = true;

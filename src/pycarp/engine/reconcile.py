@@ -119,7 +119,9 @@ class Reconciler:
                 if not self._set_link(instance, notice) and renamed:
                     self._instances.report_carpdev(instance)
                 carpdev = instance.carpdev
-                if renamed or (notice.mac, notice.mtu, notice.group) != (carpdev.mac, carpdev.mtu, carpdev.group):
+                if renamed:
+                    self._survey_soon(0)
+                elif (notice.mac, notice.mtu, notice.group) != (carpdev.mac, carpdev.mtu, carpdev.group):
                     self._survey_soon()
             elif (
                 not instance.present
@@ -286,7 +288,9 @@ class Reconciler:
         self._set_link(instance, now)
         before, instance.carpdev = instance.carpdev, now
         intact = _is_intact(instance, by_index)
-        changed = instance.outdated or self._own_part(before) != self._own_part(now)
+        # Gates and rules go by the carpdev's name: without this, renewals fail after it was renamed.
+        renamed = instance.device.carpdev.name != now.name
+        changed = instance.outdated or renamed or self._own_part(before) != self._own_part(now)
         if intact and now.forwarding6 is not None and _lacks_ipv6(instance, by_index):
             instance.device.revive_ipv6(now)
             changed = True

@@ -125,7 +125,9 @@ class Device:
         A `snapshot` spares reading rules and routes.
         """
         self.carpdev = carpdev
-        if self.host.mac == "virtual":
+        if self.host.mac == "interface":
+            self.name = carpdev.name
+        else:
             self.no_ipv6 = settings.set_ipv6(self.name, carpdev, 6 in self.host.families)
         self._build(self._plan(snapshot or Snapshot()))
 

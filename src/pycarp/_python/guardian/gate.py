@@ -59,6 +59,14 @@ def gate_same(gate: Gate, other: Gate) -> bool:
     return (gate.device, gate.create) == (other.device, other.create)
 
 
+def gate_renamed(gate: Gate) -> bool:
+    """Whether its device has another name by now than the table goes by."""
+    try:
+        return socket.if_indextoname(gate.device).encode() + b"\0" not in gate.create
+    except OSError:
+        return False
+
+
 def _turn(packet: socket.socket, gate: Gate, what: int) -> int:
     """0 where the table took the key, ENOENT where there is none, or another errno."""
     at = protocol.KEY_WHAT

@@ -11,7 +11,7 @@ from struct import Struct
 
 from . import protocol
 from .clocks import LATE_AFTER_TAKE, LEASE_MAY_BE_OVER, NS_PER_MS, NS_PER_SECOND, boottime, monotonic
-from .gate import gate_create, gate_open, gate_remove, gate_same, gate_shut
+from .gate import gate_create, gate_open, gate_remove, gate_renamed, gate_same, gate_shut
 from .guardian import Guardian
 from .instance import Instance, Order, beat_age, instance_put, instance_read, instance_remove
 from .listeners import listeners_keep_up, listeners_note
@@ -212,6 +212,9 @@ def _renew_gate(guardian: Guardian, instance: Instance, order: Order) -> None:
     error = _open_gate(guardian, instance, order.lease)
     # Without its device it has no addresses either: the engine looks after that.
     if error in (0, errno.ENETDOWN, errno.ENXIO, errno.ENODEV):
+        return
+    # A table goes by its device's name: the engine is about to describe it anew.
+    if error == errno.ENOENT and gate_renamed(instance.gate):
         return
     # The table has gone, and cannot be put back.
     reply_order(guardian, order, error, monotonic())
