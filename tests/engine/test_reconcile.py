@@ -16,8 +16,9 @@ from pycarp.engine.instances import Instances
 from pycarp.engine.reconcile import Reconciler
 from pycarp.errors import EngineError
 from pycarp.lab.namespaces import Host, Lab
-from pycarp.linux import netlink
+from pycarp.linux import device, netlink
 from pycarp.linux.interfaces import Interface, read_interfaces
+from pycarp.linux.routes import EARLY
 from pycarp.stats import Stats
 
 pytestmark = needs_namespaces()
@@ -437,3 +438,32 @@ class TestBackingOff:
         assert scene.failures() == []
         monkeypatch.setattr(Instances, "open_carpdev", possible)
         until(lambda: scene.runtime.done("move") == 1)
+
+
+def test_routes_for_which_the_guardian_has_no_room(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Fault: the host has more routes by the carpdev than the guardian has room for.
+    # Expected: a take leaves them to the survey, which adds them each time; that is told once, and blamed on nobody.
+    monkeypatch.setattr(device, "_ROOM", 2000)
+    count = EARLY + 1
+    scene.main.run(
+        ["ip", "-batch", "-"], input="".join(f"route add 11.0.{n}.0/24 via 10.13.37.9\n" for n in range(count))
+    )
+    scene.start()
+    mine = scene.runtime.devices[1]
+    assert mine.unfit >= count and mine.late == b""
+
+    def added() -> bool:
+        return scene.main.run(["ip", "route", "show", "table", str(mine.tables)]).stdout.count("via") >= count
+
+    for _turn in range(2):
+        scene.become(State.MASTER)
+        until(scene.held)
+        until(added)
+        scene.become(State.BACKUP)
+        until(lambda: not added())
+    assert [f"{mine.unfit} routes by eth0" in one for one in scene.failures()] == [True]
+    assert not [one for one in scene.told if isinstance(one, events.ChangedByOthers)]
+    monkeypatch.setattr(device, "_ROOM", 1 << 20)
+    with scene.main.enter():
+        mine.refresh(mine.carpdev)
+    assert not mine.unfit and mine.late

@@ -108,7 +108,9 @@ class Reconciler:
         )
 
     def _notice_link(self, notice: LinkNotice) -> None:
-        if not any(notice.index == instance.device.index != instance.carpdev.index for instance in self._instances):
+        own = [one.device for one in self._instances if notice.index == one.device.index != one.carpdev.index]
+        if not own or own[0].unfit:
+            # Of its own device it is a take or a drop, after which only what the guardian has no room for is due.
             self.routing.note()
         for instance in self._instances:
             instance.lost |= instance.present and not notice.present and notice.index == instance.carpdev.index

@@ -50,6 +50,7 @@ class Routing:
         self._told: dict[int, float] = {}
         self._refused: set[int] = set()
         self._left_out: dict[int, set[int]] = {}
+        self._unfit: set[int] = set()
 
     def due_in(self) -> float:
         """Seconds until the next survey; infinity where none is due."""
@@ -117,6 +118,7 @@ class Routing:
         changed = device.follow(snapshot)
         found = device.compare(snapshot, master)
         self._tell_left_out(instance)
+        self._tell_unfit(instance)
         if changed:
             self._runtime.replan(instance.index, instance.plan, device)
         if found.requests:
@@ -159,13 +161,28 @@ class Routing:
             )
             self._instances.report_failure(instance, what)
 
+    def _tell_unfit(self, instance: Instance) -> None:
+        """Routes for which the guardian has no room, once. The survey after a take adds them."""
+        device = instance.device
+        if not device.unfit:
+            self._unfit.discard(instance.index)
+        elif instance.index not in self._unfit:
+            self._unfit.add(instance.index)
+            carpdev = device.carpdev.name
+            what = (
+                f"{device.unfit} routes by {carpdev} are more than the guardian has room for: the engine adds them "
+                f"a minute or so after a take, and until then answers by them have the MAC of {carpdev}; lead fewer "
+                f'routes by it, or use mac="interface"; a program that gave up CAP_NET_ADMIN does not add them'
+            )
+            self._instances.report_failure(instance, what)
+
     def _tell(self, instance: Instance, found: Differences, master: bool) -> bool:
         """Whether something was removed that had been there; it is told, once in a burst."""
         now = time.monotonic()
         if not master:
             self._master_since.pop(instance.index, None)
         settled = now - self._master_since.setdefault(instance.index, now) > _SETTLED if master else True
-        missing = found.missing if settled else found.missing - {"routes"}
+        missing = found.missing if settled and not instance.device.unfit else found.missing - {"routes"}
         if not missing:
             return False
         last = self._told.get(instance.index, -math.inf)

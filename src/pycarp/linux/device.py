@@ -32,6 +32,9 @@ GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, e
 _REPLACED = frozenset({errno.EEXIST}) | GONE
 """What it answers where others have done the same."""
 
+_ROOM = 15 << 20
+"""Octets of a device's batches. The guardian takes descriptions of 16 MiB, with bow-outs and the gate."""
+
 _ORDERS = ("index", "take", "late", "speak", "renew", "drop", "mute", "remove", "restore", "essential")
 """What the guardian is told of a device."""
 
@@ -40,6 +43,7 @@ class Device:
     """One virtual host on its carpdev. `take`, `renew` and `drop` are batches of netlink requests, ready to send.
 
     `late` follows a take when that is answered: it may be long, and no request of it is needed for the first answer.
+    `unfit` counts the requests of it that are left out, as the guardian has no room for so many; then it is empty.
 
     The last `essential` requests of `take` decide whether it succeeded: without a route of ours, answers still leave
     by the host's own. The first `leading` ones come before a gate opens: after them the link is up. `mute` is the part
@@ -65,7 +69,7 @@ class Device:
         self.index = 0
         self.take = self.late = self.speak = self.renew = self.drop = self.remove = self.restore = b""
         self.mute: tuple[bytes, ...] = ()
-        self.essential = self.leading = 0
+        self.essential = self.leading = self.unfit = 0
         self.no_ipv6 = ""
         self._changed: list[tuple[Interface, Mapping[str, int]]] = []
         self._with_subnet = False
@@ -171,7 +175,7 @@ class Device:
             table.made = self.gate.made and table.create == self.gate.create
             self.gate = table
         early, late = self._routes()
-        self.late = netlink.batch(*(route.add(fib.MAIN, source) for route, source in ways.subnets), *late)
+        late = [*(route.add(fib.MAIN, source) for route, source in ways.subnets), *late]
         loud = [request for one, request in delete.items() if one.version == 6]
         subnets = [route.delete(fib.MAIN) for route, _source in ways.subnets]
         # What is sent from an IPv6 address that is not here would leave by the carpdev.
@@ -182,6 +186,7 @@ class Device:
             self.take = netlink.batch(*speak, *add)
             self.drop = netlink.batch(*silence, *silent, *loud, *subnets)
             self.leading = 0
+            self._set_late(late)
             return
         # While the link is down the addresses are mute, and taking it down needs milliseconds of the kernel. IPv4
         # addresses go first: that sends nothing. IPv6 addresses go last: removed from a link that is up, they send
@@ -203,6 +208,13 @@ class Device:
             up,
         )
         self.drop = netlink.batch(*silence, *silent, messages.link_state(self.index, False), *loud, *subnets)
+        self._set_late(late)
+
+    def _set_late(self, late: Sequence[bytes]) -> None:
+        """What follows a take: all of it, or nothing, since routes without the more specific ones would mislead."""
+        batches = (self.take, self.renew, self.drop, *self.mute, self.remove, self.restore, *late)
+        self.unfit = len(late) if sum(map(len, batches)) > _ROOM else 0
+        self.late = b"" if self.unfit else netlink.batch(*late)
 
     def guard(self, beside: Iterable[Interface], interfaces: Iterable[Interface]) -> bool:
         """Other interfaces came to the carpdev's link: they are not to answer. Returns whether `refresh` is due."""
