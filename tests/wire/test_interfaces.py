@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from typing import Any
@@ -13,6 +14,7 @@ from support.lan import VIP, VIP6, Lan, Node, held, interface, only, stays, virt
 
 from pycarp import InterfaceError, Reason, State, events
 from pycarp.lab.namespaces import Host
+from pycarp.linux.interfaces import read_interfaces
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 FAR = "192.0.2.42"
@@ -330,3 +332,28 @@ def test_no_two_processes_with_one_address(net: Lan, secret: str) -> None:
     net.audited = False  # it has the address under another vhid now
     last = net.command("main", *words, "advbase", "0", "advskew", "10", "carpdev", "eth0")
     assert "is already" in last.errors or last.become(MASTER) is None
+
+
+def test_two_processes_that_stop_together_leave_no_setting(net: Lan) -> None:
+    # Fault: Two processes with a virtual host each on one carpdev get SIGTERM in one moment, as at a shutdown.
+    # Expected: The carpdev has its settings back, as when they stop one after the other.
+    def settings() -> str:
+        with net["main"].enter():
+            return str([(one.ipv4, one.altnames) for one in read_interfaces() if one.name == "eth0"])
+
+    before = settings()
+    for _ in range(2):
+        pair = [
+            net.command(
+                "main", "up", f"carp{vhid}", "vhid", str(vhid), "pass", "motdepassehalakon", "carpdev", "eth0",
+                f"10.13.37.{vhid}/24", "--control", "off",
+            )
+            for vhid in (43, 44)
+        ]  # fmt: skip
+        for one in pair:
+            one.become(State.BACKUP)
+        assert settings() != before
+        for one in pair:
+            one.send_signal(signal.SIGTERM)
+        assert [one.end() for one in pair] == [0, 0]
+        assert settings() == before

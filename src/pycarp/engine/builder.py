@@ -131,6 +131,12 @@ class Builder:
         for instance in instances:
             self.dismantle(instance, instance in restoring)
             self._instances.close_carpdev_if_unused(instance.carpdev.index)
+        left = {instance.carpdev.index for instance in instances} - {one.carpdev.index for one in restoring}
+        # Another process had a virtual host there. If it has gone meanwhile, it saw ours, and left the settings, too.
+        with contextlib.suppress(OSError):
+            for index in filter(None, left):
+                if not others_held(index, ()):
+                    settings.give_back_all(index)
 
 
 def spare_name(index: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from ..config import VirtualHost
 from . import messages, netlink, sysctl
-from .interfaces import Interface
+from .interfaces import Interface, mark_on, read_interfaces
 
 _COPIED = (
     "forwarding",
@@ -161,6 +161,21 @@ def give_back_later(interface: Interface, before: Mapping[str, int]) -> list[byt
     requests = [messages.ipv4_conf(interface.index, before)] if before else []
     records = dict.fromkeys(one for one in interface.altnames if _RECORD.fullmatch(one))
     return requests + [messages.delete_altname(interface.index, one) for one in records]
+
+
+def give_back_all(carpdev: int) -> None:
+    """Restore all interfaces that were changed for a carpdev, by what their records say. Raises `OSError`."""
+    interfaces = read_interfaces()
+    if mark_on(carpdev, interfaces) is not None:
+        return
+    requests = []
+    for one in interfaces:
+        record = recorded(one)
+        if record is not None and record[0] == carpdev:
+            requests += give_back(one, record[1])
+    if requests:
+        with netlink.RouteSocket() as route:
+            route.request(*requests)
 
 
 def request(route: netlink.RouteSocket, requests: Iterable[bytes]) -> None:
