@@ -10,6 +10,8 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
+from pycarp import VirtualHost
+from pycarp.cli.changes import changes
 from pycarp.cli.group import pycarp
 
 UNITS = ("etc/systemd/system/pycarp.service", "etc/systemd/system/pycarp@.service")
@@ -87,3 +89,12 @@ def test_files_and_interfaces_are_completed():
         {name for name in os.listdir("/sys/class/net") if name != "lo"} if Path("/sys/class/net").exists() else set()
     )
     assert {item.value for item in complete.get_completions(["up", "carp0", "carpdev"], "")} == there
+
+
+def test_a_reload_says_what_it_changed():
+    one = VirtualHost(vhid=1, passphrase="motdepassehalakon", addresses=["10.0.0.1"])
+    two = one.replace(passphrase="another secret", advskew=3)
+    assert changes([one], [one]) == "the configuration was read again: nothing has changed"
+    assert changes([one], [two]) == "the configuration was read again: carp1 has another advskew, secret"
+    other = VirtualHost(vhid=2, passphrase="x", addresses=["10.0.0.2"])
+    assert changes([one], [other]) == "the configuration was read again: carp2 is new; carp1 is gone"

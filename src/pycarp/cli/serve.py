@@ -14,6 +14,7 @@ from ..config import VirtualHost
 from ..engine.mailbox import Mailbox
 from ..errors import CarpError
 from ..events import CarpdevChanged, Waiting
+from .changes import changes
 from .control import controlled, state_file
 from .measured import measured
 from .notify import Keepalive, notify, reloading
@@ -121,9 +122,10 @@ class Desk:
         reloading()
         wrong = "the files are not in order: pycarp check says what is wrong, and the old configuration stays"
         try:
-            hosts = self._reload()
+            hosts, former = self._reload(), self._engine.hosts
             if hosts is not None:
                 self._engine.reconfigure(*hosts)
+                complain(f"{self.command}: {changes(former, hosts)}")
                 notify(f"STATUS={_status(self._engine)}")
                 wrong = ""
         except (CarpError, OSError, MemoryError) as error:

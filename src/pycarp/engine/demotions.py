@@ -48,6 +48,8 @@ class Demotions:
         self._instances = instances
         self._emit = emit
         self._lock = threading.Lock()
+        self.hand_over: Callable[[str], object] = self._hand_over
+        """How a fault hands a virtual host over; the engine has its drain hooks run first."""
         # By the name of a virtual host, None for all, and the reason.
         self._entries: dict[tuple[str | None, str], _Entry] = {}
         # By number in the runtime, None for all: what it has been told.
@@ -75,10 +77,10 @@ class Demotions:
             before, entry.fault = entry.counts, on
             self._changed(instance, reason, entry, before)
             self._settle()
-            if on:
-                for one in tuple(self._instances) if instance is None else (instance,):
-                    with contextlib.suppress(EngineError, KeyError):
-                        self._runtime.hand_over(one.index)
+        if on:
+            for one in tuple(self._instances) if instance is None else (instance,):
+                with contextlib.suppress(EngineError, KeyError):
+                    self.hand_over(one.host.name)
 
     def of(self, instance: Instance | None) -> tuple[DemotedBy, ...]:
         """The reasons of one virtual host alone, or (None) those for all."""
@@ -96,6 +98,9 @@ class Demotions:
             names = {one.host.name for one in self._instances}
             self._entries = {key: entry for key, entry in self._entries.items() if key[0] is None or key[0] in names}
             self._settle()
+
+    def _hand_over(self, name: str) -> None:
+        self._runtime.hand_over(self._instances.find(name).index)
 
     def _entry(self, instance: Instance | None, reason: str) -> _Entry:
         name = None if instance is None else instance.host.name

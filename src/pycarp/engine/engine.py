@@ -167,6 +167,7 @@ class Engine:
             except BaseException:
                 self._end_hooks()
                 raise
+            supervisor.demotions.hand_over = self.begin_hand_over
             self._supervisor = supervisor
             _engines.add(self)
             if current.instead:
