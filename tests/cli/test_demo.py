@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from support.linux import needs_namespaces
@@ -313,3 +314,13 @@ def test_the_errors_are_carps() -> None:
 
     assert issubclass(DemoError, CarpError)
     assert str(demo_story.HOSTS[MAIN].addresses[0].ip) == ADDRESS
+
+
+def test_the_picture(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "demo.svg"
+    assert main(["demo", "--simulate", "--seed", "1", "--svg", str(file)]) == 0
+    root = ElementTree.parse(file).getroot()
+    assert root.tag.endswith("svg")
+    assert "MASTER" in "".join(root.itertext())
+    assert main(["demo", "--simulate", "--svg", str(tmp_path / "absent" / "x.svg")]) == 2
+    assert "the picture cannot be written" in capfd.readouterr().err

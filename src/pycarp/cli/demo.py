@@ -14,7 +14,8 @@ import click
 from ..errors import CarpError
 from .demo_stage import LabStage, SimulatedStage, this_program
 from .demo_story import DemoError, Stage, Story
-from .demo_view import DemoView, make_view
+from .demo_view import ColourView, DemoView, make_view
+from .group import fail
 from .output import complain
 from .signals import interrupt, on_signals
 
@@ -29,6 +30,7 @@ simulated LAN in memory.
 Examples:
   pycarp demo
   pycarp demo --simulate
+  pycarp demo --svg demo.svg
 
 Exit code: 0; 1 if a host did not do its part; 130 after Ctrl-C.
 """
@@ -50,18 +52,27 @@ _WHERE = {
 @click.option("--simulate", is_flag=True, help="Use a simulated LAN in memory; it is done at once.")
 @click.option("--seed", type=int, metavar="N", help="Make the random choices of the simulated LAN the same every time.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event, and the measurements, as one line of JSON.")
+@click.option("--svg", metavar="FILE", help="Draw the picture of the end into FILE, as SVG.")
 @click.pass_context
-def demo(ctx: click.Context, simulate: bool, seed: int | None, as_json: bool) -> None:
+def demo(ctx: click.Context, simulate: bool, seed: int | None, as_json: bool, svg: str | None) -> None:
+    if svg is not None and as_json:
+        fail(ctx, "--json has no picture: give --svg or --json")
     how = "asked" if simulate or seed is not None else _how()
     if how == "user" and _INSIDE not in os.environ:
-        _enter(as_json)
+        _enter([*(["--json"] if as_json else []), *([f"--svg={os.path.abspath(svg)}"] if svg is not None else [])])
         how = "none"
     story = Story()
-    view = make_view(story, as_json=as_json)
+    view = make_view(story, as_json=as_json, picture=svg is not None)
     chosen = random.randrange(1 << 32) if seed is None else seed
     # They end the story as Ctrl-C does.
     with on_signals(interrupt, "SIGINT", "SIGTERM", "SIGHUP"):
-        ctx.exit(_play(ctx, story, view, lambda: _stage(how, story, view, chosen)))
+        code = _play(ctx, story, view, lambda: _stage(how, story, view, chosen))
+    if svg is not None and code == 0 and isinstance(view, ColourView):
+        try:
+            view.save(svg)
+        except OSError as error:
+            fail(ctx, f"the picture cannot be written ({error.strerror}): give a file in a directory that there is")
+    ctx.exit(code)
 
 
 def _play(ctx: click.Context, story: Story, view: DemoView, build: Callable[[], Stage]) -> int:
@@ -114,12 +125,12 @@ def _how() -> str:
     return found or "none"
 
 
-def _enter(as_json: bool) -> None:
+def _enter(options: list[str]) -> None:
     """Begin anew inside a user namespace; returns only if that fails."""
     from ..lab.namespaces import enter_user_namespace
 
     os.environ[_INSIDE] = "1"
     sys.stdout.flush()
     with contextlib.suppress(OSError):
-        enter_user_namespace([*this_program(), "demo", *(["--json"] if as_json else [])])
+        enter_user_namespace([*this_program(), "demo", *options])
     del os.environ[_INSIDE]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from ..monitor.text import seconds
@@ -32,11 +34,21 @@ Span = tuple[str, str]
 """A piece of a line and its style."""
 
 
-def make_view(story: Story, *, as_json: bool, out: TextIO | None = None) -> DemoView:
-    """The view that suits the reader: JSON if asked for, rich on a terminal, plain text otherwise."""
+_PICTURE_WIDTH = 110
+
+
+def make_view(story: Story, *, as_json: bool, out: TextIO | None = None, picture: bool = False) -> DemoView:
+    """The view that suits the reader: JSON if asked for, rich on a terminal, plain text otherwise.
+
+    With `picture` it is in colour, and remembers what it prints.
+    """
     out = sys.stdout if out is None else out
     if as_json:
         return JsonView(story, out)
+    if picture:
+        from rich.console import Console
+
+        return ColourView(story, Console(file=out, highlight=False, emoji=False, record=True, width=_PICTURE_WIDTH))
     if not out.isatty():
         return PlainView(story, out)
     from rich.console import Console
@@ -270,6 +282,12 @@ class ColourView(Timeline):
     def broken(self) -> None:
         super().broken()
         self._live.stop()
+
+    def save(self, path: str) -> None:
+        """Draw what was printed, as SVG. Raises `OSError`."""
+        drawn = self._console.export_svg(title="pycarp demo")
+        # Whoever looks at it fetches no font from elsewhere.
+        Path(path).write_text(re.sub(r"@font-face\s*\{[^}]*\}", "", drawn), encoding="utf-8")
 
     def _print(self, *spans: Span) -> None:
         from rich.text import Text

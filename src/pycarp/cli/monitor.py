@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from ipaddress import ip_interface
 
 import click
 
+from ..monitor.timeline import Timeline
 from ..monitor.trunk import Trunk
 from .group import fail
 from .monitor_view import make_view
@@ -23,6 +25,7 @@ Examples:
   pycarp monitor -i eth0
   pycarp monitor -i eth0 --vhid 101 --passfile /etc/carp.pass --address 10.13.37.42
   pycarp monitor -r trouble.pcap --json
+  pycarp monitor -r trouble.pcap --timeline
   ssh router tcpdump -U -w - -i eth0 carp | pycarp monitor -r -
 
 Exit code: 0; 1 if the interface vanished or the capture is damaged half-way; 2 if it cannot be done as asked for.
@@ -37,6 +40,9 @@ _REFRESH = 0.25
 @click.option("--address", "addresses", metavar="A", multiple=True, help="An address of the group; give it for each.")
 @click.option("--vhid", type=click.IntRange(1, 255), metavar="N", help="The group that secret and addresses belong to.")
 @click.option("--json", "as_json", is_flag=True, help="Print each change, and a summary, as one line of JSON.")
+@click.option(
+    "--timeline", "drawn", is_flag=True, help="In the end, show who was MASTER when, in a line for each host."
+)
 @click.pass_context
 def monitor(
     ctx: click.Context,
@@ -48,17 +54,24 @@ def monitor(
     addresses: tuple[str, ...],
     vhid: int | None,
     as_json: bool,
+    drawn: bool,
 ) -> None:
+    timeline = Timeline()
     with source(ctx, interface, capture, seconds) as chosen:
         observer = Trunk(_secret(ctx, passfile), _valid(ctx, addresses), vhid=vhid)
         view = make_view(observer, chosen.where, as_json=as_json, live=chosen.live)
 
         def take(at: int, frame: bytes | None) -> bool:
+            if drawn and frame is not None:
+                timeline.frame(frame, at)
             view.show(observer.tick(at) if frame is None else observer.frame(frame, at), at)
             return count is None or observer.adverts < count
 
         frames = chosen.frames(lambda: observer.deadline, _REFRESH if view.moving else None)
-        ctx.exit(follow(ctx, view, frames, take))
+        code = follow(ctx, view, frames, take)
+        for line in [] if as_json else timeline.lines(shutil.get_terminal_size().columns):
+            click.echo(line)
+        ctx.exit(code)
 
 
 def _secret(ctx: click.Context, passfile: str | None) -> bytes | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ..monitor.text import exact, microseconds, plural, printable
+from ..monitor.timeline import Timeline
 from ..monitor.timing import Meter, Series, Takeover
+from .group import fail
 from .output import complain
 from .watch import JsonView, Report, View, follow, source, source_options
 
@@ -24,6 +27,7 @@ Examples:
   pycarp observe -i eth0 --seconds 60
   pycarp observe -i eth0 --count 1000 --json
   pycarp observe -r failover.pcap
+  pycarp observe -i eth0 --seconds 60 --plot adverts.svg
 
 Exit code: 0; 1 if the interface vanished or the capture is damaged half-way, or nobody spoke; 2 if it cannot be done
 as asked for.
@@ -38,6 +42,9 @@ _OPTIONAL = ("mean", "p90", "sd", "p50")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print each change, and all figures in the end, as lines of JSON."
 )
+@click.option(
+    "--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw it in the end: FILE.svg or FILE.png."
+)
 @click.pass_context
 def observe(
     ctx: click.Context,
@@ -46,8 +53,11 @@ def observe(
     count: int | None,
     seconds: float | None,
     as_json: bool,
+    plot: Path | None,
 ) -> None:
-    meter = Meter()
+    meter, timeline = Meter(), Timeline()
+    if plot is not None:
+        _may_draw(ctx, plot)
     with source(ctx, interface, capture, seconds) as chosen:
         if chosen.live:
             complain(f"{ctx.command_path}: listens on {printable(chosen.where)} {_until(seconds, count)}")
@@ -56,10 +66,36 @@ def observe(
         def take(at: int, frame: bytes | None) -> bool:
             if frame is not None:
                 view.show(meter.frame(frame, at), at)
+                if plot is not None:
+                    timeline.frame(frame, at)
             return count is None or meter.adverts < count
 
         code = follow(ctx, view, chosen.frames(lambda: None, None), take)
+    if plot is not None and timeline.speakers:
+        _draw(ctx, meter, timeline, plot)
     ctx.exit(code if code or meter.adverts else 1)
+
+
+def _may_draw(ctx: click.Context, path: Path) -> None:
+    """End the command before it listens, where the picture could not be drawn."""
+    if path.suffix not in (".svg", ".png"):
+        fail(ctx, "--plot draws SVG or PNG: give FILE.svg or FILE.png")
+    if not path.absolute().parent.is_dir():
+        fail(ctx, "--plot names a file in a directory that does not exist: make it first")
+    import importlib.util
+
+    if importlib.util.find_spec("matplotlib") is None:
+        fail(ctx, "--plot needs matplotlib: install it with pip install 'pycarp[plot]'")
+
+
+def _draw(ctx: click.Context, meter: Meter, timeline: Timeline, path: Path) -> None:
+    from ..monitor.plot import draw
+
+    try:
+        draw(timeline, meter.takeovers, path)
+    except OSError as error:
+        fail(ctx, f"the picture cannot be written ({error.strerror}): the figures above are all")
+    complain(f"{ctx.command_path}: {printable(str(path))} is drawn")
 
 
 def _until(seconds: float | None, count: int | None) -> str:
