@@ -171,7 +171,7 @@ class Routing:
             carpdev = device.carpdev.name
             what = (
                 f"{device.unfit} routes by {carpdev} are more than the guardian has room for: the engine adds them "
-                f"a minute or so after a take, and until then answers by them have the MAC of {carpdev}; lead fewer "
+                f"within minutes of a take, and until then answers by them have the MAC of {carpdev}; lead fewer "
                 f'routes by it, or use mac="interface"; a program that gave up CAP_NET_ADMIN does not add them'
             )
             self._instances.report_failure(instance, what)
