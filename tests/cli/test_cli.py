@@ -227,7 +227,7 @@ def test_as_a_module() -> None:
     [
         (["chek"], "did you mean 'check'?"),
         (["frobnicate"], "give one of up, run, status, ctl, check, convert, doctor, monitor, observe, demo"),
-        (["--frobnicate"], "No such option"),
+        (["--frobnicate"], "the option is unknown"),
         (["up"], "NAME"),
         (["up", "vhid", "101"], "the name of the interface comes first"),
         (["up", "10.13.37.42", "vhid", "101"], "the name of the interface comes first"),
@@ -236,7 +236,7 @@ def test_as_a_module() -> None:
         (["up", "carp0", "--premt"], "did you mean '--preempt'?"),
         (["up", "carp0", "--dialect", "foo"], "'--dialect': (not shown) is not one of"),
         (["up", "carp0", "--dialect"], "--dialect"),
-        (["check", "--foo"], "No such option"),
+        (["check", "--foo"], "the option is unknown"),
         (["run", "--directory", "/nonexistent"], "there is no file /nonexistent/ifconfig.carp*"),
         (["check", "--directory", "/nonexistent"], "there is no file /nonexistent/ifconfig.carp*"),
         (["run", "x", "--directory", "/nonexistent"], "one of the two"),

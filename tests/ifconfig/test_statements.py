@@ -195,3 +195,18 @@ def test_commands_understand_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with contextlib.redirect_stderr(err):
         assert main(["up", *words, "--hook", "s3cr3t /bin/a"]) == 2
     assert err.getvalue().splitlines()[-1].startswith("--hook: error: ") and "s3cr3t" not in err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("line", "made"),
+    [
+        ("control off", "off"),
+        ("control /run/p.sock group 0 mode 0660", "/run/p.sock group 0 mode 0660"),
+        ("control relative", None),
+        ("control /run/p.sock mode 0777", None),
+    ],
+)
+def test_where_to_listen_for_control(line: str, made: str | None) -> None:
+    parsed = parse_text(f"vhid 1 pass motdepassehalakon 10.0.0.1/24\n{line}\n")
+    assert parsed.services.get("control") == made
+    assert bool(parsed.errors) is (made is None)

@@ -26,8 +26,7 @@ mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 cd "$1/root"
 mount -t proc proc proc
-for one in run tmp dev; do mount -t tmpfs -o mode=755 tmpfs $one; done
-chmod 1777 tmp
+for one in run dev; do mount -t tmpfs -o mode=755 tmpfs $one; done
 for one in null zero full random urandom tty; do cp -a /dev/$one dev/$one; done
 ln -s /proc/self/fd dev/fd
 mkdir dev/shm dev/pts

@@ -90,11 +90,13 @@ def test_figures_and_the_page(net: Lan) -> None:
         "--metrics", f":{PORT}", "--control", "off",
     )  # fmt: skip
     second.become(State.BACKUP)
-    assert f"metrics cannot be served at 127.0.0.1:{PORT}" in second.errors
+    wait_until(lambda: f"metrics cannot be served at 127.0.0.1:{PORT}" in second.errors)
     second.send_signal(signal.SIGTERM)
     assert second.end() == 0
 
     follower = net["main"].popen([sys.executable, "-c", _FOLLOW], stdout=subprocess.PIPE)
+    assert follower.stdout is not None
+    told = follower.stdout.readline().decode()
     holder = net["main"].popen([sys.executable, "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
     begun = time.monotonic()
@@ -102,8 +104,7 @@ def test_figures_and_the_page(net: Lan) -> None:
     assert main.end() == 0
     assert time.monotonic() - begun < 5
     follower.wait(5)
-    assert follower.stdout is not None
-    told = follower.stdout.read().decode()
+    told += follower.stdout.read().decode()
     assert "text/event-stream" in told and "data: " in told and "carp0" in told
 
 

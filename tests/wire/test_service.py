@@ -39,8 +39,11 @@ def test_the_service(net: Lan, tmp_path: Path, impl: Implementation) -> None:
         assert "written" not in again and "there already" in again, again
         booted.write("/etc/pycarp/secrets/carp.pass", f"{SECRET}\n", 0o600)
         booted.write("/etc/ifconfig.carp0", WORDS)
-        # The interpreter of the tests may be in a home.
-        booted.write("/etc/systemd/system/pycarp.service.d/home.conf", "[Service]\nProtectHome=no\nWatchdogSec=1\n")
+        # The interpreter of the tests may be in a home, or in /tmp.
+        booted.write(
+            "/etc/systemd/system/pycarp.service.d/home.conf",
+            "[Service]\nProtectHome=no\nPrivateTmp=no\nWatchdogSec=1\n",
+        )
         assert "carp0: ok" in booted.run("/usr/local/bin/pycarp", "check").replace("/etc/ifconfig.", "")
         said = booted.run("systemctl", "daemon-reload") + booted.run("systemctl", "enable", "--now", "pycarp")
         assert booted.show("pycarp", "ActiveState") == "active", said + _log(booted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -115,6 +116,8 @@ def _run(arguments: list[str]) -> int:
 
         command = error.ctx.command_path if error.ctx is not None else "pycarp"
         message = without_secrets(error.format_message().rstrip("."), arguments, error.ctx)
+        # A word that is not shown needs no mention.
+        message = re.sub(r"^No such (option|command):? \(not shown\)", r"the \1 is unknown", message)
         complain(f"{command}: {message} (see '{command} --help')")
         return 2
     except (click.ClickException, CarpError) as error:

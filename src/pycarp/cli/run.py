@@ -96,7 +96,9 @@ def run(
         ctx.exit(2)
     printer = Printer(as_json=as_json, log=log, quiet=quiet)
     # One file by its name is a service of its own, as pycarp@carp0 is.
-    where = Control(control, (interface_name(files[0]) if len(files) == 1 else None) or "run")
+    where = Control(
+        control or loaded.services.get("control", ""), (interface_name(files[0]) if len(files) == 1 else None) or "run"
+    )
     options: Any = {"command": ctx.command_path, "control": where, "take_over": take_over}
     ctx.exit(serve(hosts, printer, reload=reload, metrics=loaded.services.get("metrics"), **options))
 
