@@ -33,6 +33,8 @@ mkdir dev/shm dev/pts
 mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 for one in sysctl modules-load remount-fs binfmt; do ln -sf /dev/null etc/systemd/system/systemd-$one.service; done
+# It would empty /tmp, where what is tested may be.
+ln -sf /dev/null etc/tmpfiles.d/tmp.conf
 rm -rf etc/systemd/system/*.wants etc/systemd/system/pycarp* etc/ifconfig.carp* etc/pycarp var/lib/pycarp
 if [ -d /sys/fs/cgroup/systemd ]; then hierarchy="-t cgroup -o none,name=systemd cgroup"; place=systemd
 else hierarchy="-t cgroup2 cgroup2"; place=; fi
