@@ -103,8 +103,9 @@ def test_a_fallback_has_its_reason(absent: str, environment: dict[str, str], why
 @pytest.mark.parametrize("absent", ["", WITHOUT_NATIVE])
 def test_an_engine_tells_of_a_fallback(absent: str) -> None:
     program = (
-        f"{absent}\nimport pycarp\nfrom pycarp.engine import supervisor\n"
-        "supervisor.Supervisor = lambda *arguments: type('Double', (), {'hosts': (), 'stop': lambda self: None})()\n"
+        f"{absent}\nimport pycarp, types\nfrom pycarp.engine import supervisor\n"
+        "parts = {'hosts': (), 'stop': lambda self: None, 'demotions': types.SimpleNamespace()}\n"
+        "supervisor.Supervisor = lambda *arguments: type('Double', (), parts)()\n"
         "engine = pycarp.Engine(pycarp.VirtualHost(vhid=1, passphrase='motdepassehalakon', addresses=['10.0.0.1']))\n"
         "engine.start(); event = engine.poll(); engine.stop()\n"
         "print(event.text if event else 'nothing')\n"

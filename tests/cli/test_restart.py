@@ -36,7 +36,8 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     said = tmp_path / "said"
     said.write_text("")
     program = tmp_path / "systemctl"
-    program.write_text(f"#!/bin/sh\ncat {said}\n")
+    program.write_text(f'#!/bin/sh\n[ "$1" = show ] && {{ cat {said}.mode; exit; }}\ncat {said}\n')
+    said.with_suffix(".mode").write_text("process\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(restart, "_own_unit", lambda: "pycarp.service")
@@ -108,3 +109,11 @@ def test_whose_main_process_this_is(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(Path, "read_text", lambda _path: groups)
     assert restart._own_unit() == unit
+
+
+def test_with_a_kill_mode_that_ends_the_holder_it_is_a_plain_stop(service: Path) -> None:
+    engine = Holding(HOST)
+    service.write_text("31 pycarp.service restart running\n")
+    service.with_suffix(".mode").write_text("mixed\n")
+    restart.leave_for_the_next(engine, "pycarp run")  # type: ignore[arg-type]
+    assert engine.held == []

@@ -70,6 +70,7 @@ def test_it_is_bounded():
     assert len(timeline.speakers) == MOST_SPEAKERS
 
 
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="matplotlib does not run under AddressSanitizer")
 @pytest.mark.parametrize("name", ["a.svg", "a.png"])
 def test_as_a_picture(tmp_path, name):
     write(tmp_path / "cap.pcap", ((at, bytes(frame)) for frame, at in STORY))

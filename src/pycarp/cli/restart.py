@@ -71,10 +71,17 @@ def _restarts(unit: str) -> bool:
     program = shutil.which("systemctl")
     if not unit or program is None:
         return False
-    words = [program, "list-jobs", "--no-legend", "--no-pager", "--plain", "--full"]
+    jobs = _said(program, "list-jobs", "--no-legend", "--no-pager", "--plain", "--full")
+    if not any(line.split()[1:3] == [unit, "restart"] for line in jobs.splitlines()):
+        return False
+    # With another KillMode= systemd kills the holder as well, and nobody bows out.
+    return _said(program, "show", "--value", "--property=KillMode", unit).strip() in ("process", "none")
+
+
+def _said(*words: str) -> str:
+    """What a command of systemd printed; nothing where it fails or takes too long."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=_ANSWERED_WITHIN, check=False)
     except (OSError, subprocess.SubprocessError):
-        return False
-    jobs = (line.split() for line in done.stdout.splitlines())
-    return any(job[1:3] == [unit, "restart"] for job in jobs)
+        return ""
+    return done.stdout

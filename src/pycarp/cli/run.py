@@ -45,7 +45,22 @@ Examples:
   pycarp run --directory /usr/pkg/etc --preempt
   pycarp run ./ifconfig.carp0 ./ifconfig.carp1 --json
 
-As a service of systemd: pycarp install-service.
+\b
+As a service of systemd: pycarp install-service. A unit by hand, without its sandbox and its restarts without fail-over:
+  [Unit]
+  Description=Floating addresses by CARP (pycarp)
+  Wants=network-online.target
+  After=network-online.target
+  StartLimitIntervalSec=0
+  [Service]
+  Type=notify
+  ExecStart=/usr/local/bin/pycarp run
+  ExecReload=/bin/kill -HUP $MAINPID
+  KillMode=mixed
+  Restart=on-failure
+  RestartSec=1
+  [Install]
+  WantedBy=multi-user.target
 
 {signals}
 Exit code: 0 after an orderly stop; 2 if the files, the machine or the permissions do not allow it, and then nothing has
