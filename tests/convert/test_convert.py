@@ -168,10 +168,9 @@ def test_keepalived(tmp_path):
     one, two = conversion.targets
     assert [one.name, two.name] == ["carp51", "carp52"]
     assert one.statements == [
-        "check eth1 interface eth1 fault",
-        "check eth2 interface eth2 weight 5",
-        "check chk exec /usr/bin/pgrep -x 'my daemon' interval 2 rise 2 fall 3 weight 20",
-        "check pipe exec /bin/sh -c 'curl -s localhost | grep ok' interval 1 fault",
+        "check eth1 interface eth1 rise 1 fall 1 fault",
+        "check eth2 interface eth2 rise 1 fall 1 weight 5",
+        "check pipe exec /bin/sh -c 'curl -s localhost | grep ok' interval 1 timeout 1 rise 1 fall 1 fault",
         "hook master /usr/local/bin/m",
         "sync carp52",
         "hook fault user nobody /usr/local/bin/f a b",
@@ -187,6 +186,7 @@ def test_keepalived(tmp_path):
         ("advert_int 0.5", "advbase 0 and an advskew"),
         ("auth_pass", "sent in clear"),
         ("label eth0:1", "label of an address"),
+        ("        chk", "ignores a script with a weight in a member of a sync group"),
         ("nowhere", "no block of its own"),
         ("unicast_peer", "multicast group only"),
         ("preempt_delay", "cannot be delayed"),
@@ -196,6 +196,83 @@ def test_keepalived(tmp_path):
     ):
         line = next(at for at, text in enumerate(lines, 1) if number in text)
         assert any(text.startswith(f"keepalived.conf:{line}: ") and part in text for text in said), (number, said)
+
+
+TRACKERS = """
+vrrp_script chk { script "/usr/bin/pgrep -x 'my daemon'"
+    interval 2
+    fall 3
+    weight 20
+}
+vrrp_script fails { script /bin/b
+    weight -30
+    init_fail
+}
+vrrp_script turned { script /bin/c
+    weight 7 reverse
+}
+track_file number { file /etc/number
+}
+track_file zero { file /etc/zero
+    weight 0
+    init_file 0
+}
+vrrp_track_process daemon { process daemon
+}
+vrrp_instance VI_1 {
+    interface eth0
+    virtual_router_id 51
+    priority 100
+    virtual_ipaddress { 10.9.0.1/24
+    }
+    track_interface { eth0
+        eth2 weight 10
+    }
+    track_script { chk
+        fails
+        turned
+    }
+    track_file { number
+        zero weight 0
+    }
+    track_process { daemon
+    }
+    start_delay 5
+}
+"""
+
+
+def test_keepaliveds_trackers_with_its_defaults(tmp_path):
+    """One failure counts, a script may take an interval, and a healthy host has its positive weights."""
+    conversion = convert(TRACKERS, "keepalived.conf")
+    (target,) = conversion.targets
+    assert target.statements == [
+        "check eth2 interface eth2 rise 1 fall 1 weight 10",
+        "check chk exec /usr/bin/pgrep -x 'my daemon' interval 2 timeout 2 rise 1 fall 3 weight 20",
+        "check fails exec /bin/b interval 1 timeout 1 rise 1 fall 1 weight 30",
+        "check daemon process daemon rise 1 fall 1 fault",
+        "check number file /etc/number rise 1 fall 1 weight 1",
+        "check zero file /etc/zero rise 1 fall 1 fault",
+    ]
+    (host,) = hosts(conversion, tmp_path)
+    assert (host.advskew, len(host.checks)) == (254 - 100 - 10 - 20, 6)
+    messages = " ".join(map(str, conversion.remarks))
+    for part in ("weights of 30", "always followed", "'reverse'", "missing file", "init_fail", "start_delay"):
+        assert part in messages, part
+    assert "is not known" not in messages
+
+
+@pytest.mark.parametrize(("heeded", "advskew", "files"), [(False, 154, "fault"), (True, 134, "weight 1")])
+def test_weights_in_a_sync_group(tmp_path, heeded, advskew, files):
+    """As keepalived 2.2.7: without sync_group_tracking_weight it ignores a script's weight, and a file is a fault."""
+    word = "sync_group_tracking_weight" if heeded else ""
+    conversion = convert(f"{TRACKERS}vrrp_sync_group G {{ group {{ VI_1\n }}\n {word}\n}}\n", "k")
+    (host,) = hosts(conversion, tmp_path)
+    # The interface's weight counts in any case.
+    assert host.advskew == advskew - 10
+    texts = " ".join(conversion.targets[0].statements)
+    assert ("exec" in texts) is heeded
+    assert f"check number file /etc/number rise 1 fall 1 {files}" in texts
 
 
 def test_openbsd_and_freebsd(tmp_path):

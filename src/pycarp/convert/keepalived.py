@@ -35,6 +35,9 @@ _LACKING = {
     "notify_deleted": "no hook runs when a virtual host is removed by a reload",
     "lower_prio_no_advert": "carp(4)'s rules are fixed",
     "higher_prio_send_advert": "carp(4)'s rules are fixed",
+    "start_delay": "it takes part at once, as BACKUP",
+    "notify_master_rx_lower_pri": "no hook runs when a worse master is heard; its event can be read with 'pycarp ctl "
+    "events'",
     "track_src_ip": "the addresses of the interface are always followed",
 }
 _OTHER_BLOCKS = {
@@ -63,13 +66,19 @@ def convert(text: str, source: str) -> Conversion:
     conversion = Conversion(source)
     blocks = read(text, conversion)
     tracked = Tracked(blocks, conversion)
+    groups = [block for block in blocks if block.words[0] == "vrrp_sync_group"]
+    by_member = {" ".join(line.words): block for block in groups for line in block.inside("group")}
+    grouped = {name for name, block in by_member.items() if not block.named("sync_group_tracking_weight")}
     instances: dict[str, _Instance] = {}
     for block in blocks:
         match block.words[0]:
             case "vrrp_instance":
-                target = _target(block, source, conversion)
+                name = " ".join(block.words[1:])
+                bonus = tracked.bonus(block, name in grouped)
+                bonus += tracked.bonus(by_member[name]) if name in by_member else 0
+                target = _target(block, source, conversion, bonus)
                 if target is not None:
-                    instances[" ".join(block.words[1:])] = _Instance(block, target)
+                    instances[name] = _Instance(block, target)
             case "global_defs":
                 _global(block, conversion)
             case word if word in _OTHER_BLOCKS:
@@ -82,23 +91,22 @@ def convert(text: str, source: str) -> Conversion:
                 conversion.remark(block.line, "a block or line that VRRP does not need was left out")
     conversion.targets = [one.target for one in instances.values()]
     conversion.finish()  # Names are needed for what follows.
-    for one in instances.values():
-        one.target.statements += statements(one.block, tracked, conversion)
+    for name, one in instances.items():
+        one.target.statements += statements(one.block, tracked, conversion, name in grouped)
         one.target.statements += _hooks(one.block, conversion)
-    for block in blocks:
-        if block.words[0] == "vrrp_sync_group":
-            _sync(block, instances, tracked, conversion)
+    for block in groups:
+        _sync(block, instances, tracked, conversion)
     if not instances and not conversion.remarks:
         conversion.remark(None, "there is no vrrp_instance here: give the file that has one")
     return conversion
 
 
-def _target(block: Block, source: str, conversion: Conversion) -> Target | None:
+def _target(block: Block, source: str, conversion: Conversion, bonus: int) -> Target | None:
     target = Target(f"a vrrp_instance of keepalived ({source}:{block.line})")
     for name, limit in (("virtual_router_id", "vhid"), ("interface", "carpdev")):
         for line in block.named(name):
             conversion.put(target, line.line, limit, line.value, name)
-    _priority(block, target, conversion)
+    _priority(block, target, conversion, bonus)
     _interval(block, target, conversion)
     if not block.named("nopreempt"):
         target.words["preempt"] = ""
@@ -119,16 +127,19 @@ def _target(block: Block, source: str, conversion: Conversion) -> Target | None:
     return None
 
 
-def _priority(block: Block, target: Target, conversion: Conversion) -> None:
-    """The higher the priority, the lower the advskew: the order of the hosts stays as it was."""
+def _priority(block: Block, target: Target, conversion: Conversion, bonus: int) -> None:
+    """The higher the priority of a healthy host, the lower the advskew: the order of the hosts stays as it was."""
     line = next(iter(block.named("priority")), None)
     priority = line.value if line is not None else "100"
     if not re.fullmatch(r"\d{1,3}", priority) or not 1 <= int(priority) <= 255:
         conversion.remark(line.line if line else None, "a priority that is no number of 1-255 was left out")
         return
-    target.words["advskew"] = str(max(0, 254 - int(priority)))
+    target.words["advskew"] = str(max(0, 254 - int(priority) - bonus))
     where = line.line if line is not None else block.line
-    conversion.remark(where, f"priority {priority} became advskew {target.words['advskew']}, 254 less the priority")
+    with_bonus = f" and the weights of {bonus} that it has while all is well" if bonus else ""
+    conversion.remark(
+        where, f"priority {priority}{with_bonus} became advskew {target.words['advskew']}, 254 less the priority"
+    )
 
 
 def _interval(block: Block, target: Target, conversion: Conversion) -> None:
@@ -232,7 +243,16 @@ def _sync(block: Block, instances: dict[str, _Instance], tracked: Tracked, conve
 
 
 def _rest_of_group(lines: Iterable[Block], conversion: Conversion) -> None:
-    known = ("group", "notify", "track_script", "track_interface", "track_file", "track_process", "global_tracking")
+    known = (
+        "group",
+        "sync_group_tracking_weight",
+        "notify",
+        "track_script",
+        "track_interface",
+        "track_file",
+        "track_process",
+        "global_tracking",
+    )
     for line in lines:
         if line.words[0] not in (*known, *_NOTIFY):
             conversion.remark(line.line, "a line of a vrrp_sync_group that is not known here was left out")
