@@ -20,6 +20,7 @@ from support.lan import VIP, WITHIN, Lan, Node, held, interface, stays, virtual_
 from support.wire import PASSPHRASE, VHID
 
 from pycarp import EngineError, InterfaceError, State, events
+from pycarp.engine import line
 from pycarp.linux import lock
 from pycarp.protocol import NS_PER_SKEW
 
@@ -293,3 +294,35 @@ def test_gunicorn_replaces_itself(net: Lan, impl: Any, tmp_path: Path) -> None:
         for found in (pidfile, Path(f"{pidfile}.2")):
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(found.read_text()), signal.SIGTERM)
+
+
+def test_garbage_on_the_line_ends_nothing(net: Lan) -> None:
+    # Fault: A process of this user says garbage where successors call; somebody else has the names of that socket.
+    # Expected: The line ends, the engine goes on; without the names it starts, and tells that no restart is seamless.
+    main = net.start("main", options={"inherit": "auto"}, **QUICK)
+    main.become(State.MASTER)
+    clock = time.monotonic_ns()
+    for words in (
+        [b'{"hello":1,"clock":1e400}'],
+        [b"[" * 100_000],
+        [b'{"hello":1,"clock":%d,"nonce":"x","wants":[[1]]}' % clock],
+        [b'{"hello":1,"clock":%d,"nonce":"x"}' % clock, b'{"ready":{},"process":1e400}'],
+    ):
+        with net["main"].enter():
+            [called] = line.call(os.getpid())
+        with called:
+            for word in words:
+                called._socket.send(word)
+            with contextlib.suppress(line.LineBroken):
+                called.receive()
+                called.receive()
+    assert main.state() is State.MASTER
+    main.stop()
+    with contextlib.ExitStack() as squatters:
+        with net["main"].enter():
+            for name in line._names(os.getpid()):
+                squatters.enter_context(line._socket()).bind(name)
+        again = net.start("main", options={"inherit": "auto"}, **QUICK)
+        assert "no successor can find this process" in again.wait(events.Failed).what
+        again.become(State.MASTER)
+        again.stop()

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import CarpError
-from ..events import Event, HandedOn
+from ..events import Event, Failed, HandedOn
 from ..protocol import NS_PER_SECOND
 from . import line as lines
 from .builder import Builder
@@ -61,7 +61,11 @@ class Bequest:
         """Why the last one came to nothing; empty where it did not."""
 
     def listen(self) -> None:
-        self._listener = Listener()
+        """Let successors find this process. Where they cannot, that is told, and the engine goes on."""
+        try:
+            self._listener = Listener()
+        except CarpError as error:
+            self._emit(Failed(vhid=0, name="", at=time.monotonic_ns(), what=str(error)))
 
     def attach(self, selector: selectors.BaseSelector) -> None:
         """From now on `selector` has what to wait for; its data are what to call then."""
@@ -125,7 +129,7 @@ class Bequest:
                 self._hand_on(line, message)
         except LineBroken as error:
             self._hang_up(str(error))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
             self._hang_up(f"the successor says what makes no sense: {error!r}")
 
     # What there is

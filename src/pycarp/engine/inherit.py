@@ -53,7 +53,7 @@ class Heir:
         """Afterwards `instances` has what was taken over; it runs. Returns the predecessor's process, 0: none."""
         places = [one for one in places if one.carpdev is not None]
         for line in _lines(inherit, places):
-            with line, contextlib.suppress(LineBroken, KeyError, TypeError, ValueError):
+            with line, contextlib.suppress(LineBroken, LookupError, ArithmeticError, TypeError, ValueError):
                 self._succeed(line, places, inventory, inherit == "held")
         return self._process
 

@@ -79,7 +79,9 @@ class Line(SocketOwner):
 
     def ready(self, seconds: float) -> bool:
         """Whether there is something to receive, the end included, within that time."""
-        return bool(select.select([self._socket], [], [], seconds)[0])
+        waits = select.poll()  # select(2) takes no descriptor above 1023
+        waits.register(self._socket, select.POLLIN)
+        return bool(waits.poll(seconds * 1000))
 
     def receive(self, seconds: float = ANSWERED_WITHIN) -> tuple[dict[str, Any], list[int]]:
         """The next message, and the descriptors that came with it, which are the caller's. Raises `LineBroken`."""
@@ -94,7 +96,7 @@ class Line(SocketOwner):
             message = json.loads(octets)
             if not isinstance(message, dict):
                 raise ValueError(message)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             for fd in fds:
                 os.close(fd)
             raise LineBroken(f"the other process does not answer: {error}") from error
@@ -118,6 +120,10 @@ class Listener(SocketOwner):
                 except OSError as error:
                     if error.errno != errno.EADDRINUSE:
                         raise
+            else:
+                raise EngineError(
+                    "no successor can find this process: others have the names of its socket; a restart is a fail-over"
+                )
             opened.listen()
             opened.setblocking(False)
         self._socket = opened
