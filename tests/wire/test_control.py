@@ -394,3 +394,29 @@ def test_status_and_ctl(net: Lan, secret: str, tmp_path: Path) -> None:
     second.send_signal(signal.SIGKILL)
     second.end()
     assert "nothing of pycarp runs here" in pycarp(there, "ctl", "announce", code=2), "its socket is stale"
+
+
+def test_a_client_that_does_not_read_ends_nothing(controlled: tuple[Lan, Any, str]) -> None:
+    # Fault: A client begins calls with long ids and reads nothing; one begins many; reasons would forge lines of a log.
+    # Expected: It alone is sent away, and the others are served; 16 calls are under way at most; lines are refused.
+    net, main, path = controlled
+    net.nodes[1].stop()
+    asked = b'{"v":1,"id":"%s","call":"hand-over","timeout":0.3}' % (b"x" * 60_000)
+    with Raw(path) as deaf:
+        with contextlib.suppress(OSError):
+            for _ in range(30):
+                deaf.socket.sendall(asked + b"\n")
+        main.wait(events.ControlClientDropped)
+    with Raw(path) as raw:
+        many = b'{"v":1,"call":"hand-over","timeout":60}\n' * server.JOBS
+        raw.socket.sendall(many)
+        assert "are under way" in raw.refused(many[: many.index(b"\n")])
+    with Raw(path) as raw:
+        for wrong in (b'"a\\n<0>b"', b'"\\u001b[2J"', b'"\\ud800"'):
+            assert "not one line" in raw.refused(b'{"v":1,"call":"demote","reason":%s}' % wrong)
+        for number in (b"1e400", b"NaN"):
+            assert "the id is neither" in raw.refused(b'{"v":1,"id":%s,"call":"announce"}' % number)
+    with Client(path) as client:
+        for number in range(2000):
+            client.call("demote", reason=f"{number:0200}")
+        assert client.call("status")["demotion"] == 2000, "longer than what may wait"

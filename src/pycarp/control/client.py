@@ -130,7 +130,10 @@ class Client:
             self._buffer += read
         line, _newline, rest = self._buffer.partition(b"\n")
         self._buffer = rest
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            message = None
         if not isinstance(message, dict):
             raise ControlError(f"{self.path} speaks another language: is it pycarp's?")
         return message

@@ -6,6 +6,7 @@ Thread: control, but for the constructor and `close`: any caller
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import socket
@@ -33,11 +34,15 @@ IDLE = 10.0
 HALF = 10.0
 """Seconds in which a message that has begun must end."""
 WAITING = 1 << 18
-"""Bytes that may wait for a reader."""
+"""Bytes that may wait for a reader when one more message is for it."""
+JOBS = 16
+"""Calls of one client that may be under way."""
 _A_TURN = 8
 """Requests of one client that are answered before the others are looked at."""
 _LOOK = 0.005
 """Seconds between two looks at calls that are under way."""
+_PAUSE = 0.05
+"""Seconds without a look at anybody, where there is no descriptor for one who has come."""
 _EVENTS = 1024
 _SO_PEERGROUPS = 59
 _CREDENTIALS = struct.Struct("iII")
@@ -161,8 +166,11 @@ class Server:
     def _accept(self) -> None:
         try:
             connection, _address = self._listener.accept()
-        except OSError:
-            return  # it has gone again, or there is no descriptor left: others are served meanwhile
+        except OSError as error:
+            # It has gone again, or there is no descriptor left: then it still waits there, and would keep us busy.
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                time.sleep(_PAUSE)
+            return
         connection.setblocking(False)
         pid, uid, gids = _who(connection)
         if not self._access.allows(uid, gids):
@@ -230,6 +238,8 @@ class Server:
             if request.call == "events":
                 self._subscribe(client, number)
                 return
+            if len(client.jobs) >= JOBS:
+                raise wire.BadRequest(f"{JOBS} calls of this client are under way: wait for their answers")
             result = self._calls.run(request)
         except wire.BadRequest as error:
             self._send(client, wire.refusal(number if error.number is None else error.number, str(error)))
@@ -242,16 +252,17 @@ class Server:
                 self._send(client, wire.answer(number, result))
 
     def _look_at_jobs(self, client: _Client) -> None:
-        for job in client.jobs[:]:
-            number, look = job
+        # An answer may be the one that has the client sent away.
+        jobs, client.jobs = client.jobs, []
+        for number, look in jobs:
             try:
                 result = look()
             except Exception as error:
-                client.jobs.remove(job)
                 self._send(client, wire.refusal(number, _sentence(error)))
             else:
-                if result is not None:
-                    client.jobs.remove(job)
+                if result is None:
+                    client.jobs.append((number, look))
+                else:
                     self._send(client, wire.answer(number, result))
 
     # Events
@@ -286,12 +297,13 @@ class Server:
     def _send(self, client: _Client, data: bytes) -> None:
         if client.leaving or client.socket.fileno() < 0:
             return
-        client.outgoing += data
         if len(client.outgoing) > WAITING:
             self._flush(client)
         if len(client.outgoing) > WAITING:
             self._forget(client)
             self._report(client, "it does not read what it has asked for")
+            return
+        client.outgoing += data
 
     def _refuse(self, client: _Client, number: Any, why: str) -> None:
         """The last word to a client."""

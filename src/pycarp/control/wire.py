@@ -6,6 +6,7 @@ Nothing here does I/O. docs/reference-control.md is for those who write clients.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ def parse(line: bytes) -> Request:
     if not isinstance(message, dict):
         raise BadRequest("this is no object: send one object in one line")
     number = message.pop("id", None)
-    if not isinstance(number, str | int | float | None):
+    if not isinstance(number, str | int | float | None) or (isinstance(number, float) and not math.isfinite(number)):
         raise BadRequest("the id is neither text nor a number: give one, or none")
     version = message.pop("v", None)
     if isinstance(version, bool) or version != VERSION:
@@ -91,6 +92,8 @@ def _check(name: str, call: Call, arguments: dict[str, Any], number: Any) -> Non
             raise BadRequest(f"{name} has an argument that is unknown: {known}", number)
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise BadRequest(f"{key} of {name} is of the wrong kind: give {_kinds(types)}", number)
+        if isinstance(value, str) and not value.isprintable():
+            raise BadRequest(f"{key} of {name} is not one line of printable text", number)
         if isinstance(value, int | float) and not -_MOST < value < _MOST:
             raise BadRequest(f"{key} of {name} is out of range", number)
     missing = [key for key in call.needed if key not in arguments]
