@@ -109,7 +109,8 @@ class _Server(ThreadingHTTPServer):
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(Collector(engine, self.tally))
         self.ending = threading.Event()
-        self._open: set[socket.socket] = set()
+        # Each with the moment until which it may ask, None: it has asked.
+        self._open: dict[socket.socket, float | None] = {}
         self._lock = threading.Lock()
 
     def server_bind(self) -> None:
@@ -121,14 +122,28 @@ class _Server(ThreadingHTTPServer):
         with self._lock:
             if len(self._open) >= CONNECTIONS:
                 return False
-            self._open.add(request)
+            self._open[request] = time.monotonic() + SLOW
         request.settimeout(SLOW)
         return True
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
-            self._open.discard(request)
+            self._open.pop(request, None)
         super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Send away who has not asked in time, however busy: a byte now and then does not keep a place."""
+        now = time.monotonic()
+        with self._lock:
+            for one in [one for one, until in self._open.items() if until is not None and until < now]:
+                self._open[one] = None
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def has_asked(self, request: socket.socket) -> None:
+        with self._lock:
+            if request in self._open:
+                self._open[request] = None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""
@@ -150,8 +165,13 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.0"
 
     def do_GET(self) -> None:
-        path = urlsplit(self.path).path
-        if not self._asked_here():
+        self.server.has_asked(self.connection)
+        try:
+            path, here = urlsplit(self.path).path, self._asked_here()
+        except ValueError:
+            self._answer(400, "text/plain", b"the address or the Host is not one\n")
+            return
+        if not here:
             self._answer(403, "text/plain", b"this address is not served under that name\n")
         elif path == "/metrics":
             encode, kind = choose_encoder(self.headers.get("Accept", ""))
@@ -214,8 +234,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _wait(self) -> None:
         """A moment; less if the reader goes, or the port ends."""
-        readable, _, _ = select.select([self.connection], [], [], _LOOK)
-        if readable and not self.connection.recv(1 << 10):
+        waits = select.poll()  # select(2) takes no descriptor above 1023
+        waits.register(self.connection, select.POLLIN)
+        if waits.poll(_LOOK * 1000) and not self.connection.recv(1 << 10):
             raise ConnectionAbortedError
 
     def _answer(self, code: int, kind: str, body: bytes, more: dict[str, str] | None = None) -> None:
