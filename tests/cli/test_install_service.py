@@ -98,3 +98,12 @@ def test_a_reload_says_what_it_changed():
     assert changes([one], [two]) == "the configuration was read again: carp1 has another advskew, secret"
     other = VirtualHost(vhid=2, passphrase="x", addresses=["10.0.0.2"])
     assert changes([one], [other]) == "the configuration was read again: carp2 is new; carp1 is gone"
+
+
+def test_a_file_that_is_no_text_differs(tmp_path):
+    assert run("install-service", "--root", str(tmp_path)).exit_code == 0
+    unit = tmp_path / "etc/systemd/system/pycarp.service"
+    unit.write_bytes(b"# caf\xe9\n")
+    for more in ([], ["--remove"]):
+        assert f"{unit}: differs, and stays" in run("install-service", "--root", str(tmp_path), *more).output
+    assert unit.read_bytes() == b"# caf\xe9\n"

@@ -364,3 +364,11 @@ def test_the_command_writes_all_or_nothing(tmp_path):
     assert (result.exit_code, "cannot be written" in result.stderr) == (2, True)
     result = run(pycarp, ["convert", "-"], input="hello\n")
     assert (result.exit_code, "say with --from which it is" in result.stderr) == (2, True)
+
+
+def test_the_name_of_a_file_adds_no_line():
+    text = "ucarp -i eth0 -v 5 -p secret -a 10.0.0.1 --unknown"
+    conversion = convert(text, "a\nhook master evil\n", "ucarp")
+    [target] = conversion.targets
+    assert not [line for line in target.text().splitlines() if line.startswith("hook")]
+    assert all("\n" not in str(remark) for remark in conversion.remarks)

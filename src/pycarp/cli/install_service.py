@@ -123,8 +123,8 @@ def _write(files: list[_File], root: Path, force: bool) -> Iterator[Path]:
     for file in files:
         path = root / file.target
         wanted = contents(file)
-        former = path.read_text() if path.exists() else None
-        if former == wanted:
+        former = path.read_bytes() if path.exists() else None
+        if former == wanted.encode():
             click.echo(f"{path}: there already")
         elif former is not None and not force:
             click.echo(f"{path}: differs, and stays: 'systemctl edit' changes a unit beside it, --force replaces it")
@@ -146,7 +146,7 @@ def _remove(files: list[_File], root: Path, live: bool, force: bool) -> None:
         path = root / file.target
         if not path.exists():
             continue
-        if path.read_text() != contents(file) and not force:
+        if path.read_bytes() != contents(file).encode() and not force:
             click.echo(f"{path}: differs, and stays: --force removes it")
             continue
         path.unlink()

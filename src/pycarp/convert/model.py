@@ -19,7 +19,8 @@ class Remark(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        source = _shown(self.source)
+        place = source if self.line is None else f"{source}:{self.line}"
         return f"{place}: {self.message}"
 
 
@@ -54,7 +55,7 @@ class Target:
         first = [f"vhid {self.words['vhid']}"] if "vhid" in self.words else []
         first += [f"passfile {shlex.quote(self.secret_name)}"]
         rest = [f"{word} {value}".rstrip() for word, value in self.words.items() if word != "vhid"]
-        lines = [f"# Converted from {self.origin}.", " ".join([*first, *rest])]
+        lines = [f"# Converted from {_shown(self.origin)}.", " ".join([*first, *rest])]
         lines += [f"{'inet6' if ':' in address else 'inet'} {address}" for address in self.addresses]
         return "\n".join([*lines, *self.statements]) + "\n"
 
@@ -106,6 +107,11 @@ class Conversion:
         if str(address.ip) not in (one.partition("/")[0] for one in target.addresses):
             target.addresses.append(given)
         return True
+
+
+def _shown(text: str) -> str:
+    """In one line, whatever the file is called."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def logical_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -33,7 +33,7 @@ class Maintenance:
         return ""
 
     def _kept(self) -> bool:
-        return self._file is not None and self._file.exists()
+        return self._file is not None and os.path.exists(self._file)  # one that cannot be looked at is none
 
     def _keep(self, on: bool) -> None:
         """On the disk, all or nothing."""
