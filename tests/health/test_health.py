@@ -277,3 +277,18 @@ def test_looks_are_on_time(health):
     until(lambda: len(moments) > 20)
     # Of the schedule, not of the look before: lateness does not add up.
     assert abs((moments[20] - moments[0]) - 0.4) < 0.15
+
+
+def test_the_end_does_not_wait_for_those_that_hang(ledger):
+    health = Health(ledger)  # type: ignore[arg-type]
+    release = threading.Event()
+    for number in range(8):
+        health.add(f"hangs{number}", lambda: release.wait(20), interval=5, timeout=10)
+    health.add("program", Check(name="", kind="exec", words=("sleep", "30"), timeout=20))
+    until(lambda: sum(one.name.startswith("pycarp-check") for one in threading.enumerate()) == 9)
+    time.sleep(0.2)
+    begun = time.monotonic()
+    health.close()
+    assert time.monotonic() - begun < 3
+    release.set()
+    until(lambda: not any(one.name.startswith("pycarp-check") for one in threading.enumerate()))

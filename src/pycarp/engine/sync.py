@@ -60,15 +60,16 @@ class Sync:
         """End the thread. May be called again."""
         if not self._closed:
             self._closed = True
-            self._engine.untap(self._queue)
+            self._queue.close()  # which wakes the thread
             self._thread.join()
+            self._engine.untap(self._queue)
 
     def _run(self) -> None:
         waits = select.poll()
         with contextlib.suppress(OSError, ValueError):
             waits.register(self._queue.fileno(), select.POLLIN)
             while not self._closed:
-                waits.poll(1000 * min((_SPLIT_AT_LEAST / 2, *self._slowest.values())))
+                waits.poll(1000 * _SPLIT_AT_LEAST / 2)
                 while not self._closed and (event := self._queue.get(0)) is not None:
                     if isinstance(event, StateChanged):
                         self._changed(event)

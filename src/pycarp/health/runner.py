@@ -32,6 +32,8 @@ _STAGGER = 0.005
 """Seconds between the first looks of two checks, so that many do not begin in one moment."""
 _GRACE = 0.25
 """Seconds past its timeout that a look may take to end by itself, before it counts as hanging."""
+_ENDS_WITHIN = 1.0
+"""Seconds that looks under way have to end, all of them together, when nobody wants their findings any longer."""
 
 Callback = Callable[[], "object | Awaitable[object]"]
 """Looks by itself: what it returns is taken for the truth, what it raises is bad."""
@@ -126,17 +128,21 @@ class Health:
         return {which: tuple(checks) for which, checks in found.items()}
 
     def close(self) -> None:
-        """End the threads; a look that hangs is left to itself, and ends unseen. May be called again."""
+        """End the threads. A look that goes on for a second more is left to itself, and ends unseen with its timeout.
+
+        May be called again.
+        """
         with self._lock:
             self._closed = True
             watches = list(self._watches.values())
             self._watches.clear()
+            children = self._children
+        if children is not None:
+            children.close()  # which ends the programs that are looked at
         self._end(watches)
         self._wake.set()
         if self._clock is not None:
             self._clock.join()
-        if self._children is not None:
-            self._children.close()
 
     def abandon(self) -> None:
         """In a forked child: leave the launcher of programs to the parent. There are no threads here."""
@@ -180,8 +186,9 @@ class Health:
         ended = list(watches)
         for watch in ended:
             watch.stop()
+        give_up = time.monotonic() + _ENDS_WITHIN
         for watch in ended:
-            watch.join()
+            watch.join(max(0.0, give_up - time.monotonic()))
 
     def _run(self) -> None:
         """The clock: it sees to the looks that hang."""
@@ -242,10 +249,10 @@ class _Watch:
     def stop(self) -> None:
         self._end.set()
 
-    def join(self) -> None:
-        """Wait for the look that is under way, unless it hangs, and take back what was demoted."""
+    def join(self, seconds: float) -> None:
+        """Wait so long for the look that is under way, and take back what was demoted."""
         if self.thread.is_alive() and self.thread is not threading.current_thread():
-            self.thread.join(self.check.timeout + _GRACE)
+            self.thread.join(seconds)
         with self._lock:
             self._apply(0, False)
 
