@@ -19,7 +19,9 @@ def test_reasons_add_up_for_one_and_for_all(net: Lan, with_impl: str) -> None:
     engine = node.engine
     assert engine.demote(2, "disk") == 2 and engine.demote(3, "db", 102) == 5 and engine.demote(1, "db") == 3
     assert (engine.demotion(101), engine.demotion(102)) == (3, 6)
+    engine.fault("never", on=False)
     assert engine.undemote(9, "nothing") == 3 and engine.undemote(9, "disk") == 1
+    assert {reason for _, reason in engine._supervisor.demotions._entries} == {"db"}, "empty ones are kept"
     assert node.wait(events.DemotionReason, reason="db", vhid=102).by == 3
     assert node.wait(events.DemotionReason, reason="disk", by=0).text == "no longer demoted by: disk"
     whole = engine.snapshot()
@@ -46,6 +48,7 @@ def test_a_fault_hands_over_once(net: Lan, with_impl: str) -> None:
     main.become(BACKUP)
     standing = main.engine.snapshot().instances[0].standing_back
     assert standing is not None and standing.why == "fault"
+    assert not main.engine.snapshot().well  # though with advbase 0 it demotes by nothing
     main.engine.fault("resolver")  # it has begun already
     second.engine.fault("resolver", which=101)
     main.become(MASTER)

@@ -61,6 +61,7 @@ class Demotions:
         with self._lock:
             entry = self._entry(instance, reason)
             if entry.by + by > _MOST:
+                self._changed(instance, reason, entry, entry.counts)
                 raise OverflowError("demotions of one reason add up to more than 31 bits: take some back first")
             before, entry.by = entry.counts, max(0, entry.by + by)
             self._changed(instance, reason, entry, before)
@@ -73,6 +74,7 @@ class Demotions:
         with self._lock:
             entry = self._entry(instance, reason)
             if entry.fault == on:
+                self._changed(instance, reason, entry, entry.counts)
                 return
             before, entry.fault = entry.counts, on
             self._changed(instance, reason, entry, before)

@@ -179,7 +179,9 @@ class InstanceSnapshot:
     def well(self) -> bool:
         """Whether it takes part in its group, and nothing is wrong that it knows of."""
         running = self.state is not State.INIT and not self.waiting and not self.hindrance
-        return running and not self.failing and not self.conflicts and not self.demotion
+        # With advbase 0 a fault demotes by nothing.
+        demoted = self.demotion or any(one.fault for one in self.demotions)
+        return running and not self.failing and not self.conflicts and not demoted
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
