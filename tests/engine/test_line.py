@@ -118,3 +118,14 @@ def test_what_is_in_the_way_of_a_successor() -> None:
 def test_from_whom_to_inherit_is_checked(inherit: object) -> None:
     with pytest.raises(ConfigError, match="inherit"):
         Engine(HOST, inherit=inherit)  # type: ignore[arg-type]
+
+
+def test_descriptors_that_come_are_no_childs():
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with Line(left) as ours, Line(right) as theirs, open(os.devnull) as file:
+        ours.send({"a": 1}, [file.fileno(), file.fileno()])
+        message, fds = theirs.receive()
+        assert message == {"a": 1} and len(fds) == 2
+        assert not any(map(os.get_inheritable, fds))
+        for fd in fds:
+            os.close(fd)

@@ -16,6 +16,7 @@ Thread: supervisor, and the one that starts the successor
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import hashlib
@@ -43,6 +44,7 @@ CLOCKS_DIFFER = 1_000_000_000
 _LONGEST = 1 << 18
 _ROOM = 4 * _LONGEST
 _MOST_ENGINES = 8
+_MOST_FDS = 4
 _CREDENTIALS = struct.Struct("=iII")
 _SO_SNDBUFFORCE = 32
 _PLAIN = (
@@ -88,9 +90,10 @@ class Line(SocketOwner):
         self._socket.settimeout(max(0.001, seconds))
         fds: list[int] = []
         try:
-            octets, fds, flags, _address = socket.recv_fds(self._socket, _LONGEST, 4, socket.MSG_CMSG_CLOEXEC)
-            for fd in fds:
-                os.set_inheritable(fd, False)
+            # Not recv_fds(): that one uses no flags, and a child might get the descriptors.
+            room = socket.CMSG_SPACE(_MOST_FDS * array.array("i").itemsize)
+            octets, ancillary, flags, _address = self._socket.recvmsg(_LONGEST, room, socket.MSG_CMSG_CLOEXEC)
+            fds = _descriptors(ancillary)
             if not octets or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise LineBroken("the other process has ended" if not octets else "a message is too long")
             message = json.loads(octets)
@@ -105,6 +108,14 @@ class Line(SocketOwner):
                 os.close(fd)
             raise
         return message, fds
+
+
+def _descriptors(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return found.tolist()
 
 
 class Listener(SocketOwner):
