@@ -109,6 +109,7 @@ class _Server(ThreadingHTTPServer):
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(Collector(engine, self.tally))
         self.ending = threading.Event()
+        self._inner, self._made = "", 0.0
         # Each with the moment until which it may ask, None: it has asked.
         self._open: dict[socket.socket, float | None] = {}
         self._lock = threading.Lock()
@@ -139,6 +140,14 @@ class _Server(ThreadingHTTPServer):
                 self._open[one] = None
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+
+    def inner(self) -> str:
+        """What all pages that follow show: made once in `_LOOK`, however many they are. Raises `CarpError`."""
+        with self._lock:
+            if time.monotonic() - self._made >= _LOOK:
+                self._inner = page.inner(self.engine.snapshot(), self.tally.latest())
+                self._made = time.monotonic()
+            return self._inner
 
     def has_asked(self, request: socket.socket) -> None:
         with self._lock:
@@ -219,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         former, spoken = "", time.monotonic()
         while not self.server.ending.is_set():
             try:
-                text = page.inner(self.server.engine.snapshot(), self.server.tally.latest())
+                text = self.server.inner()
             except CarpError:
                 return
             if text != former:
