@@ -17,7 +17,7 @@ from .load import Stated, load_files
 from .options import file_options, host_options, output_options, statement_options
 from .output import Printer, complain
 from .restart import inherit_option
-from .serve import Control, serve
+from .serve import Beside, serve
 from .signals import HELP
 
 if TYPE_CHECKING:
@@ -111,11 +111,10 @@ def run(
         ctx.exit(2)
     printer = Printer(as_json=as_json, log=log, quiet=quiet)
     # One file by its name is a service of its own, as pycarp@carp0 is.
-    where = Control(
-        control or loaded.services.get("control", ""), (interface_name(files[0]) if len(files) == 1 else None) or "run"
-    )
-    options: Any = {"command": ctx.command_path, "control": where, "take_over": take_over}
-    ctx.exit(serve(hosts, printer, reload=reload, metrics=loaded.services.get("metrics"), **options))
+    name = (interface_name(files[0]) if len(files) == 1 else None) or "run"
+    services = loaded.services
+    beside = Beside(control or services.get("control", ""), name, services.get("metrics"), take_over)
+    ctx.exit(serve(hosts, printer, command=ctx.command_path, reload=reload, beside=beside))
 
 
 def _with_folder(stated: Stated) -> Stated:

@@ -43,11 +43,17 @@ def make_engine(*hosts: VirtualHost, wait: bool, maintenance_file: Path | None, 
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
-    """Where to listen, as ``--control`` has it, and the name of the usual place."""
+class Beside:
+    """What a command has beside its engine.
 
-    place: str = "off"
+    Where to listen, as ``--control`` has it, and the name of the usual place; where figures are served; and whether it
+    takes over from another process.
+    """
+
+    control: str = "off"
     name: str = "run"
+    metrics: Place | None = None
+    take_over: bool = False
 
 
 def serve(
@@ -56,9 +62,7 @@ def serve(
     *,
     command: str,
     reload: Reload | None = None,
-    control: Control = Control(),
-    take_over: bool = False,
-    metrics: Place | None = None,
+    beside: Beside = Beside(),
 ) -> int:
     """Run an engine until SIGINT or SIGTERM, or until another process has taken over, and return the exit code.
 
@@ -69,10 +73,10 @@ def serve(
     """
     with Signals(hangup_reloads=reload is not None) as signals:
         try:
-            kept = state_file(control.name)
-            engine = make_engine(*hosts, wait=reload is not None, maintenance_file=kept, take_over=take_over)
+            kept, wait = state_file(beside.name), reload is not None
+            engine = make_engine(*hosts, wait=wait, maintenance_file=kept, take_over=beside.take_over)
             engine.start()
-            if take_over:
+            if beside.take_over:
                 see_off(engine)
         except (CarpError, OSError) as error:
             complain(f"{command}: {error}")
@@ -82,8 +86,8 @@ def serve(
         desk = Desk(engine, command, reload)
         try:
             asked = desk.ask if reload is not None else None
-            listening = controlled(engine, control.place, control.name, command, asked)
-            with listening, measured(engine, metrics, command):
+            listening = controlled(engine, beside.control, beside.name, command, asked)
+            with listening, measured(engine, beside.metrics, command):
                 _loop(engine, printer, signals, desk)
                 if signals.terminated:
                     leave_for_the_next(engine, command)

@@ -18,7 +18,7 @@ from .load import Stated, look
 from .options import host_options, output_options, statement_options
 from .output import Printer, addresses_of
 from .restart import inherit_option
-from .serve import Control, serve
+from .serve import Beside, serve
 from .signals import HELP
 from .words import WordsCommand
 
@@ -83,6 +83,5 @@ def up(
         ctx.exit(2)
     printer = Printer(as_json=as_json, log=log, quiet=quiet)
     printer.remark(f"{name}: vhid {hosts[0].vhid}, {addresses_of(hosts[0])}. Ctrl-C ends it.")
-    where = Control(control, name)
-    options: Any = {"command": ctx.command_path, "control": where, "take_over": take_over}
-    ctx.exit(serve(hosts, printer, metrics=loaded.services.get("metrics"), **options))
+    beside = Beside(control, name, loaded.services.get("metrics"), take_over)
+    ctx.exit(serve(hosts, printer, command=ctx.command_path, beside=beside))
