@@ -95,7 +95,7 @@ def test_a_reload_says_what_it_changed():
     one = VirtualHost(vhid=1, passphrase="motdepassehalakon", addresses=["10.0.0.1"])
     two = one.replace(passphrase="another secret", advskew=3)
     assert changes([one], [one]) == "the configuration was read again: nothing has changed"
-    assert changes([one], [two]) == "the configuration was read again: carp1 has another advskew, secret"
+    assert changes([one], [two]) == "the configuration was read again: carp1 has changed: advskew, secret"
     other = VirtualHost(vhid=2, passphrase="x", addresses=["10.0.0.2"])
     assert changes([one], [other]) == "the configuration was read again: carp2 is new; carp1 is gone"
 

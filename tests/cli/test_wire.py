@@ -143,7 +143,7 @@ def test_run_and_a_hangup(lab: Lab, tmp_path: Path, passfile: str) -> None:
             time.sleep(0.02)
         assert "10.13.37.43/32" in machine(host) and f"{VIP}/32" in machine(host)
         code, lines, err = end(process)
-    assert (code, err) == (0, "pycarp run: the configuration was read again: carp0 has another addresses\n")
+    assert (code, err) == (0, "pycarp run: the configuration was read again: carp0 has changed: addresses\n")
     # It stayed MASTER all the time.
     changes = [json.loads(line) for line in lines if "StateChanged" in line]
     assert [(change["before"], change["after"]) for change in changes] == [("MASTER", "INIT")]

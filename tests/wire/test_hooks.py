@@ -57,7 +57,7 @@ def test_a_service_with_hooks(net: Lan, secret: str, tmp_path: Path) -> None:
     main.send_signal(signal.SIGTERM)
     assert main.end() == 0
     assert said.read_text().endswith("drained MASTER eth0\nagain INIT\n")
-    assert not main.errors
+    assert main.errors == "pycarp run: the configuration was read again: carp101 has changed: hooks\n"
 
 
 def test_hooks_that_hang_delay_nothing(net: Lan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def changes(before: Iterable[VirtualHost], after: Iterable[VirtualHost]) -> str:
     said += [f"{name} is gone" for name in former if name not in now]
     for name, host in now.items():
         if name in former and (others := _fields(former[name], host)):
-            said.append(f"{name} has another {', '.join(others)}")
+            said.append(f"{name} has changed: {', '.join(others)}")
     return f"the configuration was read again: {'; '.join(said) or 'nothing has changed'}"
 
 
