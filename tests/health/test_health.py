@@ -112,6 +112,7 @@ def test_dns(tools):
         assert found(tools, "dns", where, "www.example").said == "the server knows no such record"
         thread.join()
         assert "within 0.1 s" in found(tools, "dns", where, "www.example", timeout=0.1).said
+    assert found(tools, "dns", where, "www.example", timeout=60).said == "Connection refused"
 
 
 def test_files_processes_and_interfaces(tools, tmp_path):

@@ -133,18 +133,21 @@ def _reads(answer: http.client.HTTPResponse, wanted: bytes, give_up: float) -> b
 def _dns(what: a.Dns, timeout: float, _: Tools) -> Look:
     try:
         import dns.exception
-        import dns.inet
         import dns.message
         import dns.query
         import dns.rcode
     except ModuleNotFoundError:
         return Look(False, "it needs dnspython: pip install 'pycarp[health]'")
-    address = what.host
-    if not dns.inet.is_address(address):
-        address = str(socket.getaddrinfo(what.host, what.port, type=socket.SOCK_DGRAM)[0][4][0])
+    family, kind, _protocol, _name, place = socket.getaddrinfo(what.host, what.port, type=socket.SOCK_DGRAM)[0]
     try:
         question = dns.message.make_query(what.name, what.type)
-        answer, _tcp_used = dns.query.udp_with_fallback(question, address, timeout=timeout, port=what.port)
+        # Connected: where nobody listens the kernel says so at once, and the look need not wait for its time limit.
+        with socket.socket(family, kind) as connected:
+            connected.setblocking(False)
+            connected.connect(place)
+            answer, _tcp_used = dns.query.udp_with_fallback(
+                question, str(place[0]), timeout=timeout, port=what.port, udp_sock=connected
+            )
     except dns.exception.Timeout:
         return Look(False, f"no answer within {timeout:g} s")
     except dns.exception.DNSException as error:
