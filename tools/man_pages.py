@@ -32,8 +32,7 @@ _MARKS = re.compile(r"([\\*`|_])")
 def main(arguments: list[str]) -> int:
     """Write or compare; returns the exit code."""
     with tempfile.TemporaryDirectory() as folder:
-        pages = dict(_pages())
-        made = _made(pages, Path(folder))
+        made = _made(dict(pages()), Path(folder))
     if arguments == ["--check"]:
         there = {path.name: path.read_text() for path in TARGET.iterdir()} if TARGET.exists() else {}
         wrong = sorted(name for name in {*made, *there} if _plain(made.get(name, "")) != _plain(there.get(name, "")))
@@ -48,7 +47,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _pages() -> Iterator[tuple[tuple[str, int, str], str]]:
+def pages() -> Iterator[tuple[tuple[str, int, str], str]]:
     """Name, section and summary of each page, and its text as reStructuredText."""
     yield ("pycarp", 8, "a floating IP address for a group of hosts"), _main_page()
     context = click.Context(command_line, info_name="pycarp")
@@ -58,6 +57,11 @@ def _pages() -> Iterator[tuple[tuple[str, int, str], str]]:
         text = _page(command, click.Context(command, info_name=name, parent=context))
         yield (f"pycarp-{name}", 8, summary[0].lower() + summary[1:].rstrip(".")), text
     yield (WORDS, 5, "the words that describe a virtual host"), _words_page()
+
+
+def title(name: str, section: int) -> str:
+    """The heading of a page."""
+    return f"{name}({section})"
 
 
 def _main_page() -> str:
@@ -126,14 +130,14 @@ def _escaped(text: str) -> str:
     return _MARKS.sub(r"\\\1", text)
 
 
-def _made(pages: dict[tuple[str, int, str], str], folder: Path) -> dict[str, str]:
+def _made(texts: dict[tuple[str, int, str], str], folder: Path) -> dict[str, str]:
     """The pages as Sphinx makes them; its warnings are errors."""
     source = folder / "source"
     source.mkdir()
     listed = []
-    for (name, section, summary), text in pages.items():
-        title = f"{name}({section})"
-        (source / f"{name}.rst").write_text(f":orphan:\n\n{title}\n{'#' * len(title)}\n\n{text}")
+    for (name, section, summary), text in texts.items():
+        heading = title(name, section)
+        (source / f"{name}.rst").write_text(f":orphan:\n\n{heading}\n{'#' * len(heading)}\n\n{text}")
         listed.append((name, name, summary, "", section))
     (source / "conf.py").write_text(
         f"project = 'pycarp'\nversion = release = {pycarp.__version__!r}\nroot_doc = 'pycarp'\n"

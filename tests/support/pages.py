@@ -1,4 +1,4 @@
-"""The pages of docs/howto/: their fenced blocks, and a lab in which they run.
+"""The tutorial and the pages of docs/howto/: their fenced blocks, and a lab in which they run.
 
 A comment before a block says what becomes of it:
 
@@ -28,10 +28,10 @@ from pathlib import Path
 from pycarp.lab.namespaces import Host
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
+PAGES = sorted([*(ROOT / "docs" / "howto").glob("*.md"), ROOT / "docs" / "tutorial.md"])
 PROGRAMS = ("sh", "bash", "python", "console")
 """Languages of blocks that a reader is to run."""
-_FENCE = re.compile(r"^```(\w*)$")
+_FENCE = re.compile(r"^```([\w{}]*)$")
 _COMMENT = re.compile(r"^<!-- (.*?)(?: -->)?$")
 _WITHIN = 20.0
 
@@ -135,6 +135,7 @@ class Reader:
         inside = ["nsenter", f"--target={self._init(name)}", "--pid", "--mount", f"--wd={self._home(name)}"]
         path = f"{self._directory / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin"
         more = {"PATH": path, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
+        more["PYCARP_RUN_DIRECTORY"] = str(self._home(name).parent / "run")
         with log.open("w") as out:
             process = self._hosts[name].popen(
                 [*inside, *program], env={**os.environ, **more}, text=True, process_group=0,

@@ -1,4 +1,4 @@
-"""The pages of docs/howto/: every command in them runs as it stands, on the hosts that the page names."""
+"""The tutorial and docs/howto/: every command on these pages runs as it stands, on the hosts that the page names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.pages import PAGES, Reader, steps
 def test_every_command_of_a_page_runs(page: Path, make_lan: Callable[..., Lan], tmp_path: Path) -> None:
     # Fault: None: a reader types what a page of docs/howto/ says.
     # Expected: Each command ends with 0, what runs on goes on running, and the output is as the page shows it.
-    for program in ("unshare", "nft", "tcpdump", "ucarp"):
+    for program in ("unshare", "nft", "tcpdump", "ucarp", "named", "dig"):
         if any(program in step.text.split() for step in steps(page) if step.order == "run"):
             assert shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin"), f"{page.name} needs {program}"
     net = make_lan()
