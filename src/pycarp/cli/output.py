@@ -164,7 +164,7 @@ class Printer:
             # Not through the stream: its buffer would be written, and waited for, once more at the end of the process.
             data = text.encode("utf-8", "backslashreplace")
             while data:
-                if self.hurry and not select.select([], [self._fd], [], _LOST_AFTER)[1]:
+                if self.hurry and not self._takes_more():
                     return
                 data = data[os.write(self._fd, data) :]
             self._full = False
@@ -176,6 +176,12 @@ class Printer:
                 self._full = True
                 why = error.strerror or error
                 complain(f"pycarp: events cannot be printed ({why}) and are lost until they can; the addresses stay")
+
+    def _takes_more(self) -> bool:
+        assert self._fd is not None
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(_LOST_AFTER * 1000))
 
 
 def _journal() -> Journal | None:

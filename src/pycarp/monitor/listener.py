@@ -40,6 +40,8 @@ class Listener:
             want_times(self._socket)
             for membership in join_groups(self.index, (4, 6)):
                 stack.enter_context(membership)
+            self._poll = select.poll()
+            self._poll.register(self._socket, select.POLLIN)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -64,7 +66,7 @@ class Listener:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return None
-                select.select([self._socket], [], [], left)
+                self._poll.poll(None if left is None else left * 1000)
             except OSError as error:
                 # ENETDOWN comes once, when the interface goes down; it may come up again.
                 if error.errno in _GONE or not self._exists():
