@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import aio as aio
+    from . import asgi as asgi
     from . import config as config
     from . import errors as errors
     from . import events
     from . import protocol as protocol
+    from . import release as release
     from . import stats as stats
     from .config import VirtualHost
     from .engine.engine import Engine
@@ -72,7 +74,7 @@ _PLACES = {
     "Event": "events",
 }
 """In which module a name is."""
-_MODULES = ("aio", "config", "errors", "events", "protocol", "stats")
+_MODULES = ("aio", "asgi", "config", "errors", "events", "protocol", "release", "stats")
 _CHOSEN = {"Authenticator": "auth", "Input": "input", "Machine": "machine"}
 """In which module of the implementation that runs."""
 

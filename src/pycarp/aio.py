@@ -47,6 +47,7 @@ class Engine:
         missing: Literal["wait", "refuse"] = "refuse",
         maintenance_file: str | os.PathLike[str] | None = None,
         inherit: Literal["auto", "held"] | int | None = None,
+        wait: float = 0,
     ) -> None:
         self._engine = _engine.Engine(
             *hosts,
@@ -58,6 +59,7 @@ class Engine:
             missing=missing,
             maintenance_file=maintenance_file,
             inherit=inherit,
+            wait=wait,
         )
         self._arrived: asyncio.Event | None = None
         self._stopping = False
@@ -132,7 +134,8 @@ class Engine:
         while True:
             while (event := self._engine.poll()) is not None:
                 yield event
-            if self._stopped or self._arrived is None:
+            # Closed: a thread has stopped the blocking engine, as `release_first` does.
+            if self._stopped or self._arrived is None or self._engine._queue.closed:
                 return
             self._arrived.clear()
             # An event that comes between poll and here keeps the descriptor readable.

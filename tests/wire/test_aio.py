@@ -109,6 +109,21 @@ def test_a_stop_ends_those_who_wait(run: Any) -> None:
     run(main)
 
 
+def test_a_stop_by_another_thread_ends_those_who_wait(run: Any) -> None:
+    # Fault: A thread stops the blocking engine (as at SIGTERM) while a task waits for events.
+    # Expected: The iterator ends, and the loop does not spin.
+    async def main(lone: Lan) -> None:
+        async with aio.Engine(virtual_host()) as engine:
+            await until_taken(engine)
+            stopping = asyncio.get_running_loop().run_in_executor(None, engine.blocking.stop)
+            seen = [event async for event in engine.events()]
+            assert [event.after for event in seen if isinstance(event, events.StateChanged)] == [INIT]
+            await stopping
+            assert [event async for event in engine.events()] == []
+
+    run(main)
+
+
 def test_events_end_after_a_silence(run: Any) -> None:
     # Fault: No event comes within the timeout.
     # Expected: The iterator ends after that time.

@@ -242,6 +242,28 @@ def test_one_virtual_host_in_two_engines(lone: Lan) -> None:
     assert lone.ping().wait(3)
 
 
+def test_a_predecessor_that_ends_is_waited_for(lone: Lan, with_impl: str) -> None:
+    # Fault: An engine starts while another one has its virtual host: one that stays, and one that ends 0.3 s later.
+    # Expected: With `wait` it starts as soon as that one has ended, or raises after that time; nothing is left behind.
+    main = lone.start("main")
+    main.become(MASTER)
+    began = time.monotonic()
+    with lone["main"].enter(), pytest.raises(InterfaceError, match="with wait=SECONDS waits for it"):
+        Engine(virtual_host(), wait=0.2).start()
+    assert 0.2 <= time.monotonic() - began < 2
+    ending = threading.Timer(0.3, main.stop)
+    ending.start()
+    began = time.monotonic()
+    again = lone.start("main", options={"wait": 10})
+    assert 0.25 <= time.monotonic() - began < 5
+    ending.join()
+    again.become(MASTER)
+    assert lone.ping().wait(3)
+    for wrong in (-1, True, "1", 3601):
+        with pytest.raises(ConfigError, match="give 0 to 3600 seconds"):
+            Engine(virtual_host(), wait=wrong)  # type: ignore[arg-type]
+
+
 def test_wrong_values_in_calls(lone: Lan) -> None:
     # Fault: Calls get values that are out of range or unknown.
     # Expected: Each raises; a following call works.

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ..config import VirtualHost
 from ..errors import CapabilityError, ConfigError, EngineError
 from ..events import Event, NativeUnavailable
-from ..protocol import NS_PER_SECOND, State
+from ..protocol import State
 from ..stats import Measures
+from .arguments import checked_hosts, free_within, positive, watchdog_ns
 from .maintenance import Maintenance
 from .queue import EventQueue
 
@@ -55,6 +56,10 @@ class Engine:
     SOCK_SEQPACKET) that such an engine's process has got. Another passphrase, name or kind of MAC is no successor's:
     that virtual host stops there and starts here. What it cannot find starts as ever.
 
+    `wait` is for how many seconds at most `start` waits while another engine on this machine, in this process or in
+    another, still has one of these virtual hosts or addresses: for a predecessor that is ending. 0: that is an error at
+    once.
+
     Everything happens in the network namespace of the thread that calls `start`. It needs CAP_NET_ADMIN and
     CAP_NET_RAW. An engine runs once. If it runs when the program ends, it stops then. In a forked child it does not
     run.
@@ -73,6 +78,7 @@ class Engine:
         missing: Literal["wait", "refuse"] = "refuse",
         maintenance_file: str | os.PathLike[str] | None = None,
         inherit: Literal["auto", "held"] | int | None = None,
+        wait: float = 0,
     ) -> None:
         if realtime not in (True, False, "auto"):
             raise ConfigError(f'realtime {realtime!r} is unknown: give True, False or "auto"', "realtime")
@@ -81,11 +87,12 @@ class Engine:
         if inherit not in ("auto", "held", None) and (isinstance(inherit, bool) or not isinstance(inherit, int)):
             raise ConfigError(f'inherit {inherit!r} is unknown: give "auto", "held", a descriptor or None', "inherit")
         self._inherit = inherit
+        self._free_within = free_within(wait)
         self._held = self._aside = False
         self._missing = missing
-        self._watchdog = _watchdog(watchdog)
+        self._watchdog = watchdog_ns(watchdog)
         self._realtime: bool | Literal["auto"] = realtime
-        self._hosts = _checked(hosts)
+        self._hosts = checked_hosts(hosts)
         self._allow = allow
         self._queue = EventQueue(queue)
         self._callback = on_event
@@ -150,7 +157,7 @@ class Engine:
             self._since = time.monotonic_ns()
             self._pid = os.getpid()
             self._maintenance = Maintenance(self._maintenance_file)
-            aside, wait = self._maintenance.on or self._aside, self._missing == "wait"
+            aside, missing = self._maintenance.on or self._aside, self._missing == "wait"
             hooks = self._have_hooks(self._hosts)
             try:
                 supervisor = Supervisor(
@@ -159,10 +166,11 @@ class Engine:
                     self._allow,
                     self._realtime,
                     self._watchdog,
-                    wait,
+                    missing,
                     aside,
                     self._inherit,
                     self._held,
+                    self._free_within,
                 )
             except BaseException:
                 self._end_hooks()
@@ -285,11 +293,11 @@ class Engine:
         Reasons add up, and so do calls with the same one. The first demotion is advertised at once: backups with
         preempt take over.
         """
-        return self._running().demotions.add(_positive(by), reason, which)
+        return self._running().demotions.add(positive(by), reason, which)
 
     def undemote(self, by: int = 1, reason: str = "", which: int | str | None = None) -> int:
         """Take back what `demote` did for this reason and virtual host, at most that. Returns the new demotion."""
-        return self._running().demotions.add(-_positive(by), reason, which)
+        return self._running().demotions.add(-positive(by), reason, which)
 
     @contextlib.contextmanager
     def demoted(self, reason: str, by: int = 1, which: int | str | None = None) -> Iterator[None]:
@@ -404,7 +412,7 @@ class Engine:
         needs no permission (advbase, advskew, preempt ...) and remove virtual hosts. Raises what `start` raises; an
         `EngineError` says so if the old configuration could not be brought back whole.
         """
-        checked = _checked(hosts)
+        checked = checked_hosts(hosts)
         try:
             self._running().reconfigure(checked)
             hooks = self._have_hooks(checked)
@@ -540,35 +548,6 @@ class Engine:
         self._queue.abandon()
         self._queue = EventQueue(1)
         self._queue.close()
-
-
-def _checked(hosts: tuple[VirtualHost, ...]) -> tuple[VirtualHost, ...]:
-    for host in hosts:
-        if not isinstance(host, VirtualHost):
-            several = isinstance(host, list | tuple | set)
-            remedy = "give them as separate arguments: Engine(*hosts)" if several else "make one: VirtualHost(vhid=...)"
-            raise ConfigError(f"an engine takes virtual hosts, and was given a {type(host).__name__}: {remedy}")
-    if not hosts:
-        raise ConfigError("an engine without virtual hosts has nothing to do: give at least one")
-    for host in hosts:
-        if not host.addresses:
-            raise ConfigError(f"{host.name} has no address: give at least one", "addresses")
-    return hosts
-
-
-def _watchdog(seconds: float | None) -> int:
-    """In ns, 0 for none."""
-    if seconds is None:
-        return 0
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.01 <= seconds <= 86400:
-        raise ConfigError(f"watchdog {seconds!r} is out of range: give 0.01 to 86400 seconds, or None", "watchdog")
-    return int(seconds * NS_PER_SECOND)
-
-
-def _positive(by: int) -> int:
-    if isinstance(by, bool) or not isinstance(by, int) or by < 1:
-        raise ValueError(f"a demotion of {by!r} is none: give a whole number of 1 or more")
-    return by
 
 
 # A fork copies descriptors, and with them locks and group memberships: the child closes them.

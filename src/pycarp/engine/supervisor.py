@@ -23,6 +23,7 @@ from ..events import Event
 from ..linux.capabilities import require
 from ..linux.interfaces import read_interfaces
 from ..linux.leftovers import Inventory
+from ..linux.lock import all_free
 from ..linux.watch import RouteWatch, Watch
 from ..protocol.abc import Runtime
 from .bequeath import Bequest
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 _THREAD_NAME = "pycarp-supervisor"
 OFFERED_EVERY = 10.0
 """Seconds after which a MASTER that stands aside offers its addresses to the others once more."""
+_LOOKED_AT_EVERY = 0.01
+"""Seconds between two looks whether a predecessor has ended."""
 _PROGRAM_END_NOTICED = 0.5
 """Nothing wakes the supervisor when the program's main thread ends: it looks after this many seconds."""
 
@@ -51,7 +54,8 @@ class Supervisor:
     """Owns runtime, watch, devices and locks of one engine. Made and started by `Engine.start`.
 
     `emit` gets the events, `watchdog` is ns, 0 for none. With `wait`, virtual hosts wait for what is missing; with
-    `aside`, they are no MASTER while another host is. Raises what the parts raise, with everything undone.
+    `aside`, they are no MASTER while another host is. Engines that end have `free_within` seconds for it. Raises what
+    the parts raise, with everything undone.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Supervisor:
         aside: bool = False,
         inherit: Inherit = None,
         held: bool = False,
+        free_within: float = 0,
     ) -> None:
         require("CAP_NET_ADMIN", "CAP_NET_RAW")
         self.hosts = tuple(hosts)
@@ -72,6 +77,7 @@ class Supervisor:
         self.predecessor = 0
         """The process that has passed virtual hosts on, 0: none."""
         self._wait = wait
+        self._free_within = free_within
         self._aside = False
         self._offered = 0.0
         self._owner = os.getuid()
@@ -199,6 +205,7 @@ class Supervisor:
 
     def _build_all(self) -> list[Place]:
         """With `wait`, what cannot start waits, unless nothing could ever start."""
+        self._await_predecessors()
         inventory = Inventory()
         places = []
         self.runtime.expect(host.vhid for host in self.hosts)
@@ -215,6 +222,19 @@ class Supervisor:
         if not any(place.carpdev or place.hopeful for place in places):
             raise InterfaceError(places[0].missing)
         return places
+
+    def _await_predecessors(self) -> None:
+        """Until no other engine of this machine has one of these virtual hosts, or the time for that is over."""
+        give_up = time.monotonic() + self._free_within
+        while self._free_within and time.monotonic() < give_up:
+            places = places_to_start(self.hosts, read_interfaces(), self._wait)
+            if all(
+                all_free(place.carpdev, place.host.vhid, (one.ip for one in place.host.addresses))
+                for place in places
+                if place.carpdev is not None
+            ):
+                return
+            time.sleep(_LOOKED_AT_EVERY)
 
     def _begin(self, inherit: Inherit, emit: Callable[[Event], None]) -> None:
         """Take over what another process passes on, and build and start the rest; a holder does only the former."""

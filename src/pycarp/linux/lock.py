@@ -154,7 +154,7 @@ class _What:
         if self.ip is None:
             return InterfaceError(
                 f"{self.name} (vhid {self.vhid} on {self.carpdev.name}) is already run by {who}: "
-                "stop that one or give another vhid"
+                "stop that one or give another vhid; while it is ending, an engine with wait=SECONDS waits for it"
             )
         vhids = [str(vhid) for vhid in _VHIDS if pid and holder(self.carpdev.index, vhid) == pid]
         which = f"vhid {' or '.join(vhids)} on {self.carpdev.name}" if vhids else "another virtual host"
@@ -200,6 +200,13 @@ def held(carpdev: int, vhid: int) -> bool:
 def holder(carpdev: int, vhid: int) -> int:
     """The process that runs the virtual host; 0 where that cannot be told (none, one of a foreign PID namespace)."""
     return _holder(_name(carpdev, vhid))
+
+
+def all_free(carpdev: Interface, vhid: int, addresses: Iterable[Address]) -> bool:
+    """Whether no engine has the virtual host, and no other process one of its addresses: a lock of it can be had."""
+    namespace = _namespace()
+    wanted = _wanted(carpdev, vhid, addresses)
+    return not any(_held(name) for name, ip in wanted.items() if ip is None or (namespace, name) not in _ours)
 
 
 def _held(name: bytes) -> bool:

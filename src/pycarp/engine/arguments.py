@@ -1,0 +1,45 @@
+"""What an engine and its calls are given: right, or an error that says what to give.
+
+Thread: any caller
+"""
+
+from __future__ import annotations
+
+from ..config import VirtualHost
+from ..errors import ConfigError
+from ..protocol import NS_PER_SECOND
+
+
+def checked_hosts(hosts: tuple[VirtualHost, ...]) -> tuple[VirtualHost, ...]:
+    for host in hosts:
+        if not isinstance(host, VirtualHost):
+            several = isinstance(host, list | tuple | set)
+            remedy = "give them as separate arguments: Engine(*hosts)" if several else "make one: VirtualHost(vhid=...)"
+            raise ConfigError(f"an engine takes virtual hosts, and was given a {type(host).__name__}: {remedy}")
+    if not hosts:
+        raise ConfigError("an engine without virtual hosts has nothing to do: give at least one")
+    for host in hosts:
+        if not host.addresses:
+            raise ConfigError(f"{host.name} has no address: give at least one", "addresses")
+    return hosts
+
+
+def watchdog_ns(seconds: float | None) -> int:
+    """In ns, 0 for none."""
+    if seconds is None:
+        return 0
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.01 <= seconds <= 86400:
+        raise ConfigError(f"watchdog {seconds!r} is out of range: give 0.01 to 86400 seconds, or None", "watchdog")
+    return int(seconds * NS_PER_SECOND)
+
+
+def free_within(seconds: float) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 3600:
+        raise ConfigError(f"wait {seconds!r} is out of range: give 0 to 3600 seconds", "wait")
+    return seconds
+
+
+def positive(by: int) -> int:
+    if isinstance(by, bool) or not isinstance(by, int) or by < 1:
+        raise ValueError(f"a demotion of {by!r} is none: give a whole number of 1 or more")
+    return by

@@ -1,0 +1,100 @@
+"""Addresses go to another host first, and then the program ends: `release_first`.
+
+A server that ends at SIGTERM stops accepting at once, and finishes what is open for seconds or minutes. Meanwhile the
+addresses must be where somebody accepts.
+
+Thread: main; `_release`: one of its own
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Self
+
+from .errors import CarpError, EngineError
+
+if TYPE_CHECKING:
+    from . import aio
+    from .engine.engine import Engine
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""What ends a server in order."""
+_TAKEN_OVER_WITHIN = 0.5
+"""Seconds that another host has to take over: it needs milliseconds."""
+_AT_MOST = 2.0
+"""Seconds after which the program's own handler is called in any case."""
+
+
+class release_first:
+    """From now on, each of these signals first has the engine hand over and stop, and then what was there before.
+
+    The program's own handler for the signal is called when another host serves, or 2 s later at the latest: until then
+    the signal's handler waits, and so does the main thread. Alone in its group the engine drops its addresses after
+    0.1 s, and nobody serves. Handlers of asyncio, uvloop, trio, gunicorn and Twisted count as the program's own:
+    install this one after them, as in ASGI's lifespan. A forked child passes signals on and releases nothing.
+
+    `restore` puts back the handlers that were there, unless others were installed since; so does the end of a `with`
+    statement. Raises `EngineError` outside of the main thread, where Python takes no handlers.
+    """
+
+    def __init__(self, engine: Engine | aio.Engine, signals: Iterable[int] = SIGNALS) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise EngineError("handlers of signals belong to the main thread: call release_first there")
+        self._engine: Any = getattr(engine, "blocking", engine)
+        self._pid = os.getpid()
+        self._released = threading.Event()
+        self._releasing: threading.Thread | None = None
+        self._former: dict[int, Any] = {}
+        for number in signals:
+            self._former[number] = signal.signal(number, self._handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.restore()
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process has no other handler for SIGTERM: then a server ends by other means than a signal."""
+        return self._former.get(signal.SIGTERM) == signal.SIG_DFL
+
+    def restore(self) -> None:
+        """Put back the former handlers, and wait for a release that has begun. May be called again."""
+        for number, former in self._former.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, signal.SIG_DFL if former is None else former)
+        self._former.clear()
+        if self._releasing is not None and os.getpid() == self._pid:
+            self._releasing.join()
+
+    def _handle(self, number: int, frame: Any) -> None:
+        former = self._former.get(number, signal.SIG_DFL)
+        if os.getpid() == self._pid and self._releasing is None:
+            # The interrupted code may hold what a stop needs: that runs elsewhere, and is not waited for without end.
+            self._releasing = threading.Thread(target=self._release, name="pycarp-release")
+            self._releasing.start()
+            self._released.wait(_AT_MOST)
+        _call(former, number, frame)
+
+    def _release(self) -> None:
+        try:
+            if self._engine.hand_over(timeout=_TAKEN_OVER_WITHIN):
+                self._released.set()
+        except CarpError:
+            pass  # it does not run
+        finally:
+            self._engine.stop()
+            self._released.set()
+
+
+def _call(handler: Callable[[int, Any], object] | int | None, number: int, frame: Any) -> None:
+    """What the signal would have done without us."""
+    if callable(handler):
+        handler(number, frame)
+    elif handler == signal.SIG_DFL:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
