@@ -132,10 +132,11 @@ class Engine:
         """See `pycarp.Engine.events`."""
         _running_loop()
         while True:
+            # A thread may stop the blocking engine, as `release_first` does. What is left comes before the end.
+            closed = self._engine._queue.closed
             while (event := self._engine.poll()) is not None:
                 yield event
-            # Closed: a thread has stopped the blocking engine, as `release_first` does.
-            if self._stopped or self._arrived is None or self._engine._queue.closed:
+            if closed or self._stopped or self._arrived is None:
                 return
             self._arrived.clear()
             # An event that comes between poll and here keeps the descriptor readable.
