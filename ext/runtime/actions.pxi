@@ -127,7 +127,8 @@ cdef void _do(runtime_t *runtime, const item_t *item, int64_t now) noexcept nogi
     elif action.kind == ACTION_TRANSITION:
         _transition(runtime, instance, action)
     elif action.kind == ACTION_SUPPRESS:
-        demote_others(runtime, action.by, instance)
+        if not instance.plan.led:
+            demote_others(runtime, action.by, instance)
     elif action.kind == ACTION_FAMILY_SILENT:
         report_value(runtime, instance, b"FamilySilent family", action.family, now)
     elif action.kind == ACTION_SIBLING_FOUND:

@@ -11,6 +11,9 @@ cdef void order(runtime_t *runtime, instance_t *instance, int kind, int64_t now,
     cdef int64_t next_beat = machine_interval(&instance.machine) + runtime.guardian.late_allowance
     cdef order_t message
     cdef bint sent
+    if instance.tenure and instance.tenure != TENURE_FOREVER:
+        next_beat = max(0, instance.tenure - boottime() - GATE_SHUTS_BEFORE)
+        choose_lease(instance)
     memset(&message, 0, sizeof(order_t))
     message.kind = <uint8_t> kind
     message.index = <uint32_t> instance.index
@@ -97,6 +100,14 @@ cdef void choose_lease(instance_t *instance) noexcept nogil:
     cdef int64_t longest = interval + RENEWAL_LATE_ALLOWANCE
     cdef int64_t seconds = (longest + NS_PER_SECOND - 1) // NS_PER_SECOND
     cdef int64_t limit = takeover_after(instance) - GATE_SHUTS_BEFORE
+    cdef int64_t left = instance.tenure - boottime()
+    if instance.tenure and instance.tenure != TENURE_FOREVER:
+        ownership.outlived = False
+        if instance.plan.gated:
+            ownership.lease = <uint32_t> (max(0, left - GATE_SHUTS_BEFORE) // 1000000)
+        else:
+            ownership.lease = <uint32_t> max(1, (left + NS_PER_SECOND - 1) // NS_PER_SECOND)
+        return
     if instance.plan.gated:
         ownership.outlived = limit < max(interval + GATE_RENEWED_LATE, GATE_SHUTS_BEFORE)
         ownership.lease = <uint32_t> ((longest * 3 // 2 if ownership.outlived else limit) // 1000000)

@@ -2,30 +2,6 @@
 #
 # Thread: runtime, no GIL. `handle` posts them; the loop runs them between two frames.
 
-cdef struct command_t
-ctypedef void (*command_run_t)(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil
-ctypedef void (*command_on_t)(
-    runtime_t *runtime, instance_t *instance, command_t *command, int64_t now
-) noexcept nogil
-
-cdef struct command_t:
-    void *next
-    sem_t done
-    command_run_t run  # one of these is there
-    command_on_t on  # with the instance of this index
-    int index, carpdev
-    int64_t value
-    bint found
-    bint frozen  # the instance is, and nothing was done
-    instance_t *new_instance
-    carpdev_t *new_carpdev
-    plan_t plan
-    addresses_t addresses, broadcasts
-    uint8_t mac[6]
-    bint has_mac
-    uint64_t counters[COUNTERS]
-
-
 cdef void run_commands(runtime_t *runtime) noexcept nogil:
     """Carry out what Python asks, in the order in which it came."""
     cdef command_t *command = <command_t *> atomic_take_all(&runtime.commands)
@@ -193,11 +169,9 @@ cdef void replan(runtime_t *runtime, instance_t *instance, command_t *command, i
 
 cdef void start_instance(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
     """`value`: the state that its configuration forces, or -1."""
-    cdef actions_t actions
     instance.timers.retry_due = MACHINE_NEVER
     instance.wanted = True
-    machine_start(&instance.machine, now, &actions)
-    carry_out(runtime, instance, &actions, now)
+    begin(runtime, instance, now)
     if command.value >= 0:
         force(runtime, instance, command, now)
 
@@ -206,6 +180,7 @@ cdef void stop_instance(runtime_t *runtime, instance_t *instance, command_t *com
     cdef actions_t actions
     instance.timers.retry_due = MACHINE_NEVER
     instance.wanted = False
+    instance.tenure, instance.timers.tenure_due = 0, MACHINE_NEVER
     machine_stop(&instance.machine, now, &actions)
     carry_out(runtime, instance, &actions, now)
 
@@ -221,6 +196,7 @@ cdef void link(runtime_t *runtime, instance_t *instance, command_t *command, int
     cdef actions_t actions
     machine_link(&instance.machine, command.value != 0, now, &actions)
     carry_out(runtime, instance, &actions, now)
+    follow(runtime, instance, now)
 
 
 cdef void force(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:

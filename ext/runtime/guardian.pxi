@@ -143,14 +143,12 @@ cdef void hand_over(runtime_t *runtime, int64_t now) noexcept nogil:
 
 cdef void retry(runtime_t *runtime, instance_t *instance, int64_t now) noexcept nogil:
     """An instance that could not take its addresses stands by again, if there is a guardian."""
-    cdef actions_t actions
     instance.timers.retry_due = MACHINE_NEVER
     if runtime.guardian.fd < 0:
         retry_later(runtime, instance, now)
         ask_for_guardian(runtime)
         return
-    machine_start(&instance.machine, now, &actions)
-    carry_out(runtime, instance, &actions, now)
+    begin(runtime, instance, now)
 
 
 cdef object taken_event(const record_t *record, dict who, object host):

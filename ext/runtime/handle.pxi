@@ -307,6 +307,14 @@ cdef class Runtime:
     def force(self, int index, state):
         self._on(index, force, State(state))
 
+    def hold(self, int index, int64_t until, again=False):
+        cdef command_t command = _command_on(index, extend if again else hold, until)
+        self._call(&command)
+        if again:
+            return command.value != 0
+        self._await_orders(index, False)
+        return self.owns(index)
+
     def hand_over(self, int index):
         self._on(index, give_way)
 

@@ -110,6 +110,8 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
             take(runtime, instance, now, False)
         if timers.retry_due <= now:
             retry(runtime, instance, now)
+        if timers.tenure_due <= now:
+            follow(runtime, instance, now)
         if timers.announce_due <= now:
             timers.announce_due = MACHINE_NEVER
             if instance.ownership.owned:

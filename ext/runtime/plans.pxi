@@ -30,7 +30,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         place.announce_repeats = <uint8_t> (host.announcements - 1)
         input_store_addresses(&place.addresses, plan.packed)
         memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
-        place.virtual = plan.virtual
+        place.virtual, place.led = plan.virtual, host.led
         place.auth = &(<Authenticator?> plan.authenticator).auth
         place.config = machine_read_config(host)
     except BaseException:
@@ -75,6 +75,7 @@ cdef class _Instance:
         instance.index, instance.vhid = index, plan.host.vhid
         instance.timers.heap_at = -1
         instance.timers.announce_due = instance.timers.take_due = instance.timers.retry_due = MACHINE_NEVER
+        instance.timers.tenure_due = MACHINE_NEVER
         instance.ownership.lease = LEASE_FOREVER
         instance.ownership.least_advbase = plan.host.advbase
         getrandom(&seed, 8, 0)

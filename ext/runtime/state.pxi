@@ -85,7 +85,7 @@ cdef struct sources_t:
 
 cdef struct timers_t:
     # When an instance is due, and its deadlines beside the machine's.
-    int64_t due, announce_due, take_due, retry_due
+    int64_t due, announce_due, take_due, retry_due, tenure_due
     int heap_at  # its place in the heap, -1: none
 
 
@@ -154,12 +154,14 @@ cdef struct plan_t:
     machine_config_t config
     bint gated  # its device has a gate
     bint virtual  # the addresses have the group's MAC, not the carpdev's
+    bint led  # the program decides who has the addresses
 
 cdef struct instance_t:
     int index
     uint8_t vhid
     bint wanted  # it was started, and not stopped since
     bint aside  # it does not become MASTER by another's advert; the runtime's is about all
+    int64_t tenure  # led: until when (CLOCK_BOOTTIME) the program has the addresses here, 0: not
     bint frozen  # another process is to go on with it: nothing happens here meanwhile
     bint released  # the guardian has let go of it while it was frozen
     machine_t machine
@@ -256,3 +258,29 @@ cdef struct runtime_t:
     int64_t demotions_due  # then changed demotions are reported, 0: none has changed
     measures_t measures
     reports_t reports
+
+
+# commands
+
+cdef struct command_t
+ctypedef void (*command_run_t)(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil
+ctypedef void (*command_on_t)(
+    runtime_t *runtime, instance_t *instance, command_t *command, int64_t now
+) noexcept nogil
+
+cdef struct command_t:
+    void *next
+    sem_t done
+    command_run_t run  # one of these is there
+    command_on_t on  # with the instance of this index
+    int index, carpdev
+    int64_t value
+    bint found
+    bint frozen  # the instance is, and nothing was done
+    instance_t *new_instance
+    carpdev_t *new_carpdev
+    plan_t plan
+    addresses_t addresses, broadcasts
+    uint8_t mac[6]
+    bint has_mac
+    uint64_t counters[COUNTERS]

@@ -26,6 +26,10 @@ cdef void look_for_pause(runtime_t *runtime) noexcept nogil:
 cdef void look_at_silence(runtime_t *runtime, instance_t *instance) noexcept nogil:
     """Has a MASTER been silent for so long that others may have taken over?"""
     cdef int64_t limit = min(takeover_after(instance), lease_ends_after(instance))
+    if instance.plan.led:
+        if instance.machine.state == STATE_MASTER:
+            follow(runtime, instance, monotonic())
+        return
     if instance.machine.state == STATE_MASTER and boottime() - instance.ownership.advertised > limit:
         stalled(runtime, instance, False)
 
@@ -36,6 +40,9 @@ cdef void stalled(runtime_t *runtime, instance_t *instance, bint released) noexc
     cdef actions_t actions
     cdef record_t record
     if instance.frozen or instance.machine.state != STATE_MASTER or (released and not instance.ownership.owned):
+        return
+    if instance.plan.led:
+        lapse(runtime, instance, now)
         return
     record = new_record(instance, stalled_event, now)
     record.value, record.detail = boottime() - instance.ownership.advertised, released

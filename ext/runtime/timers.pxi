@@ -46,7 +46,8 @@ cdef void schedule(runtime_t *runtime, instance_t *instance) noexcept nogil:
     """The instance's deadline may have changed."""
     cdef timers_t *timers = &instance.timers
     timers.due = min(
-        min(machine_deadline(&instance.machine), timers.announce_due), min(timers.take_due, timers.retry_due)
+        min(machine_deadline(&instance.machine), timers.announce_due),
+        min(min(timers.take_due, timers.retry_due), timers.tenure_due),
     )
     if timers.due == MACHINE_NEVER or instance.frozen:
         unschedule(runtime, instance)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from . import stats as stats
     from .config import VirtualHost
     from .engine.engine import Engine
+    from .engine.owner import Owner
     from .errors import (
         CapabilityError,
         CarpError,
@@ -54,6 +55,7 @@ __all__ = [
     "InterfaceError",
     "InterfaceMissing",
     "Machine",
+    "Owner",
     "Reason",
     "State",
     "VirtualHost",
@@ -71,6 +73,7 @@ _PLACES = {
     "Check": "health.check",
     "Hook": "hooks.hook",
     "Engine": "engine",
+    "Owner": "engine.owner",
     "Event": "events",
 }
 """In which module a name is."""

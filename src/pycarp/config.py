@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
@@ -95,6 +95,9 @@ class VirtualHost(_VirtualHost):
 
     __slots__ = ()
 
+    led: ClassVar[bool] = False
+    """Whether the program decides who has the addresses (`Led`)."""
+
     if TYPE_CHECKING:
         addresses: tuple[Address, ...]
         passphrase: str | bytes
@@ -121,6 +124,14 @@ class VirtualHost(_VirtualHost):
     def families(self) -> tuple[int, ...]:
         """The address families in use: (4,), (6,), (4, 6), or () without addresses."""
         return tuple(sorted({address.version for address in self.addresses}))
+
+
+class Led(VirtualHost):
+    """What `pycarp.Owner` runs: the program decides who has the addresses. No advert is sent, and none is obeyed."""
+
+    __slots__ = ()
+
+    led = True
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {option.name: option.check for option in (*OPTIONS, NAME, *STATED)}

@@ -257,6 +257,11 @@ class Stalled(Event, severity="warning"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class TenureEnded(Event, severity="warning", says="the program has not renewed its tenure: the addresses go"):
+    """The time for which the program of a `pycarp.Owner` had the addresses here is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class WatchdogExpired(
     Event, severity="warning", says="the program gave no sign of life for {silence}: adverts count as advskew 240"
 ):
@@ -352,11 +357,18 @@ class GateUnavailable(Event, severity="warning", says=_NO_GATE):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AddressConflict(Event, severity="warning", says="{mac} answers for {address}, though no master is heard"):
-    """A host with this MAC answers for one of the addresses, while no advert of the group is heard."""
+class AddressConflict(Event, severity="warning"):
+    """A host with this MAC answers for one of the addresses, while no advert of the group is heard; or, `held`, while
+    this host has them for a `pycarp.Owner`."""
 
     address: str
     mac: str
+    held: bool = False
+
+    @property
+    def text(self) -> str:
+        why = "this host has it" if self.held else "no master is heard"
+        return f"{self.mac} answers for {self.address}, though {why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

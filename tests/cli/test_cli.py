@@ -803,6 +803,10 @@ EVENTS: list[tuple[ev.Event, str]] = [
         "carp0 did not run for 30.0 s; the guardian let go of the addresses",
     ),
     (
+        ev.TenureEnded(vhid=1, name="carp0", at=1),
+        "carp0 the program has not renewed its tenure: the addresses go",
+    ),
+    (
         ev.WatchdogExpired(vhid=0, name="", at=1, silence=5 * 10**9),
         "the program gave no sign of life for 5.0 s: adverts count as advskew 240",
     ),

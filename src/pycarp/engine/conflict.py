@@ -30,6 +30,8 @@ _ANSWERS_READ_AFTER = NS_PER_SECOND // 50
 """Most answers are there this many ns after a question."""
 _REFUSAL_MARGIN = NS_PER_SECOND
 """A refusal outlasts the next two questions by this many ns: the answer to one of them may be lost."""
+_HOLDER_ASKS_EVERY = 10 * NS_PER_SECOND
+"""A led virtual host asks when it has taken its addresses, once more a second later, and then after so many ns."""
 _ANSWERS_KEPT = 64
 """For each instance, this many conflicts are remembered: any host can forge more."""
 
@@ -57,6 +59,8 @@ class Conflicts:
     Answers are reported when a whole master-down has passed without an advert, and once until the next advert: the
     master answers too, and may only be slower than we are. With conflict="refuse" the runtime does not take over for as
     long as a host answers. An instance with advbase 0 does not ask: its master-down is shorter than a look.
+
+    A led instance hears no adverts. It asks while it is MASTER, and reports who answers beside it at once.
     """
 
     def __init__(
@@ -102,7 +106,7 @@ class Conflicts:
         due = [now + NS_PER_SECOND, self._paths.look(instances, now)]
         for instance in instances:
             instance.silence = silence = self._silence(instance, now)
-            if silence is not None and self._runtime.state(instance.index) is State.BACKUP:
+            if silence is not None and self._asks(instance):
                 if now - silence.since >= _asks_after(instance.host):
                     asking.setdefault(instance.carpdev.index, []).append((instance, silence))
         for carpdev, probe in self._probes.items():
@@ -114,8 +118,8 @@ class Conflicts:
             silence, host = instance.silence, instance.host
             if silence is not None:
                 self._report(instance, silence, now)
-                if self._runtime.state(instance.index) is State.BACKUP:
-                    due.append(max(silence.since + _asks_after(host), silence.asked + host.interval))
+                if self._asks(instance):
+                    due.append(max(silence.since + _asks_after(host), silence.asked + _asks_every(host, silence)))
                 if silence.unreported:
                     due.append(silence.since + master_down(host.advbase, host.advskew))
         if self._read_at > now:
@@ -127,9 +131,14 @@ class Conflicts:
         state, silence = self._runtime.state(instance.index), instance.silence
         if not instance.present or not instance.host.advbase or state is State.INIT:
             return None
+        if instance.host.led:
+            return silence or Silence(now) if state is State.MASTER else None
         if silence is None or silence.since < (heard := self._runtime.heard(instance.index)):
             return Silence(now if silence is None else heard) if state is State.BACKUP else None
         return None if state is State.MASTER and not silence.unreported else silence
+
+    def _asks(self, instance: Instance) -> bool:
+        return instance.host.led or self._runtime.state(instance.index) is State.BACKUP
 
     def _ask(self, probe: ArpProbe, asking: list[tuple[Instance, Silence]], now: int) -> None:
         """Read the answers on one carpdev, then send the questions that are due."""
@@ -144,7 +153,7 @@ class Conflicts:
                     silence.unreported[one] = None
             if answered and host.conflict == "refuse":
                 self._runtime.refuse(instance.index, now + 2 * host.interval + _REFUSAL_MARGIN)
-            if now - silence.asked >= host.interval:
+            if now - silence.asked >= _asks_every(host, silence):
                 silence.asked = now
                 wanted += own
         if wanted:
@@ -155,14 +164,21 @@ class Conflicts:
 
     def _report(self, instance: Instance, silence: Silence, now: int) -> None:
         vhid, name = instance.host.vhid, instance.host.name
-        if now - silence.since < master_down(instance.host.advbase, instance.host.advskew):
+        led = instance.host.led
+        if not led and now - silence.since < master_down(instance.host.advbase, instance.host.advskew):
             return
         for address, mac in silence.unreported:
-            self._emit(AddressConflict(vhid=vhid, name=name, at=now, address=str(address), mac=mac.hex(":")))
+            self._emit(AddressConflict(vhid=vhid, name=name, at=now, address=str(address), mac=mac.hex(":"), held=led))
         silence.reported.update(silence.unreported)
         silence.unreported.clear()
 
 
 def _asks_after(host: VirtualHost) -> int:
     """Nanoseconds of silence after which it is time to ask."""
-    return host.interval * 3 // 2
+    return 0 if host.led else host.interval * 3 // 2
+
+
+def _asks_every(host: VirtualHost, silence: Silence) -> int:
+    """Nanoseconds between two questions."""
+    again = host.led and silence.asked - silence.since >= host.interval
+    return _HOLDER_ASKS_EVERY if again else host.interval

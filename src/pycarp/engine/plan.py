@@ -22,7 +22,8 @@ from ..protocol.frames import gratuitous_arp, neighbour_advertisement, virtual_m
 class Plan:
     """What one virtual host says on its carpdev.
 
-    `mac` is the source of every frame; `templates` pairs each family in use (4, 6) with its advert; `announce_frames`
+    `mac` is the source of every frame; `templates` pairs each family in use (4, 6) with its advert, and is empty for a
+    led virtual host, which sends none; `announce_frames`
     are whole frames, one for each address; `packed` are the addresses as bytes. The authenticator learns from peers
     and is handed on from plan to plan while passphrase, vhid and addresses stay. `signed_bowouts` are the counters and
     digests of a bow-out, signed ahead under every dialect: the guardian sends them when nobody here can sign.
@@ -76,7 +77,7 @@ def make_plan(
     mac = virtual_mac(host.vhid) if host.mac == "virtual" else carpdev_mac
     addresses = [address.ip for address in host.addresses]
     templates = []
-    for family in host.families:
+    for family in () if host.led else host.families:
         own = sources.get(family) or next(ip for ip in addresses if ip.version == family)
         templates.append((family, implementation.packet.AdvertTemplate(host.vhid, mac, own)))
     announce_frames = tuple(

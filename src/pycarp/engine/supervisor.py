@@ -132,6 +132,13 @@ class Supervisor:
         """How hand-overs to successors went."""
         return self._bequest
 
+    def hold(self, until: int, again: bool = False) -> bool:
+        """What the program says of a led virtual host: see `Runtime.hold`. Who takes looks whether others answer."""
+        outcomes = [self.runtime.hold(instance.index, until, again) for instance in self.instances]
+        if until and not again:
+            self._mailbox.post(lambda: None)
+        return all(outcomes)
+
     def stand_aside(self, aside: bool) -> None:
         """From now on no instance is MASTER while another host is: what is MASTER all the same is offered to others."""
         self._aside, self._offered = aside, time.monotonic()

@@ -445,13 +445,14 @@ class Device:
 
     def _table(self) -> gate.Table:
         whole = self.host.mac == "virtual"
+        longest = timing.gate(0, timing.takeover_after(self.host.advbase, self.host.advskew)) or gate.SHORTEST_STEP
         return gate.Table(
             self.carpdev.index,
             self.host.vhid,
             turn_of(self.tables),
             self.name if whole else self.carpdev.name,
             f"{self.host.name}: vhid {self.host.vhid} on {self.carpdev.name}",
-            timing.gate(0, timing.takeover_after(self.host.advbase, self.host.advskew)) or gate.SHORTEST_STEP,
+            gate.LED_LONGEST if self.host.led else longest,
             () if whole else (one.ip for one in self.host.addresses),
         )
 

@@ -32,6 +32,8 @@ KEY_TYPE = 0x88B5
 """The Ethernet type of keys: the first that IEEE 802 leaves to local experiments."""
 SHORTEST_STEP = 12
 """In ms, more than a tick of any kernel's clock: less would be no timeout at all."""
+LED_LONGEST = 30_000
+"""In ms, the longest step for a led virtual host: the program says how long it has the addresses."""
 _DEMOTED = 2000
 _COMMENT_LENGTH = 120
 _KEY_TO = bytes.fromhex("0180c2000003")

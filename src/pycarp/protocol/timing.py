@@ -107,6 +107,11 @@ GATE_SHUTS_BEFORE = 12 * _MS
 GATE_RENEWED_LATE = 5 * _MS
 """A gate stays open until a renewal that comes this late, at least."""
 
+# Tenures
+
+TENURE_ENDS_BEFORE = 20 * _MS
+"""A led virtual host drops its addresses this long before its tenure ends: when it ends, another host may have them."""
+
 # The guardian, and pauses of the runtime
 
 LATE_ALLOWANCE_REALTIME = 40 * _MS
@@ -128,6 +133,8 @@ PAUSE_NOTICED = 50 * _MS
 ORDERS_DONE_WITHIN = 10 * NS_PER_SECOND
 """Who waits for orders to be carried out gives up after this time."""
 
+TENURE_FOREVER = 1 << 61
+"""A tenure without an end (CLOCK_BOOTTIME, ns)."""
 LEASE_FOREVER = 0xFFFFFFFF
 """The lifetime of an address that the kernel never removes by itself (seconds, the netlink value)."""
 
@@ -152,6 +159,13 @@ def gate(interval: int, after: int) -> int | None:
 def gate_without_room(interval: int) -> int:
     """The same where others may take over before the next advert: until the next one, in any case."""
     return (interval + RENEWAL_LATE_ALLOWANCE) * 3 // 2 // _MS
+
+
+def tenure_lease(left: int, gated: bool) -> int:
+    """How many ms a gate stays open, or how many seconds addresses live, that are here for `left` ns more."""
+    if gated:
+        return max(0, left - GATE_SHUTS_BEFORE) // _MS
+    return max(1, -(-left // NS_PER_SECOND))
 
 
 def master_down(advbase: int, advskew: int) -> int:

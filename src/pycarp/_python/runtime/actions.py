@@ -118,6 +118,8 @@ def _do(runtime: RuntimeState, item: Item, now: int) -> None:
             addresses.drop(runtime, instance, now)
         case Transition() as transition:
             _transition(runtime, instance, transition)
+        case protocol.Suppress() if instance.plan.host.led:
+            pass
         case protocol.Suppress(by=by):
             demote_others(runtime, by, instance)
         case protocol.FamilySilent(family=family):

@@ -26,6 +26,10 @@ def order(runtime: RuntimeState, instance: Instance, kind: Kind, now: int, again
     ownership = instance.ownership
     advbase = instance.plan.host.advbase
     late_allowance = max(advbase * NS_PER_SECOND // 2, timing.LATE_ALLOWANCE_PYTHON)
+    next_beat = instance.machine.interval + late_allowance
+    if instance.tenure and instance.tenure != timing.TENURE_FOREVER:
+        next_beat = max(0, instance.tenure - boottime() - timing.GATE_SHUTS_BEFORE)
+        choose_lease(instance)
     sent = send_order(
         runtime,
         kind,
@@ -33,7 +37,7 @@ def order(runtime: RuntimeState, instance: Instance, kind: Kind, now: int, again
         at=now,
         boot=boottime(),
         lease=ownership.lease,
-        next_beat_ms=-(-(instance.machine.interval + late_allowance) // 1_000_000),
+        next_beat_ms=-(-next_beat // 1_000_000),
         takeover_after_ms=takeover_after(instance) // 1_000_000,
         number=int(again),
     )
@@ -99,7 +103,10 @@ def takeover_after(instance: Instance) -> int:
 def choose_lease(instance: Instance) -> None:
     """How long the addresses live, or the gate is open, without a renewal."""
     ownership, interval = instance.ownership, instance.machine.interval
-    if instance.device.gate is None:
+    lease: int | None
+    if instance.tenure and instance.tenure != timing.TENURE_FOREVER:
+        lease, otherwise = timing.tenure_lease(instance.tenure - boottime(), instance.device.gate is not None), 0
+    elif instance.device.gate is None:
         lease, otherwise = timing.lease(interval, least_advbase(instance)), timing.LEASE_FOREVER
     else:
         lease, otherwise = timing.gate(interval, takeover_after(instance)), timing.gate_without_room(interval)

@@ -23,7 +23,7 @@ from ...linux.sockets import Sockets, no_sockets
 from ...protocol import NS_PER_SECOND, State
 from ...protocol.timing import LEASE_FOREVER
 from ...stats import Measures, Stats
-from . import bequest, guardian
+from . import bequest, guardian, tenure
 from .actions import carry_out, demote_others, drain
 from .addresses import retry_now, send_order, take
 from .peers import peer_objects
@@ -138,7 +138,7 @@ def inherit(runtime: RuntimeState, instance: Instance, now: int, values: dict[st
 def start_instance(runtime: RuntimeState, instance: Instance, now: int) -> None:
     instance.timers.retry_due = None
     instance.wanted = True
-    carry_out(runtime, instance, instance.machine.start(now), now)
+    tenure.begin(runtime, instance, now)
     if instance.plan.host.state is not None:
         carry_out(runtime, instance, instance.machine.force(instance.plan.host.state, now), now)
 
@@ -146,6 +146,7 @@ def start_instance(runtime: RuntimeState, instance: Instance, now: int) -> None:
 def stop_instance(runtime: RuntimeState, instance: Instance, now: int) -> None:
     instance.timers.retry_due = None
     instance.wanted = False
+    instance.tenure, instance.timers.tenure_due = 0, None
     carry_out(runtime, instance, instance.machine.stop(now), now)
 
 
@@ -156,6 +157,15 @@ def stop_all(runtime: RuntimeState, now: int) -> None:
 
 def link(runtime: RuntimeState, instance: Instance, now: int, up: bool) -> None:
     carry_out(runtime, instance, instance.machine.link(up, now), now)
+    tenure.follow(runtime, instance, now)
+
+
+def hold(runtime: RuntimeState, instance: Instance, now: int, until: int) -> None:
+    tenure.hold(runtime, instance, now, until)
+
+
+def extend(runtime: RuntimeState, instance: Instance, now: int, until: int) -> bool:
+    return tenure.extend(runtime, instance, now, until)
 
 
 def force(runtime: RuntimeState, instance: Instance, now: int, state: State) -> None:

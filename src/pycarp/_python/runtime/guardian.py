@@ -22,6 +22,7 @@ from .addresses import lose_guardian, order, report_unleased, retry_later, retry
 from .reports import report
 from .state import Instance, RuntimeState, active
 from .suspicion import stalled
+from .tenure import begin
 from .timers import schedule
 from .transmit import announce, send_advert
 
@@ -171,4 +172,4 @@ def retry(runtime: RuntimeState, instance: Instance, now: int) -> None:
     """An instance that could not take its addresses stands by again, if there is a guardian."""
     instance.timers.retry_due = None
     if runtime.guardian.process is not None or replace_guardian(runtime):
-        carry_out(runtime, instance, instance.machine.start(now), now)
+        begin(runtime, instance, now)

@@ -169,6 +169,18 @@ class Runtime:
         """Put an instance into a state by hand."""
         self._on(index, commands.force, state)
 
+    def hold(self, index: int, until: int, again: bool = False) -> bool:
+        """A led instance has its addresses until then (CLOCK_BOOTTIME, ns), or, with 0, no longer.
+
+        Returns when that is done, and whether they are here. With `again` it returns at once, and whether the tenure
+        went on: one that is over stays so.
+        """
+        if again:
+            return self._on(index, commands.extend, until)
+        self._on(index, commands.hold, until)
+        self._await_orders(index, False)
+        return self.owns(index)
+
     def hand_over(self, index: int) -> None:
         """A MASTER bows out, keeps its addresses until another MASTER is heard, and stands back. If nobody comes it
         goes on. In another state nothing happens."""

@@ -16,6 +16,7 @@ from .receive import receive
 from .reports import report_demotions
 from .state import Carpdev, Instance, RuntimeState
 from .suspicion import look_at_watchdog, look_for_pause, must_wait
+from .tenure import follow
 from .timers import next_due, pop_due, schedule
 from .transmit import announce, leave_to
 
@@ -102,6 +103,8 @@ def _run_timers(runtime: RuntimeState, now: int) -> None:
             take(runtime, instance, now)
         if timers.retry_due is not None and timers.retry_due <= now:
             retry(runtime, instance, now)
+        if timers.tenure_due is not None and timers.tenure_due <= now:
+            follow(runtime, instance, now)
         if timers.announce_due is not None and timers.announce_due <= now:
             timers.announce_due = None
             if instance.ownership.owned:

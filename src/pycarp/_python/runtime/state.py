@@ -56,6 +56,7 @@ class Timers:
     announce_due: int | None = None
     take_due: int | None = None
     retry_due: int | None = None
+    tenure_due: int | None = None
 
 
 @dataclass(slots=True)
@@ -130,6 +131,7 @@ class Instance:
     ownership: Ownership
     wanted: bool = False  # it was started, and not stopped since
     aside: bool = False  # it does not become MASTER by another's advert; the runtime's `aside` is about all
+    tenure: int = 0  # led: until when (CLOCK_BOOTTIME) the program has the addresses here, 0: not
     frozen: bool = False  # another process is to go on with it: nothing happens here meanwhile
     released: bool = False  # the guardian has let go of it while it was frozen
     failing: bool = False  # the last advert could not be sent

@@ -14,6 +14,7 @@ from .actions import carry_out, demote_others, drain
 from .addresses import lease_ends_after, takeover_after
 from .reports import report
 from .state import KNOWN_PEERS, Instance, RuntimeState, active, boottime
+from .tenure import follow, lapse
 
 _MOST_DELAYS = 2
 """Intervals that a takeover waits because frames were lost."""
@@ -33,6 +34,10 @@ def look_for_pause(runtime: RuntimeState) -> None:
 
 def look_at_silence(runtime: RuntimeState, instance: Instance) -> None:
     """Has a MASTER been silent for so long that others may have taken over?"""
+    if instance.plan.host.led:
+        if instance.machine.state is State.MASTER:
+            follow(runtime, instance, time.monotonic_ns())
+        return
     limit = min(takeover_after(instance), lease_ends_after(instance))
     if instance.machine.state is State.MASTER and boottime() - instance.ownership.advertised > limit:
         stalled(runtime, instance, released=False)
@@ -43,6 +48,9 @@ def stalled(runtime: RuntimeState, instance: Instance, released: bool) -> None:
     if instance.frozen or instance.machine.state is not State.MASTER or (released and not instance.ownership.owned):
         return
     now = time.monotonic_ns()
+    if instance.plan.host.led:
+        lapse(runtime, instance, now)
+        return
     pause = boottime() - instance.ownership.advertised
     report(runtime, instance, events.Stalled, now, pause=pause, released=released)
     carry_out(runtime, instance, instance.machine.retire(Reason.STALLED, False, now), now)

@@ -13,7 +13,7 @@ from .state import Instance, RuntimeState
 def schedule(runtime: RuntimeState, instance: Instance) -> None:
     """The instance's deadline may have changed."""
     timers = instance.timers
-    dues = (instance.machine.deadline, timers.announce_due, timers.take_due, timers.retry_due)
+    dues = (instance.machine.deadline, timers.announce_due, timers.take_due, timers.retry_due, timers.tenure_due)
     due = min((due for due in dues if due is not None and not instance.frozen), default=None)
     if due is not None and due != timers.due and instance.index in runtime.instances:
         heapq.heappush(runtime.heap, (due, instance.index))
