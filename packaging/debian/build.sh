@@ -1,9 +1,9 @@
 #!/bin/sh
 # Builds a Debian package of pycarp: build.sh WHEEL DIRECTORY
 #
-# It is put together by dpkg-deb, with the Python packages that pycarp needs inside: Debian 12's own pyroute2 is older
-# than pycarp asks for, so that a source package of debhelper could not depend on it. The wheel decides the architecture
-# and, where it has compiled modules, the version of Python.
+# It is put together by dpkg-deb, with click and rich inside, which the command needs: Debian 12's own rich is older than
+# pycarp asks for, so that a source package of debhelper could not depend on it. The wheel decides the architecture and,
+# where it has compiled modules, the version of Python.
 set -eu
 if [ $# -ne 2 ] || [ ! -f "$1" ]; then
     echo "build.sh: give a wheel of pycarp, and the directory for the package" >&2

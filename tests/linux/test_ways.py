@@ -211,7 +211,7 @@ def _ask(route: netlink.RouteSocket, source: str, destination: str, flags: int) 
     to, own = ip_address(destination), ip_address(source)
     family, bits = (AF_INET, 32) if to.version == 4 else (AF_INET6, 128)
     body = netlink.ROUTE.pack(family, bits, bits, 0, 0, 0, 0, 0, flags)
-    body += fib.attribute(fib.RTA_DST, to.packed) + fib.attribute(fib.RTA_SRC, own.packed)
+    body += netlink.attribute(fib.RTA_DST, to.packed) + netlink.attribute(fib.RTA_SRC, own.packed)
     request = netlink.HEADER.pack(netlink.HEADER.size + len(body), netlink.RTM_GETROUTE, 1, 1, 0) + body
     route._socket.send(request)
     for kind, _flags, _sequence, payload in netlink.messages(route._socket.recv(1 << 16)):

@@ -1,6 +1,6 @@
 """Routes and policy rules as the kernel tells them, and as requests; one reading of both for all who ask.
 
-Written by hand and not with pyroute2's classes: a routing daemon's table has a hundred thousand routes.
+A routing daemon's table has a hundred thousand routes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from . import netlink
 from .interfaces import OWN_PROTOCOL
+from .netlink import ACK, APPEND, CREATE, EXCLUSIVE, WORD, attribute, message, number, octet, word
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -35,10 +36,8 @@ _OTHER_ATTRIBUTES = (RTA_METRICS, _RTA_FLOW)
 DEAD, ONLINK = 1, 4
 """RTNH_F_DEAD, also of a hop without carrier where the administrator wants such ones ignored, and RTNH_F_ONLINK."""
 _CLONED = 0x200
-_REQUEST, _ACK, _EXCLUSIVE, _CREATE, _APPEND = 0x1, 0x4, 0x200, 0x400, 0x800
 _HOP = struct.Struct("=HBBi")
 """struct rtnexthop: length, flags, weight - 1, interface."""
-_ATTRIBUTE = struct.Struct("=HH")
 _EXPIRES = struct.Struct("=i")
 _EXPIRES_AT = 8
 """Of struct rta_cacheinfo, in ticks of 10 ms; negative once it is over."""
@@ -51,20 +50,6 @@ FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_GOTO, FRA_PRIORITY, FRA_TUN_ID, FRA_SUPPRESS_
 FRA_TABLE, FRA_OIFNAME, _FRA_PAD, FRA_L3MDEV, FRA_PROTOCOL = 15, 17, 18, 19, 21
 TO_TABLE, GOTO, UNREACHABLE = 1, 2, 7
 INVERT = 2
-WORD = netlink.WORD
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _message(kind: int, options: int, body: bytes) -> bytes:
-    return netlink.HEADER.pack(netlink.HEADER.size + len(body), kind, _REQUEST | _ACK | options, 0, 0) + body
-
-
-def number(raw: bytes | None, otherwise: int = 0) -> int:
-    return otherwise if raw is None or len(raw) != WORD.size else int(WORD.unpack(raw)[0])
-
 
 Prefix = tuple[int, bytes, int, bytes]
 """Length and octets of the destination, and the same of the source that a route is for (IPv6)."""
@@ -116,7 +101,7 @@ class Route:
 
     @property
     def network(self) -> Network:
-        return ip_network((self.prefix[1], self.prefix[0]))
+        return ip_network((self.prefix[1], self.prefix[0]), strict=False)
 
     def uses(self, index: int) -> bool:
         return self.kind == UNICAST and any(hop.index == index for hop in self.hops)
@@ -131,7 +116,7 @@ class Route:
 
     def add(self, table: int, source: Address | None = None) -> bytes:
         """Behind those that are as good; EEXIST where it is there. `source` becomes the host's own choice."""
-        return _message(netlink.RTM_NEWROUTE, _CREATE | _APPEND, self._body(table, self.hops, source))
+        return message(netlink.RTM_NEWROUTE, ACK | CREATE | APPEND, self._body(table, self.hops, source))
 
     def delete(self, table: int, anyhow: bool = False) -> bytes:
         """`anyhow`: one of its destination and metric, by whatever hops."""
@@ -139,7 +124,7 @@ class Route:
         if not hops and not anyhow and self.family == AF_INET6:
             # IPv6 takes no notice of the kind, and would delete the first one of this destination and metric.
             hops = _LOOPBACK
-        return _message(netlink.RTM_DELROUTE, 0, self._body(table, hops, None))
+        return message(netlink.RTM_DELROUTE, ACK, self._body(table, hops, None))
 
     def _body(self, table: int, hops: tuple[Hop, ...], source: Address | None) -> bytes:
         length, destination, source_length, sender = self.prefix
@@ -149,21 +134,21 @@ class Route:
                 self.family, length, source_length, self.tos, table if table < 256 else 0, OWN_PROTOCOL, self.scope,
                 self.kind, self._onlink(single) if single else 0,
             ),
-            attribute(_RTA_TABLE, WORD.pack(table)),
+            word(_RTA_TABLE, table),
         ]  # fmt: skip
         if length:
             parts.append(attribute(RTA_DST, destination))
         if source_length:
             parts.append(attribute(RTA_SRC, sender))
         if self.metric:
-            parts.append(attribute(RTA_PRIORITY, WORD.pack(self.metric)))
+            parts.append(word(RTA_PRIORITY, self.metric))
         if source is not None:
             parts.append(attribute(RTA_PREFSRC, source.packed))
         if self.preference:
             parts.append(attribute(RTA_PREF, bytes((self.preference,))))
         parts += [attribute(kind, value) for kind, value in self.others]
         if single:
-            parts.append(attribute(RTA_OIF, WORD.pack(single.index)))
+            parts.append(word(RTA_OIF, single.index))
             parts += [attribute(kind, value) for kind, value in single.attributes]
         elif hops:
             parts.append(attribute(RTA_MULTIPATH, b"".join(map(self._hop, hops))))
@@ -183,12 +168,12 @@ def parse_route(payload: bytes) -> Route:
     """From RTM_NEWROUTE. Hops that the kernel does not use are left out, and a route that has no other is expired."""
     family, length, source_length, tos, _table, protocol, scope, kind, flags = netlink.ROUTE.unpack_from(payload)
     found = netlink.attributes(payload, netlink.ROUTE.size)
-    octets = 4 if family == AF_INET else 16
+    source_length = min(source_length, _octets(family) * 8)
     prefix = (
-        length,
-        found.get(RTA_DST, bytes(octets)),
+        min(length, _octets(family) * 8),
+        _address(family, found.get(RTA_DST)),
         source_length,
-        found.get(RTA_SRC, b"") if source_length else b"",
+        _address(family, found.get(RTA_SRC)) if source_length else b"",
     )
     hops: tuple[Hop, ...] = ()
     every: tuple[Hop, ...] = ()
@@ -210,12 +195,21 @@ def parse_route(payload: bytes) -> Route:
         tos=tos,
         metric=number(found.get(RTA_PRIORITY)),
         others=tuple((each, found[each]) for each in _OTHER_ATTRIBUTES if each in found),
-        preference=found.get(RTA_PREF, b"\0")[0],
+        preference=octet(found.get(RTA_PREF)),
         scope=scope,
         protocol=protocol,
         expires=expires,
         every=every,
     )
+
+
+def _octets(family: int) -> int:
+    return 4 if family == AF_INET else 16
+
+
+def _address(family: int, raw: bytes | None) -> bytes:
+    """The address 0 where there is none, or none of this family."""
+    return raw if raw is not None and len(raw) == _octets(family) else bytes(_octets(family))
 
 
 def _sorted(hops: Iterable[Hop]) -> tuple[Hop, ...]:
@@ -278,11 +272,11 @@ class Rule:
 
     def add(self) -> bytes:
         """EEXIST where it is there."""
-        return _message(netlink.RTM_NEWRULE, _CREATE | _EXCLUSIVE, self._body(True))
+        return message(netlink.RTM_NEWRULE, ACK | CREATE | EXCLUSIVE, self._body(True))
 
     def delete(self, anywhere: bool = False) -> bytes:
         """`anywhere`: whatever its priority is."""
-        return _message(netlink.RTM_DELRULE, 0, self._body(not anywhere))
+        return message(netlink.RTM_DELRULE, ACK, self._body(not anywhere))
 
     def _body(self, placed: bool) -> bytes:
         source = self.source
@@ -309,7 +303,8 @@ def parse_rule(payload: bytes) -> Rule:
     found = netlink.attributes(payload, netlink.ROUTE.size)
     source = None
     if FRA_SRC in found:
-        source = ip_network((found[FRA_SRC], src_len), strict=False)
+        bits = _octets(family) * 8
+        source = ip_network((_address(family, found[FRA_SRC]), min(src_len, bits)), strict=False)
     return Rule(
         family=family,
         priority=number(found.get(FRA_PRIORITY)),
@@ -319,7 +314,7 @@ def parse_rule(payload: bytes) -> Rule:
         lengths=dst_len,
         tos=tos,
         flags=flags & INVERT,
-        protocol=found.get(FRA_PROTOCOL, b"\0")[0],
+        protocol=octet(found.get(FRA_PROTOCOL)),
         attributes=tuple(
             (kind, value)
             for kind, value in sorted(found.items())
@@ -386,12 +381,12 @@ def _is_clone(payload: bytes) -> bool:
 
 def table_in(payload: bytes) -> int:
     """The table of a route as the kernel tells it: the first attribute, if the number is large."""
-    if payload[12:16] == _TABLE_FIRST:
+    if payload[12:16] == _TABLE_FIRST and len(payload) >= 20:
         return int(WORD.unpack_from(payload, 16)[0])
     return number(netlink.attributes(payload, netlink.ROUTE.size).get(_RTA_TABLE), payload[4])
 
 
-_TABLE_FIRST = _ATTRIBUTE.pack(8, _RTA_TABLE)
+_TABLE_FIRST = word(_RTA_TABLE, 0)[:4]
 
 
 def _dump_rules(family: int) -> list[bytes]:

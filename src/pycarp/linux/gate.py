@@ -15,7 +15,6 @@ Numbers are those of include/uapi/linux/netfilter/nf_tables.h. It needs Linux 5.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import struct
@@ -24,6 +23,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from .._python.guardian import protocol
 from . import netlink
+from .netlink import ACK, APPEND, CREATE, DUMP, NESTED, attribute, message, nest, text
 from .sockets import SocketOwner, closed_on_error
 
 Address = IPv4Address | IPv6Address
@@ -49,11 +49,9 @@ _SUBSYSTEM = 10
 _NETDEV = 5
 _NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWSET, _NEWSETELEM = 0, 1, 2, 3, 6, 9, 12
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_REQUEST, _ACK, _DUMP, _CREATE, _APPEND = 0x1, 0x4, 0x300, 0x400, 0x800
 _HEADER = struct.Struct("!BBH")
 """struct nfgenmsg: family, version, resource."""
 
-_NESTED = 0x8000
 _CONSTANT, _TIMEOUT, _DYNAMIC = 0x2, 0x10, 0x20
 _ADD, _UPDATE, _DELETE = 0, 1, 2
 _LINK, _NETWORK = 0, 1
@@ -88,24 +86,16 @@ def steps(longest: int) -> tuple[int, ...]:
 # Attributes and expressions
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("!i", value) if value < 0 else struct.pack("!I", value))
-
-
-def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return attribute(kind, struct.pack("!i", value) if value < 0 else struct.pack("!I", value))
 
 
 def _nest(kind: int, *values: bytes) -> bytes:
-    return _attribute(kind | _NESTED, b"".join(values))
+    return nest(kind | NESTED, *values)
 
 
 def _expression(name: str, *values: bytes) -> bytes:
-    return _nest(1, _text(1, name), _nest(2, *values))
+    return _nest(1, text(1, name), _nest(2, *values))
 
 
 def _meta(key: int) -> bytes:
@@ -117,21 +107,21 @@ def _payload(base: int, offset: int, length: int) -> bytes:
 
 
 def _compare(value: bytes) -> bytes:
-    return _expression("cmp", _number(1, _REGISTER), _number(2, 0), _nest(3, _attribute(1, value)))
+    return _expression("cmp", _number(1, _REGISTER), _number(2, 0), _nest(3, attribute(1, value)))
 
 
 def _lookup(name: str, inverted: bool = False) -> bytes:
     flags = (_number(5, 1),) if inverted else ()
-    return _expression("lookup", _text(1, name), _number(2, _REGISTER), *flags)
+    return _expression("lookup", text(1, name), _number(2, _REGISTER), *flags)
 
 
 def _change(name: str, how: int, timeout_ms: int = 0) -> bytes:
-    time = (_attribute(6, struct.pack("!Q", timeout_ms)),) if timeout_ms else ()
-    return _expression("dynset", _text(1, name), _number(3, how), _number(4, _REGISTER), *time)
+    time = (attribute(6, struct.pack("!Q", timeout_ms)),) if timeout_ms else ()
+    return _expression("dynset", text(1, name), _number(3, how), _number(4, _REGISTER), *time)
 
 
 def _verdict(code: int, chain: str = "") -> bytes:
-    where = (_text(2, chain),) if chain else ()
+    where = (text(2, chain),) if chain else ()
     return _expression("immediate", _number(1, 0), _nest(2, _nest(2, _number(1, code), *where)))
 
 
@@ -140,21 +130,18 @@ def _is_type(ethernet_type: int) -> bytes:
 
 
 def _message(kind: int, options: int, *attributes: bytes) -> bytes:
-    body = _HEADER.pack(_NETDEV, 0, 0) + b"".join(attributes)
-    length = netlink.HEADER.size + len(body)
-    return netlink.HEADER.pack(length, _SUBSYSTEM << 8 | kind, _REQUEST | options, 0, 0) + body
+    return message(_SUBSYSTEM << 8 | kind, options, _HEADER.pack(_NETDEV, 0, 0), *attributes)
 
 
 def _bracket(kind: int) -> bytes:
-    body = _HEADER.pack(0, 0, _SUBSYSTEM)
-    return netlink.HEADER.pack(netlink.HEADER.size + len(body), kind, _REQUEST, 0, 0) + body
+    return message(kind, 0, _HEADER.pack(0, 0, _SUBSYSTEM))
 
 
 def _transaction(*requests: bytes) -> bytes:
     """All or nothing. The last request alone is acknowledged, by its number; what fails answers with its error."""
     *others, last = requests
     length, kind, flags, _number, port = netlink.HEADER.unpack_from(last)
-    last = netlink.HEADER.pack(length, kind, flags | _ACK, protocol.GATE_LAST, port) + last[netlink.HEADER.size :]
+    last = netlink.HEADER.pack(length, kind, flags | ACK, protocol.GATE_LAST, port) + last[netlink.HEADER.size :]
     return b"".join((_bracket(_BATCH_BEGIN), *others, last, _bracket(_BATCH_END)))
 
 
@@ -170,7 +157,7 @@ def owner_of(name: str) -> Owner | None:
 
 def deletion(carpdev: int, vhid: int, turn: bool) -> bytes:
     """The transaction that removes a gate; ENOENT where there is none."""
-    return _transaction(_message(_DELTABLE, 0, _text(1, _name(carpdev, vhid, turn))))
+    return _transaction(_message(_DELTABLE, 0, text(1, _name(carpdev, vhid, turn))))
 
 
 class Table:
@@ -200,15 +187,15 @@ class Table:
         self._addresses: dict[int, list[bytes]] = {}
         for one in addresses:
             self._addresses.setdefault(one.version, []).append(one.packed)
-        text = comment.encode()[:_COMMENT_LENGTH] + b"\0"
-        made = self._message(_NEWTABLE, _attribute(6, bytes((0, len(text))) + text))
-        gone = _message(_DELTABLE, 0, _text(1, self.name))
+        remark = comment.encode()[:_COMMENT_LENGTH] + b"\0"
+        made = self._message(_NEWTABLE, attribute(6, bytes((0, len(remark))) + remark))
+        gone = _message(_DELTABLE, 0, text(1, self.name))
         self.delete = deletion(carpdev, vhid, turn)
         self.create = _transaction(made, gone, made, *self._sets(), *self._chains(), *self._key_rules(), *self._rules())
 
     def _message(self, kind: int, *attributes: bytes) -> bytes:
         """Every one names the table by the same attribute."""
-        return _message(kind, _CREATE | _APPEND, _text(1, self.name), *attributes)
+        return _message(kind, CREATE | APPEND, text(1, self.name), *attributes)
 
     # Sets
 
@@ -219,18 +206,18 @@ class Table:
         for version, addresses in self._addresses.items():
             name = f"ipv{version}"
             found.append(self._set(name, version, _CONSTANT, len(addresses)))
-            elements = (_nest(1, _nest(1, _attribute(1, one))) for one in addresses)
-            found.append(self._message(_NEWSETELEM, _text(2, name), _nest(3, *elements)))
+            elements = (_nest(1, _nest(1, attribute(1, one))) for one in addresses)
+            found.append(self._message(_NEWSETELEM, text(2, name), _nest(3, *elements)))
         return found
 
     def _set(self, name: str, kind: int | str, flags: int, size: int, *more: bytes) -> bytes:
         number, length = _TYPES[kind]
-        order = _attribute(13, _HOST_ORDER) if kind == "ifindex" else b""
+        order = attribute(13, _HOST_ORDER) if kind == "ifindex" else b""
         key = (_number(4, number), _number(5, length))
         # The number only tells the sets of one transaction apart.
         return self._message(
             _NEWSET,
-            _text(2, name),
+            text(2, name),
             _number(3, flags),
             *key,
             _nest(9, _number(1, size)),
@@ -242,14 +229,14 @@ class Table:
     # Chains and rules
 
     def _chains(self) -> list[bytes]:
-        found = [self._message(_NEWCHAIN, _text(3, "keys"))]
+        found = [self._message(_NEWCHAIN, text(3, "keys"))]
         for name, hook in (("in", _INGRESS), ("out", _EGRESS)):
-            where = _nest(4, _number(1, hook), _number(2, _PRIORITY), _text(3, self._device))
-            found.append(self._message(_NEWCHAIN, _text(3, name), where, _number(5, _ACCEPT), _text(7, "filter")))
+            where = _nest(4, _number(1, hook), _number(2, _PRIORITY), text(3, self._device))
+            found.append(self._message(_NEWCHAIN, text(3, name), where, _number(5, _ACCEPT), text(7, "filter")))
         return found
 
     def _rule(self, chain: str, *expressions: bytes) -> bytes:
-        return self._message(_NEWRULE, _text(2, chain), _nest(4, *expressions))
+        return self._message(_NEWRULE, text(2, chain), _nest(4, *expressions))
 
     def _key_rules(self) -> list[bytes]:
         """What the keys of this vhid ask for. All keys end here."""
@@ -317,18 +304,16 @@ class FilterSocket(SocketOwner):
         """Carry out all of it, or nothing: why not, or None."""
         self._socket.send(transaction)
         while True:
-            for kind, _flags, number, payload in netlink.messages(self._socket.recv(_RECEIVE)):
+            for kind, flags, number, payload in netlink.messages(self._socket.recv(_RECEIVE)):
                 if kind == netlink.NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", payload)
-                    if code:
-                        return OSError(-code, os.strerror(-code))
-                    if number == protocol.GATE_LAST:
-                        return None
+                    error = netlink.failure(flags, payload)
+                    if error is not None or number == protocol.GATE_LAST:
+                        return error
 
     def tables(self) -> list[Owner]:
         """The gates in this network namespace."""
         found: list[Owner] = []
-        self._socket.send(_message(_GETTABLE, _DUMP))
+        self._socket.send(_message(_GETTABLE, DUMP))
         while True:
             for kind, _flags, _number, payload in netlink.messages(self._socket.recv(_RECEIVE)):
                 if kind in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):

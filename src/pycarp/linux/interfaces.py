@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
@@ -151,21 +150,21 @@ def parse_link(payload: bytes) -> Interface:
     info = netlink.attributes(found.get(_IFLA_LINKINFO, b""))
     return Interface(
         index=index,
-        name=_text(found.get(_IFLA_IFNAME, b"")),
+        name=netlink.string(found.get(_IFLA_IFNAME, b"")),
         mac=found.get(_IFLA_ADDRESS, b""),
         up=bool(flags & _IFF_UP),
         running=bool(flags & _IFF_UP and flags & _IFF_LOWER_UP),
-        alias=_text(found.get(_IFLA_IFALIAS, b"")),
+        alias=netlink.string(found.get(_IFLA_IFALIAS, b"")),
         loopback=bool(flags & _IFF_LOOPBACK),
         ethernet=hardware == _ARPHRD_ETHER,
         # An array that starts with setting number 1; that of IPv6 starts with number 0.
         ipv4={name: _setting(conf, number - 1) for name, number in IPV4_CONF.items()},
         forwarding6=_setting(conf6, _DEVCONF_FORWARDING) if conf6 else None,
         disable_ipv6=_setting(conf6, _DEVCONF_DISABLE_IPV6),
-        mtu=_number(found.get(_IFLA_MTU)),
-        group=_number(found.get(_IFLA_GROUP)),
-        kind=_text(info.get(_IFLA_INFO_KIND, b"")),
-        master=_number(found.get(_IFLA_MASTER)),
+        mtu=netlink.number(found.get(_IFLA_MTU)),
+        group=netlink.number(found.get(_IFLA_GROUP)),
+        kind=netlink.string(info.get(_IFLA_INFO_KIND, b"")),
+        master=netlink.number(found.get(_IFLA_MASTER)),
         protodown=found.get(_IFLA_PROTO_DOWN, b"\0") != b"\0",
         altnames=tuple(_altnames(found.get(_IFLA_PROP_LIST, b""))),
     )
@@ -181,9 +180,10 @@ def parse_address(payload: bytes) -> tuple[int, InterfaceAddress] | None:
     raw = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
     if len(raw) not in (4, 16):
         return None
-    flags = _number(found.get(_IFA_FLAGS)) or flags
-    protocol = found.get(_IFA_PROTO, b"\0")[0]
-    return index, InterfaceAddress(ip_interface((raw, prefix)), protocol, flags)
+    flags = netlink.number(found.get(_IFA_FLAGS)) or flags
+    if prefix > len(raw) * 8:
+        return None
+    return index, InterfaceAddress(ip_interface((raw, prefix)), netlink.octet(found.get(_IFA_PROTO)), flags)
 
 
 def is_per_link(ip: Address) -> bool:
@@ -295,16 +295,8 @@ def _listed(interfaces: Sequence[Interface]) -> str:
     return ", ".join(described)
 
 
-def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode(errors="replace")
-
-
-def _number(raw: bytes | None) -> int:
-    return int(struct.unpack("=I", raw)[0]) if raw is not None and len(raw) == 4 else 0
-
-
 def _setting(conf: bytes, at: int) -> int:
-    value = _number(conf[at * 4 : at * 4 + 4])
+    value = netlink.number(conf[at * 4 : at * 4 + 4])
     return value - (1 << 32) if value >> 31 else value
 
 
@@ -312,4 +304,4 @@ def _altnames(properties: bytes) -> Iterator[str]:
     """There is one attribute for each, all with the same number."""
     for number, data in netlink.each_attribute(properties):
         if number == _IFLA_ALT_IFNAME:
-            yield _text(data)
+            yield netlink.string(data)

@@ -1,7 +1,7 @@
-"""A blocking NETLINK_ROUTE socket: send prepared requests, read the acknowledgements, read dumps.
+"""Netlink messages and attributes as bytes and back, and a blocking NETLINK_ROUTE socket: acknowledgements, dumps.
 
-pyroute2 only builds our messages. Its sockets bring their own event loop, which a host program must not get. They
-cannot promise one send call for a takeover.
+What comes in is read no further than it is whole: no length in it is believed. Numbers are those of
+include/uapi/linux/netlink.h and rtnetlink.h.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
-_NLM_F_REQUEST = 0x1
-_NLM_F_DUMP = 0x300
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+REPLACE, EXCLUSIVE, CREATE, APPEND = 0x100, 0x200, 0x400, 0x800
+"""NLM_F_*, the flags of requests."""
 _NLMSGERR_ATTR_MSG = 1
 _ATTRIBUTE_TYPE = 0x3FFF
 NESTED = 0x8000
@@ -50,13 +51,18 @@ ROUTE = struct.Struct("=BBBBBBBBI")
 """struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags; fib_rule_hdr is alike."""
 NEIGHBOUR = struct.Struct("=BxxxiHBB")
 """struct ndmsg: family, index, state, flags, type."""
-_HEADERS = {
-    RTM_GETLINK: LINK.size,
-    RTM_GETADDR: ADDRESS.size,
-    RTM_GETROUTE: ROUTE.size,
-    RTM_GETNEIGH: NEIGHBOUR.size,
-    RTM_GETRULE: ROUTE.size,
+NETCONF_SIZE = 4
+"""Of struct netconfmsg: an octet, padded."""
+_SIZES = {
+    RTM_NEWLINK >> 2: LINK.size,
+    RTM_NEWADDR >> 2: ADDRESS.size,
+    RTM_NEWROUTE >> 2: ROUTE.size,
+    RTM_NEWNEIGH >> 2: NEIGHBOUR.size,
+    RTM_NEWRULE >> 2: ROUTE.size,
+    RTM_NEWNETCONF >> 2: NETCONF_SIZE,
+    RTM_NEWLINKPROP >> 2: LINK.size,
 }
+"""What each kind of object begins with; NEW, DEL, GET and SET of a kind are four numbers in a row."""
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR = struct.Struct("=i")
 WORD = struct.Struct("=I")
@@ -78,9 +84,37 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         at += (length + 3) & ~3
 
 
+def told(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """As `messages`, of rtnetlink: what is too short for the object that it tells of is left out."""
+    for one in messages(data):
+        if len(one[3]) >= _SIZES.get(one[0] >> 2, 0):
+            yield one
+
+
 def attribute(number: int, data: bytes) -> bytes:
     """One attribute, padded."""
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), number) + data + bytes(-len(data) % 4)
+
+
+def word(number: int, value: int) -> bytes:
+    """An attribute of 32 bits in this machine's order."""
+    return attribute(number, WORD.pack(value))
+
+
+def text(number: int, value: str) -> bytes:
+    """A text as an attribute, ended by a zero."""
+    return attribute(number, value.encode() + b"\0")
+
+
+def nest(number: int, *inside: bytes) -> bytes:
+    """An attribute of attributes, without the flag `NESTED` unless the number has it."""
+    return attribute(number, b"".join(inside))
+
+
+def message(kind: int, flags: int, *body: bytes) -> bytes:
+    """A request of that type, still without a number; `flags` besides REQUEST."""
+    length = HEADER.size + sum(map(len, body))
+    return b"".join((HEADER.pack(length, kind, REQUEST | flags, 0, 0), *body))
 
 
 def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
@@ -90,12 +124,27 @@ def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
 
 def each_attribute(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
     """The attributes that start at `at`, in order, where several may have the same number."""
-    while at + 4 <= len(data):
+    while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < 4 or at + length > len(data):
+        if length < _ATTRIBUTE.size or at + length > len(data):
             return
         yield kind & _ATTRIBUTE_TYPE, data[at + 4 : at + length]
         at += (length + 3) & ~3
+
+
+def octet(raw: bytes | None) -> int:
+    """The value of an attribute of one octet; 0 where there is none."""
+    return raw[0] if raw else 0
+
+
+def string(raw: bytes | None) -> str:
+    """The text in an attribute, whatever its octets; nothing where there is none."""
+    return (raw or b"").rstrip(b"\0").decode(errors="replace")
+
+
+def number(raw: bytes | None, otherwise: int = 0) -> int:
+    """The value of an attribute of 32 bits; `otherwise` where there is none."""
+    return otherwise if raw is None or len(raw) != WORD.size else int(WORD.unpack(raw)[0])
 
 
 def batch(*requests: bytes) -> bytes:
@@ -161,7 +210,7 @@ class RouteSocket(SocketOwner):
             while missing:
                 for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE)):
                     if kind == NLMSG_ERROR and first < sequence <= first + count:
-                        outcome[sequence - 1] = _error(flags, payload)
+                        outcome[sequence - 1] = failure(flags, payload)
                         missing -= 1
         return outcome
 
@@ -179,7 +228,7 @@ class RouteSocket(SocketOwner):
         body = ROUTE.pack(family, 0, 0, 0, table if table < 256 else 0, protocol, 0, 0, 0)
         for kind, value in ((_RTA_TABLE, table), (_RTA_OIF, index)):
             if value:
-                body += _ATTRIBUTE.pack(8, kind) + WORD.pack(value)
+                body += word(kind, value)
         try:
             return self._dump(RTM_GETROUTE, body)
         except OSError as error:
@@ -189,19 +238,19 @@ class RouteSocket(SocketOwner):
 
     def dump(self, wanted: int, family: int = 0) -> list[bytes]:
         """The payloads of all links, addresses, routes or rules (one of RTM_GET*), read again if they change midway."""
-        return self._dump(wanted, bytes((family,)).ljust(_HEADERS[wanted], bytes(1)))
+        return self._dump(wanted, bytes((family,)).ljust(_SIZES[wanted >> 2], bytes(1)))
 
     def _dump(self, wanted: int, body: bytes) -> list[bytes]:
-        request = HEADER.pack(HEADER.size + len(body), wanted, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0) + body
+        request = message(wanted, DUMP, body)
         for _attempt in range(_DUMP_ATTEMPTS):
             found: list[bytes] = []
             self._socket.send(request)
             done = interrupted = False
             while not done:
-                for kind, flags, _sequence, payload in messages(self._socket.recv(_RECEIVE)):
+                for kind, flags, _sequence, payload in told(self._socket.recv(_RECEIVE)):
                     interrupted |= bool(flags & NLM_F_DUMP_INTR)
                     if kind == NLMSG_ERROR:
-                        raise _error(flags, payload) or OSError(
+                        raise failure(flags, payload) or OSError(
                             errno.EPROTO, "a dump was answered by an acknowledgement"
                         )
                     if kind == NLMSG_DONE:
@@ -224,17 +273,18 @@ def raise_first(outcome: Iterable[OSError | None], fine: Collection[int] = ()) -
             raise error
 
 
-def _error(flags: int, payload: bytes) -> OSError | None:
+def failure(flags: int, payload: bytes) -> OSError | None:
+    """What an NLMSG_ERROR says, with the kernel's own words; None for an acknowledgement."""
+    if len(payload) < _ERROR.size:
+        return OSError(errno.EPROTO, "the kernel's answer has no error number")
     (code,) = _ERROR.unpack_from(payload)
     if code == 0:
         return None
-    text = os.strerror(-code)
+    words = os.strerror(-code)
     if flags & NLM_F_ACK_TLVS:
-        skip = 4 + HEADER.size
-        if not flags & NLM_F_CAPPED:
-            (original,) = struct.unpack_from("=I", payload, 4)
-            skip = 4 + ((original + 3) & ~3)
+        original = HEADER.size if flags & NLM_F_CAPPED else number(payload[4:8])
+        skip = _ERROR.size + ((original + 3) & ~3)
         said = attributes(payload, skip).get(_NLMSGERR_ATTR_MSG)
         if said:
-            text = f"{text} ({said.rstrip(bytes(1)).decode(errors='replace')})"
-    return OSError(-code, text)
+            words = f"{words} ({string(said)})"
+    return OSError(-code, words)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_network
 
-from . import fib
+from . import fib, netlink
 from .fib import AF_INET, AF_INET6, MAIN, Address, Network, Prefix, Route, Rule, Snapshot
 from .interfaces import OWN_PROTOCOL
 
@@ -31,7 +31,7 @@ _THROWS = 256
 _DEFAULT_METRIC, _CONNECTED_METRIC = 1024, 256
 _LINK_LOCAL = IPv6Network("fe80::/10")
 _MAIN_PRIORITY = 32766
-_SUPPRESS_DEFAULT = fib.WORD.pack(0)
+_SUPPRESS_DEFAULT = netlink.WORD.pack(0)
 
 
 def tables_of(index: int, vhid: int, turn: bool = False) -> int:
@@ -216,7 +216,7 @@ class _Within:
 
 
 _QUICK = {
-    family: (fib.attribute(fib.RTA_DST, bytes(octets))[:4], bytes(octets))
+    family: (netlink.attribute(fib.RTA_DST, bytes(octets))[:4], bytes(octets))
     for family, octets in ((AF_INET, 4), (AF_INET6, 16))
 }
 
@@ -274,7 +274,7 @@ def _mirrors(rule: Rule, ip: Address, place: Place, tables: Sequence[Rule]) -> I
     if rule.flags & fib.INVERT:
         if _selects(rule, ip) is None:
             # What it is not for goes past our lookups to the rule itself.
-            skip = ((fib.FRA_GOTO, fib.WORD.pack(rule.priority)),)
+            skip = ((fib.FRA_GOTO, netlink.WORD.pack(rule.priority)),)
             yield _placed(rule, ip, place, selectors + skip).replace(action=fib.GOTO, table=place.tables)
         selectors = ()
         rule = rule.replace(tos=0, lengths=0)
@@ -290,7 +290,7 @@ def _looked_up(rule: Rule, ip: Address, rules: Sequence[Rule]) -> Sequence[Rule]
     """
     if rule.action != fib.GOTO:
         return (rule,) if rule.action == fib.TO_TABLE else ()
-    target = fib.number(rule.get(fib.FRA_GOTO))
+    target = netlink.number(rule.get(fib.FRA_GOTO))
     return [
         one
         for one in rules
@@ -474,7 +474,7 @@ def _direct_networks(snapshot: Snapshot, family: int) -> list[Network]:
     """Those that the main table reaches on a link, but for ours."""
     key = ("direct", family)
     if key not in snapshot.kept:
-        gateway = fib.attribute(fib.RTA_GATEWAY, bytes(16))[:4]
+        gateway = netlink.attribute(fib.RTA_GATEWAY, bytes(16))[:4]
         snapshot.kept[key] = [
             fib.parse_route(payload).network
             for payload in snapshot.payloads(family, MAIN)

@@ -23,8 +23,7 @@ _GROUPS = (1, 5, 9, 24, 25)
 _ROUTE_GROUPS = (7, 8, 11, 19, 32)
 """RTNLGRP_IPV4_ROUTE, IPV4_RULE, IPV6_ROUTE, IPV6_RULE, NEXTHOP: an IPv4 route that goes with its nexthop object is
 not told of."""
-_NETCONF_HEADER, _NETCONFA_IFINDEX = 4, 1
-"""struct netconfmsg is one octet, padded."""
+_NETCONFA_IFINDEX = 1
 _BUFFER = 1 << 20
 _RECEIVE = 1 << 17
 _READS = 64
@@ -159,7 +158,7 @@ class Watch(SocketOwner):
                     raise
                 notices.append(Overrun())
                 continue
-            for kind, _flags, _sequence, payload in netlink.messages(data):
+            for kind, _flags, _sequence, payload in netlink.told(data):
                 notice = _parse(kind, payload)
                 if notice is not None:
                     notices.append(notice)
@@ -176,8 +175,8 @@ def _parse(kind: int, payload: bytes) -> Notice | None:
         parsed = parse_address(payload)
         return None if parsed is None else AddressNotice(parsed[0], parsed[1].interface, kind == netlink.RTM_NEWADDR)
     if kind == netlink.RTM_NEWNETCONF:
-        index = netlink.attributes(payload, _NETCONF_HEADER).get(_NETCONFA_IFINDEX, b"")
-        return SettingsNotice(int.from_bytes(index, sys.byteorder, signed=True)) if index else None
+        index = netlink.attributes(payload, netlink.NETCONF_SIZE).get(_NETCONFA_IFINDEX, b"")
+        return SettingsNotice(int.from_bytes(index, sys.byteorder, signed=True)) if len(index) == 4 else None
     return None
 
 
@@ -236,7 +235,7 @@ class RouteWatch:
             data = self._receive()
             if not data:
                 return changes
-            for kind, _flags, _sequence, payload in netlink.messages(data):
+            for kind, _flags, _sequence, payload in netlink.told(data):
                 _note(changes, kind, payload)
         changes.others = True
         return changes

@@ -41,16 +41,16 @@ class Link:
         """From the payload of RTM_NEWLINK."""
         found = netlink.attributes(payload, netlink.LINK.size)
         info = netlink.attributes(found.get(_IFLA_LINKINFO, b""))
-        kind = _text(info.get(_INFO_KIND, b""))
+        kind = netlink.string(info.get(_INFO_KIND, b""))
         data = netlink.attributes(info.get(_INFO_DATA, b"")) if kind == "bond" else {}
         return cls(
             index=netlink.LINK.unpack_from(payload)[2],
             kind=kind,
-            parent=_word(found.get(_IFLA_LINK)),
-            master=_word(found.get(_IFLA_MASTER)),
-            port_of=_text(info.get(_INFO_SLAVE_KIND, b"")),
-            mtu=_word(found.get(_IFLA_MTU)),
-            bond_mode=data[_BOND_MODE][0] if _BOND_MODE in data else -1,
+            parent=netlink.number(found.get(_IFLA_LINK)),
+            master=netlink.number(found.get(_IFLA_MASTER)),
+            port_of=netlink.string(info.get(_INFO_SLAVE_KIND, b"")),
+            mtu=netlink.number(found.get(_IFLA_MTU)),
+            bond_mode=netlink.octet(data[_BOND_MODE]) if _BOND_MODE in data else -1,
             port=info.get(_INFO_SLAVE_DATA, b""),
         )
 
@@ -186,11 +186,3 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(errors="replace").splitlines()
     except OSError:
         return []
-
-
-def _word(raw: bytes | None) -> int:
-    return int(netlink.WORD.unpack(raw)[0]) if raw is not None and len(raw) == 4 else 0
-
-
-def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode(errors="replace")

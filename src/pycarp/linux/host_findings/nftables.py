@@ -6,7 +6,6 @@ iptables-nft keeps its rules there too. Those of the older iptables stay unseen.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from .. import netlink
 _NETFILTER = 12
 _NFT = 10 << 8
 _GETCHAIN, _GETRULE, _GETSETELEM = _NFT | 4, _NFT | 7, _NFT | 13
-_REQUEST, _DUMP = 0x1, 0x300
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY = 1, 3, 4, 5
 _HOOK_NUMBER, _HOOK_DEVICE, _HOOK_DEVICES = 1, 3, 4
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
@@ -75,7 +73,7 @@ def read(most_rules: int) -> list[Chain]:
     for count, (family, body) in enumerate(_dump(_GETRULE, 0, b"")):
         if count == most_rules:
             break
-        key = (family, _text(body.get(_RULE_TABLE)), _text(body.get(_RULE_CHAIN)))
+        key = (family, netlink.string(body.get(_RULE_TABLE)), netlink.string(body.get(_RULE_CHAIN)))
         if key in chains:
             for name in _note_rule(chains[key], body.get(_RULE_EXPRESSIONS, b"")):
                 at = (family, key[1], name)
@@ -89,24 +87,27 @@ def _chain(family: int, body: dict[int, bytes]) -> Chain | None:
     if family not in FAMILIES:
         return None
     name = FAMILIES[family]
-    chain = Chain(name, _text(body.get(_CHAIN_TABLE)), _text(body.get(_CHAIN_NAME)))
+    chain = Chain(name, netlink.string(body.get(_CHAIN_TABLE)), netlink.string(body.get(_CHAIN_NAME)))
     if _CHAIN_HOOK in body:
         hook = netlink.attributes(body[_CHAIN_HOOK])
         hooks = _HOOKS.get(name, _HOOKS[""])
         number = _number(hook.get(_HOOK_NUMBER))
         chain.hook = hooks[number] if number < len(hooks) else str(number)
         chain.policy_drops = body.get(_CHAIN_POLICY, b"\0\0\0\1") == bytes(4)
-        several = (data for _kind, data in _each(hook.get(_HOOK_DEVICES, b"")))
-        chain.devices = tuple(map(_text, (*several, *([hook[_HOOK_DEVICE]] if _HOOK_DEVICE in hook else ()))))
+        several = (data for _kind, data in netlink.each_attribute(hook.get(_HOOK_DEVICES, b"")))
+        chain.devices = tuple(map(netlink.string, (*several, *([hook[_HOOK_DEVICE]] if _HOOK_DEVICE in hook else ()))))
     return chain
 
 
 def _note_rule(chain: Chain, expressions: bytes) -> Iterator[str]:
     """Note what a rule looks at; gives the names of sets of interfaces, whose elements are still to be read."""
     incoming = ""
-    for _kind, raw in _each(expressions):
+    for _kind, raw in netlink.each_attribute(expressions):
         element = netlink.attributes(raw)
-        name, data = _text(element.get(_EXPRESSION_NAME)), netlink.attributes(element.get(_EXPRESSION_DATA, b""))
+        name, data = (
+            netlink.string(element.get(_EXPRESSION_NAME)),
+            netlink.attributes(element.get(_EXPRESSION_DATA, b"")),
+        )
         if name == "meta":
             key = _number(data.get(_META_KEY))
             incoming = {_META_IIF: "index", _META_IIFNAME: "name"}.get(key, "")
@@ -117,13 +118,13 @@ def _note_rule(chain: Chain, expressions: bytes) -> Iterator[str]:
             incoming = ""
         elif name == "lookup":
             if incoming == "name":
-                yield _text(data.get(_LOOKUP_SET))
+                yield netlink.string(data.get(_LOOKUP_SET))
             incoming = ""
         elif name == "fib":
             source = _number(data.get(_FIB_FLAGS)) & _FIB_SOURCE
             chain.looks_back |= bool(source) and _number(data.get(_FIB_RESULT)) in _FIB_RESULT_OIF
         elif name == "match":
-            chain.looks_back |= _text(data.get(_MATCH_NAME)) == "rpfilter"
+            chain.looks_back |= netlink.string(data.get(_MATCH_NAME)) == "rpfilter"
         elif name == "reject":
             chain.rule_drops = True
         elif name == "immediate":
@@ -134,11 +135,11 @@ def _note_rule(chain: Chain, expressions: bytes) -> Iterator[str]:
 def _elements(family: int, table: str, name: str) -> set[str]:
     """The names of interfaces in a set or a map."""
     found = set()
-    wanted = _string(_ELEMENTS_TABLE, table) + _string(_ELEMENTS_SET, name)
+    wanted = netlink.text(_ELEMENTS_TABLE, table) + netlink.text(_ELEMENTS_SET, name)
     for _family, body in _dump(_GETSETELEM, family, wanted):
-        for _kind, raw in _each(body.get(_ELEMENTS_LIST, b"")):
+        for _kind, raw in netlink.each_attribute(body.get(_ELEMENTS_LIST, b"")):
             key = netlink.attributes(netlink.attributes(raw).get(_ELEMENT_KEY, b"")).get(_DATA_VALUE, b"")
-            found.add(_text(key))
+            found.add(netlink.string(key))
     return found
 
 
@@ -147,42 +148,22 @@ def _dump(kind: int, family: int, attributes: bytes) -> Iterator[tuple[int, dict
     body = _GENERIC.pack(family, 0, 0) + attributes
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as asking:
         asking.bind((0, 0))
-        asking.send(netlink.HEADER.pack(netlink.HEADER.size + len(body), kind, _REQUEST | _DUMP, 1, 0) + body)
+        asking.send(netlink.message(kind, netlink.DUMP, body))
         while True:
-            for answer, _flags, _sequence, payload in netlink.messages(asking.recv(1 << 17)):
+            for answer, flags, _sequence, payload in netlink.messages(asking.recv(1 << 17)):
                 if answer == netlink.NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", payload)
+                    error = netlink.failure(flags, payload)
                     # ENOENT: it went while it was read.
-                    if code and -code != errno.ENOENT:
-                        raise OSError(-code, os.strerror(-code))
+                    if error is not None and error.errno != errno.ENOENT:
+                        raise error
                     return
                 if answer == netlink.NLMSG_DONE:
                     return
-                yield payload[0], netlink.attributes(payload, _GENERIC.size)
-
-
-def _each(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The attributes of a list, where one number stands many times."""
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[at + 4 : at + length]
-        at += (length + 3) & ~3
+                yield netlink.octet(payload), netlink.attributes(payload, _GENERIC.size)
 
 
 def _interface(value: bytes, by_index: bool) -> str:
-    return f"#{struct.unpack('=I', value)[0]}" if by_index and len(value) == 4 else _text(value)
-
-
-def _string(kind: int, text: str) -> bytes:
-    raw = text.encode() + b"\0"
-    return struct.pack("=HH", 4 + len(raw), kind) + raw + bytes(-len(raw) % 4)
-
-
-def _text(raw: bytes | None) -> str:
-    return (raw or b"").rstrip(b"\0").decode(errors="replace")
+    return f"#{netlink.number(value)}" if by_index and len(value) == 4 else netlink.string(value)
 
 
 def _number(raw: bytes | None) -> int:
