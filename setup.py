@@ -6,21 +6,25 @@ PYCARP_NO_EXTENSIONS=1       build pure Python, compile nothing
 PYCARP_REQUIRE_EXTENSIONS=1  a failed compile is an error (otherwise: a loud warning, and a pure package)
 PYCARP_WERROR=1              -Wall -Wextra -Werror, and Cython's warnings are errors too
 PYCARP_SANITIZE=LIST         compile with -fsanitize=LIST, e.g. address,undefined
-CFLAGS=-g                    with debugging information; without it two builds of one source are the same, byte by byte,
-                             where SOURCE_DATE_EPOCH is set and the compiler is the same
+CFLAGS=-g                    with debugging information and symbols; without it two builds of one source are the same,
+                             byte by byte, where SOURCE_DATE_EPOCH is set and the compiler is the same
+CFLAGS=-O2                   compile for speed; otherwise for size, which costs some nanoseconds for each advert
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import sys
+import tarfile
 import textwrap
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 PACKAGE = "pycarp._native"
 # The C sources of each module. Each source belongs to one module: they are compiled at the same time, and a choice made
@@ -83,11 +87,15 @@ def extensions() -> list[Extension]:
 def flags() -> tuple[list[str], list[str]]:
     """Compiler and linker flags for GCC and clang."""
     # Hidden: what the modules carry in C is not the process's, nor can the process's take its place.
-    compile_flags = ["-fvisibility=hidden"]
-    link_flags: list[str] = []
+    compile_flags = ["-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"]
+    link_flags = ["-Wl,--gc-sections"] if sys.platform == "linux" else []
+    asked = os.environ.get("CFLAGS", "").split()
+    if not any(flag.startswith("-O") for flag in asked):
+        compile_flags.append("-Os")  # most of what Cython writes runs once, or never
     # No debugging information: it is ten times the code, and names the directory that it was built in.
-    if not any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split()):
+    if not any(flag.startswith("-g") for flag in asked):
         compile_flags.append("-g0")
+        link_flags += ["-Wl,-s"] if sys.platform == "linux" and not os.environ.get("PYCARP_SANITIZE") else []
     if switch("PYCARP_WERROR"):
         compile_flags += ["-Wall", "-Wextra", "-Werror"]
     if sanitizers := os.environ.get("PYCARP_SANITIZE"):
@@ -95,6 +103,22 @@ def flags() -> tuple[list[str], list[str]]:
         compile_flags += [sanitize, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
         link_flags += [sanitize]
     return compile_flags, link_flags
+
+
+def source_date() -> float | None:
+    """The time that all files of an sdist get, where SOURCE_DATE_EPOCH asks for one."""
+    asked = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return float(asked) if asked else None
+
+
+def as_anyone(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """An entry of an sdist without what it has from the machine and the user that make it."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o755 if entry.mode & 0o100 else 0o644
+    if (date := source_date()) is not None:
+        entry.mtime = int(date)
+    return entry
 
 
 def program_flags() -> tuple[list[str], list[str]]:
@@ -222,6 +246,23 @@ class BuildExtensions(build_ext):
         )
 
 
+class BuildSource(sdist):
+    """With SOURCE_DATE_EPOCH, two sdists of one source are the same, byte by byte."""
+
+    def make_archive(self, base_name: str, format: str, root_dir: str | None = None, base_dir: str = "", **_: object) -> str:
+        if format != "gztar":
+            return str(super().make_archive(base_name, format, root_dir, base_dir))
+        name = f"{base_name}.tar.gz"
+        with (
+            open(name, "wb") as file,
+            # Its header has a name and a time, too.
+            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=source_date()) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            archive.add(base_dir, filter=as_anyone)  # in the order of names
+        return name
+
+
 class BuildWheel(bdist_wheel):
     """Builds before it decides what the wheel is tagged for: without extension modules it fits any machine.
 
@@ -235,8 +276,14 @@ class BuildWheel(bdist_wheel):
             self.build_number = "0pure"  # a build tag begins with a digit
         super().run()
 
+    def write_wheelfile(self, *arguments: object, **named: object) -> None:
+        super().write_wheelfile(*arguments, **named)
+        # The last step before all is packed. The builder's umask is nobody else's business.
+        for path in Path(self.bdist_dir).rglob("*"):
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+
 
 setup(
     ext_modules=[] if switch("PYCARP_NO_EXTENSIONS") else extensions(),
-    cmdclass={"build_ext": BuildExtensions, "bdist_wheel": BuildWheel},
+    cmdclass={"build_ext": BuildExtensions, "bdist_wheel": BuildWheel, "sdist": BuildSource},
 )

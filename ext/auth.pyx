@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, annotation_typing=False
 """Digests over adverts, and the counter that vouches for the header.
 
 The compiled twin of `pycarp._python.auth`, which says where each rule comes from and what each method takes and gives.

@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, annotation_typing=False
 """The input path: is this frame an advert for us, and is it to be believed? The kernel's checks in the kernel's order.
 
 The compiled twin of `pycarp._python.input`, which says where each rule comes from and what each method takes.

@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, annotation_typing=False
 """The state machine of one virtual host: events and the time come in, actions and one next deadline come out.
 
 The compiled twin of `pycarp._python.machine`, which says where each rule comes from.

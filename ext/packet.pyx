@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True, embedsignature=True, annotation_typing=False
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, annotation_typing=False
 """Adverts as bytes: what goes onto the wire, built whole, and what came from it, taken apart. No I/O, no state.
 
 The compiled twin of `pycarp._python.packet`, which says where each rule comes from and what each function takes.

@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True, embedsignature=True
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
 """How the guardian is started, and the lifeline by which it sees that the engine lives: the compiled twin of
 `pycarp._python.spawn`.
 

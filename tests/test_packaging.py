@@ -85,17 +85,25 @@ def test_a_failed_compile_leaves_a_pure_wheel_and_says_so(tree: Path) -> None:
 
 @pytest.mark.slow
 def test_two_builds_are_the_same_byte_by_byte(tree: Path, tmp_path: Path) -> None:
-    """In directories of different names; the modules are hollow, the guardian is the real one."""
-    other = shutil.copytree(hollow(tree), tmp_path / "another" / "and longer")
+    """In directories of different names, by people with different umasks, one later than the other."""
+    other = shutil.copytree(hollow(tree), tmp_path / "another" / "and longer", copy_function=shutil.copy)
+    for path in other.rglob("*"):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
     flags = {"SOURCE_DATE_EPOCH": "1700000000", "PYCARP_REQUIRE_EXTENSIONS": "1"}
-    wheels = [build(each, "wheel", **flags)[0] for each in (tree, other)]
+    # The modules are hollow, the guardian is the real one.
+    wheels = [build(each, "wheel", umask, **flags)[0] for each, umask in ((tree, 0o022), (other, 0o077))]
+    sources = [build(each, "sdist", umask, **flags)[0] for each, umask in ((tree, 0o022), (other, 0o077))]
+    assert sources[0].name == sources[1].name
+    assert sources[0].read_bytes() == sources[1].read_bytes()
     assert wheels[0].name == wheels[1].name
     assert not wheels[0].name.endswith("-none-any.whl")
     assert wheels[0].read_bytes() == wheels[1].read_bytes()
     with zipfile.ZipFile(wheels[0]) as archive:
-        for name in archive.namelist():
-            if name.startswith("pycarp/_native/"):
-                assert str(tree).encode() not in archive.read(name), name
+        native = {name: archive.read(name) for name in archive.namelist() if name.startswith("pycarp/_native/")}
+    assert "pycarp/_native/guardian" in native
+    for name, content in native.items():
+        assert str(tree).encode() not in content, name
+        assert b".symtab" not in content and b".debug_info" not in content, name  # section names of what is not stripped
 
 
 @pytest.mark.slow

@@ -31,6 +31,8 @@ BUILD = ("pyproject.toml", "setup.py")
 """Files of the source tree's top that an sdist holds."""
 TREES = ("benchmarks", "docs", "examples", "ext", "packaging", "src", "tests", "tools")
 """Directories of the source tree that an sdist holds, but for what is generated there."""
+LARGEST = 900_000
+"""Bytes of a wheel. One with debugging information or symbols has more than a million."""
 GENERATED = {".so", ".pyc", ".pyo", ".pyd", ".o", ".html"}
 
 
@@ -104,6 +106,8 @@ def wheel_faults(path: Path, native: bool | None) -> Iterator[str]:
             return
 
     yield from metadata_faults(metadata)
+    if (size := path.stat().st_size) > LARGEST:
+        yield f"{size} bytes, {LARGEST} are enough: was it built with debugging information?"
     if f"{PACKAGE} = {PACKAGE}.cli:main" not in entry_points:
         yield "no console script"
 

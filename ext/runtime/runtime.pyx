@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True, embedsignature=True, cdivision=True
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, cdivision=True
 """The runtime in a native thread: the compiled twin of `pycarp._python.runtime`, whose rooms and names it has.
 
 The thread receives, runs the machines and their timers, sends, and orders addresses from the guardian. It never asks

@@ -18,7 +18,7 @@ def copy_of_source(target: Path) -> Path:
     return shutil.copytree(ROOT, target, ignore=NOT_SOURCE)
 
 
-def build(tree: Path, kind: str, **environment: str) -> tuple[Path, str]:
+def build(tree: Path, kind: str, umask: int = -1, **environment: str) -> tuple[Path, str]:
     """Build a "wheel" or an "sdist" of `tree`: the file, and what the build said on stderr. Fails as the build does."""
     target = tree / "dist"
     target.mkdir(exist_ok=True)
@@ -33,6 +33,7 @@ def build(tree: Path, kind: str, **environment: str) -> tuple[Path, str]:
         text=True,
         check=False,
         timeout=100,
+        umask=umask,
     )
     if done.returncode:
         raise RuntimeError(done.stderr)
