@@ -249,7 +249,9 @@ class BuildExtensions(build_ext):
 class BuildSource(sdist):
     """With SOURCE_DATE_EPOCH, two sdists of one source are the same, byte by byte."""
 
-    def make_archive(self, base_name: str, format: str, root_dir: str | None = None, base_dir: str = "", **_: object) -> str:
+    def make_archive(
+        self, base_name: str, format: str, root_dir: str | None = None, base_dir: str = "", **_: object
+    ) -> str:
         if format != "gztar":
             return str(super().make_archive(base_name, format, root_dir, base_dir))
         name = f"{base_name}.tar.gz"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support import IMPLEMENTATIONS
@@ -13,11 +14,11 @@ import pycarp
 from pycarp import _impl, errors
 
 
-def in_new_interpreter(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def in_new_interpreter(program: str, warnings: str = "error", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `program` in an interpreter that imports pycarp anew, with PYCARP_IMPL as given or not at all."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYCARP_IMPL"}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
+        [sys.executable, "-W", warnings, "-c", program],
         env=inherited | environment,
         capture_output=True,
         text=True,
@@ -71,14 +72,67 @@ def test_missing_native_is_an_error_when_asked_for() -> None:
     assert "PYCARP_IMPL=python" in done.stderr  # the remedy
 
 
-def test_missing_native_falls_back_when_nothing_was_asked_for() -> None:
-    done = in_new_interpreter(WITHOUT_NATIVE + "import pycarp; print(pycarp.__impl__)")
-    assert (done.returncode, done.stdout.strip()) == (0, "python"), done.stderr
+def test_missing_native_falls_back_when_nothing_was_asked_for_and_says_so_once() -> None:
+    program = WITHOUT_NATIVE + "import pycarp\nfor _ in '12': print(pycarp.__impl__, pycarp.Machine)"
+    done = in_new_interpreter(program, "default")
+    assert done.returncode == 0 and done.stdout.startswith("python "), done.stderr
+    assert done.stderr == (  # of the line of the program that came to need it
+        "<string>:7: ImplementationWarning: pycarp runs in plain Python, and times adverts less sharply: this "
+        "installation has no compiled modules: reinstall it where there is a C compiler, or set PYCARP_IMPL=python if "
+        "this is meant\n"
+    )
+    for quiet in ("import pycarp; pycarp.VirtualHost; pycarp.Engine", "import pycarp.cli; pycarp.cli.main(['--help'])"):
+        assert in_new_interpreter(WITHOUT_NATIVE + quiet).returncode == 0
+    chosen = in_new_interpreter(WITHOUT_NATIVE + "import pycarp; print(pycarp.__impl__)", PYCARP_IMPL="python")
+    assert (chosen.returncode, chosen.stdout, chosen.stderr) == (0, "python\n", "")
+
+
+def test_warnings_that_are_errors_stop_a_fallback() -> None:
+    done = in_new_interpreter(WITHOUT_NATIVE + "import pycarp; pycarp.Machine")
+    assert done.returncode == 1 and "ImplementationWarning: pycarp runs in plain Python" in done.stderr
+
+
+def test_a_command_leaves_the_fallback_to_the_engine_s_event() -> None:
+    program = WITHOUT_NATIVE + "import sys, pycarp.cli; sys.argv = ['pycarp', '--version']; pycarp.cli.main()"
+    done = in_new_interpreter(program)
+    assert "(python, " in done.stdout and not done.stderr, done.stderr
+
+
+@pytest.mark.skipif("native" not in IMPLEMENTATIONS, reason="says something only where the native one was built")
+@pytest.mark.skipif(bool(os.geteuid()), reason="mounting needs root")
+def test_a_file_system_without_execution_is_told_in_one_sentence(tmp_path: Path) -> None:
+    """The whole package on a real one: first the modules, then, as if they were elsewhere, the guardian."""
+    package = Path(pycarp.__file__).parent
+    programs = (
+        "import pycarp; pycarp.Machine",
+        "import types, pathlib, pycarp._native; from pycarp.linux.guardian_client import program\n"
+        "program(types.SimpleNamespace(__file__=str(pathlib.Path(pycarp._native.__file__).with_name('spawn.so'))))",
+    )
+    said = []
+    mount = f"mount -t tmpfs -o noexec none {tmp_path} && cp -r {package} {tmp_path}"
+    for impl, program in zip(("native", "python"), programs, strict=True):
+        script = f'{mount} && cd {tmp_path} && exec $0 -c "$1"'
+        done = subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, sys.executable, program],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "PYCARP_IMPL": impl},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        said.append(done.stderr.splitlines()[-1])
+    place = tmp_path / "pycarp" / "_native"
+    assert said[0].startswith("pycarp.errors.ImplementationError: implementation 'native' is not there (")
+    assert f": install pycarp on another file system, {place} is on one that is mounted noexec, or set" in said[0]
+    assert said[1] == (
+        f"pycarp.errors.EngineError: the guardian {place / 'guardian'} is on a file system that is mounted noexec: "
+        "install pycarp on another, or set PYCARP_IMPL=python"
+    )
 
 
 CANNOT_BE_LOADED = WITHOUT_NATIVE.replace(
     "raise ModuleNotFoundError(f'No module named {name!r}', name=name)",
-    "raise ImportError('auth.so: failed to map segment from shared object')",
+    "raise ImportError('auth.so: wrong ELF class')",
 )
 
 
@@ -90,12 +144,17 @@ CANNOT_BE_LOADED = WITHOUT_NATIVE.replace(
             {},
             "this installation has no compiled modules: reinstall it where there is a C compiler, or ",
         ),
-        (CANNOT_BE_LOADED, {}, "(auth.so: failed to map segment from shared object): a file system mounted noexec "),
+        (
+            CANNOT_BE_LOADED,
+            {},
+            "the compiled modules cannot be loaded (auth.so: wrong ELF class): reinstall pycarp; set ",
+        ),
         (WITHOUT_NATIVE, {"PYCARP_IMPL": "python"}, ""),
     ],
 )
 def test_a_fallback_has_its_reason(absent: str, environment: dict[str, str], why: str) -> None:
-    done = in_new_interpreter(absent + "from pycarp import _impl; print(_impl.current.instead)", **environment)
+    program = absent + "from pycarp import _impl; print(_impl.current.instead)"
+    done = in_new_interpreter(program, "ignore", **environment)
     assert done.returncode == 0, done.stderr
     assert why in done.stdout if why else done.stdout == "\n"
 
@@ -110,14 +169,14 @@ def test_an_engine_tells_of_a_fallback(absent: str) -> None:
         "engine.start(); event = engine.poll(); engine.stop()\n"
         "print(event.text if event else 'nothing')\n"
     )
-    done = in_new_interpreter(program)
+    done = in_new_interpreter(program, "ignore")
     assert done.returncode == 0, done.stderr
     fell_back = absent or "native" not in IMPLEMENTATIONS
     assert done.stdout.startswith("adverts are timed less sharply, in plain Python: this" if fell_back else "nothing")
 
 
 def test_empty_means_not_asked() -> None:
-    done = in_new_interpreter(WITHOUT_NATIVE + "import pycarp; print(pycarp.__impl__)", PYCARP_IMPL="")
+    done = in_new_interpreter(WITHOUT_NATIVE + "import pycarp; print(pycarp.__impl__)", "ignore", PYCARP_IMPL="")
     assert (done.returncode, done.stdout.strip()) == (0, "python"), done.stderr
 
 

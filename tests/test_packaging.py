@@ -103,7 +103,9 @@ def test_two_builds_are_the_same_byte_by_byte(tree: Path, tmp_path: Path) -> Non
     assert "pycarp/_native/guardian" in native
     for name, content in native.items():
         assert str(tree).encode() not in content, name
-        assert b".symtab" not in content and b".debug_info" not in content, name  # section names of what is not stripped
+        assert b".symtab" not in content and b".debug_info" not in content, (
+            name
+        )  # section names of what is not stripped
 
 
 @pytest.mark.slow

@@ -1,17 +1,18 @@
 """The only place that chooses between the two implementations of packet, input, auth, machine and runtime.
 
 ``PYCARP_IMPL`` asks for one: ``native`` or ``python``. Without it, native where it can be loaded, python otherwise, and
-then an engine says why. What was asked for and is missing is an error, never a fallback.
+then a warning and an engine say why. What was asked for and is missing is an error, never a fallback.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .errors import ImplementationError
+from .errors import ImplementationError, ImplementationWarning
 
 if TYPE_CHECKING:
     from .linux.guardian_client import Spawner
@@ -55,9 +56,11 @@ def load(name: str) -> Implementation:
     try:
         return Implementation(name, *(_import(name, module) for module in _MODULES))
     except ImportError as error:
+        remedy = "reinstall pycarp with a C compiler and PYCARP_REQUIRE_EXTENSIONS=1"
+        if not isinstance(error, ModuleNotFoundError):
+            remedy = _remedy()
         raise ImplementationError(
-            f"implementation {name!r} is not there ({error}): reinstall pycarp with a C compiler and "
-            "PYCARP_REQUIRE_EXTENSIONS=1, or set PYCARP_IMPL=python"
+            f"implementation {name!r} is not there ({error}): {remedy}, or set PYCARP_IMPL=python"
         ) from error
 
 
@@ -71,7 +74,9 @@ def choose() -> Implementation:
     except ImplementationError as error:
         if isinstance(error.__cause__, ImplementationError):
             raise error.__cause__ from None  # it is there, but not the SHA-1 that PYCARP_SHA1 asks for
-        return replace(load("python"), instead=_why_not_native(error.__cause__))
+        chosen = replace(load("python"), instead=_why_not_native(error.__cause__))
+    _warn(f"pycarp runs in plain Python, and times adverts less sharply: {chosen.instead}")
+    return chosen
 
 
 def _why_not_native(error: BaseException | None) -> str:
@@ -79,8 +84,26 @@ def _why_not_native(error: BaseException | None) -> str:
     meant = "set PYCARP_IMPL=python if this is meant"
     if isinstance(error, ModuleNotFoundError):
         return f"this installation has no compiled modules: reinstall it where there is a C compiler, or {meant}"
-    remedy = "a file system mounted noexec must not hold them" if "failed to map" in str(error) else "reinstall pycarp"
-    return f"the compiled modules cannot be loaded ({error}): {remedy}; {meant}"
+    return f"the compiled modules cannot be loaded ({error}): {_remedy()}; {meant}"
+
+
+def _remedy() -> str:
+    """What to do about compiled modules that are there and cannot be loaded."""
+    place = os.path.join(os.path.dirname(__file__), _PACKAGES["native"])
+    if hasattr(os, "ST_NOEXEC") and os.statvfs(place).f_flag & os.ST_NOEXEC:
+        return f"install pycarp on another file system, {place} is on one that is mounted noexec"
+    return "reinstall pycarp"
+
+
+def _warn(text: str) -> None:
+    """Once, at the line of the program that came to need the core."""
+    import warnings
+
+    level, frame = 1, sys._getframe()
+    inside = (os.path.dirname(__file__) + os.sep, "<frozen importlib")
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, ImplementationWarning, stacklevel=level)
 
 
 def _import(name: str, module: str) -> Any:

@@ -43,3 +43,7 @@ class EngineError(CarpError, RuntimeError):
 
 class ImplementationError(CarpError, ImportError):
     """The implementation that was asked for (``PYCARP_IMPL``) is not there."""
+
+
+class ImplementationWarning(RuntimeWarning):
+    """The native implementation cannot be used, and nobody chose the other with ``PYCARP_IMPL=python``."""

@@ -84,7 +84,7 @@ def test_one_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     native = tmp_path / "_native" / "spawn.so"
     native.parent.mkdir()
     with contextlib.closing(Lifeline()) as lifeline:
-        with pytest.raises(EngineError, match="guardian is not there, or not executable"):
+        with pytest.raises(EngineError, match="guardian is not there: reinstall pycarp, or set PYCARP_IMPL=python"):
             Guardian(lifeline, False, Spawner(str(native)))
         native.with_name("guardian").touch(mode=0o755)
         assert client.program(Spawner(str(native))) == [str(native.with_name("guardian"))]

@@ -46,7 +46,11 @@ def _be_a_program() -> None:
     # For an interrupt during the next import.
     sys.excepthook = lambda kind, *rest: end() if issubclass(kind, KeyboardInterrupt) else former(kind, *rest)
     import signal
+    import warnings
 
+    from ..errors import ImplementationWarning
+
+    warnings.simplefilter("ignore", ImplementationWarning)  # an engine's first event says it
     # Commands that have to stop in order put their own handler in its place.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, end)

@@ -103,10 +103,18 @@ def program(spawner: Spawner) -> list[str]:
     if here.name == "_native":
         native = here / "guardian"
         if not os.access(native, os.X_OK):
-            raise EngineError(f"{native} is not there, or not executable: reinstall pycarp, or set PYCARP_IMPL=python")
+            raise EngineError(f"{_not_executable(native)}, or set PYCARP_IMPL=python")
         return [str(native)]
     options = "-ISB" if sys.dont_write_bytecode else "-IS"
     return [interpreter("the guardian"), options, str(here / "guardian" / "__main__.py")]
+
+
+def _not_executable(native: Path) -> str:
+    if not native.exists():
+        return f"the guardian {native} is not there: reinstall pycarp"
+    if os.statvfs(native).f_flag & os.ST_NOEXEC:
+        return f"the guardian {native} is on a file system that is mounted noexec: install pycarp on another"
+    return f"the guardian {native} is not executable: reinstall pycarp"
 
 
 def interpreter(what: str) -> str:
