@@ -7,8 +7,6 @@ that a Python thread empties.
 """
 
 import os
-import threading
-import time
 from dataclasses import fields
 from ipaddress import ip_address
 
@@ -19,6 +17,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport timespec
 
+from pycarp._unpatched import threading, time
 from .auth cimport AUTH_NONE, Authenticator, auth_counter, auth_dialects, auth_sign, auth_t
 from .guardian cimport (
     GUARDIAN_GONE, LEASE_FOREVER, MESSAGE_DONE, ORDER_BEAT, ORDER_DROP, ORDER_FORGET, ORDER_NOBODY, ORDER_QUIET,

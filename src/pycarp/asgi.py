@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .errors import CarpError
+from .errors import CarpError, EngineError
 from .release import release_first
 
 if TYPE_CHECKING:
@@ -135,10 +134,12 @@ class _Lifespan:
 
 @contextlib.contextmanager
 def _first_to_hear(engine: AnyEngine) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
+    try:
+        chained = release_first(engine)
+    except EngineError:  # not in the main thread
         yield
         return
-    with release_first(engine) as chained:
+    with chained:
         if chained.alone:
             warnings.warn(_NOBODY_ELSE, RuntimeWarning, stacklevel=2)
         yield

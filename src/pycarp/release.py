@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self
 
+from ._unpatched import threading
 from .errors import CarpError, EngineError
 
 if TYPE_CHECKING:
@@ -41,15 +41,16 @@ class release_first:
     """
 
     def __init__(self, engine: Engine | aio.Engine, signals: Iterable[int] = SIGNALS) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            raise EngineError("handlers of signals belong to the main thread: call release_first there")
         self._engine: Any = getattr(engine, "blocking", engine)
         self._pid = os.getpid()
         self._released = threading.Event()
         self._releasing: threading.Thread | None = None
         self._former: dict[int, Any] = {}
-        for number in signals:
-            self._former[number] = signal.signal(number, self._handle)
+        try:
+            for number in signals:
+                self._former[number] = signal.signal(number, self._handle)
+        except ValueError:
+            raise EngineError("handlers of signals belong to the main thread: call release_first there") from None
 
     def __enter__(self) -> Self:
         return self

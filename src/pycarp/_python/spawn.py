@@ -21,8 +21,9 @@ import os
 import platform
 import signal
 import struct
-import time
 from typing import Any
+
+from .._unpatched import time
 
 __all__ = ["Lifeline", "spawn"]
 

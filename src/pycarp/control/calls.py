@@ -6,11 +6,10 @@ Thread: control
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from .._unpatched import futures, time
 from ..errors import EngineError
 from ..protocol import State
 from .wire import BadRequest, Request
@@ -18,7 +17,7 @@ from .wire import BadRequest, Request
 if TYPE_CHECKING:
     from ..engine.engine import Engine
 
-Reload = Callable[[], "Future[str]"]
+Reload = Callable[[], "futures.Future[str]"]
 """Has the configuration read again by whoever owns the engine. The text says what was wrong, "" for nothing."""
 Later = Callable[[], "dict[str, Any] | None"]
 """What a call gave, None while it is not done. It may raise, as the call itself."""

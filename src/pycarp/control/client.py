@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import time
 from collections.abc import Iterator
 from typing import Any, Self, cast
 
+from .._unpatched import socket, time
 from ..errors import CarpError
 from . import wire
 

@@ -12,12 +12,12 @@ import errno
 import fcntl
 import grp
 import os
-import socket
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._unpatched import socket
 from ..errors import ConfigError, EngineError
 
 _LONGEST_PATH = 107

@@ -8,16 +8,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import selectors
-import socket
 import struct
-import threading
-import time
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from .._unpatched import selectors, socket, threading, time
 from ..errors import CarpError, EngineError
 from ..events import ControlClientDropped
 from . import places, wire

@@ -13,11 +13,10 @@ import contextlib
 import hmac
 import os
 import secrets
-import selectors
-import time
 from collections.abc import Callable
 from typing import Any
 
+from .._unpatched import selectors, time
 from ..errors import CarpError
 from ..events import Event, Failed, HandedOn
 from ..protocol import NS_PER_SECOND

@@ -10,11 +10,11 @@ Thread: supervisor
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .._unpatched import time
 from ..events import AddressConflict, Event
 from ..linux.arp_probe import ArpProbe
 from ..protocol import NS_PER_SECOND, State

@@ -12,12 +12,11 @@ Thread: any caller; `settle`: also supervisor
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._unpatched import threading, time
 from ..errors import EngineError
 from ..events import DemotionReason, Event
 from .snapshot import DemotedBy

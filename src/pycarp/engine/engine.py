@@ -5,14 +5,14 @@ Thread: any caller; `_run_callback`: callback
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from .._unpatched import patched, threading, time
 from ..config import VirtualHost
 from ..errors import CapabilityError, ConfigError, EngineError
 from ..events import Event, NativeUnavailable
@@ -175,6 +175,8 @@ class Engine:
             except BaseException:
                 self._end_hooks()
                 raise
+            if patched():
+                atexit.register(self.stop)  # the interpreter does not wait for threads that it does not know
             supervisor.demotions.hand_over = self.begin_hand_over
             self._supervisor = supervisor
             _engines.add(self)
@@ -207,7 +209,8 @@ class Engine:
         of descriptors.
         """
         with self._lock:
-            in_callback = threading.current_thread() is self._callback_thread
+            callback = self._callback_thread
+            in_callback = callback is not None and threading.get_ident() == callback.ident
             supervisor = None if os.getpid() != self._pid else self._supervisor
             if supervisor is not None:
                 self._hosts = supervisor.hosts
@@ -229,6 +232,7 @@ class Engine:
             self._queue.close()
             for tapped in self._taps:
                 tapped.close()
+            atexit.unregister(self.stop)
             if self._callback_queue is not None and self._callback_thread is not None:
                 self._callback_queue.close()
                 if not in_callback:
@@ -242,7 +246,7 @@ class Engine:
 
         Each event goes to one iterator only; those from before the first call are kept (`queue`).
         """
-        while (event := self._queue.get(timeout)) is not None:
+        while (event := self._queue.get_for_program(timeout)) is not None:
             yield event
 
     def poll(self) -> Event | None:

@@ -6,10 +6,10 @@ Thread: any caller
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from .._unpatched import time
 from ..errors import EngineError
 from ..protocol import State
 

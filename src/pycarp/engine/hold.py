@@ -12,13 +12,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import socket
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import _impl
+from .._unpatched import socket, time
 from ..config import VirtualHost
 from ..errors import CarpError, EngineError
 from ..events import HandedOn

@@ -6,10 +6,9 @@ Thread: findings
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Callable, Sequence
 
+from .._unpatched import threading, time
 from ..config import VirtualHost
 from ..events import Event, HostFinding
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import socket
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+from .._unpatched import socket, time
 from ..config import VirtualHost
 from ..errors import CarpError
 from ..events import Event, Inherited

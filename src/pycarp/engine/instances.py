@@ -6,12 +6,12 @@ Thread: supervisor; `find` and iteration: any caller
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _impl
+from .._unpatched import time
 from ..config import Address, VirtualHost
 from ..errors import EngineError
 from ..events import CarpdevChanged, CarpdevMacUsed, ChangedByOthers, Event, Failed, GateUnavailable, Waiting

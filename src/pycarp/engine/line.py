@@ -24,13 +24,11 @@ import hmac
 import itertools
 import json
 import os
-import select
-import socket
 import struct
-import time
 from collections.abc import Iterable
 from typing import Any
 
+from .._unpatched import select, socket, time
 from ..config import VirtualHost
 from ..errors import EngineError
 from ..linux.sockets import SocketOwner, closed_on_error

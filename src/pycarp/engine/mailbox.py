@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from .._unpatched import futures, threading
 from ..errors import EngineError
 
 T = TypeVar("T")
@@ -24,7 +23,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()
-        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._calls: deque[tuple[Callable[[], Any], futures.Future[Any]]] = deque()
         self._open = True
 
     def fileno(self) -> int:
@@ -34,9 +33,9 @@ class Mailbox:
         """Have the loop call it: returns what it returns, raises what it raises, or `EngineError` if the loop ended."""
         return self.post(function).result()
 
-    def post(self, function: Callable[[], T]) -> Future[T]:
+    def post(self, function: Callable[[], T]) -> futures.Future[T]:
         """Have the loop call it, without waiting."""
-        future: Future[T] = Future()
+        future: futures.Future[T] = futures.Future()
         with self._lock:
             if not self._open:
                 raise EngineError("the engine is not running")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from pathlib import Path
+
+from .._unpatched import time
 
 _TEXT = "pycarp is in maintenance: pycarp ctl maintenance off ends it\n"
 

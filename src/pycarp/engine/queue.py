@@ -6,10 +6,9 @@ Thread: any caller
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections import deque
 
+from .._unpatched import patched, threading, time, wait_as_program
 from ..events import Event, EventsLost
 
 
@@ -55,6 +54,18 @@ class EventQueue:
                     return None
                 self._ready.wait(left)
             return self._pop()
+
+    def get_for_program(self, timeout: float | None = None) -> Event | None:
+        """As `get`, for a thread of the program: under gevent and eventlet, other greenlets run meanwhile."""
+        if not patched():
+            return self.get(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (event := self.get(0)) is None and not self._closed:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return None
+            wait_as_program(self.fileno(), left)
+        return event or self.get(0)
 
     def fileno(self) -> int:
         """A descriptor that is readable while events wait or the queue is closed.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Iterator
 
+from .._unpatched import time
 from ..errors import CarpError, InterfaceError
 from ..linux import settings
 from ..linux.device import Device

@@ -9,11 +9,11 @@ Thread: supervisor
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from .._unpatched import time
 from ..config import VirtualHost
 from ..errors import CapabilityError, CarpError, EngineError
 from ..linux import settings

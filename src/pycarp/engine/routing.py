@@ -6,10 +6,10 @@ Thread: supervisor
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from typing import Any
 
+from .._unpatched import time
 from ..errors import CarpError
 from ..linux import netlink
 from ..linux.capabilities import effective

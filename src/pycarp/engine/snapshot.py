@@ -9,12 +9,12 @@ Thread: any caller. Nothing here keeps the runtime from its work: it copies what
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._unpatched import time
 from ..protocol import NS_PER_SECOND, NS_PER_SKEW, Reason, State
 from ..protocol.timing import master_down
 from ..stats import Measures, Stats

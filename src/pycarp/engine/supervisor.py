@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
-import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 from .. import _impl
+from .._unpatched import selectors, threading, time
 from ..config import VirtualHost
 from ..errors import CarpError, EngineError, InterfaceError
 from ..events import Event

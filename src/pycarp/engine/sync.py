@@ -10,12 +10,10 @@ Thread: sync; what is public: any caller
 from __future__ import annotations
 
 import contextlib
-import select
-import threading
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from .._unpatched import select, threading, time
 from ..config import VirtualHost
 from ..errors import CarpError
 from ..events import StateChanged

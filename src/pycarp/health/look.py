@@ -10,14 +10,13 @@ from __future__ import annotations
 import http.client
 import os
 import re
-import socket
 import ssl
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from .._unpatched import socket, time
 from . import arguments as a
 
 if TYPE_CHECKING:

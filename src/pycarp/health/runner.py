@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .._unpatched import threading, time
 from ..config import VirtualHost
 from ..errors import CarpError, ConfigError
 from ..events import CheckChanged
@@ -251,7 +250,7 @@ class _Watch:
 
     def join(self, seconds: float) -> None:
         """Wait so long for the look that is under way, and take back what was demoted."""
-        if self.thread.is_alive() and self.thread is not threading.current_thread():
+        if self.thread.is_alive() and self.thread.ident != threading.get_ident():
             self.thread.join(seconds)
         with self._lock:
             self._apply(0, False)

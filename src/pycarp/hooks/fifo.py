@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import stat
+
+from .._unpatched import select
 
 
 class Fifo:

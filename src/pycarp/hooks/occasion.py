@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from .._unpatched import time
 from ..config import VirtualHost
 from ..events import Event, StateChanged
 from ..protocol import State

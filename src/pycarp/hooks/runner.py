@@ -5,16 +5,13 @@ Thread: hooks; what is public: any caller, and none of it waits but `drain` and 
 
 from __future__ import annotations
 
-import select
 import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from .. import events as ev
+from .._unpatched import futures, select, threading, time
 from ..config import VirtualHost
 from ..engine.mailbox import Mailbox
 from ..errors import CarpError, EngineError
@@ -353,7 +350,7 @@ def _tell(lane: _Lane) -> None:
         lane.drained(lane.name)
 
 
-def _complain(future: Future[None]) -> None:
+def _complain(future: futures.Future[None]) -> None:
     """No fault of ours ends the thread."""
     error = future.exception()
     if error is not None and not isinstance(error, EngineError):

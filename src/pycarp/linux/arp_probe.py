@@ -7,11 +7,11 @@ address: no neighbour learns anything new from them.
 from __future__ import annotations
 
 import contextlib
-import socket
 import struct
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, ip_address
 
+from .._unpatched import socket
 from ..protocol.frames import arp_request, neighbour_solicitation, untagged
 from . import bpf
 from .interfaces import Interface, source_address

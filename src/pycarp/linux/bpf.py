@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Sequence
 
+from .._unpatched import socket
 from ..protocol.frames import MOST_TAGS
 
 Instruction = tuple[int, int, int, int]

@@ -14,17 +14,14 @@ import errno
 import json
 import os
 import pwd
-import select
 import signal
-import socket
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import _impl
+from .._unpatched import select, socket, threading, time
 from .guardian_client import interpreter, pidfd
 
 _STARTED_WITHIN = 5.0

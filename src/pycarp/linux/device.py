@@ -10,11 +10,11 @@ import contextlib
 import copy
 import errno
 import itertools
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any, Self
 
+from .._unpatched import socket
 from ..config import VirtualHost
 from ..errors import CapabilityError, InterfaceError, InterfaceMissing
 from ..protocol import timing

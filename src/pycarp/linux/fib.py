@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 import itertools
-import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
 
+from .._unpatched import socket
 from . import netlink
 from .interfaces import OWN_PROTOCOL
 from .netlink import ACK, APPEND, CREATE, EXCLUSIVE, WORD, attribute, message, number, octet, word

@@ -16,12 +16,12 @@ Numbers are those of include/uapi/linux/netfilter/nf_tables.h. It needs Linux 5.
 from __future__ import annotations
 
 import re
-import socket
 import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from .._python.guardian import protocol
+from .._unpatched import socket
 from . import netlink
 from .netlink import ACK, APPEND, CREATE, DUMP, NESTED, attribute, message, nest, text
 from .sockets import SocketOwner, closed_on_error

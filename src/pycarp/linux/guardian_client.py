@@ -14,18 +14,15 @@ import enum
 import errno
 import fcntl
 import os
-import select
 import signal
-import socket
 import sys
-import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .._python.guardian import protocol
+from .._unpatched import select, socket, threading, time
 from ..errors import CapabilityError, CarpError, EngineError
 from . import gate, netlink
 from .capabilities import effective

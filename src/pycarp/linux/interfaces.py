@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
+from .._unpatched import socket
 from ..config import VirtualHost
 from ..errors import InterfaceError, InterfaceMissing
 from . import netlink

@@ -7,13 +7,12 @@ import array
 import contextlib
 import errno
 import os
-import socket
 import struct
-import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Self
 
+from .._unpatched import socket, time
 from ..errors import InterfaceError
 from .interfaces import Interface, is_per_link
 from .messages import Address

@@ -6,11 +6,11 @@ pyroute2 makes of the same wish.
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
+from .._unpatched import socket
 from ..protocol.timing import LEASE_FOREVER
 from . import netlink
 from .netlink import ACK, APPEND, CREATE, EXCLUSIVE, NESTED, REPLACE, attribute, message, nest, text, word

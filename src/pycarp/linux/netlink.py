@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator
 
+from .._unpatched import socket
 from .sockets import SocketOwner, closed_on_error
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import time
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
+from .._unpatched import select, time
 from .arp_probe import ArpProbe
 from .interfaces import Interface
 from .settings import answers_for_any

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import socket
 import struct
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from .._unpatched import socket, time
 from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP, NS_PER_SECOND
 from . import bpf
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import random
-import select
-import socket
 import sys
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Self
 
 from .._python.guardian import protocol
+from .._unpatched import select, socket
 from . import bpf, fib, netlink
 from .interfaces import OWN_PROTOCOL, parse_address, parse_link
 from .messages import Address

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from html import escape
 from socket import gethostname
 from typing import TYPE_CHECKING
 
+from .._unpatched import time
 from ..events import StateChanged
 
 if TYPE_CHECKING:

@@ -9,10 +9,6 @@ import contextlib
 import json
 import os
 import secrets
-import select
-import socket
-import threading
-import time
 import weakref
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -22,6 +18,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from .._unpatched import select, socket, threading, time
 from ..errors import CarpError, EngineError
 from . import page
 from .collector import Collector

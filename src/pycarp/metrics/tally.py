@@ -6,11 +6,10 @@ Thread: any caller, one at a time; the lock sees to that
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._unpatched import threading, time
 from ..errors import EngineError
 from ..events import Event, EventsLost, StateChanged
 

@@ -10,10 +10,10 @@ Thread: runtime.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from ... import events, protocol
+from ..._unpatched import time
 from ...protocol import Action, Drop, Reason, SiblingFound, State, Take, Transition
 from ...protocol.timing import BOWOUT_AFTER_DROP, DEMOTION_REPORTED_AFTER, TAKE_AFTER_DEPOSING
 from . import addresses

@@ -6,9 +6,9 @@ Thread: runtime.
 from __future__ import annotations
 
 import contextlib
-import time
 
 from ... import events
+from ..._unpatched import time
 from ...errors import NO_GUARDIAN, EngineError
 from ...linux.guardian_client import GuardianGone, Kind
 from ...protocol import NS_PER_SECOND, timing

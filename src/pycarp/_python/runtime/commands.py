@@ -6,12 +6,11 @@ Thread: runtime. `handle` posts them; the loop calls them between two frames.
 from __future__ import annotations
 
 import contextlib
-import selectors
 from collections.abc import Iterable
-from concurrent.futures import Future
 from typing import Any
 
 from ... import _impl
+from ..._unpatched import futures, selectors
 from ...config import Address
 from ...engine.plan import Plan
 from ...engine.snapshot import Reading
@@ -296,7 +295,7 @@ def orders_done(runtime: RuntimeState, now: int, index: int | None) -> bool:
     return nobody or not open_orders
 
 
-def ask(runtime: RuntimeState, now: int, kind: Kind, index: int, answer: Future[Reply]) -> None:
+def ask(runtime: RuntimeState, now: int, kind: Kind, index: int, answer: futures.Future[Reply]) -> None:
     """Send an order that the guardian answers in its own time."""
     number = next(runtime.guardian.numbers)
     if not send_order(runtime, kind, index, number=number):

@@ -6,10 +6,9 @@ Thread: runtime. Starting another guardian takes some milliseconds, in which the
 from __future__ import annotations
 
 import contextlib
-import selectors
-import time
 
 from ... import events
+from ..._unpatched import selectors, time
 from ...errors import CarpError, EngineError
 from ...linux import netlink
 from ...linux.guardian_client import Guardian, GuardianGone, Kind, Reply

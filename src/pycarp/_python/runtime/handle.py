@@ -8,14 +8,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import selectors
-import threading
-import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ... import events
+from ..._unpatched import futures, selectors, threading, time
 from ...config import Address
 from ...engine.mailbox import Mailbox
 from ...engine.plan import Plan
@@ -316,7 +313,7 @@ class Runtime:
 
     def _ask_guardian(self, kind: Kind, index: int) -> Reply:
         """Have the guardian do what it answers in its own time."""
-        answer: Future[Reply] = Future()
+        answer: futures.Future[Reply] = futures.Future()
         self._call(commands.ask, kind, index, answer)
         try:
             return answer.result(ORDERS_DONE_WITHIN / NS_PER_SECOND)

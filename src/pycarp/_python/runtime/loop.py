@@ -5,8 +5,7 @@ Thread: runtime.
 
 from __future__ import annotations
 
-import time
-
+from ..._unpatched import time
 from ...protocol import SendAdvert, State
 from ...protocol.timing import ANNOUNCE_AGAIN
 from .actions import carry_out

@@ -5,10 +5,10 @@ Thread: runtime. `emit` must return at once.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ... import events
+from ..._unpatched import time
 from .state import Instance, RuntimeState
 
 

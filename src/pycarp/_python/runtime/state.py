@@ -7,14 +7,12 @@ Thread: runtime. Other threads read single values: state, demotion, whether addr
 from __future__ import annotations
 
 import itertools
-import selectors
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ... import events
+from ..._unpatched import futures, selectors, time
 from ...engine.mailbox import Mailbox
 from ...engine.plan import Plan
 from ...linux.device import Device
@@ -180,7 +178,7 @@ class GuardianLink:
     unsent: bool = False  # some instance's order found no room
     asked: int = 0  # when it was asked whether it hangs, 0: it has answered
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of questions
-    answers: dict[int, Future[Reply]] = field(default_factory=dict)
+    answers: dict[int, futures.Future[Reply]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

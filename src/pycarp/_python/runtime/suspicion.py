@@ -5,9 +5,8 @@ Thread: runtime.
 
 from __future__ import annotations
 
-import time
-
 from ... import events
+from ..._unpatched import time
 from ...protocol import Advert, Reason, State
 from ...protocol.timing import DEAF_AT_LEAST, PAUSE_NOTICED
 from .actions import carry_out, demote_others, drain

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 import secrets
-import time
 
 from ... import events
+from ..._unpatched import time
 from ...protocol import BOWOUT
 from ...protocol.timing import BOWOUT_AFTER_DROP
 from .reports import report

@@ -6,11 +6,11 @@ iptables-nft keeps its rules there too. Those of the older iptables stay unseen.
 from __future__ import annotations
 
 import errno
-import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..._unpatched import socket
 from .. import netlink
 
 # include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h
