@@ -6,10 +6,10 @@ Thread: any caller
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal, Self
 
+from .._unpatched import time
 from ..config import AddressLike, Led
 from ..events import Event
 from ..protocol import NS_PER_SECOND, State
