@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from typing import Any
 
 import pytest
 
-from pycarp import ConfigError, Engine, EngineError, VirtualHost, aio
+import pycarp.anyio
+from pycarp import ConfigError, EngineError, VirtualHost, aio
 
 HOST = VirtualHost(vhid=101, passphrase="motdepassehalakon", addresses=["10.13.37.42/24"], name="carp0")
 
 
-def test_it_has_what_the_blocking_engine_has() -> None:
-    """The same names and the same arguments; `poll` and `fileno` are what asyncio does itself."""
-    public = {name for name in vars(Engine) if not name.startswith("_")}
-    assert public - {"poll", "fileno"} <= {name for name in vars(aio.Engine) if not name.startswith("_")}
-    for name in public - {"poll", "fileno", "health", "hosts", "waiting", "in_maintenance", "predecessor"}:
-        ours, theirs = (inspect.signature(getattr(one, name)) for one in (aio.Engine, Engine))
-        assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
-    assert inspect.signature(aio.Engine).parameters == inspect.signature(Engine).parameters
+@pytest.mark.parametrize("shell", [aio, pycarp.anyio], ids=["aio", "anyio"])
+@pytest.mark.parametrize("kind", ["Engine", "Owner"])
+def test_it_has_what_the_blocking_one_has(shell: Any, kind: str) -> None:
+    """The same names and the same arguments; `poll` and `fileno` are what the event loop does itself."""
+    awaited, blocking = getattr(shell, kind), getattr(pycarp, kind)
+    public = {name for name in vars(blocking) if not name.startswith("_")} - {"poll", "fileno"}
+    assert public <= set(dir(awaited))
+    for name in public:
+        if not isinstance(vars(blocking)[name], property):
+            ours, theirs = (inspect.signature(getattr(one, name)) for one in (awaited, blocking))
+            assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
+    assert inspect.signature(awaited).parameters == inspect.signature(blocking).parameters
 
 
 def test_what_it_refuses() -> None:

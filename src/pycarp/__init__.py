@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import aio as aio
+    from . import anyio as anyio
     from . import asgi as asgi
     from . import config as config
     from . import errors as errors
@@ -77,7 +78,7 @@ _PLACES = {
     "Event": "events",
 }
 """In which module a name is."""
-_MODULES = ("aio", "asgi", "config", "errors", "events", "protocol", "release", "stats")
+_MODULES = ("aio", "anyio", "asgi", "config", "errors", "events", "protocol", "release", "stats")
 _CHOSEN = {"Authenticator": "auth", "Input": "input", "Machine": "machine"}
 """In which module of the implementation that runs."""
 
@@ -99,6 +100,10 @@ def __getattr__(name: str) -> "Any":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES})
 
 
 def _implementation() -> "Any":

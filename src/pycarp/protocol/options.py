@@ -54,7 +54,7 @@ class Number(Kind):
         if not self.low <= value <= self.high:
             shown = f"{name} {value}" if abs(value) < 1000 else name
             raise ConfigError(f"{shown} is out of range: give {self.low}-{self.high}", name)
-        return value
+        return int(value)  # also of an enum
 
 
 class Choice(Kind):
