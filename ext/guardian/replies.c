@@ -44,7 +44,8 @@ void reply_superseded(struct guardian *guardian, const struct order *order)
 
 void reply_hello(struct guardian *guardian, int error)
 {
-    reply(guardian, &(struct reply) { .kind = REPLY_HELLO, .error = error, .extra = (uint64_t) getpid() });
+    reply(guardian, &(struct reply) { .kind = REPLY_HELLO, .error = error, .started = monotonic(),
+        .finished = monotonic(), .extra = (uint64_t) getpid() });
 }
 
 void reply_released(struct guardian *guardian, const struct instance *instance, int error, int64_t started,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _PACKAGES = {"native": "_native", "python": "_python"}
 _MODULES = ("packet", "input", "auth", "machine")
+_ANOTHER_INTERPRETER = ("one interpreter per process", "does not support loading in subinterpreters")
+"""What importing compiled modules says in a sub-interpreter, by Cython or by Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def load(name: str) -> Implementation:
     except ImportError as error:
         remedy = "reinstall pycarp with a C compiler and PYCARP_REQUIRE_EXTENSIONS=1"
         if not isinstance(error, ModuleNotFoundError):
-            remedy = _remedy()
+            remedy = _remedy(error)
         raise ImplementationError(
             f"implementation {name!r} is not there ({error}): {remedy}, or set PYCARP_IMPL=python"
         ) from error
@@ -74,6 +76,8 @@ def choose() -> Implementation:
     except ImplementationError as error:
         if isinstance(error.__cause__, ImplementationError):
             raise error.__cause__ from None  # it is there, but not the SHA-1 that PYCARP_SHA1 asks for
+        if _elsewhere(error.__cause__):
+            raise  # no reason to take the other one in silence
         chosen = replace(load("python"), instead=_why_not_native(error.__cause__))
     _warn(f"pycarp runs in plain Python, and times adverts less sharply: {chosen.instead}")
     return chosen
@@ -84,11 +88,18 @@ def _why_not_native(error: BaseException | None) -> str:
     meant = "set PYCARP_IMPL=python if this is meant"
     if isinstance(error, ModuleNotFoundError):
         return f"this installation has no compiled modules: reinstall it where there is a C compiler, or {meant}"
-    return f"the compiled modules cannot be loaded ({error}): {_remedy()}; {meant}"
+    return f"the compiled modules cannot be loaded ({error}): {_remedy(error)}; {meant}"
 
 
-def _remedy() -> str:
+def _elsewhere(error: BaseException | None) -> bool:
+    """Whether another interpreter of this process has the compiled modules, or is the only one that may."""
+    return any(part in str(error) for part in _ANOTHER_INTERPRETER)
+
+
+def _remedy(error: BaseException | None) -> str:
     """What to do about compiled modules that are there and cannot be loaded."""
+    if _elsewhere(error):
+        return "use pycarp in the main interpreter of a process"
     place = os.path.join(os.path.dirname(__file__), _PACKAGES["native"])
     if hasattr(os, "ST_NOEXEC") and os.statvfs(place).f_flag & os.ST_NOEXEC:
         return f"install pycarp on another file system, {place} is on one that is mounted noexec"

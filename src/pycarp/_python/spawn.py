@@ -64,7 +64,8 @@ def spawn(path: str, argv: list[bytes], fds: list[int]) -> int:
 
 def _start(shared: mmap.mmap, path: str, argv: list[bytes], fds: list[int]) -> int:
     """The process in the middle leaves the program's number in `shared`."""
-    number = ctypes.c_int.from_buffer(shared)
+    # By its address: an object would keep the memory from being closed, as long as a traceback refers to it.
+    number = ctypes.addressof(ctypes.c_int.from_buffer(shared))
     actions, attributes = ctypes.create_string_buffer(_STRUCTURE), ctypes.create_string_buffer(_STRUCTURE)
     nothing, everything = ctypes.create_string_buffer(_SIGSET_SIZE), ctypes.create_string_buffer(_SIGSET_SIZE)
     arguments = (ctypes.c_char_p * (len(argv) + 1))(*argv, None)
@@ -87,16 +88,16 @@ def _start(shared: mmap.mmap, path: str, argv: list[bytes], fds: list[int]) -> i
         _check(_libc.posix_spawnattr_setsigdefault(attributes, everything))
         name = ctypes.c_char_p(os.fsencode(path))
         start = functools.partial(
-            _libc.posix_spawn, ctypes.byref(number), name, actions, attributes, arguments, environment
+            _libc.posix_spawn, ctypes.c_void_p(number), name, actions, attributes, arguments, environment
         )
         code = _collect(_clone(start))
-        if code or not number.value:
+        (pid,) = struct.unpack_from("i", shared)
+        if code or not pid:
             raise OSError(code or errno.EAGAIN, f"{path} cannot be started: {os.strerror(code or errno.EAGAIN)}")
-        return int(number.value)
+        return int(pid)
     finally:
         _libc.posix_spawnattr_destroy(attributes)
         _libc.posix_spawn_file_actions_destroy(actions)
-        del number, start  # what refers to the shared memory keeps it from being closed
 
 
 def _clone(work: Any) -> int:

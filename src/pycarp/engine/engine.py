@@ -149,6 +149,7 @@ class Engine:
         # Imported here: only a program that starts an engine needs what changes the machine.
         from .._impl import current
         from .supervisor import Supervisor
+        from .surroundings import explained
 
         with self._lock:
             if self._started:
@@ -160,18 +161,19 @@ class Engine:
             aside, missing = self._maintenance.on or self._aside, self._missing == "wait"
             hooks = self._have_hooks(self._hosts)
             try:
-                supervisor = Supervisor(
-                    self._hosts,
-                    self._emit,
-                    self._allow,
-                    self._realtime,
-                    self._watchdog,
-                    missing,
-                    aside,
-                    self._inherit,
-                    self._held,
-                    self._free_within,
-                )
+                with explained():
+                    supervisor = Supervisor(
+                        self._hosts,
+                        self._emit,
+                        self._allow,
+                        self._realtime,
+                        self._watchdog,
+                        missing,
+                        aside,
+                        self._inherit,
+                        self._held,
+                        self._free_within,
+                    )
             except BaseException:
                 self._end_hooks()
                 raise

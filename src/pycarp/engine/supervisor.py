@@ -297,7 +297,8 @@ class Supervisor:
 def _program_has_ended() -> bool:
     """Whether only engines keep the interpreter from its end: then nothing else stops this one."""
     main = threading.main_thread()
-    if main.is_alive():
+    # In a sub-interpreter that ends, it lives on (Python 3.13 and later).
+    if main.is_alive() and not getattr(threading, "_SHUTTING_DOWN", False):
         return False
     others = (thread for thread in threading.enumerate() if thread is not main and not thread.daemon)
     return all(thread.name == _THREAD_NAME for thread in others)

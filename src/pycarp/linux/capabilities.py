@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import CapabilityError
+from ..errors import CapabilityError, EngineError
 
 NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 """include/uapi/linux/capability.h"""
@@ -15,7 +15,15 @@ def effective(process: int | str = "thread-self") -> frozenset[str]:
 
     In a user namespace they count for what was made inside. `OSError` where that cannot be read.
     """
-    status = Path(f"/proc/{process}/status").read_text()
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            raise
+        raise EngineError(
+            "there is no /proc here, where an engine reads what it may do and sets what IPv6 needs: mount it "
+            "(mount -t proc proc /proc)"
+        ) from None
     line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
     bits = int(line.split()[1], 16)
     return frozenset(name for name, number in NUMBERS.items() if bits >> number & 1)
@@ -30,3 +38,21 @@ def require(*names: str) -> None:
             f"missing {' and '.join(missing)}: run as root, or from a systemd unit with "
             f"AmbientCapabilities={' '.join(names)}"
         )
+
+
+def refused(error: OSError) -> CapabilityError:
+    """What to raise where the system refuses what these capabilities are enough for."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    function = where.tb_frame.f_code.co_name if where is not None else "?"
+    filtered = "\nSeccomp:\t2\n" in Path("/proc/thread-self/status").read_text()
+    who = (
+        "a filter of system calls (a container's seccomp profile, or SystemCallFilter= of a unit) is on this process"
+        if filtered
+        else "an AppArmor or SELinux profile may be on this process"
+    )
+    what = f"{error.strerror}, {error.filename}" if error.filename else error.strerror
+    return CapabilityError(
+        f"the system refuses what an engine needs ({what}; in {function}): {who}, and has to allow it"
+    )

@@ -159,9 +159,10 @@ class Guardian:
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
                 engine = pidfd(os.getpid())
                 fds = [-1, -1, -1, theirs.fileno(), lifeline.fileno()]
+                before = _monotonic()
                 self.pid = spawner.spawn(command[0], argv, fds if engine < 0 else [*fds, engine])
                 self.pidfd = pidfd(self.pid)
-            self._await_hello()
+            self._await_hello(before)
         except BaseException:
             # It has taken nothing yet.
             self.kill()
@@ -292,7 +293,7 @@ class Guardian:
             raise
         return True
 
-    def _await_hello(self) -> None:
+    def _await_hello(self, before: int) -> None:
         give_up = time.monotonic() + _READY_WITHIN
         said: list[Reply] = []
         while not said:
@@ -304,8 +305,8 @@ class Guardian:
                 said = [one for one in self.replies() if one.kind is Kind.HELLO]
             except GuardianGone:
                 raise EngineError(
-                    f"the guardian (process {self.pid}) ended before it was ready: is its program complete, and the "
-                    "system short of nothing?"
+                    f"the guardian (process {self.pid}) ended before it was ready: is its program complete, is the "
+                    "system short of nothing, and does no filter of system calls hinder it?"
                 ) from None
         error = said[0].error
         if error and error not in (errno.EPERM, errno.EACCES):
@@ -316,6 +317,16 @@ class Guardian:
                 "the guardian may not change addresses: start the engine as root, or from a systemd unit with "
                 "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
             )
+        if not before <= said[0].started <= _monotonic():
+            raise EngineError(
+                "the clock of this process is not its guardian's, and each would take the other for dead: something "
+                "alters CLOCK_MONOTONIC here, as libfaketime does; run the engine in a process without it"
+            )
+
+
+def _monotonic() -> int:
+    """What the runtime has: a test that freezes the functions of `time` does not freeze that."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 _collecting = threading.Lock()

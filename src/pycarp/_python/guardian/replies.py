@@ -48,7 +48,7 @@ def reply_superseded(guardian: Guardian, order: Order) -> None:
 
 
 def reply_hello(guardian: Guardian, error: int) -> None:
-    _reply(guardian, REPLY_HELLO, 0, 0, error, 0, 0, os.getpid())
+    _reply(guardian, REPLY_HELLO, 0, 0, error, 0, monotonic(), os.getpid())
 
 
 def reply_released(guardian: Guardian, instance: Instance, error: int, started: int, silence: int) -> None:
