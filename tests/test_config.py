@@ -145,6 +145,10 @@ def test_everything_in_range(vhid: int, advbase: int, advskew: int, preempt: boo
     assert host.replace() == host and hash(host.replace()) == hash(host)
 
 
+def test_a_number_is_kept_as_one() -> None:
+    assert repr(VirtualHost(vhid=State.BACKUP, passphrase="")).startswith("VirtualHost(vhid=1, ")
+
+
 def test_frozen() -> None:
     host = VirtualHost(vhid=101, passphrase="")
     with pytest.raises(dataclasses.FrozenInstanceError):

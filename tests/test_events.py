@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
+import os
 import pickle
+import subprocess
+import sys
 import typing
+from pathlib import Path
 
 import pytest
 
+import pycarp
 from pycarp import Reason, State, events
-from pycarp.events import Event
+from pycarp.events import BaseEvent, Event
+from pycarp.stats import EngineStats, Measures, Stats
 
 KINDS = [
-    kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
+    kind
+    for kind in vars(events).values()
+    if isinstance(kind, type) and issubclass(kind, BaseEvent) and kind is not BaseEvent
 ]
 SAMPLES = {int: 1_500_000_000, str: "worse", bool: True, State: State.MASTER, Reason: Reason.FORCED}
 
@@ -49,3 +59,43 @@ def test_events_compare_by_kind_and_fields(kind: type[Event]) -> None:
 
 def test_two_kinds_with_the_same_fields_differ() -> None:
     assert example(events.AddressesTaken) != example(events.AddressesDropped)
+
+
+def test_the_union_has_every_event() -> None:
+    assert set(typing.get_args(Event)) == set(KINDS)
+    assert all(isinstance(example(kind), Event) for kind in KINDS)
+
+
+def test_an_event_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """As the program has set up logging: news are INFO, and the record has the event."""
+    caplog.set_level(logging.INFO)
+    told = [
+        events.WatchdogFed(vhid=0, name="", at=1),
+        events.Failed(vhid=1, name="carp0", at=1, what="a 100% loss"),
+        events.TenureEnded(vhid=1, name="carp0", at=1),
+    ]
+    for event in told[:2]:
+        events.log(event)
+    events.log(told[2], logging.getLogger("mine"))
+    assert caplog.record_tuples == [
+        ("pycarp", logging.INFO, "the program gives signs of life again"),
+        ("pycarp", logging.ERROR, "carp0: failed: a 100% loss"),
+        ("mine", logging.WARNING, "carp0: the program has not renewed its tenure: the addresses go"),
+    ]
+    assert [record.carp_event for record in caplog.records] == told  # type: ignore[attr-defined]
+    assert {record.filename for record in caplog.records} == {Path(__file__).name}
+
+
+def test_the_figures_of_an_engine_are_those_of_both_classes() -> None:
+    fields = {field.name for kind in (Stats, Measures) for field in dataclasses.fields(kind)}
+    assert set(EngineStats.__annotations__) == fields
+
+
+def test_mypy_agrees_with_a_users_program(tmp_path: Path) -> None:
+    """A match over the events that forgets one is found, and one that forgets none passes; figures have types."""
+    program = Path(__file__).with_name("typed_program.py")
+    mypy = [sys.executable, "-m", "mypy", "--config-file", "", "--strict", "--cache-dir", str(tmp_path)]
+    ignored = ["--follow-imports", "silent", "--ignore-missing-imports"]
+    environment = {**os.environ, "MYPYPATH": str(Path(pycarp.__file__).parents[1])}
+    checked = subprocess.run([*mypy, *ignored, program], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

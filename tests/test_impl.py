@@ -42,6 +42,16 @@ def test_impl_is_public() -> None:
     assert pycarp.__impl__ in ("native", "python")
 
 
+def test_dir_has_every_public_name() -> None:
+    """In a process of its own, where nothing was imported yet: and naming them imports nothing."""
+    program = (
+        "import sys, pycarp; names = dir(pycarp); assert set(pycarp.__all__) <= set(names);"
+        "assert not {'pycarp.engine', 'pycarp.config', 'typing'} & set(sys.modules);"
+        "assert all(getattr(pycarp, name) for name in names)"
+    )
+    subprocess.run([sys.executable, "-S", "-c", program], check=True, env={**os.environ, "PYTHONPATH": PATHS})
+
+
 def test_asked_for_is_what_one_gets(impl: _impl.Implementation) -> None:
     done = in_new_interpreter("import pycarp; print(pycarp.__impl__)", PYCARP_IMPL=impl.name)
     assert (done.returncode, done.stdout.strip()) == (0, impl.name), done.stderr

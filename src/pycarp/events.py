@@ -2,76 +2,45 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from .protocol import Reason, State
+from .sentences import (
+    GUARDIAN_DIED as GUARDIAN_DIED,
+)
+from .sentences import (
+    SIBLINGS as SIBLINGS,
+)
+from .sentences import (
+    deaf_advice as deaf_advice,
+)
+from .sentences import (
+    no_other_guardian as no_other_guardian,
+)
+from .sentences import (
+    not_sent as not_sent,
+)
+from .sentences import (
+    order_failed as order_failed,
+)
+from .sentences import (
+    sibling_advice as sibling_advice,
+)
 
 if TYPE_CHECKING:
-    from .config import Address
+    import logging
 
-_NOT_ONE_GROUP = (
-    "{peer} (claimed) holds the same addresses under vhid {sibling}: these hosts are not in one group; "
-    "use one vhid, and advskew 100 on the second"
-)
-SIBLINGS = {
-    "yield": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host stands by while it hears vhid {{sibling}}",
-    "prefer": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host holds them once vhid {{sibling}} lets go",
-    "stalemate": f"{_NOT_ONE_GROUP}. It gives way to no other vhid: this host holds none of them while it hears "
-    "vhid {sibling}",
-    "warn": f"{_NOT_ONE_GROUP}. Nothing is done about it here: siblings is set to warn",
-    "several": "{peer} (claimed) holds the same addresses under vhid {sibling}, and others do under yet another vhid: "
-    "if this is no ARP balancing, use one vhid. Nothing is done about it here",
-}
-"""What a `SiblingHeard` advises, by the standing of this host; see `sibling_advice`."""
 _RULES = {
     "better": "it is the better one, this host yields",
     "tie": "it is as good, this host yields",
     "worse": "this host is the better one and stays",
 }
-
-
-def deaf_advice(mac: str, peer: str) -> str:
-    """The sentence for a worse rival at `peer` that does not yield; `mac` is the virtual MAC, or "" without one."""
-    causes = "a firewall there that drops protocol 112, a switch that filters multicast, a cable that works one way"
-    if mac:
-        causes = (
-            f"a switch or hypervisor that filters the virtual MAC {mac} (port security, forged transmits; "
-            f"use mac interface on all hosts), {causes}"
-        )
-    return f"{peer} stays master beside this host, the better one: it does not hear these adverts; look for {causes}"
-
-
-def sibling_advice(standing: str, sibling: int, peer: str) -> str:
-    """The sentence for a sibling's vhid, and for the address that its advert claimed."""
-    return SIBLINGS[standing].format(sibling=sibling, peer=peer)
-
-
-def order_failed(addresses: Iterable[Address], done: str, error: int) -> str:
-    """The `what` of a `Failed`: the guardian could not carry out an order. `done` is a participle."""
-    return f"{', '.join(str(one.ip) for one in addresses)} could not be {done}: {os.strerror(error)}"
-
-
-def not_sent(error: int) -> str:
-    """The `what` of a `Failed`: an advert could not be sent."""
-    return f"an advert could not be sent: {os.strerror(error)}"
-
-
 _NO_GATE = (
     "no gate can be made ({why}): when engine and guardian die at once, the addresses stay until their lifetime ends, "
     "a whole number of seconds and up to 2 s more; a gate needs Linux 5.16 with nf_tables"
 )
-GUARDIAN_DIED = "it died; another is started"
-"""The `what` of a `GuardianLost`."""
-
-
-def no_other_guardian(why: object) -> str:
-    """The `what` of a `GuardianLost`."""
-    return f"no other can be started ({why}): this host stands back, its addresses go when their lease ends"
-
 
 Severity = Literal["news", "warning", "alarm"]
 _UNITS = {"took": (1e6, "ms"), "pause": (1e9, "s"), "silence": (1e9, "s")}
@@ -79,7 +48,7 @@ _UNITS = {"took": (1e6, "ms"), "pause": (1e9, "s"), "silence": (1e9, "s")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Event:
+class BaseEvent:
     """`vhid` and `name` (the interface of the virtual host, "carp0") say whom it concerns; `at` is CLOCK_MONOTONIC in
     ns.
 
@@ -104,7 +73,7 @@ class Event:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._values().items())})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Event) and type(other) is type(self) and self._values() == other._values()
+        return isinstance(other, BaseEvent) and type(other) is type(self) and self._values() == other._values()
 
     def __hash__(self) -> int:
         return hash(tuple(self._values().values()))
@@ -132,7 +101,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class StateChanged(Event):
+class StateChanged(BaseEvent):
     """The virtual host moved from one state to another."""
 
     before: State
@@ -147,7 +116,7 @@ class StateChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AddressesTaken(Event, says="holds {addresses} ({took})"):
+class AddressesTaken(BaseEvent, says="holds {addresses} ({took})"):
     """The kernel confirmed that the addresses are on this host; `took` is ns from the decision to the confirmation."""
 
     addresses: tuple[str, ...]
@@ -155,7 +124,7 @@ class AddressesTaken(Event, says="holds {addresses} ({took})"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AddressesDropped(Event, says="gave up {addresses} ({took})"):
+class AddressesDropped(BaseEvent, says="gave up {addresses} ({took})"):
     """The kernel confirmed that the addresses are no longer on this host; `took` as in `AddressesTaken`."""
 
     addresses: tuple[str, ...]
@@ -163,7 +132,7 @@ class AddressesDropped(Event, says="gave up {addresses} ({took})"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PeerHeard(Event, says="heard {peer}: advbase {advbase}, advskew {advskew}, key as {dialect}"):
+class PeerHeard(BaseEvent, says="heard {peer}: advbase {advbase}, advskew {advskew}, key as {dialect}"):
     """A valid advert came from an address, or under a dialect, that had not been heard before."""
 
     peer: str
@@ -173,7 +142,7 @@ class PeerHeard(Event, says="heard {peer}: advbase {advbase}, advskew {advskew},
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AdvertRejected(Event, severity="warning", says="refuses adverts of {peer}: {counter}, {hint}"):
+class AdvertRejected(BaseEvent, severity="warning", says="refuses adverts of {peer}: {counter}, {hint}"):
     """An advert was not obeyed: `counter` is the kernel's name for the check it failed, `hint` says what to look at.
 
     Reported when first seen from a peer, not for every frame.
@@ -185,7 +154,7 @@ class AdvertRejected(Event, severity="warning", says="refuses adverts of {peer}:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class VrrpHeard(Event, severity="warning", says="{advice}"):
+class VrrpHeard(BaseEvent, severity="warning", says="{advice}"):
     """A VRRP router, `peer`, has the number of this virtual host: both use one virtual MAC. `advice` says what to do.
 
     Reported once for each `peer`, and once more when VRRP is heard again after ten minutes.
@@ -196,7 +165,7 @@ class VrrpHeard(Event, severity="warning", says="{advice}"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SiblingHeard(Event, severity="warning", says="{advice}"):
+class SiblingHeard(BaseEvent, severity="warning", says="{advice}"):
     """A host with the same addresses and the same secret advertises under another vhid, `sibling`.
 
     `standing` says what that means here: "yield" (this host stands by), "prefer" (this host is the owner as soon as
@@ -212,7 +181,7 @@ class SiblingHeard(Event, severity="warning", says="{advice}"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class RivalHeard(Event, severity="warning"):
+class RivalHeard(BaseEvent, severity="warning"):
     """Another MASTER of this virtual host was heard while it was MASTER here: for a moment, two hosts held the
     addresses.
 
@@ -229,7 +198,7 @@ class RivalHeard(Event, severity="warning"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class RivalDeaf(Event, severity="alarm", says="{advice}"):
+class RivalDeaf(BaseEvent, severity="alarm", says="{advice}"):
     """Another MASTER of this virtual host, a worse one, was heard for three intervals and did not yield.
 
     So two hosts hold the addresses. The other does not hear this host's adverts: `advice` says what to look for.
@@ -241,7 +210,7 @@ class RivalDeaf(Event, severity="alarm", says="{advice}"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Stalled(Event, severity="warning"):
+class Stalled(BaseEvent, severity="warning"):
     """The engine was MASTER and did not run for `pause` ns (stopped, starved, or the machine slept): it stands by.
 
     `released` says whether the guardian let go of the addresses meanwhile, so that another host could take over.
@@ -257,13 +226,13 @@ class Stalled(Event, severity="warning"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TenureEnded(Event, severity="warning", says="the program has not renewed its tenure: the addresses go"):
+class TenureEnded(BaseEvent, severity="warning", says="the program has not renewed its tenure: the addresses go"):
     """The time for which the program of a `pycarp.Owner` had the addresses here is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class WatchdogExpired(
-    Event, severity="warning", says="the program gave no sign of life for {silence}: adverts count as advskew 240"
+    BaseEvent, severity="warning", says="the program gave no sign of life for {silence}: adverts count as advskew 240"
 ):
     """The program has not called `Engine.alive()` for `silence` ns: the engine is BACKUP at advskew 240 until it does.
 
@@ -275,13 +244,13 @@ class WatchdogExpired(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class WatchdogFed(Event, says="the program gives signs of life again"):
+class WatchdogFed(BaseEvent, says="the program gives signs of life again"):
     """The program called `Engine.alive()` again: its adverts have their own advskew. `vhid` is 0 and `name` empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class TakeoverDelayed(
-    Event,
+    BaseEvent,
     severity="warning",
     says="no master is heard, but frames were lost here ({losses}): waits for one more interval",
 ):
@@ -294,7 +263,7 @@ class TakeoverDelayed(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Inherited(Event, says="goes on from process {process}, as {state}"):
+class Inherited(BaseEvent, says="goes on from process {process}, as {state}"):
     """This engine goes on with a virtual host where that process stopped: with its addresses, state and deadlines."""
 
     process: int
@@ -302,7 +271,7 @@ class Inherited(Event, says="goes on from process {process}, as {state}"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class HandedOn(Event):
+class HandedOn(BaseEvent):
     """This engine no longer has a virtual host. `process` goes on with it; 0: it was stopped for another to start
     it."""
 
@@ -316,7 +285,7 @@ class HandedOn(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GuardianLost(Event, severity="alarm", says="the guardian is lost: {what}"):
+class GuardianLost(BaseEvent, severity="alarm", says="the guardian is lost: {what}"):
     """The process that lets go of the addresses when this one dies has ended; `what` is one sentence.
 
     Until `GuardianReplaced` only the addresses' lease protects against two owners. `vhid` is 0 and `name` empty.
@@ -326,12 +295,12 @@ class GuardianLost(Event, severity="alarm", says="the guardian is lost: {what}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GuardianReplaced(Event, says="there is a guardian again"):
+class GuardianReplaced(BaseEvent, says="there is a guardian again"):
     """A new guardian has taken over from the one that was lost. `vhid` is 0 and `name` empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class NativeUnavailable(Event, severity="warning", says="adverts are timed less sharply, in plain Python: {why}"):
+class NativeUnavailable(BaseEvent, severity="warning", says="adverts are timed less sharply, in plain Python: {why}"):
     """The engine runs in plain Python though nobody asked for that; `why` is one sentence. Reported at the start."""
 
     why: str
@@ -339,7 +308,7 @@ class NativeUnavailable(Event, severity="warning", says="adverts are timed less 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LeaseUnavailable(
-    Event, severity="warning", says="holds addresses without a limit that ends before others may take over: {why}"
+    BaseEvent, severity="warning", says="holds addresses without a limit that ends before others may take over: {why}"
 ):
     """No time fits that lasts from one advert to the next and ends before others take over; `why` is one sentence.
 
@@ -350,14 +319,14 @@ class LeaseUnavailable(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GateUnavailable(Event, severity="warning", says=_NO_GATE):
+class GateUnavailable(BaseEvent, severity="warning", says=_NO_GATE):
     """This kernel makes no gate; `why` is its answer. `vhid` is 0 and `name` empty. Reported once by each engine."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AddressConflict(Event, severity="warning"):
+class AddressConflict(BaseEvent, severity="warning"):
     """A host with this MAC answers for one of the addresses, while no advert of the group is heard; or, `held`, while
     this host has them for a `pycarp.Owner`."""
 
@@ -373,7 +342,7 @@ class AddressConflict(Event, severity="warning"):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class VirtualMacFiltered(
-    Event,
+    BaseEvent,
     severity="alarm",
     says="{neighbour} answers the MAC of {carpdev}, but not {mac}: a switch or hypervisor filters the virtual MAC "
     "(port security, forged transmits); allow it there, or use mac interface on all hosts of the group",
@@ -391,7 +360,7 @@ class VirtualMacFiltered(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class FamilySilent(
-    Event, severity="warning", says="the master is no longer heard in IPv{family}, though in the other family"
+    BaseEvent, severity="warning", says="the master is no longer heard in IPv{family}, though in the other family"
 ):
     """The master is heard in one address family only; `family` (4 or 6) is the one that fell silent."""
 
@@ -399,7 +368,7 @@ class FamilySilent(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Demoted(Event):
+class Demoted(BaseEvent):
     """The demotion counter changed: above 0 the advskew sent and compared is at least 240."""
 
     demotion: int
@@ -410,7 +379,7 @@ class Demoted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DemotionReason(Event):
+class DemotionReason(BaseEvent):
     """What demotes by a reason changed: `by` is how much it counts now, 0 for no more; `fault` hands over as well.
 
     `vhid` 0 is about all virtual hosts.
@@ -428,7 +397,7 @@ class DemotionReason(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CheckChanged(Event):
+class CheckChanged(BaseEvent):
     """A check of the health became healthy, or ill; `said` is what it found last. `vhid` 0: it is about all."""
 
     check: str
@@ -441,7 +410,7 @@ class CheckChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CarpdevChanged(Event):
+class CarpdevChanged(BaseEvent):
     """The interface that the virtual host speaks on came, went, or changed; `present` and `up` say how it is now.
 
     `why` says in one sentence why it counts as down although it is up; otherwise it is empty.
@@ -460,7 +429,7 @@ class CarpdevChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Waiting(Event, severity="warning", says="waits: {what}"):
+class Waiting(BaseEvent, severity="warning", says="waits: {what}"):
     """The virtual host has no interface to speak on yet: `what` says what is missing and what there is instead.
 
     It is INIT, and starts by itself when that comes.
@@ -471,7 +440,7 @@ class Waiting(Event, severity="warning", says="waits: {what}"):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CarpdevMacUsed(
-    Event,
+    BaseEvent,
     severity="warning",
     says="{carpdev} is a {driver}, which does not hear another host's virtual MAC: its own MAC answers, as with mac "
     "interface",
@@ -483,21 +452,21 @@ class CarpdevMacUsed(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ChangedByOthers(Event, severity="warning", says="another program {what}: it is put right"):
+class ChangedByOthers(BaseEvent, severity="warning", says="another program {what}: it is put right"):
     """Another program changed what is the virtual host's; `what` says how."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Failed(Event, severity="alarm", says="failed: {what}"):
+class Failed(BaseEvent, severity="alarm", says="failed: {what}"):
     """Something the engine tried on the machine did not work; `what` is one sentence, and the engine goes on."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class HostFinding(Event, severity="warning", says="{what}"):
+class HostFinding(BaseEvent, severity="warning", says="{what}"):
     """What of this host keeps a virtual host from working, seen when the engine started; it goes on.
 
     `finding` is its name in docs/findings.md; `what` is one sentence, with the remedy. `vhid` is 0 and `name` empty
@@ -509,7 +478,9 @@ class HostFinding(Event, severity="warning", says="{what}"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ControlClientDropped(Event, says="a client of the control socket (process {pid}, user {uid}) is dropped: {why}"):
+class ControlClientDropped(
+    BaseEvent, says="a client of the control socket (process {pid}, user {uid}) is dropped: {why}"
+):
     """A client that keeps messages waiting; `pid` and `uid` are its own. `vhid` is 0 and `name` empty."""
 
     pid: int
@@ -518,7 +489,7 @@ class ControlClientDropped(Event, says="a client of the control socket (process 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class HookSaid(Event, says="hook {hook}: {line}"):
+class HookSaid(BaseEvent, says="hook {hook}: {line}"):
     """A line that a hook wrote; `hook` is when it runs and the name of its program, in all events of hooks."""
 
     hook: str
@@ -526,7 +497,7 @@ class HookSaid(Event, says="hook {hook}: {line}"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class HookDone(Event, says="hook {hook} is done ({took})"):
+class HookDone(BaseEvent, says="hook {hook} is done ({took})"):
     """A hook ended with exit code 0; `took` is ns."""
 
     hook: str
@@ -534,7 +505,7 @@ class HookDone(Event, says="hook {hook} is done ({took})"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class HookFailed(Event, severity="warning", says="hook {hook} failed: {why}"):
+class HookFailed(BaseEvent, severity="warning", says="hook {hook} failed: {why}"):
     """A hook ended with another code, took too long, or cannot be started; `why` says which. Nothing else changes."""
 
     hook: str
@@ -543,7 +514,7 @@ class HookFailed(Event, severity="warning", says="hook {hook} failed: {why}"):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class HooksSkipped(
-    Event, severity="warning", says="{count} changes were not told to hooks: one before them takes too long"
+    BaseEvent, severity="warning", says="{count} changes were not told to hooks: one before them takes too long"
 ):
     """So many events had to wait for a hook that the oldest were left out. The last state is told in any case."""
 
@@ -551,7 +522,7 @@ class HooksSkipped(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class EventsLost(Event, severity="warning", says="{count} events are not shown: what reads them is too slow"):
+class EventsLost(BaseEvent, severity="warning", says="{count} events are not shown: what reads them is too slow"):
     """The consumer was too slow: `count` events were dropped here. `vhid` is 0 and `name` empty."""
 
     count: int
@@ -562,3 +533,63 @@ def _shown(name: str, value: object) -> object:
         divisor, unit = _UNITS[name]
         return f"{cast(int, value) / divisor:.1f} {unit}"
     return (", ".join(value) or "no address") if isinstance(value, tuple) else value
+
+
+Event = (
+    AddressConflict
+    | AddressesDropped
+    | AddressesTaken
+    | AdvertRejected
+    | CarpdevChanged
+    | CarpdevMacUsed
+    | ChangedByOthers
+    | CheckChanged
+    | ControlClientDropped
+    | Demoted
+    | DemotionReason
+    | EventsLost
+    | Failed
+    | FamilySilent
+    | GateUnavailable
+    | GuardianLost
+    | GuardianReplaced
+    | HandedOn
+    | HookDone
+    | HookFailed
+    | HookSaid
+    | HooksSkipped
+    | HostFinding
+    | Inherited
+    | LeaseUnavailable
+    | NativeUnavailable
+    | PeerHeard
+    | RivalDeaf
+    | RivalHeard
+    | SiblingHeard
+    | Stalled
+    | StateChanged
+    | TakeoverDelayed
+    | TenureEnded
+    | VirtualMacFiltered
+    | VrrpHeard
+    | Waiting
+    | WatchdogExpired
+    | WatchdogFed
+)
+"""One of the events. A `match` over their kinds can be exhaustive: `typing.assert_never` has a type checker see that."""
+_LEVELS: dict[Severity, int] = {"news": 20, "warning": 30, "alarm": 40}
+"""Those of `logging`: INFO, WARNING and ERROR."""
+
+
+def log(event: Event, logger: logging.Logger | None = None) -> None:
+    """Log an event; as it stands it can be an engine's `on_event`. Nothing is set up: that is the program's.
+
+    News are INFO, warnings WARNING, alarms ERROR. The record has the event itself as `carp_event`. `logger` is
+    `logging.getLogger("pycarp")` where none is given.
+    """
+    # Imported here: its import takes some ms, and most programs have no use for it.
+    import logging
+
+    about = f"{event.name}: {event.text}" if event.name else event.text
+    where = logging.getLogger("pycarp") if logger is None else logger
+    where.log(_LEVELS[event.severity], "%s", about, extra={"carp_event": event}, stacklevel=2)

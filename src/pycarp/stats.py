@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TypedDict
 
 
 @dataclass(slots=True)
@@ -74,3 +75,31 @@ class Measures:
 
     def as_dict(self) -> dict[str, bool | int | tuple[int, ...]]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class EngineStats(TypedDict):
+    """What `Engine.stats` gives: the fields of `Stats` and `Measures`."""
+
+    ipackets: int
+    ipackets6: int
+    badif: int
+    badttl: int
+    hdrops: int
+    badsum: int
+    badver: int
+    badlen: int
+    badauth: int
+    badvhid: int
+    badaddrs: int
+    opackets: int
+    opackets6: int
+    onomem: int
+    ostates: int
+    preempt: int
+    altered: int
+    echo: int
+    realtime: bool
+    ring_losses: int
+    wakeup: tuple[int, ...]
+    sending: tuple[int, ...]
+    takeover: tuple[int, ...]

@@ -31,6 +31,16 @@ def test_what_is_no_virtual_host(wrong: object) -> None:
         Engine(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("allow", 1), ("allow", "no"), ("on_event", 5), ("queue", "many"), ("queue", 1.5), ("queue", True)],
+)
+def test_an_argument_of_the_wrong_type(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} is of type {type(value).__name__}") as caught:
+        Engine(HOST, **{name: value})  # type: ignore[arg-type]
+    assert caught.value.field == name
+
+
 @pytest.mark.parametrize("queue", [0, -5])
 def test_a_queue_that_holds_nothing(queue: int) -> None:
     with pytest.raises(ValueError, match="give 1 or more"):

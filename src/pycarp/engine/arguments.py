@@ -24,6 +24,15 @@ def checked_hosts(hosts: tuple[VirtualHost, ...]) -> tuple[VirtualHost, ...]:
     return hosts
 
 
+def checked_options(allow: bool, on_event: object, queue: int) -> None:
+    if not isinstance(allow, bool):
+        raise ConfigError(f"allow is of type {type(allow).__name__}, not a bool: give True or False", "allow")
+    if on_event is not None and not callable(on_event):
+        raise ConfigError(f"on_event is of type {type(on_event).__name__}: give what can be called", "on_event")
+    if isinstance(queue, bool) or not isinstance(queue, int):
+        raise ConfigError(f"queue is of type {type(queue).__name__}, not a whole number: give 1 or more", "queue")
+
+
 def watchdog_ns(seconds: float | None) -> int:
     """In ns, 0 for none."""
     if seconds is None:

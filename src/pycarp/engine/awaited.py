@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, Self, TypeVar
 
 from ..config import AddressLike, VirtualHost
 from ..errors import EngineError
 from ..events import Event
 from ..protocol import State
 from ..protocol.options import Mac
-from ..stats import Measures
+from ..stats import EngineStats, Measures
 from .engine import Engine
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class AwaitedEngine(Shell):
         """See `pycarp.Engine.predecessor`."""
         return self._engine.predecessor
 
-    async def stats(self, which: int | str) -> dict[str, Any]:
+    async def stats(self, which: int | str) -> EngineStats:
         """See `pycarp.Engine.stats`."""
         return await self._call(self._engine.stats, which)
 

@@ -10,15 +10,15 @@ import contextlib
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from .._unpatched import patched, threading, time
 from ..config import VirtualHost
 from ..errors import CapabilityError, ConfigError, EngineError
 from ..events import Event, NativeUnavailable
 from ..protocol import State
-from ..stats import Measures
-from .arguments import checked_hosts, free_within, positive, watchdog_ns
+from ..stats import EngineStats, Measures
+from .arguments import checked_hosts, checked_options, free_within, positive, watchdog_ns
 from .maintenance import Maintenance
 from .queue import EventQueue
 
@@ -86,6 +86,7 @@ class Engine:
             raise ConfigError(f'missing {missing!r} is unknown: give "wait" or "refuse"', "missing")
         if inherit not in ("auto", "held", None) and (isinstance(inherit, bool) or not isinstance(inherit, int)):
             raise ConfigError(f'inherit {inherit!r} is unknown: give "auto", "held", a descriptor or None', "inherit")
+        checked_options(allow, on_event, queue)
         self._inherit = inherit
         self._free_within = free_within(wait)
         self._held = self._aside = False
@@ -267,14 +268,14 @@ class Engine:
         runtime, index = self._find(which)
         return runtime.state(index)
 
-    def stats(self, which: int | str) -> dict[str, Any]:
+    def stats(self, which: int | str) -> EngineStats:
         """Counters by their kernel names (`netstat -p carp`), and what the runtime measured of itself.
 
         The counters are those of the virtual host, and of what came to its carpdev for no known vhid. The rest are the
         fields of `stats.Measures`, the same for all virtual hosts of the engine.
         """
         runtime, index = self._find(which)
-        return {**runtime.stats(index).as_dict(), **runtime.measures().as_dict()}
+        return cast(EngineStats, {**runtime.stats(index).as_dict(), **runtime.measures().as_dict()})
 
     def snapshot(self) -> Snapshot:
         """All that is known of this engine now: states, masters and peers, demotions, counters, measures."""

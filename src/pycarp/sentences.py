@@ -1,0 +1,63 @@
+"""Sentences that events have, and the runtimes make.
+
+Thread: any caller
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .config import Address
+
+_NOT_ONE_GROUP = (
+    "{peer} (claimed) holds the same addresses under vhid {sibling}: these hosts are not in one group; "
+    "use one vhid, and advskew 100 on the second"
+)
+SIBLINGS = {
+    "yield": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host stands by while it hears vhid {{sibling}}",
+    "prefer": f"{_NOT_ONE_GROUP}. The higher vhid is the owner: this host holds them once vhid {{sibling}} lets go",
+    "stalemate": f"{_NOT_ONE_GROUP}. It gives way to no other vhid: this host holds none of them while it hears "
+    "vhid {sibling}",
+    "warn": f"{_NOT_ONE_GROUP}. Nothing is done about it here: siblings is set to warn",
+    "several": "{peer} (claimed) holds the same addresses under vhid {sibling}, and others do under yet another vhid: "
+    "if this is no ARP balancing, use one vhid. Nothing is done about it here",
+}
+"""What a `SiblingHeard` advises, by the standing of this host; see `sibling_advice`."""
+
+
+def deaf_advice(mac: str, peer: str) -> str:
+    """The sentence for a worse rival at `peer` that does not yield; `mac` is the virtual MAC, or "" without one."""
+    causes = "a firewall there that drops protocol 112, a switch that filters multicast, a cable that works one way"
+    if mac:
+        causes = (
+            f"a switch or hypervisor that filters the virtual MAC {mac} (port security, forged transmits; "
+            f"use mac interface on all hosts), {causes}"
+        )
+    return f"{peer} stays master beside this host, the better one: it does not hear these adverts; look for {causes}"
+
+
+def sibling_advice(standing: str, sibling: int, peer: str) -> str:
+    """The sentence for a sibling's vhid, and for the address that its advert claimed."""
+    return SIBLINGS[standing].format(sibling=sibling, peer=peer)
+
+
+def order_failed(addresses: Iterable[Address], done: str, error: int) -> str:
+    """The `what` of a `Failed`: the guardian could not carry out an order. `done` is a participle."""
+    return f"{', '.join(str(one.ip) for one in addresses)} could not be {done}: {os.strerror(error)}"
+
+
+def not_sent(error: int) -> str:
+    """The `what` of a `Failed`: an advert could not be sent."""
+    return f"an advert could not be sent: {os.strerror(error)}"
+
+
+GUARDIAN_DIED = "it died; another is started"
+"""The `what` of a `GuardianLost`."""
+
+
+def no_other_guardian(why: object) -> str:
+    """The `what` of a `GuardianLost`."""
+    return f"no other can be started ({why}): this host stands back, its addresses go when their lease ends"
