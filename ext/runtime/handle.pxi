@@ -61,6 +61,7 @@ cdef class Runtime:
     cdef dict _instances, _sockets, _hosts
     cdef list _forgotten
     cdef bint _running, _abandoned, _ended, _realtime
+    cdef uint32_t _told
 
     def __cinit__(self):
         self.runtime = <runtime_t *> calloc(1, sizeof(runtime_t))
@@ -392,6 +393,14 @@ cdef class Runtime:
         if atomic_load32(&self.runtime.watchdog.expired) and self.runtime.wake >= 0:
             wake(self.runtime.wake)
 
+    def catch_up(self):
+        cdef command_t command = _command(nothing)
+        cdef int64_t give_up = monotonic() + CAUGHT_UP_WITHIN
+        self._call(&command)
+        put = atomic_load32(&self.runtime.reports.put)
+        while <int32_t> (<uint32_t> put - self._told) > 0 and monotonic() < give_up:
+            time.sleep(_ORDERS_LOOK)
+
     def measures(self):
         cdef measures_t *measures = &self.runtime.measures
         return Measures(
@@ -577,6 +586,7 @@ cdef class Runtime:
                     self._emit(
                         value_event(&record, who) if record.make == NULL else record.make(&record, who, host)
                     )
+                self._told = reports.fetched
                 if record.make == guardian_lost_event and not ended:
                     self._replace_guardian()
             lost = atomic_take64(&reports.lost)

@@ -576,7 +576,7 @@ Event = (
     | WatchdogExpired
     | WatchdogFed
 )
-"""One of the events. A `match` over their kinds can be exhaustive: `typing.assert_never` has a type checker see that."""
+"""One of the events. A `match` over their kinds can be exhaustive: by `typing.assert_never` a type checker sees it."""
 _LEVELS: dict[Severity, int] = {"news": 20, "warning": 30, "alarm": 40}
 """Those of `logging`: INFO, WARNING and ERROR."""
 

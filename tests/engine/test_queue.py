@@ -7,11 +7,13 @@ import os
 import select
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from pycarp import Event, Reason, State, events
+from pycarp import EngineError, Event, Reason, State, events
 from pycarp.engine.queue import EventQueue
+from pycarp.engine.teller import Teller
 
 
 def event(number: int) -> Event:
@@ -197,3 +199,33 @@ def test_events_that_wait_are_in_the_order_of_their_time() -> None:
     assert [(type(event).__name__, event.at) for event in left if event is not None] == [
         ("EventsLost", 7), ("GuardianReplaced", 7), ("GuardianReplaced", 9), ("GuardianReplaced", 9),
     ]  # fmt: skip
+
+
+def test_an_event_that_comes_too_late_has_the_time_of_the_last_that_was_told() -> None:
+    queue = EventQueue(8)
+    queue.put(event(5))
+    assert queue.get(0) == event(5)
+    queue.put(event(4))
+    queue.put(event(6))
+    told = [queue.get(0), queue.get(0)]
+    assert [(one.at, one.demotion) for one in told if isinstance(one, events.Demoted)] == [(5, 4), (6, 6)]
+
+
+def test_who_tells_lets_the_runtime_tell_first() -> None:
+    told: list[Event] = []
+
+    class Runtime:
+        ended = False
+
+        def catch_up(self) -> None:
+            if self.ended:
+                raise EngineError("it has ended")
+            told.append(event(time.monotonic_ns()))
+
+    runtime: Any = Runtime()
+    teller = Teller(runtime, told.append)
+    teller(events.DemotionReason(vhid=0, name="", at=1, reason="x", by=1, fault=False))
+    runtime.ended = True
+    teller(events.DemotionReason(vhid=0, name="", at=2, reason="x", by=0, fault=False))
+    assert [type(one).__name__ for one in told] == ["Demoted", "DemotionReason", "DemotionReason"]
+    assert [one.at for one in told] == sorted(one.at for one in told) and told[0].at > 2

@@ -78,6 +78,9 @@ class Runtime:
     def stats(self, _index: int) -> Stats:
         return Stats()
 
+    def catch_up(self) -> None:
+        pass
+
     def retake(self, index: int, quiet: bool = False) -> None:
         self.calls.append(("retake", index))
         if self.states[index] is State.MASTER:

@@ -527,3 +527,22 @@ def test_many_that_start_and_stop_one_after_another(net: Lan, with_impl: str) ->
     second.stop()
     main.stop()
     assert not [event for node in (main, second) for event in node.log.find(events.AdvertRejected)]
+
+
+def test_events_come_in_the_order_of_their_time(make_lan: Callable[..., Lan], with_impl: str) -> None:
+    # Fault: The cable goes six times, while the program demotes and undemotes.
+    # Expected: Events of all threads come in order: INIT first, then the interface's change that made it so.
+    lone = make_lan(("main", "client"))
+    main = lone.start("main")
+    for _turn in range(6):
+        main.become(MASTER)
+        main.log.forget()
+        lone.lab.unplug("main")
+        main.engine.demote(1, "a reason")
+        main.wait(events.CarpdevChanged)
+        kinds = [type(event) for event in main.log.recent]
+        assert kinds.index(events.StateChanged) < kinds.index(events.CarpdevChanged)
+        lone.lab.plug("main")
+        main.engine.undemote(1, "a reason")
+    times = [event.at for event in main.log.events]
+    assert times == sorted(times)

@@ -451,7 +451,8 @@ class Engine:
 
     def report(self, event: Event) -> None:
         """For the rooms beside the engine: an event of theirs, as if it were the engine's."""
-        self._emit(event)
+        supervisor = self._supervisor
+        (self._emit if supervisor is None else supervisor.teller)(event)
 
     def _emit(self, event: Event) -> None:
         self._queue.put(event)
@@ -471,7 +472,7 @@ class Engine:
             # Imported here: most engines have none.
             from ..hooks.runner import Hooks
 
-            self._hooks = Hooks(hosts, self._emit, self._describe)
+            self._hooks = Hooks(hosts, self.report, self._describe)
         return self._hooks
 
     def _look_after(self, hosts: tuple[VirtualHost, ...]) -> None:

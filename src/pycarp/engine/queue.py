@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from dataclasses import replace
 
 from .._unpatched import patched, threading, time, wait_as_program
 from ..events import Event, EventsLost
@@ -22,6 +23,7 @@ class EventQueue:
         self._capacity = capacity
         self._items: deque[Event] = deque()
         self._lost = 0
+        self._taken_at = 0
         self._closed = False
         self._ready = threading.Condition(threading.Lock())
 
@@ -38,7 +40,12 @@ class EventQueue:
             self._ready.notify()
 
     def _insert(self, event: Event) -> None:
-        """By its time, among those that nobody has taken yet: several threads report, each a little late."""
+        """By its time, among those that nobody has taken yet: several threads report, each a little late.
+
+        One that comes later still, by some us, has the time of the last that was taken.
+        """
+        if event.at < self._taken_at:
+            event = replace(event, at=self._taken_at)
         at = len(self._items)
         while at and self._items[at - 1].at > event.at:
             at -= 1
@@ -117,6 +124,7 @@ class EventQueue:
             lost, self._lost = self._lost, 0
             return EventsLost(vhid=0, name="", at=self._items[0].at, count=lost)
         event = self._items.popleft()
+        self._taken_at = event.at
         if not self._items and not self._closed and self._fd is not None:
             os.eventfd_read(self._fd)
         return event

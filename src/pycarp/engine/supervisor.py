@@ -34,6 +34,7 @@ from .mailbox import Mailbox
 from .places import Place, places_to_change_to, places_to_start
 from .reconcile import Reconciler
 from .reload import Reload
+from .teller import Teller
 
 if TYPE_CHECKING:
     from .inherit import Inherit
@@ -90,22 +91,23 @@ class Supervisor:
             self.runtime: Runtime = undo.enter_context(contextlib.closing(_impl.current.runtime(emit, realtime)))
             if aside:
                 self.stand_aside(True)
-            self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, emit)))
-            self.instances = Instances(self.runtime, self._conflicts, emit, allow)
-            self.demotions = Demotions(self.runtime, self.instances, emit)
+            self.teller = teller = Teller(self.runtime, emit)
+            self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, teller)))
+            self.instances = Instances(self.runtime, self._conflicts, teller, allow)
+            self.demotions = Demotions(self.runtime, self.instances, teller)
             self._builder = Builder(self.instances)
             self._reconciler = Reconciler(self.instances, self._watch, self._route_watch)
             self._held = held
-            self._bequest = Bequest(self.instances, self._builder, self._tell(emit), held)
+            self._bequest = Bequest(self.instances, self._builder, self._tell(teller), held)
             undo.callback(self._bequest.close)
             undo.callback(self._remove_all)
-            self._begin(inherit, emit)
+            self._begin(inherit, teller)
             # Not a daemon: when the program ends without having stopped its engine, the supervisor does it.
             self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=False)
             if watchdog:
                 self.runtime.watch(watchdog)
             self._thread.start()
-            self._look = HostLook([instance.host for instance in self.instances], emit)
+            self._look = HostLook([instance.host for instance in self.instances], teller)
         except BaseException:
             undo.close()
             raise

@@ -267,6 +267,10 @@ class Runtime:
         if self._state.watchdog.expired:
             self._mailbox.post(lambda: None)
 
+    def catch_up(self) -> None:
+        """Returns when what has happened so far was told."""
+        self._call(lambda runtime, now: None)
+
     def measures(self) -> Measures:
         """What the loop measured of itself, since its start."""
         return self._call(commands.measures)
