@@ -97,7 +97,13 @@ class _AsNeeded:
         return getattr(module or importlib.import_module(self._name), name)
 
 
+def _sleep(seconds: float) -> None:
+    """With its monotonic clock spared, libfaketime 0.9.10 has Python's own end with EINVAL (clock_nanosleep)."""
+    select.select((), (), (), seconds)
+
+
 if not TYPE_CHECKING:
     select, time = copy("select"), copy("time")
+    time.sleep = _sleep
     selectors, socket, threading = _AsNeeded("selectors"), _AsNeeded("socket"), _AsNeeded("threading")
     futures = _AsNeeded("concurrent.futures._base")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,16 @@ from pycarp import State, events
 
 WITHIN = 15.0
 """Seconds until a test gives up; a server imports for a second or two on a busy machine."""
-ASGI = tuple(line.split() for line in recipe("serve.txt").splitlines())
+ASGI = [line.split() for line in recipe("serve.txt").splitlines()]
+ARBITER = [line.split() for line in recipe("arbiter.txt").splitlines()]
+PROGRAMS = {
+    "greenlets.py": "gevent",
+    "aiohttp_served.py": "aiohttp",
+    "twisted_served.py": "twisted",
+    "socketserver_served.py": "socketserver",
+    "prefork.py": "multiprocessing",
+}
+"""Programs of their own, and what each needs."""
 
 
 def goes_first(net: Lan, directory: Path, words: list[str], implementation: str) -> None:
@@ -50,3 +60,25 @@ def test_an_asgi_server(net: Lan, tmp_path: Path, words: list[str]) -> None:
     write(tmp_path, "served.py")
     implementation = "python" if words[0] == "uvicorn" and "python" in IMPLEMENTATIONS else IMPLEMENTATIONS[0]
     goes_first(net, tmp_path, words, implementation)
+
+
+@pytest.mark.parametrize("words", ARBITER, ids=lambda words: words[words.index("--worker-class") + 1])
+def test_gunicorn_with_the_engine_in_its_arbiter(net: Lan, tmp_path: Path, words: list[str]) -> None:
+    # Fault: SIGTERM to gunicorn, of whose workers one drains an open stream.
+    # Expected: As above, for workers with threads, with greenlets and with an event loop.
+    pytest.importorskip("gunicorn")
+    if "gevent" in words:
+        pytest.importorskip("gevent")
+    write(tmp_path, "gunicorn.conf.py")
+    goes_first(net, tmp_path, [*words, "--no-control-socket"], IMPLEMENTATIONS[0])
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_with_a_server_in_it(net: Lan, tmp_path: Path, name: str) -> None:
+    # Fault: SIGTERM to a program that serves with gevent, aiohttp, Twisted, socketserver or forked workers.
+    # Expected: As above.
+    if importlib.util.find_spec(PROGRAMS[name]) is None:
+        pytest.skip(f"{PROGRAMS[name]} is not installed")
+    write(tmp_path, name)
+    implementation = "python" if name == "greenlets.py" and "python" in IMPLEMENTATIONS else IMPLEMENTATIONS[0]
+    goes_first(net, tmp_path, [sys.executable, name], implementation)

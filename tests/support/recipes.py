@@ -1,9 +1,10 @@
-"""The recipes of docs/howto/frameworks.md as files in a directory, and programs of them in hosts of a lab."""
+"""The recipes of docs/howto/frameworks.md and programs.md as files, and programs of them in hosts of a lab."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,29 +15,23 @@ from pycarp.lab.namespaces import Host
 
 from .pages import ROOT, steps
 
-PAGE = ROOT / "docs" / "howto" / "frameworks.md"
-MYSITE = """
-import asyncio
-
-async def application(scope, receive, send):
-    assert scope["type"] == "http"
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-    while scope["path"] == "/stream":
-        await send({"type": "http.response.body", "body": b"tick\\n", "more_body": True})
-        await asyncio.sleep(0.05)
-    await send({"type": "http.response.body", "body": b"main"})
-"""
-"""The application that the page's reader has already: GET / says "main", GET /stream never ends."""
+PAGES = [ROOT / "docs" / "howto" / f"{name}.md" for name in ("frameworks", "programs")]
+QUICK = "vhid=101, advbase=0, advskew=10, "
+"""Adverts every 39 ms."""
+SITE = ROOT / "tests" / "frameworks" / "site"
+"""What the pages' reader has already: an application for each framework."""
 
 
 def recipe(name: str) -> str:
-    """What the page has for the file /etc/NAME, as it stands but for the pace: adverts every 39 ms."""
-    [text] = [step.text for step in steps(PAGE) if step.order == "file" and step.words[1] == f"/etc/{name}"]
-    return text.replace("VirtualHost(vhid=101,", "VirtualHost(vhid=101, advbase=0, advskew=10,")
+    """What these pages have for the file /etc/NAME, as it stands but for the pace: adverts every 39 ms."""
+    [text] = [
+        step.text for page in PAGES for step in steps(page) if step.order == "file" and step.words[1] == f"/etc/{name}"
+    ]
+    return text.replace("VirtualHost(vhid=101, ", f"VirtualHost({QUICK}")
 
 
 def write(directory: Path, *names: str) -> None:
-    (directory / "mysite.py").write_text(MYSITE)
+    shutil.copytree(SITE, directory, dirs_exist_ok=True)
     for name in names:
         (directory / name).write_text(recipe(name))
 
@@ -71,7 +66,7 @@ class Served:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(5)
+            self.process.wait(1.5)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -320,7 +320,8 @@ class Guardian:
         if not before <= said[0].started <= _monotonic():
             raise EngineError(
                 "the clock of this process is not its guardian's, and each would take the other for dead: something "
-                "alters CLOCK_MONOTONIC here, as libfaketime does; run the engine in a process without it"
+                "alters CLOCK_MONOTONIC here, as libfaketime does; run the engine in a process without it, or spare "
+                "that clock (faketime --exclude-monotonic)"
             )
 
 
