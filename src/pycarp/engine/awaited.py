@@ -248,8 +248,8 @@ class AwaitedOwner(Shell):
         return await self._call(self._owner.take, for_seconds)
 
     async def renew(self, for_seconds: float | None = None) -> bool:
-        """See `pycarp.Owner.renew`."""
-        return await self._call(self._owner.renew, for_seconds)
+        """See `pycarp.Owner.renew`. It takes some 100 us, and waits for no thread: none may be free in time."""
+        return self._owner.renew(for_seconds)
 
     async def release(self) -> None:
         """See `pycarp.Owner.release`."""
@@ -258,6 +258,11 @@ class AwaitedOwner(Shell):
     async def announce(self) -> None:
         """See `pycarp.Owner.announce`."""
         await self._call(self._owner.announce)
+
+    @property
+    def blocking(self) -> Engine:
+        """See `pycarp.Owner.blocking`."""
+        return self._engine
 
     @property
     def held(self) -> bool:

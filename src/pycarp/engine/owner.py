@@ -123,6 +123,12 @@ class Owner:
         (state,) = (supervisor.runtime.state(one.index) for one in supervisor.instances)
         return state
 
+    @property
+    def blocking(self) -> Engine:
+        """The engine that does it: for rooms that watch one, as `pycarp.metrics.Port`. Who steers an owner calls its
+        own methods."""
+        return self._engine
+
     def announce(self) -> None:
         """Send gratuitous ARP and neighbour advertisements once more, where the addresses are here."""
         (host,) = self._engine.hosts

@@ -142,6 +142,7 @@ class InstanceSnapshot:
     due           when it does something by itself: a MASTER its next advert, a BACKUP the takeover
     late          how much later than due the last advert of a MASTER was sent
     checks        of its health
+    led           the program decides who has the addresses (`pycarp.Owner`): INIT is as good as MASTER
     """
 
     name: str
@@ -174,11 +175,12 @@ class InstanceSnapshot:
     late: int
     counters: Stats
     checks: tuple[CheckStatus, ...] = ()
+    led: bool = False
 
     @property
     def well(self) -> bool:
         """Whether it takes part in its group, and nothing is wrong that it knows of."""
-        running = self.state is not State.INIT and not self.waiting and not self.hindrance
+        running = (self.led or self.state is not State.INIT) and not self.waiting and not self.hindrance
         # With advbase 0 a fault demotes by nothing.
         demoted = self.demotion or any(one.fault for one in self.demotions)
         return running and not self.failing and not self.conflicts and not demoted
@@ -314,6 +316,7 @@ def _instance(
         due=reading.due,
         late=reading.late,
         counters=reading.counters,
+        led=host.led,
     )
 
 
