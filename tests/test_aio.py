@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -26,6 +29,13 @@ def test_it_has_what_the_blocking_one_has(shell: Any, kind: str) -> None:
             ours, theirs = (inspect.signature(getattr(one, name)) for one in (awaited, blocking))
             assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
     assert inspect.signature(awaited).parameters == inspect.signature(blocking).parameters
+
+
+def test_without_anyio_it_says_what_to_install() -> None:
+    program = "import sys; sys.modules['anyio'] = None; import pycarp.anyio"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert ended.stderr.endswith("pycarp.anyio needs anyio: pip install 'pycarp[anyio]'\n")
 
 
 def test_what_it_refuses() -> None:

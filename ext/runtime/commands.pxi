@@ -250,7 +250,8 @@ cdef void _join(instance_t *instance) noexcept nogil:
     entry.auth = instance.plan.auth
     entry.addresses = instance.plan.addresses
     memcpy(entry.mac, instance.plan.mac, 6)
-    entry.has_mac = entry.siblings = True
+    entry.has_mac = True
+    entry.siblings = not instance.plan.led
     entry.state = instance.machine.state
     if instance.carpdev != NULL:
         instance.carpdev.instances[instance.vhid] = instance

@@ -157,10 +157,14 @@ cdef void _rejected(
 ) noexcept nogil:
     cdef uint8_t counter = <uint8_t> verdict.counter
     cdef record_t record
+    cdef int at
     if counter == COUNT_BADVHID and (instance != NULL or runtime.expected[verdict.advert.vhid]):
         return  # the kernel counts so too, but it is ours, and only in INIT; or it comes soon, or has just gone
     if counter == COUNT_BADIF and verdict.dialect == AUTH_NONE:
         return  # not of the group
+    for at in range(runtime.instance_count):
+        if instance == NULL and runtime.instances[at].carpdev == carpdev and runtime.instances[at].plan.led:
+            return  # none here is of a group
     if _REPORTED >> counter & 1 and not known(&carpdev.rejected, peer, verdict.advert.vhid, counter):
         record = new_record(instance, rejected_event, now)
         record.peer = peer[0]
@@ -176,7 +180,7 @@ cdef object peer_event(const record_t *record, dict who, object host):
 
 cdef object rejected_event(const record_t *record, dict who, object host):
     counter = _COUNTERS[record.detail]
-    return events.AdvertRejected(**who, counter=counter, peer=peer_of(record), hint=HINTS[counter])
+    return events.AdvertRejected(**who, counter=counter, peer=peer_of(record), hint=LED_HINT if host and host.led else HINTS[counter])
 
 
 cdef object vrrp_event(const record_t *record, dict who, object host):

@@ -67,7 +67,7 @@ from ..errors import GUARDIAN_HANGS, HANDED_ON, NO_GUARDIAN, NOT_ENTRUSTED, Capa
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, STANDINGS, Reason, State
-from ..protocol.checks import HINTS, vrrp_advice
+from ..protocol.checks import HINTS, LED_HINT, vrrp_advice
 from ..protocol.frames import virtual_mac
 from ..protocol.timing import no_gate, no_lease
 from ..protocol.timing import takeover_after as takeover_time

@@ -103,7 +103,10 @@ def __getattr__(name: str) -> "Any":
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_MODULES})
+    """All that can be had: `inspect.getmembers` asks for each."""
+    from importlib.util import find_spec
+
+    return sorted({*__all__, *_MODULES} - (set() if find_spec("anyio") else {"anyio"}))
 
 
 def _implementation() -> "Any":

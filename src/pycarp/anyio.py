@@ -11,8 +11,11 @@ import os
 from collections.abc import AsyncIterator, Callable
 from typing import ParamSpec, Self, TypeVar
 
-import anyio
-import anyio.to_thread
+try:
+    import anyio
+    import anyio.to_thread
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("pycarp.anyio needs anyio: pip install 'pycarp[anyio]'", name=error.name) from None
 
 from .engine.awaited import AwaitedEngine, AwaitedOwner, Shell
 from .engine.engine import Engine as _Engine

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.chaos import guardians
 from support.lan import VIP, VIP6, WITHIN, EventLog, Lan, held, interface, wait_until
-from support.wire import VHID
+from support.wire import VHID, Frame
 
 import pycarp
 from pycarp import State, events
@@ -192,8 +192,10 @@ def test_two_hand_over(net: Lan, with_impl: str, mac: Any) -> None:
 
 
 def test_another_host_that_answers_is_told(net: Lan, with_impl: str) -> None:
-    # Fault: A host that knows nothing of all this has the address; then a second owner takes it while the first has it.
-    # Expected: Each that takes says who answers beside it, although two owners have the same MAC.
+    # Fault: A host that knows nothing of all this has the address; then a second owner takes it while the first has it;
+    # a group has the owner's vhid.
+    # Expected: Each that takes says who answers beside it, although two owners have the same MAC. That group is told of,
+    # and no other.
     net.audited = False
     net["second"].run(["ip", "address", "add", f"{VIP}/24", "dev", "eth0"])
     with owner(net["main"]) as (mine, log):
@@ -203,6 +205,11 @@ def test_another_host_that_answers_is_told(net: Lan, with_impl: str) -> None:
     net["second"].run(["ip", "address", "delete", f"{VIP}/24", "dev", "eth0"])
     with owner(net["main"]) as (mine, log), owner(net["second"]) as (other, other_log):
         assert mine.take(30) and other.take(30)
+        for vhid in (7, VHID):
+            net.inject("client", bytes(Frame(vhid=vhid, source="10.13.37.13")))
+        told = log.wait(events.AdvertRejected)
+        assert (told.vhid, told.counter) == (VHID, "badauth") and "same virtual MAC" in told.text and mine.held
+        assert len(log.find(events.AdvertRejected)) == 1
         assert other_log.wait(events.AddressConflict, held=True, timeout=WITHIN).mac == MAC.hex(":")
 
 

@@ -224,6 +224,7 @@ class AwaitedOwner(Shell):
         queue: int = 1024,
         realtime: bool | Literal["auto"] = "auto",
         missing: Literal["wait", "refuse"] = "refuse",
+        wait: float = 0,
     ) -> None:
         # Imported here: an engine has no use for it.
         from .owner import Owner
@@ -240,6 +241,7 @@ class AwaitedOwner(Shell):
             queue=queue,
             realtime=realtime,
             missing=missing,
+            wait=wait,
         )
         self._engine = self._owner._engine
 

@@ -39,10 +39,10 @@ class Owner:
     settings, announcements, repair.
 
     `vhid` (1-255) is the number of the virtual MAC, 00:00:5e:00:01:VHID: the same on all hosts that may have these
-    addresses, and no other group's on this LAN. With ``mac="interface"`` they have the carpdev's MAC. `carpdev`,
-    `name`, `announcements` and `hooks` are those of `VirtualHost`; `on_event`, `queue`, `realtime` and `missing` those
-    of `Engine`. Everything happens in the network namespace of the thread that calls `start`; it needs CAP_NET_ADMIN
-    and CAP_NET_RAW. An owner runs once.
+    addresses, and no other group's on this LAN (event `AdvertRejected`). With ``mac="interface"`` they have the
+    carpdev's MAC. `carpdev`, `name`, `announcements` and `hooks` are those of `VirtualHost`; `on_event`, `queue`,
+    `realtime`, `missing` and `wait` those of `Engine`. Everything happens in the network namespace of the thread that
+    calls `start`; it needs CAP_NET_ADMIN and CAP_NET_RAW. An owner runs once.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Owner:
         queue: int = 1024,
         realtime: bool | Literal["auto"] = "auto",
         missing: Literal["wait", "refuse"] = "refuse",
+        wait: float = 0,
     ) -> None:
         host = Led(
             vhid=vhid,
@@ -70,7 +71,11 @@ class Owner:
             announcements=announcements,
             hooks=hooks,
         )
-        self._engine = Engine(host, on_event=on_event, queue=queue, allow=False, realtime=realtime, missing=missing)
+        # Adverts are heard only to tell of a group that has the same virtual MAC.
+        hears = mac == "virtual"
+        self._engine = Engine(
+            host, on_event=on_event, queue=queue, allow=hears, realtime=realtime, missing=missing, wait=wait
+        )
 
     def __repr__(self) -> str:
         return repr(self._engine).replace("pycarp.Engine", "pycarp.Owner")

@@ -32,6 +32,11 @@ HINTS = {
 
 What failed another counter's check is reported to nobody; of badif only what is signed and sent by IP unicast.
 """
+LED_HINT = (
+    "a group on this LAN has the vhid of this owner, and so the same virtual MAC, and clients lose frames: give one of "
+    "them another vhid"
+)
+"""The same where the vhid is that of a led virtual host, which has no adverts of its own."""
 MAYBE_VRRP = frozenset(("badif", "badlen", "badsum", "badvhid", "badver", "badauth"))
 """How CARP counts what VRRP sends, whose packets have the same protocol, groups, TTL and MACs."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ... import events
 from ...protocol import Advert, State
 from ...protocol.abc import Verdict
-from ...protocol.checks import HINTS, vrrp_advice
+from ...protocol.checks import HINTS, LED_HINT, vrrp_advice
 from ...protocol.timing import (
     ANNOUNCE_AFTER_RIVAL,
     ANNOUNCEMENTS_AFTER_RIVAL,
@@ -135,9 +135,11 @@ def _rejected(
         return  # the kernel counts so too, but it is ours, and only in INIT; or it comes soon, or has just gone
     if counter == "badif" and verdict.dialect is None:
         return  # not of the group
+    if instance is None and any(one.plan.host.led for one in carpdev.instances.values()):
+        return  # none here is of a group
     if (counter, peer, vhid) in carpdev.rejected or len(carpdev.rejected) >= KNOWN_PEERS:
         return
     carpdev.rejected.add((counter, peer, vhid))
     name = instance.plan.host.name if instance is not None else ""
-    hint = HINTS[counter]
+    hint = LED_HINT if instance is not None and instance.plan.host.led else HINTS[counter]
     runtime.emit(events.AdvertRejected(vhid=vhid, name=name, at=now, counter=counter, peer=peer, hint=hint))
