@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     import threading as threading
     import time as time
     from concurrent import futures as futures
+    from typing import Protocol
+
+    class Clock(Protocol):
+        """What rooms need of `time`, that a simulated LAN may have another one."""
+
+        def monotonic(self) -> float: ...
+        def monotonic_ns(self) -> int: ...
+        def sleep(self, seconds: float, /) -> object: ...
+
 
 _COPIED = ("_thread", "concurrent.futures._base", "select", "selectors", "socket", "threading", "time")
 _copies: dict[str, types.ModuleType] = {}

@@ -5,9 +5,33 @@ Thread: any caller
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
 from ..config import VirtualHost
-from ..errors import ConfigError
+from ..errors import ConfigError, EngineError
 from ..protocol import NS_PER_SECOND
+
+
+class _Named(Protocol):
+    @property
+    def host(self) -> VirtualHost: ...
+
+
+T = TypeVar("T", bound=_Named)
+
+
+def chosen(instances: Iterable[T], which: int | str) -> T:
+    """The one with this vhid or name. Raises `EngineError` where none or several have it."""
+    instances = tuple(instances)
+    found = [instance for instance in instances if which in (instance.host.name, instance.host.vhid)]
+    if not found:
+        known = ", ".join(f"{instance.host.name} (vhid {instance.host.vhid})" for instance in instances)
+        raise EngineError(f"no virtual host {which!r} here: there is {known}")
+    if len(found) > 1:
+        names = ", ".join(instance.host.name for instance in found)
+        raise EngineError(f"vhid {which} stands on several interfaces: say which, {names}")
+    return found[0]
 
 
 def checked_hosts(hosts: tuple[VirtualHost, ...]) -> tuple[VirtualHost, ...]:

@@ -22,6 +22,7 @@ from ..events import DemotionReason, Event
 from .snapshot import DemotedBy
 
 if TYPE_CHECKING:
+    from .._unpatched import Clock
     from ..protocol.abc import Runtime
     from .instances import Instance, Instances
 
@@ -42,7 +43,10 @@ class _Entry:
 class Demotions:
     """The reasons of one engine. `emit` gets an event for each that has a name and changes."""
 
-    def __init__(self, runtime: Runtime, instances: Instances, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self, runtime: Runtime, instances: Instances, emit: Callable[[Event], None], clock: Clock = time
+    ) -> None:
+        self._clock = clock
         self._runtime = runtime
         self._instances = instances
         self._emit = emit
@@ -118,7 +122,7 @@ class Demotions:
                 DemotionReason(
                     vhid=vhid,
                     name=name,
-                    at=time.monotonic_ns(),
+                    at=self._clock.monotonic_ns(),
                     reason=reason[:_LONGEST_REASON],
                     by=entry.counts,
                     fault=entry.fault,

@@ -23,6 +23,7 @@ from .maintenance import Maintenance
 from .queue import EventQueue
 
 if TYPE_CHECKING:
+    from .._unpatched import Clock
     from ..health.runner import Health
     from ..hooks.runner import Hooks
     from ..protocol.abc import Runtime
@@ -66,6 +67,8 @@ class Engine:
 
     Calls name a virtual host by vhid or by name ("carp0"). Raises `ConfigError` for hosts that contradict each other.
     """
+
+    _clock: Clock = time
 
     def __init__(
         self,
@@ -147,34 +150,18 @@ class Engine:
 
         Raises `CapabilityError`, `InterfaceError`, `ConfigError`, `OSError`; then nothing is left behind.
         """
-        # Imported here: only a program that starts an engine needs what changes the machine.
         from .._impl import current
-        from .supervisor import Supervisor
-        from .surroundings import explained
 
         with self._lock:
             if self._started:
                 raise EngineError("an engine runs once: make a new one")
             self._started = True
-            self._since = time.monotonic_ns()
+            self._since = self._clock.monotonic_ns()
             self._pid = os.getpid()
             self._maintenance = Maintenance(self._maintenance_file)
-            aside, missing = self._maintenance.on or self._aside, self._missing == "wait"
             hooks = self._have_hooks(self._hosts)
             try:
-                with explained():
-                    supervisor = Supervisor(
-                        self._hosts,
-                        self._emit,
-                        self._allow,
-                        self._realtime,
-                        self._watchdog,
-                        missing,
-                        aside,
-                        self._inherit,
-                        self._held,
-                        self._free_within,
-                    )
+                supervisor = self._supervise(self._maintenance.on or self._aside)
             except BaseException:
                 self._end_hooks()
                 raise
@@ -184,14 +171,12 @@ class Engine:
             self._supervisor = supervisor
             _engines.add(self)
             if current.instead:
-                self._emit(NativeUnavailable(vhid=0, name="", at=time.monotonic_ns(), why=current.instead))
+                self._emit(NativeUnavailable(vhid=0, name="", at=self._clock.monotonic_ns(), why=current.instead))
             try:
                 if hooks is not None:
                     hooks.start()
                 if self._callback_queue is not None:
-                    thread = threading.Thread(target=self._run_callback, name="pycarp-callback", daemon=True)
-                    thread.start()
-                    self._callback_thread = thread
+                    self._start_callback()
             except BaseException:
                 self._supervisor = None
                 _engines.discard(self)
@@ -283,7 +268,7 @@ class Engine:
         from .snapshot import take_snapshot
 
         checks = {} if self._health is None else self._health.status()
-        return take_snapshot(self._running(), self._since, self.in_maintenance, checks)
+        return take_snapshot(self._running(), self._since, self.in_maintenance, checks, self._clock)
 
     def measures(self) -> Measures:
         """What the runtime measured of itself: how late it woke and sent, how long takeovers took, what was lost."""
@@ -333,10 +318,7 @@ class Engine:
         self._running()
         with self._health_lock:
             if self._health is None:
-                # Imported here: most engines have no checks.
-                from ..health.runner import Health
-
-                self._health = Health(self)
+                self._health = self._make_health()
             return self._health
 
     def alive(self) -> None:
@@ -367,7 +349,7 @@ class Engine:
 
         supervisor = self._running()
         chosen = tuple(supervisor.instances) if which is None else (supervisor.instances.find(which),)
-        return HandOver(supervisor.runtime, chosen, self._drain)
+        return HandOver(supervisor.runtime, chosen, self._drain, self._clock)
 
     @property
     def in_maintenance(self) -> bool:
@@ -480,9 +462,7 @@ class Engine:
         if self._health is not None or any(host.checks for host in hosts):
             self.health.configure(hosts)
         if self._sync is not None or any(host.sync for host in hosts):
-            from .sync import Sync
-
-            self._sync = self._sync or Sync(self)
+            self._sync = self._sync or self._make_sync()
             self._sync.configure(hosts)
 
     def _end_looking(self) -> None:
@@ -512,15 +492,56 @@ class Engine:
             self._hooks.drain(draining, then)
 
     def _run_callback(self) -> None:
-        assert self._callback is not None and self._callback_queue is not None
+        assert self._callback_queue is not None
         while (event := self._callback_queue.get()) is not None:
-            try:
-                self._callback(event)
-            except Exception:
-                # Imported here: its import takes a few ms, and nothing else needs it.
-                import logging
+            self._call_back(event)
 
-                logging.getLogger("pycarp").exception("on_event failed at %r", event)
+    def _call_back(self, event: Event) -> None:
+        assert self._callback is not None
+        try:
+            self._callback(event)
+        except Exception:
+            # Imported here: its import takes a few ms, and nothing else needs it.
+            import logging
+
+            logging.getLogger("pycarp").exception("on_event failed at %r", event)
+
+    # What a simulated LAN has of its own
+
+    def _supervise(self, aside: bool) -> Supervisor:
+        # Imported here: only a program that starts an engine needs what changes the machine.
+        from .supervisor import Supervisor
+        from .surroundings import explained
+
+        with explained():
+            return Supervisor(
+                self._hosts,
+                self._emit,
+                self._allow,
+                self._realtime,
+                self._watchdog,
+                self._missing == "wait",
+                aside,
+                self._inherit,
+                self._held,
+                self._free_within,
+            )
+
+    def _start_callback(self) -> None:
+        thread = threading.Thread(target=self._run_callback, name="pycarp-callback", daemon=True)
+        thread.start()
+        self._callback_thread = thread
+
+    def _make_health(self) -> Health:
+        # Imported here: most engines have no checks.
+        from ..health.runner import Health
+
+        return Health(self)
+
+    def _make_sync(self) -> Sync:
+        from .sync import Sync
+
+        return Sync(self)
 
     def _running(self) -> Supervisor:
         supervisor = self._supervisor

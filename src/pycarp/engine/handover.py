@@ -14,6 +14,7 @@ from ..errors import EngineError
 from ..protocol import State
 
 if TYPE_CHECKING:
+    from .._unpatched import Clock
     from ..config import VirtualHost
     from ..protocol.abc import Runtime
     from .instances import Instance
@@ -28,15 +29,16 @@ class HandOver:
     or when its drain hooks are done.
     """
 
-    def __init__(self, runtime: Runtime, instances: Iterable[Instance], drain: Drain) -> None:
+    def __init__(self, runtime: Runtime, instances: Iterable[Instance], drain: Drain, clock: Clock = time) -> None:
         self._runtime = runtime
+        self._clock = clock
         self._asked = {one.host.name: one for one in instances if runtime.state(one.index) is State.MASTER}
         self._begun: dict[str, int] = {}
         self._outcome: dict[str, bool | None] = dict.fromkeys(self._asked)
         drain([one.host for one in self._asked.values()], self._begin)
 
     def _begin(self, name: str) -> None:
-        begun = time.monotonic_ns()
+        begun = self._clock.monotonic_ns()
         with contextlib.suppress(KeyError, EngineError):  # it has gone meanwhile, or the engine has
             self._runtime.hand_over(self._asked[name].index)
         self._begun[name] = begun
@@ -57,9 +59,9 @@ class HandOver:
 
     def wait(self, timeout: float) -> bool:
         """Whether all of them were taken over within `timeout` seconds."""
-        until = time.monotonic() + timeout
-        while None in self.look().values() and time.monotonic() < until:
-            time.sleep(0.005)
+        until = self._clock.monotonic() + timeout
+        while None in self.look().values() and self._clock.monotonic() < until:
+            self._clock.sleep(0.005)
         return all(self._outcome.values())
 
     def _look_at(self, instance: Instance, begun: int) -> bool | None:

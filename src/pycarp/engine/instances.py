@@ -13,7 +13,6 @@ from typing import Any
 from .. import _impl
 from .._unpatched import time
 from ..config import Address, VirtualHost
-from ..errors import EngineError
 from ..events import CarpdevChanged, CarpdevMacUsed, ChangedByOthers, Event, Failed, GateUnavailable, Waiting
 from ..linux import settings
 from ..linux.device import Device
@@ -21,6 +20,7 @@ from ..linux.interfaces import Interface, source_address
 from ..linux.lock import VirtualHostLock
 from ..linux.sockets import Sockets, join_groups, receive_socket, send_socket
 from ..protocol.abc import IPAddress, Runtime
+from .arguments import chosen
 from .backoff import Backoff
 from .conflict import Conflicts, Silence
 from .plan import Plan, make_plan
@@ -90,15 +90,7 @@ class Instances:
 
     def find(self, which: int | str) -> Instance:
         """The one with this vhid or name. Raises `EngineError` where none or several have it."""
-        instances = tuple(self)
-        found = [instance for instance in instances if which in (instance.host.name, instance.host.vhid)]
-        if not found:
-            known = ", ".join(f"{instance.host.name} (vhid {instance.host.vhid})" for instance in instances)
-            raise EngineError(f"no virtual host {which!r} here: there is {known}")
-        if len(found) > 1:
-            names = ", ".join(instance.host.name for instance in found)
-            raise EngineError(f"vhid {which} stands on several interfaces: say which, {names}")
-        return found[0]
+        return chosen(self, which)
 
     def leave(self, instance: Instance, device: Device, addresses: Iterable[Address]) -> None:
         """The survey removes these addresses of a device, which are no longer its own."""

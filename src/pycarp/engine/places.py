@@ -44,7 +44,7 @@ def places_to_start(hosts: Iterable[VirtualHost], interfaces: tuple[Interface, .
             if not wait:
                 raise
             places.append(Place(host, None).without_carpdev(error))
-    return _without_conflicts(places)
+    return without_conflicts(places)
 
 
 def places_to_change_to(
@@ -69,7 +69,7 @@ def places_to_change_to(
             if former is None and not wait:
                 raise
             places.append(Place(host, None, str(error)))
-    return _without_conflicts(places)
+    return without_conflicts(places)
 
 
 def one_group(first: VirtualHost, second: VirtualHost, carpdev: str) -> str:
@@ -80,7 +80,7 @@ def one_group(first: VirtualHost, second: VirtualHost, carpdev: str) -> str:
     )
 
 
-def _without_conflicts(places: list[Place]) -> tuple[Place, ...]:
+def without_conflicts(places: list[Place]) -> tuple[Place, ...]:
     """No two may be one group or one device."""
     names: set[str] = set()
     groups: dict[tuple[int, int], VirtualHost] = {}

@@ -20,6 +20,7 @@ from ..protocol.timing import master_down
 from ..stats import Measures, Stats
 
 if TYPE_CHECKING:
+    from .._unpatched import Clock
     from ..health.runner import CheckStatus
     from .instances import Instance
     from .supervisor import Supervisor
@@ -233,7 +234,11 @@ class Snapshot:
 
 
 def take_snapshot(
-    supervisor: Supervisor, since: int, maintenance: bool, checks: Mapping[str, tuple[CheckStatus, ...]]
+    supervisor: Supervisor,
+    since: int,
+    maintenance: bool,
+    checks: Mapping[str, tuple[CheckStatus, ...]],
+    clock: Clock = time,
 ) -> Snapshot:
     """Of a running engine that was started `since`, in maintenance or not; `checks` are those of each virtual host by
     its name, and under "" those of all. Raises `EngineError` where it has ended."""
@@ -250,7 +255,7 @@ def take_snapshot(
             continue
     demotions = _demotions(overview, readings, supervisor.demotions.of(None))
     measures = runtime.measures()
-    now = time.monotonic_ns()
+    now = clock.monotonic_ns()
     watchdog = Watchdog(limit=overview.watchdog, fed=overview.fed, expired=overview.expired)
     return Snapshot(
         implementation=current.name,

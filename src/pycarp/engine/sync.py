@@ -20,6 +20,7 @@ from ..events import StateChanged
 from ..protocol import Reason, State
 
 if TYPE_CHECKING:
+    from .._unpatched import Clock
     from .engine import Engine
 
 _WAITING = 1024
@@ -33,13 +34,17 @@ _NOT_FOLLOWED = (Reason.STOPPED,)
 class Sync:
     """Follows the groups of one engine's virtual hosts from its making on, until `close`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Clock = time) -> None:
         self._engine = engine
+        self._clock = clock
         self._groups: dict[str, frozenset[str]] = {}
         self._slowest: dict[str, float] = {}
         self._closed = False
         self._split: dict[frozenset[str], float] = {}
-        self._queue = engine.tap(_WAITING)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._queue = self._engine.tap(_WAITING)
         self._thread = threading.Thread(target=self._run, name="pycarp-sync", daemon=True)
         self._thread.start()
 
@@ -87,7 +92,7 @@ class Sync:
 
     def _mend(self) -> None:
         """Let go of the smaller part of a group that has been split for long."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         for group in set(self._groups.values()):
             held = {name for name in group if self._engine.state(name) is State.MASTER}
             away = {name for name in group - held if self._engine.state(name) is State.BACKUP}

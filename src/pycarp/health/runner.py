@@ -24,6 +24,7 @@ from .check import Check
 from .look import Look, Tools, look
 
 if TYPE_CHECKING:
+    from .._unpatched import Clock
     from ..engine.engine import Engine
     from ..linux.children import Children
 
@@ -56,8 +57,9 @@ class CheckStatus:
 class Health:
     """The checks of one engine. `Engine.health` makes it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Clock = time) -> None:
         self._engine = engine
+        self.time = clock
         self._lock = threading.Lock()
         self._watches: dict[tuple[str, str], _Watch] = {}
         self._children: Children | None = None
@@ -161,7 +163,7 @@ class Health:
             return self._children
 
     def _start(self, new: dict[tuple[str, str], tuple[Check, Callback | None]], configured: bool = False) -> None:
-        begin = time.monotonic()
+        begin = self.time.monotonic()
         made = []
         replaced = []
         with self._lock:
@@ -173,11 +175,15 @@ class Health:
                     replaced.append(former)
                 self._watches[which, name] = watch
                 made.append(watch)
-            if made and self._clock is None:
+        self._end(replaced)
+        self._launch(made)
+
+    def _launch(self, watches: list[_Watch]) -> None:
+        with self._lock:
+            if watches and self._clock is None and not self._closed:
                 self._clock = threading.Thread(target=self._run, name="pycarp-health", daemon=True)
                 self._clock.start()
-        self._end(replaced)
-        for watch in made:
+        for watch in watches:
             watch.thread.start()
         self._wake.set()
 
@@ -230,7 +236,7 @@ class _Watch:
         self._which = which
         self._callback = callback
         self._what = None if callback is not None else read(check.kind, check.words)
-        self._next = first
+        self.next = first
         self._end = threading.Event()
         self._lock = threading.Lock()
         self._begun: float | None = None
@@ -240,13 +246,17 @@ class _Watch:
         self._fault = False
         kind = check.kind if callback is None else "callable"
         self.status = CheckStatus(
-            name=check.name, kind=kind, up=None, since=time.monotonic_ns(), said="not looked at yet", runs=0,
+            name=check.name, kind=kind, up=None, since=health.time.monotonic_ns(), said="not looked at yet", runs=0,
             failures=0, by=0, fault=False,
         )  # fmt: skip
         self.thread = threading.Thread(target=self._run, name=f"pycarp-check-{check.name}"[:40], daemon=True)
 
     def stop(self) -> None:
         self._end.set()
+
+    @property
+    def ended(self) -> bool:
+        return self._end.is_set()
 
     def join(self, seconds: float) -> None:
         """Wait so long for the look that is under way, and take back what was demoted."""
@@ -272,21 +282,25 @@ class _Watch:
 
     def _run(self) -> None:
         tools = Tools(self._health.children)
-        while not self._end.wait(max(0.0, self._next - time.monotonic())):
-            begun = time.monotonic()
-            with self._lock:
-                self._begun, self._hung_since = begun, None
-            self._health.looked_at()
-            found = self._look(tools)
-            with self._lock:
-                hung, self._begun = self._hung_since is not None, None
-                if self._end.is_set():
-                    return
-                if not hung:
-                    self._judge(found)
-            # On time, whatever a look takes; what was missed is not made up for.
-            late = max(0.0, time.monotonic() - self._next)
-            self._next += self.check.interval * (1 + late // self.check.interval)
+        while not self._end.wait(max(0.0, self.next - time.monotonic())):
+            self.look(tools)
+
+    def look(self, tools: Tools) -> bool:
+        """Look once, and tell what follows. Returns whether there is to be another look, at `next`."""
+        with self._lock:
+            self._begun, self._hung_since = self._health.time.monotonic(), None
+        self._health.looked_at()
+        found = self._look(tools)
+        with self._lock:
+            hung, self._begun = self._hung_since is not None, None
+            if self._end.is_set():
+                return False
+            if not hung:
+                self._judge(found)
+        # On time, whatever a look takes; what was missed is not made up for.
+        late = max(0.0, self._health.time.monotonic() - self.next)
+        self.next += self.check.interval * (1 + late // self.check.interval)
+        return True
 
     def _look(self, tools: Tools) -> Look:
         if self._what is not None:
@@ -320,7 +334,7 @@ class _Watch:
         self.status = replace(
             status,
             up=up,
-            since=time.monotonic_ns() if changed else status.since,
+            since=self._health.time.monotonic_ns() if changed else status.since,
             said=found.said,
             runs=status.runs + 1,
             failures=status.failures + (not found.well),
@@ -354,7 +368,7 @@ class _Watch:
     def _tell(self, said: str) -> None:
         up = bool(self.status.up)
         vhid = next((host.vhid for host in self._engine.hosts if host.name == self._which), 0)
-        at = time.monotonic_ns()
+        at = self._health.time.monotonic_ns()
         event = CheckChanged(vhid=vhid, name=self._which, at=at, check=self.check.name, up=up, said=said)
         self._engine.report(event)
 

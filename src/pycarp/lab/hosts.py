@@ -119,10 +119,10 @@ class Host(Station):
         """The counters since the last start."""
         return self._input.stats(vhid)
 
-    def demote(self, by: int = 1) -> None:
+    def demote(self, by: int = 1) -> int | None:
         """Change the demotion of all virtual hosts of this host."""
-        for instance in self._instances.values():
-            self._do(instance, instance.machine.demote(by, self.lan.now))
+        self._demote_others(by, None)
+        return None
 
     def force(self, vhid: int, state: State) -> None:
         """As ``ifconfig carp0 state master``."""
@@ -162,9 +162,7 @@ class Host(Station):
                     self._input.set_state(instance.vhid, after)
                     self._tell(instance, events.StateChanged, before=before, after=after, reason=reason, peer=peer)
                 case Suppress(by):
-                    for other in self._instances.values():
-                        if other is not instance:
-                            self._do(other, other.machine.demote(by, self.lan.now))
+                    self._demote_others(by, instance)
                 case FamilySilent(family):
                     self._tell(instance, events.FamilySilent, family=family)
                 case SiblingFound(vhid, standing, peer):
@@ -175,6 +173,12 @@ class Host(Station):
             instance.demotion = instance.machine.demotion
             self._tell(instance, events.Demoted, demotion=instance.demotion)
         self._arm(instance)
+
+    def _demote_others(self, by: int, cause: Instance | None) -> None:
+        """All but the one that has counted it for itself."""
+        for instance in tuple(self._instances.values()):
+            if instance is not cause:
+                self._do(instance, instance.machine.demote(by, self.lan.now))
 
     def _arm(self, instance: Instance) -> None:
         due = instance.machine.deadline
@@ -247,6 +251,7 @@ class Host(Station):
             return
         ours = self._instances.get(verdict.sibling_of or 0)
         if ours is not None:
+            self._heard(ours, verdict)
             self._do(ours, ours.machine.sibling(advert.vhid, advert, advert.source, self.lan.now))
             return
         instance = self._instances.get(advert.vhid)
@@ -260,8 +265,12 @@ class Host(Station):
             else:
                 values = {"dialect": dialect, "advbase": advert.advbase, "advskew": advert.advskew}
                 self._tell(instance, events.PeerHeard, peer=advert.source, **values)
-        if not counter:
+        if not counter and self._heard(instance, verdict):
             self._do(instance, instance.machine.receive(advert, advert.source, self.lan.now))
+
+    def _heard(self, instance: Instance, verdict: abc.Verdict) -> bool:
+        """A valid advert came for it. Returns whether its machine is to see it."""
+        return True
 
     def _answer_arp(self, frame: bytes) -> None:
         asked = dissect_arp(frame)

@@ -46,10 +46,16 @@ class Cable:
 
 
 class Network:
-    """One clock, one queue of what is to happen, and a switch. `log` holds every event of every host in order."""
+    """One clock, one queue of what is to happen, and a switch. `log` holds every event of every host in order.
 
-    def __init__(self, *, seed: int = 0, latency: int = LATENCY) -> None:
+    `loss` is the part of all frames that does not arrive, each for itself (0 to 1); `jitter` is how many ns more than
+    `latency` a frame takes at most. Both may change at any time, and draw from `random`.
+    """
+
+    def __init__(self, *, seed: int = 0, latency: int = LATENCY, loss: float = 0.0, jitter: int = 0) -> None:
         self.now = 0
+        self.loss = loss
+        self.jitter = jitter
         self.random = random.Random(seed)
         self.switch = Switch(self, latency)
         self.log: list[Record] = []
@@ -106,18 +112,27 @@ class Switch:
         if not frame[6] & 1:
             self.table[frame[6:12]] = cable
         known = None if frame[0] & 1 else self.table.get(frame[0:6])
-        for other in self.cables if known is None else [known]:
-            if other is not cable:
-                self._network.after(self.latency, partial(_deliver, other, frame))
+        others = [other for other in (self.cables if known is None else [known]) if other is not cable]
+        network = self._network
+        if network.loss:
+            others = [other for other in others if network.random.random() >= network.loss]
+        if not network.jitter:
+            network.after(self.latency, partial(_deliver, others, frame))
+            return
+        for other in others:
+            network.after(
+                self.latency + network.random.randrange(network.jitter + 1), partial(_deliver, [other], frame)
+            )
 
     def forget(self, cable: Cable) -> None:
         """The port lost its link: forget what was learned there, as a real switch does."""
         self.table = {mac: port for mac, port in self.table.items() if port is not cable}
 
 
-def _deliver(cable: Cable, frame: bytes) -> None:
-    if cable.hears:
-        cable.deliver(frame)
+def _deliver(cables: Iterable[Cable], frame: bytes) -> None:
+    for cable in cables:
+        if cable.hears:
+            cable.deliver(frame)
 
 
 class Station:

@@ -36,11 +36,11 @@ __all__ = ["MILLISECOND", "SECOND", "Client", "Host", "Lan", "Outage", "Pings", 
 class Lan(Network):
     """A switch, the stations on it, one clock and one queue of what is to happen.
 
-    `seed` fixes every random choice; `latency` is the switch's, in ns. `log` holds every event of every host in order.
+    `seed` fixes every random choice; `latency` is the switch's, in ns. `loss` and `jitter` are those of `Network`.
     """
 
-    def __init__(self, *, seed: int = 0, latency: int = LATENCY) -> None:
-        super().__init__(seed=seed, latency=latency)
+    def __init__(self, *, seed: int = 0, latency: int = LATENCY, loss: float = 0.0, jitter: int = 0) -> None:
+        super().__init__(seed=seed, latency=latency, loss=loss, jitter=jitter)
         self.hosts: dict[str, Host] = {}
         self.clients: dict[str, Client] = {}
 

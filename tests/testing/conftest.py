@@ -1,0 +1,7 @@
+"""The fixtures of the plugin, also where the package is not installed and pytest finds no entry point."""
+
+from __future__ import annotations
+
+from pycarp.pytest_plugin import carp_lan
+
+__all__ = ["carp_lan"]
