@@ -197,6 +197,7 @@ def test_twenty_that_hang_and_a_launcher_that_is_killed(stage: Stage) -> None:
     until(lambda: stage.lines() == ["free"])
     assert time.monotonic() - began < 2
     hooks.drain(["carp1"])  # has none
+    until(lambda: sum(lane.running is not None for lane in hooks._lanes.values()) == 20)
     assert hooks._children is not None
     os.kill(hooks._children.pid, 9)
     until(lambda: len(stage.of(events.HookFailed)) == 20)
