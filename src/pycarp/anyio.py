@@ -64,7 +64,8 @@ class _Shell(Shell):
     _started = False
 
     async def start(self) -> None:
-        """See `pycarp.Engine.start`. It runs in this thread: the network namespace is this thread's."""
+        """See `pycarp.Engine.start`. It runs in this thread, and holds up its loop for as long as it takes and `wait`
+        allows: the network namespace is this thread's."""
         self._engine.start()
         self._started = True
 

@@ -18,10 +18,10 @@ from .errors import CarpError, EngineError
 from .release import release_first
 
 if TYPE_CHECKING:
-    from . import aio
+    from . import aio, anyio
     from .engine.engine import Engine
 
-    AnyEngine: TypeAlias = Engine | aio.Engine
+    AnyEngine: TypeAlias = Engine | aio.Engine | anyio.Engine
     Source: TypeAlias = AnyEngine | Callable[[], AnyEngine]
 
 Message = MutableMapping[str, Any]

@@ -17,7 +17,7 @@ from ._unpatched import threading
 from .errors import CarpError, EngineError
 
 if TYPE_CHECKING:
-    from . import aio
+    from . import aio, anyio
     from .engine.engine import Engine
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -40,7 +40,7 @@ class release_first:
     statement. Raises `EngineError` outside of the main thread, where Python takes no handlers.
     """
 
-    def __init__(self, engine: Engine | aio.Engine, signals: Iterable[int] = SIGNALS) -> None:
+    def __init__(self, engine: Engine | aio.Engine | anyio.Engine, signals: Iterable[int] = SIGNALS) -> None:
         self._engine: Any = getattr(engine, "blocking", engine)
         self._pid = os.getpid()
         self._released = threading.Event()

@@ -82,3 +82,33 @@ def test_a_program_with_a_server_in_it(net: Lan, tmp_path: Path, name: str) -> N
     write(tmp_path, name)
     implementation = "python" if name == "greenlets.py" and "python" in IMPLEMENTATIONS else IMPLEMENTATIONS[0]
     goes_first(net, tmp_path, [sys.executable, name], implementation)
+
+
+def test_a_lifespan_of_starlette(net: Lan, tmp_path: Path) -> None:
+    # Fault: SIGTERM to uvicorn with an application of Starlette, whose lifespan has an engine for asyncio.
+    # Expected: As above.
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    write(tmp_path, "starlette_served.py")
+    words = [word.replace("served:", "starlette_served:") for word in ASGI[0]]
+    goes_first(net, tmp_path, words, IMPLEMENTATIONS[0])
+
+
+def test_a_server_that_does_not_pass_the_signal_on(net: Lan, tmp_path: Path) -> None:
+    # Fault: hypercorn serves in a worker, which gets no SIGTERM; a second engine starts beside it.
+    # Expected: The engine warns, and says what to write; the second server says who runs the first one, and ends.
+    pytest.importorskip("hypercorn")
+    pytest.importorskip("uvicorn")
+    write(tmp_path, "served.py")
+    with served(
+        net["main"], tmp_path, ["hypercorn", "--bind", "0.0.0.0:8000", "served:app"], IMPLEMENTATIONS[0]
+    ) as one:
+        wait_until(lambda: VIP in held(net["main"]), WITHIN, one.said)
+        assert "Run the server in one process (hypercorn --workers 0)" in one.said
+        second = tmp_path / "second"
+        second.mkdir()
+        write(second, "served.py")
+        (second / "served.py").write_text(recipe("served.py").replace("wait=10", "wait=0.2"))
+        with served(net["main"], second, ["uvicorn", "--port", "8001", "served:app"], IMPLEMENTATIONS[0]) as other:
+            assert other.process.wait(WITHIN) != 0
+            assert "pycarp cannot start: carp101 (vhid 101 on eth0) is already run by process" in other.said
