@@ -180,7 +180,8 @@ cdef object peer_event(const record_t *record, dict who, object host):
 
 cdef object rejected_event(const record_t *record, dict who, object host):
     counter = _COUNTERS[record.detail]
-    return events.AdvertRejected(**who, counter=counter, peer=peer_of(record), hint=LED_HINT if host and host.led else HINTS[counter])
+    hint = LED_HINT if host and host.led else HINTS[counter]
+    return events.AdvertRejected(**who, counter=counter, peer=peer_of(record), hint=hint)
 
 
 cdef object vrrp_event(const record_t *record, dict who, object host):
