@@ -153,12 +153,18 @@ cdef void _advertise(
 
 cdef void _transition(runtime_t *runtime, instance_t *instance, const action_t *action) noexcept nogil:
     cdef record_t record = new_record(instance, state_event, action.at)
+    cdef uint8_t before = action.before
     instance.input.state = action.after
     instance.reported.rivals.count = 0
     instance.suspicion.rival_heard = 0
     if action.after == STATE_MASTER:
         instance.ownership.advertised = boottime()
-    record.value, record.detail = action.before | action.after << 8, action.reason
+    if instance.plan.led:
+        # It is MASTER or INIT, and BACKUP only on its way.
+        if action.after == STATE_BACKUP:
+            return
+        before = STATE_INIT if action.after == STATE_MASTER else STATE_MASTER
+    record.value, record.detail = before | action.after << 8, action.reason
     record.peer = action.peer
     report(runtime, &record)
     instance.reported.since, instance.reported.why = action.at, 1 + action.reason

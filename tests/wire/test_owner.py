@@ -70,6 +70,7 @@ def announced(lan: Lan) -> list[bytes]:
     return [one for one in frames(lan, 0x0806) if one[6:12] == MAC and one[28:32] == one[38:42]]
 
 
+@pytest.mark.figures
 def test_it_takes_and_releases(lone: Lan, with_impl: str) -> None:
     # Fault: None: a program takes, renews and releases, in both families; the carpdev's cable goes and comes.
     # Expected: It answers within ms of the call, is announced, and falls silent with the release. No advert
@@ -99,11 +100,15 @@ def test_it_takes_and_releases(lone: Lan, with_impl: str) -> None:
         assert not {VIP, VIP6} & held(lone["main"])
         assert lone["client"].ping(VIP, 0.01).wait(1, 0.1) is False
         assert not log.find(events.TenureEnded) and not log.find(events.Demoted)
+        changes = [one.text for one in log.events if isinstance(one, events.StateChanged)]
+        went = ["INIT -> MASTER: forced", "MASTER -> INIT: link down", "INIT -> MASTER: forced"]
+        assert changes == [*went, "MASTER -> INIT: administratively down"]
     assert interface(lone["main"], "carp101") is None
     assert len(announced(lone)) >= 2
     assert not [one for one in frames(lone, 0x0800) if one[23] == 112]
 
 
+@pytest.mark.figures
 def test_a_tenure_that_is_not_renewed_ends(lone: Lan, with_impl: str) -> None:
     # Fault: A program takes for 0.6 s, renews once, and then no more.
     # Expected: The address goes just before the end of the tenure, with an event, and can be taken again.
@@ -122,6 +127,7 @@ def test_a_tenure_that_is_not_renewed_ends(lone: Lan, with_impl: str) -> None:
         assert mine.take(5) and VIP in held(lone["main"])
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("fault", ["stopped", "stopped with its guardian", "killed"])
 def test_a_program_that_does_not_run(lone: Lan, with_impl: str, fault: str) -> None:
     # Fault: The program is stopped (1.5 s of its tenure are left), its guardian too, or it is killed.
@@ -171,10 +177,11 @@ def test_without_an_end_it_is_as_a_master(lone: Lan, with_impl: str) -> None:
     lone.tidy = False
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("mac", ["virtual", "interface"])
 def test_two_hand_over(net: Lan, with_impl: str, mac: Any) -> None:
     # Fault: Three times one program releases, and another on the next host takes at once.
-    # Expected: No time without an answer is longer than 30 ms; nobody reports a conflict.
+    # Expected: No time without an answer is longer than 50 ms; nobody reports a conflict.
     net.remember("main")
     net.remember("second")
     with owner(net["main"], mac=mac) as (one, log), owner(net["second"], mac=mac) as (other, other_log):
@@ -187,7 +194,7 @@ def test_two_hand_over(net: Lan, with_impl: str, mac: Any) -> None:
             assert pinger.wait(50)
             one, other = other, one
         pinger.stop()
-        assert pinger.longest < 30_000_000, pinger.outages(0.01)
+        assert pinger.longest < 50_000_000, pinger.outages(0.01)
         assert not log.find(events.AddressConflict) and not other_log.find(events.AddressConflict)
 
 

@@ -134,6 +134,12 @@ def _transition(runtime: RuntimeState, instance: Instance, transition: Transitio
     instance.suspicion.rival_heard = 0
     if transition.after is State.MASTER:
         instance.ownership.advertised = boottime()
+    before = transition.before
+    if instance.plan.host.led:
+        # It is MASTER or INIT, and BACKUP only on its way.
+        if transition.after is State.BACKUP:
+            return
+        before = State.INIT if transition.after is State.MASTER else State.MASTER
     reported = instance.reported
     reported.since, reported.why, reported.cause = transition.at, transition.reason, transition.peer
     report(
@@ -141,7 +147,7 @@ def _transition(runtime: RuntimeState, instance: Instance, transition: Transitio
         instance,
         events.StateChanged,
         transition.at,
-        before=transition.before,
+        before=before,
         after=transition.after,
         reason=transition.reason,
         peer=transition.peer,
