@@ -4,7 +4,6 @@
 The compiled twin of `pycarp._python.input`, which says where each rule comes from and what each method takes.
 """
 
-from dataclasses import fields
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free
@@ -21,6 +20,7 @@ from .packet cimport (
 )
 from .timing cimport SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
 
+from .._records import fields
 from ..protocol.abc import Verdict
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, State
 from ..stats import Stats

@@ -7,7 +7,6 @@ that a Python thread empties.
 """
 
 import os
-from dataclasses import fields
 from ipaddress import ip_address
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -61,6 +60,7 @@ from .timing cimport (
     TENURE_FOREVER, VRRP_FORGOTTEN,
 )
 
+from .._records import fields
 from .. import events
 from ..engine.snapshot import Overview, Peer, Reading
 from ..errors import GUARDIAN_HANGS, HANDED_ON, NO_GUARDIAN, NOT_ENTRUSTED, CapabilityError, CarpError, EngineError

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ._records import dataclass, replace
 from .errors import ImplementationError, ImplementationWarning
 
 if TYPE_CHECKING:

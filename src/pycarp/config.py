@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ._records import dataclass, field, replace
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
 from .protocol.options import DEFAULT, NAME, OPTIONS, STATED, Conflict, Dialect, Mac, Replay, Siblings

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
+from ._records import dataclass, fields
 from .protocol import Reason, State
 from .sentences import (
     GUARDIAN_DIED as GUARDIAN_DIED,

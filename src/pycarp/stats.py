@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TypedDict
+
+from ._records import dataclass, fields
 
 
 @dataclass(slots=True)

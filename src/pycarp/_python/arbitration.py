@@ -6,8 +6,7 @@ the machine does it. No clock, no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .._records import dataclass
 from ..protocol import NS_PER_SKEW, Advert, Standing
 from ..protocol.timing import master_down
 

@@ -7,9 +7,9 @@ Thread: runtime, or the one that holds the machine.
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
+from .._records import fields
 from ..protocol import Reason, State
 from .arbitration import Sibling
 
@@ -31,7 +31,9 @@ def of_machine(machine: Machine) -> dict[str, Any]:
         "families": {str(family): due for family, due in machine._family_due.items()},
         "silent": sorted(machine._silent_families),
         "peer": machine._peer,
-        "siblings": [[int(value) for value in astuple(one)] for one in machine._arbitration._siblings],
+        "siblings": [
+            [int(getattr(one, field.name)) for field in fields(one)] for one in machine._arbitration._siblings
+        ],
         "standings": {str(vhid): standing for vhid, standing in machine._arbitration._standings.items()},
     }
 

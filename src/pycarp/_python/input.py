@@ -7,9 +7,9 @@ behaviour (tests/vectors/netbsd-behaviour.json).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 
+from .._records import fields
 from ..protocol import CARP_VERSION, GROUP_IPV4, GROUP_IPV6, Advert, State, abc
 from ..protocol.abc import Datagram, Verdict
 from ..protocol.checks import HINTS, MAYBE_VRRP, first_fault, vrrp_router

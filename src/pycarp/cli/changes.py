@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 
+from .._records import fields
 from ..config import VirtualHost
 
 _NOT_SHOWN = ("passphrase",)

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from .._records import dataclass
 from .demo_story import (
     ADDRESS,
     CLIENT,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._records import dataclass, field
 from ..config import VirtualHost
 from ..errors import CarpError
 from ..protocol import NS_PER_SECOND

@@ -6,10 +6,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._records import dataclass, field, replace
 from ..config import VirtualHost
 from ..errors import InterfaceError, InterfaceMissing
 from ..ifconfig import Defaults, Diagnostic, Parsed, check_together, parse_file

@@ -6,10 +6,10 @@ import select
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._records import dataclass
 from ..config import VirtualHost
 from ..engine.mailbox import Mailbox
 from ..errors import CarpError
@@ -56,13 +56,16 @@ class Beside:
     take_over: bool = False
 
 
+_NOTHING_BESIDE = Beside()
+
+
 def serve(
     hosts: Sequence[VirtualHost],
     printer: Printer,
     *,
     command: str,
     reload: Reload | None = None,
-    beside: Beside = Beside(),
+    beside: Beside = _NOTHING_BESIDE,
 ) -> int:
     """Run an engine until SIGINT or SIGTERM, or until another process has taken over, and return the exit code.
 

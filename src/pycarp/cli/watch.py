@@ -8,12 +8,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
+from .._records import dataclass
 from ..errors import CarpError, InterfaceError
 from ..monitor.observer import Change
 from ..monitor.pcap import CaptureError, read, read_stream

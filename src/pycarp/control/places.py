@@ -14,9 +14,9 @@ import grp
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from .._records import dataclass
 from .._unpatched import socket
 from ..errors import ConfigError, EngineError
 

@@ -10,10 +10,10 @@ import errno
 import os
 import struct
 import weakref
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from .._records import dataclass, field
 from .._unpatched import selectors, socket, threading, time
 from ..errors import CarpError, EngineError
 from ..events import ControlClientDropped

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from .._records import dataclass
 
 VERSION = 1
 """Of the dialogue. Fields that are added do not change it."""

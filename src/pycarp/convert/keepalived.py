@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
+from .._records import dataclass, field
 from .keepalived_blocks import Block, read
 from .keepalived_checks import Tracked, statements
 from .model import Conversion, Target

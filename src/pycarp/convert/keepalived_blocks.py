@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from .._records import dataclass, field
 from .model import Conversion
 
 _DEEPEST = 8

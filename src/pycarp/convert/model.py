@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from .._records import dataclass, field
 from ..errors import ConfigError
 from ..protocol.options import BY_NAME, NAME
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .._records import dataclass, field
 from .._unpatched import time
 from ..events import AddressConflict, Event
 from ..linux.arp_probe import ArpProbe

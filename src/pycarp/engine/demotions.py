@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._records import dataclass
 from .._unpatched import threading, time
 from ..errors import EngineError
 from ..events import DemotionReason, Event

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+from .._records import dataclass, field
 from .. import _impl
 from .._unpatched import time
 from ..config import Address, VirtualHost

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._records import dataclass
 from ..events import Event, VirtualMacFiltered
 from ..linux.arp_probe import PathProbe
 from ..linux.neighbours import neighbours

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 
 from .._unpatched import time
 
@@ -20,7 +19,7 @@ class Maintenance:
     """The mode of one engine; `file` keeps it, None: it ends with the engine."""
 
     def __init__(self, file: str | os.PathLike[str] | None) -> None:
-        self._file = None if file is None else Path(file)
+        self._file = None if file is None else os.fspath(file)
         self.on = self._kept()
 
     def set(self, on: bool) -> str:
@@ -41,10 +40,11 @@ class Maintenance:
         if self._file is None:
             return
         if not on:
-            self._file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._file)
             return
-        self._file.parent.mkdir(0o755, parents=True, exist_ok=True)
-        fresh = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        os.makedirs(os.path.dirname(self._file) or ".", 0o755, exist_ok=True)
+        fresh = f"{self._file}.{os.getpid()}"
         try:
             with open(fresh, "w", encoding="utf-8") as file:
                 file.write(f"{_TEXT}{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
@@ -53,5 +53,5 @@ class Maintenance:
             os.replace(fresh, self._file)
         except BaseException:
             with contextlib.suppress(OSError):
-                fresh.unlink()
+                os.unlink(fresh)
             raise

@@ -6,8 +6,8 @@ Thread: supervisor, and the one that starts the engine
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from .._records import dataclass
 from ..config import VirtualHost
 from ..errors import ConfigError, InterfaceError, InterfaceMissing
 from ..linux.interfaces import Interface, choose_carpdev

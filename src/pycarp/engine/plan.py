@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from .._records import dataclass
 from ..config import VirtualHost
 from ..protocol import BOWOUT
 from ..protocol.abc import AdvertTemplate, Authenticator, Implementation, IPAddress

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
+from .._records import dataclass
 from .._unpatched import time
 from ..config import VirtualHost
 from ..errors import CapabilityError, CarpError, EngineError

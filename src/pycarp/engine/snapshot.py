@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._records import dataclass, fields, is_dataclass, replace
 from .._unpatched import time
 from ..protocol import NS_PER_SECOND, NS_PER_SKEW, Reason, State
 from ..protocol.timing import master_down

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from .._records import replace
 
 from .._unpatched import threading, time
 from ..errors import EngineError

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from .._records import dataclass, field
 from ..errors import ConfigError
 from .arguments import read
 

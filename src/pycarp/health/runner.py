@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .._records import dataclass, replace
 from .._unpatched import threading, time
 from ..config import VirtualHost
 from ..errors import CarpError, ConfigError

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
+from .._records import dataclass, field
 from ..errors import ConfigError
 
 When = Literal["master", "backup", "init", "fault", "any", "drain", "fifo", "directory"]

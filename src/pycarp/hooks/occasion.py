@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from .._records import dataclass
 from .._unpatched import time
 from ..config import VirtualHost
 from ..events import Event, StateChanged

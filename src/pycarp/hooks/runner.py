@@ -8,8 +8,8 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
+from .._records import dataclass, field
 from .. import events as ev
 from .._unpatched import futures, select, threading, time
 from ..config import VirtualHost

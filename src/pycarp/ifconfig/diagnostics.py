@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from .._records import asdict, dataclass
 from ..errors import ConfigError
 
 Severity = Literal["error", "warning"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+
+from .._records import dataclass, field
 
 _Place = tuple[int, int]  # a line and a column, from 1
 _Text = tuple[str, list[_Place]]

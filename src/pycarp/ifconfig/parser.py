@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, Literal
 
+from .._records import asdict, dataclass, field
 from ..config import VirtualHost
 from ..errors import ConfigError
 from ..protocol.options import DEFAULT, Dialect, Flag, Mac

@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from .._records import dataclass, field
 from . import values
 from .diagnostics import Diagnostic, Severity
 from .lexer import Word, lex

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from .._records import dataclass
 from ..protocol.frames import arp_reply
 from .frames import ARP, ECHO_REPLY, ECHO_REQUEST, IPV4, build_arp_request, build_echo, dissect_arp, dissect_echo
 from .network import MILLISECOND, SECOND, Network, Station

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from .. import _impl, events
+from .._records import dataclass, field
 from ..config import Address, VirtualHost
 from ..engine.plan import Plan, make_plan
 from ..events import Event

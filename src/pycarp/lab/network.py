@@ -8,10 +8,10 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_interface
 
+from .._records import dataclass
 from ..config import Address
 from ..events import Event
 

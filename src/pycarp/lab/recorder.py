@@ -10,9 +10,9 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Self
 
+from .._records import dataclass
 from ..linux.sockets import arrival, closed_on_error, grow, packet_socket, want_times
 
 _ETH_P_ALL = 3

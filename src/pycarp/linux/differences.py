@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
+from .._records import dataclass, field
 from .fib import AF_INET, AF_INET6, MAIN, Route, Rule, Snapshot
 from .interfaces import OWN_PROTOCOL
 from .routes import TABLES, Mirror, Place, Ways, is_own_table, near

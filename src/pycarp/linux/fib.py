@@ -9,10 +9,10 @@ import errno
 import itertools
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
 
+from .._records import dataclass, field, replace
 from .._unpatched import socket
 from . import netlink
 from .interfaces import OWN_PROTOCOL

@@ -17,10 +17,10 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from .._records import dataclass
 from .._python.guardian import protocol
 from .._unpatched import select, socket, threading, time
 from ..errors import CapabilityError, CarpError, EngineError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
+from .._records import dataclass, field, replace
 from .._unpatched import socket
 from ..config import VirtualHost
 from ..errors import InterfaceError, InterfaceMissing

@@ -13,9 +13,9 @@ All of it is computed from a `Snapshot` and touches nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_network
 
+from .._records import dataclass, field
 from . import fib, netlink
 from .fib import AF_INET, AF_INET6, MAIN, Address, Network, Prefix, Route, Rule, Snapshot
 from .interfaces import OWN_PROTOCOL

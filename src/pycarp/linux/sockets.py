@@ -9,9 +9,9 @@ import contextlib
 import errno
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Self
 
+from .._records import dataclass
 from .._unpatched import socket, time
 from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP, NS_PER_SECOND
 from . import bpf

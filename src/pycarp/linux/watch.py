@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import random
 import sys
-from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Self
 
+from .._records import dataclass, field
 from .._python.guardian import protocol
 from .._unpatched import select, socket
 from . import bpf, fib, netlink

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import hmac
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from itertools import combinations
 from typing import Any
 
+from .._records import dataclass, field
 from ..config import AddressLike
 from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, Advert
 from ..protocol.abc import IPAddress

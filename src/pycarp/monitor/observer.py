@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from .._impl import current
+from .._records import dataclass, field
 from ..config import AddressLike
 from ..protocol import NS_PER_SECOND, Advert
 from ..protocol.abc import Datagram

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+from .._records import dataclass, field
 from ..protocol import NS_PER_SECOND, NS_PER_SKEW
 from ..protocol.timing import master_down
 from .keysearch import Signature

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 
 from .._impl import current
+from .._records import dataclass, field
 from ..protocol import Advert
 from ..protocol.checks import first_fault
 from .speakers import Key

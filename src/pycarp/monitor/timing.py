@@ -11,10 +11,10 @@ import random
 from array import array
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from .._impl import current
+from .._records import dataclass, field
 from ..protocol import Advert
 from ..protocol.checks import first_fault
 from ..protocol.timing import master_down

@@ -5,9 +5,10 @@ Nothing here computes; `_python` and `ext` do, and both speak in these types.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Literal
+
+from .._records import dataclass
 
 IPPROTO_CARP = 112
 CARP_VERSION = 2

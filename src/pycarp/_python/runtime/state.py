@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
+from ..._records import dataclass, field
 from ... import events
 from ..._unpatched import futures, selectors, time
 from ...engine.mailbox import Mailbox

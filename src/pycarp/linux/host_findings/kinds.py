@@ -6,8 +6,9 @@ it, and a case in tests/linux/test_host_findings.py, where every kind appears on
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from ..._records import asdict, dataclass
 
 Severity = Literal["alarm", "warning", "note"]
 

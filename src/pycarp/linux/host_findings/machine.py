@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ..._records import dataclass
 from ...config import VirtualHost
 from ...errors import InterfaceError
 from ...protocol.frames import virtual_mac

@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from ..._records import dataclass, field
 from ..._unpatched import socket
 from .. import netlink
 
