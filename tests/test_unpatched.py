@@ -86,7 +86,8 @@ threading.Event = select.poll = select.select = select.epoll = socket.socket = t
 if sys.argv[1] == "early":
     from pycarp import _unpatched
 assert _unpatched.patched()
-future = _unpatched.futures.Future()
+from pycarp.engine.mailbox import Outcome
+future = Outcome()
 left, right = _unpatched.socket.socketpair()
 done = _unpatched.threading.Event()
 

@@ -141,11 +141,13 @@ cdef class Runtime:
     def add_carpdev(self, int carpdev, sockets, mac, addresses, allow):
         cdef command_t command = _command(add_carpdev, 0, carpdev)
         cdef carpdev_t *fresh = <carpdev_t *> calloc(1, sizeof(carpdev_t))
-        cdef int error
+        cdef int error, receive
         if fresh == NULL:
             raise MemoryError
         try:
-            error = ring_open(&fresh.ring, sockets.receive.fileno())
+            receive = sockets.receive.fileno()
+            with nogil:
+                error = ring_open(&fresh.ring, receive)  # the kernel waits for its other users of packets
             if error:
                 raise OSError(error, f"a packet ring could not be had: {os.strerror(error)}")
             fresh.number, fresh.send_fd, fresh.input.allow = carpdev, sockets.send.fileno(), allow

@@ -1,4 +1,4 @@
-"""socket, select, selectors, threading, time and futures as Python has them, whatever the program has made of its own.
+"""socket, select, selectors, threading and time as Python has them, whatever the program has made of its own.
 
 gevent and eventlet replace what blocks by what switches to another greenlet: the engine's threads would be none, and
 `start` would wait for ever. Test tools stop the clock. The modules of the engine take these names from here and nowhere
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import socket as socket
     import threading as threading
     import time as time
-    from concurrent import futures as futures
     from typing import Protocol
 
     class Clock(Protocol):
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
         def sleep(self, seconds: float, /) -> object: ...
 
 
-_COPIED = ("_thread", "concurrent.futures._base", "select", "selectors", "socket", "threading", "time")
+_COPIED = ("_thread", "select", "selectors", "socket", "threading", "time")
 _copies: dict[str, types.ModuleType] = {}
 
 
@@ -115,4 +114,3 @@ if not TYPE_CHECKING:
     select, time = copy("select"), copy("time")
     time.sleep = _sleep
     selectors, socket, threading = _AsNeeded("selectors"), _AsNeeded("socket"), _AsNeeded("threading")
-    futures = _AsNeeded("concurrent.futures._base")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import select
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._records import dataclass
 from ..config import VirtualHost
-from ..engine.mailbox import Mailbox
+from ..engine.mailbox import Mailbox, Outcome
 from ..errors import CarpError
 from ..events import CarpdevChanged, Waiting
 from .changes import changes
@@ -118,7 +117,7 @@ class Desk:
         self._engine = engine
         self._reload = reload
 
-    def ask(self) -> Future[str]:
+    def ask(self) -> Outcome[str]:
         """From another thread: have it read again; the text says what was wrong."""
         return self.mailbox.post(self.read_again)
 

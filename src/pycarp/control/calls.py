@@ -9,15 +9,16 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._unpatched import futures, time
+from .._unpatched import time
 from ..errors import EngineError
 from ..protocol import State
 from .wire import BadRequest, Request
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..engine.mailbox import Outcome
 
-Reload = Callable[[], "futures.Future[str]"]
+Reload = Callable[[], "Outcome[str]"]
 """Has the configuration read again by whoever owns the engine. The text says what was wrong, "" for nothing."""
 Later = Callable[[], "dict[str, Any] | None"]
 """What a call gave, None while it is not done. It may raise, as the call itself."""

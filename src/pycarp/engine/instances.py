@@ -9,8 +9,8 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .._records import dataclass, field
 from .. import _impl
+from .._records import dataclass, field
 from .._unpatched import time
 from ..config import Address, VirtualHost
 from ..events import CarpdevChanged, CarpdevMacUsed, ChangedByOthers, Event, Failed, GateUnavailable, Waiting

@@ -9,12 +9,51 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from .._unpatched import futures, threading
+from .._unpatched import threading
 from ..errors import EngineError
 
 T = TypeVar("T")
+
+
+class Outcome(Generic[T]):
+    """What a call comes to, once. As `concurrent.futures.Future`, which would load logging and five more modules."""
+
+    def __init__(self) -> None:
+        self._settled = threading.Event()
+        self._value: T
+        self._error: BaseException | None = None
+        self._then: Callable[[Outcome[T]], object] | None = None
+
+    def result(self, timeout: float | None = None) -> T:
+        """What came of it: returned, or raised. `TimeoutError` where nothing has."""
+        if not self._settled.wait(timeout):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def exception(self) -> BaseException | None:
+        """What was raised, once it has come to something."""
+        self._settled.wait()
+        return self._error
+
+    def done(self) -> bool:
+        return self._settled.is_set()
+
+    def set_result(self, value: T) -> None:
+        self._value = value
+        self._settle()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self._settle()
+
+    def _settle(self) -> None:
+        self._settled.set()
+        if self._then is not None:
+            self._then(self)
 
 
 class Mailbox:
@@ -23,7 +62,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()
-        self._calls: deque[tuple[Callable[[], Any], futures.Future[Any]]] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Outcome[Any]]] = deque()
         self._open = True
 
     def fileno(self) -> int:
@@ -33,15 +72,16 @@ class Mailbox:
         """Have the loop call it: returns what it returns, raises what it raises, or `EngineError` if the loop ended."""
         return self.post(function).result()
 
-    def post(self, function: Callable[[], T]) -> futures.Future[T]:
-        """Have the loop call it, without waiting."""
-        future: futures.Future[T] = futures.Future()
+    def post(self, function: Callable[[], T], then: Callable[[Outcome[T]], object] | None = None) -> Outcome[T]:
+        """Have the loop call it, without waiting; `then` gets the outcome, in the loop's thread."""
+        outcome: Outcome[T] = Outcome()
+        outcome._then = then
         with self._lock:
             if not self._open:
                 raise EngineError("the engine is not running")
-            self._calls.append((function, future))
+            self._calls.append((function, outcome))
             os.eventfd_write(self._fd, 1)
-        return future
+        return outcome
 
     def work(self) -> None:
         """In the loop: carry out the calls that have come so far."""
@@ -50,11 +90,11 @@ class Mailbox:
         for _ in range(len(self._calls)):
             if not self._calls:
                 return  # one of the calls has closed it
-            function, future = self._calls.popleft()
+            function, outcome = self._calls.popleft()
             try:
-                future.set_result(function())
+                outcome.set_result(function())
             except BaseException as error:
-                future.set_exception(error)
+                outcome.set_exception(error)
 
     def close(self) -> None:
         """Take no more calls; those that are left fail."""
@@ -64,8 +104,8 @@ class Mailbox:
             self._open = False
             os.close(self._fd)
         while self._calls:
-            _, future = self._calls.popleft()
-            future.set_exception(EngineError("the engine is not running"))
+            _, outcome = self._calls.popleft()
+            outcome.set_exception(EngineError("the engine is not running"))
 
     def abandon(self) -> None:
         """In a forked child, where the thread that holds the lock may not exist: only close the descriptor."""

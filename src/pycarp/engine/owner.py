@@ -5,7 +5,7 @@ Thread: any caller
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -64,7 +64,7 @@ class Owner:
             vhid=vhid,
             addresses=addresses,
             # Nobody knows it: no advert on this LAN is one of ours.
-            passphrase=secrets.token_hex(9),
+            passphrase=os.urandom(9).hex(),
             carpdev=carpdev,
             name=name,
             mac=mac,

@@ -8,7 +8,7 @@ Thread: any caller
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator
 
 from .._records import dataclass
@@ -97,7 +97,7 @@ def make_plan(
 
 def _signed_bowouts(authenticator: Authenticator) -> Iterator[tuple[bytes, bytes]]:
     for dialect in authenticator.dialects:
-        counter = authenticator.counter(BOWOUT, BOWOUT, secrets.randbits(24), dialect)
+        counter = authenticator.counter(BOWOUT, BOWOUT, int.from_bytes(os.urandom(3), "big"), dialect)
         yield counter, authenticator.sign(counter, dialect)
 
 

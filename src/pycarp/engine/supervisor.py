@@ -24,7 +24,6 @@ from ..linux.leftovers import Inventory
 from ..linux.lock import all_free
 from ..linux.watch import RouteWatch, Watch
 from ..protocol.abc import Runtime
-from .bequeath import Bequest
 from .builder import Builder
 from .conflict import Conflicts
 from .demotions import Demotions
@@ -37,6 +36,7 @@ from .reload import Reload
 from .teller import Teller
 
 if TYPE_CHECKING:
+    from .bequeath import Bequest
     from .inherit import Inherit
     from .line import Line
 
@@ -98,8 +98,10 @@ class Supervisor:
             self._builder = Builder(self.instances)
             self._reconciler = Reconciler(self.instances, self._watch, self._route_watch)
             self._held = held
-            self._bequest = Bequest(self.instances, self._builder, self._tell(teller), held)
-            undo.callback(self._bequest.close)
+            self._bequest: Bequest | None = None
+            self._selector: selectors.BaseSelector | None = None
+            self._tell_of_bequest = self._tell(teller)
+            undo.callback(self._end_bequest)
             undo.callback(self._remove_all)
             self._begin(inherit, teller)
             # Not a daemon: when the program ends without having stopped its engine, the supervisor does it.
@@ -123,14 +125,25 @@ class Supervisor:
 
         def begin() -> None:
             start()
-            self._bequest.serve(line, holder=True)
+            self.bequest.serve(line, holder=True)
 
         self._mailbox.call(begin)
 
     @property
     def bequest(self) -> Bequest:
-        """How hand-overs to successors went."""
+        """Serves successors, and knows how that went."""
+        if self._bequest is None:
+            # Imported here: few engines have successors.
+            from .bequeath import Bequest
+
+            self._bequest = Bequest(self.instances, self._builder, self._tell_of_bequest, self._held)
+            if self._selector is not None:
+                self._bequest.attach(self._selector)
         return self._bequest
+
+    def _end_bequest(self) -> None:
+        if self._bequest is not None:
+            self._bequest.close()
 
     def hold(self, until: int, again: bool = False) -> bool:
         """What the program says of a led virtual host: see `Runtime.hold`. Who takes looks whether others answer."""
@@ -163,7 +176,8 @@ class Supervisor:
         self._route_watch.close()
         self._conflicts.close()
         self._mailbox.abandon()
-        self._bequest.abandon()
+        if self._bequest is not None:
+            self._bequest.abandon()
         for instance in self.instances:
             if instance.lock is not None:
                 instance.lock.close()
@@ -183,7 +197,9 @@ class Supervisor:
             selector.register(self._mailbox, selectors.EVENT_READ, self._mailbox.work)
             selector.register(self._watch, selectors.EVENT_READ, self._reconciler.read_notices)
             selector.register(self._route_watch, selectors.EVENT_READ, self._reconciler.routing.read_notices)
-            self._bequest.attach(selector)
+            self._selector = selector
+            if self._bequest is not None:
+                self._bequest.attach(selector)
             while not self._stopped:
                 next_look = self._conflicts.look(self.instances)
                 timeout = max(0, min(next_look, self._reconciler.due_in(), _PROGRAM_END_NOTICED))
@@ -252,7 +268,7 @@ class Supervisor:
             places = places_to_start(self.hosts, inventory.interfaces, self._wait)
             self.runtime.expect(host.vhid for host in self.hosts)
             self.predecessor = Heir(self.instances, self._builder, emit).run(inherit, places, inventory)
-            self._bequest.listen()
+            self.bequest.listen()
         if self._held:
             self.hosts = tuple(instance.host for instance in self.instances)
             if not self.hosts:

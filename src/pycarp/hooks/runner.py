@@ -9,11 +9,11 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from .._records import dataclass, field
 from .. import events as ev
-from .._unpatched import futures, select, threading, time
+from .._records import dataclass, field
+from .._unpatched import select, threading, time
 from ..config import VirtualHost
-from ..engine.mailbox import Mailbox
+from ..engine.mailbox import Mailbox, Outcome
 from ..errors import CarpError, EngineError
 from ..linux.children import Child, Children
 from ..protocol import State
@@ -144,7 +144,7 @@ class Hooks:
     def _call(self, function: Callable[[], None]) -> bool:
         """Have the thread do it; False if it has ended."""
         try:
-            self._mailbox.post(function).add_done_callback(_complain)
+            self._mailbox.post(function, _complain)
         except EngineError:
             return False
         return True
@@ -350,9 +350,9 @@ def _tell(lane: _Lane) -> None:
         lane.drained(lane.name)
 
 
-def _complain(future: futures.Future[None]) -> None:
+def _complain(outcome: Outcome[None]) -> None:
     """No fault of ours ends the thread."""
-    error = future.exception()
+    error = outcome.exception()
     if error is not None and not isinstance(error, EngineError):
         import logging
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import struct
 from collections.abc import Sequence
 
@@ -60,8 +61,6 @@ def of_this_lan(program: Sequence[Instruction]) -> tuple[Instruction, ...]:
 
 def attach(opened: socket.socket, program: Sequence[Instruction]) -> None:
     """From now on the socket takes only what the program lets pass; another program may follow."""
-    import ctypes
-
-    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    memory = ctypes.create_string_buffer(packed, len(packed))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(memory)))
+    memory = array.array("B", b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
+    address, _length = memory.buffer_info()
+    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), address))

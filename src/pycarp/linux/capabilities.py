@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from ..errors import CapabilityError, EngineError
 
@@ -16,15 +16,15 @@ def effective(process: int | str = "thread-self") -> frozenset[str]:
     In a user namespace they count for what was made inside. `OSError` where that cannot be read.
     """
     try:
-        status = Path(f"/proc/{process}/status").read_text()
+        with open(f"/proc/{process}/status") as file:
+            line = next(line for line in file if line.startswith("CapEff:"))
     except FileNotFoundError:
-        if Path("/proc/self").exists():
+        if os.path.exists("/proc/self"):
             raise
         raise EngineError(
             "there is no /proc here, where an engine reads what it may do and sets what IPv6 needs: mount it "
             "(mount -t proc proc /proc)"
         ) from None
-    line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
     bits = int(line.split()[1], 16)
     return frozenset(name for name, number in NUMBERS.items() if bits >> number & 1)
 
@@ -46,7 +46,8 @@ def refused(error: OSError) -> CapabilityError:
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     function = where.tb_frame.f_code.co_name if where is not None else "?"
-    filtered = "\nSeccomp:\t2\n" in Path("/proc/thread-self/status").read_text()
+    with open("/proc/thread-self/status") as file:
+        filtered = "Seccomp:\t2\n" in file
     who = (
         "a filter of system calls (a container's seccomp profile, or SystemCallFilter= of a unit) is on this process"
         if filtered

@@ -463,7 +463,9 @@ class Device:
         table = self._table()
         try:
             with gate.FilterSocket() as filters:
-                failed = filters.execute(table.create)
+                failed = filters.execute(table.add)
+                if failed is not None and failed.errno == errno.EEXIST:
+                    failed = filters.execute(table.create)
         except OSError as error:
             failed = error
         if failed is None:

@@ -23,7 +23,7 @@ from ipaddress import IPv4Address, IPv6Address
 from .._python.guardian import protocol
 from .._unpatched import socket
 from . import netlink
-from .netlink import ACK, APPEND, CREATE, DUMP, NESTED, attribute, message, nest, text
+from .netlink import ACK, APPEND, CREATE, DUMP, EXCLUSIVE, NESTED, attribute, message, nest, text
 from .sockets import SocketOwner, closed_on_error
 
 Address = IPv4Address | IPv6Address
@@ -140,9 +140,13 @@ def _bracket(kind: int) -> bytes:
 def _transaction(*requests: bytes) -> bytes:
     """All or nothing. The last request alone is acknowledged, by its number; what fails answers with its error."""
     *others, last = requests
-    length, kind, flags, _number, port = netlink.HEADER.unpack_from(last)
-    last = netlink.HEADER.pack(length, kind, flags | ACK, protocol.GATE_LAST, port) + last[netlink.HEADER.size :]
-    return b"".join((_bracket(_BATCH_BEGIN), *others, last, _bracket(_BATCH_END)))
+    return b"".join((_bracket(_BATCH_BEGIN), *others, _with(last, ACK, protocol.GATE_LAST), _bracket(_BATCH_END)))
+
+
+def _with(request: bytes, more: int, number: int = 0) -> bytes:
+    """The request with more flags and with a number."""
+    length, kind, flags, _number, port = netlink.HEADER.unpack_from(request)
+    return netlink.HEADER.pack(length, kind, flags | more, number, port) + request[netlink.HEADER.size :]
 
 
 def _name(carpdev: int, vhid: int, turn: bool) -> str:
@@ -161,11 +165,12 @@ def deletion(carpdev: int, vhid: int, turn: bool) -> bytes:
 
 
 class Table:
-    """The gate of one virtual host: `create` and `delete` are transactions, ready to send.
+    """The gate of one virtual host: `add`, `create` and `delete` are transactions, ready to send.
 
-    `create` replaces a table that is there; then the gate is shut. `addresses` are those of a carpdev that carries them
-    itself; without any, the gate keeps everything. `longest`: see `steps`. `made`: the table is there; otherwise the
-    guardian makes it.
+    `create` replaces a table that is there, `add` fails with EEXIST; then the gate is shut. Who sends a transaction in
+    which a table goes waits for some ms when he closes the socket, until the kernel has let go of it. `addresses` are
+    those of a carpdev that carries them itself; without any, the gate keeps everything. `longest`: see `steps`. `made`:
+    the table is there; otherwise the guardian makes it.
     """
 
     def __init__(
@@ -191,7 +196,9 @@ class Table:
         made = self._message(_NEWTABLE, attribute(6, bytes((0, len(remark))) + remark))
         gone = _message(_DELTABLE, 0, text(1, self.name))
         self.delete = deletion(carpdev, vhid, turn)
-        self.create = _transaction(made, gone, made, *self._sets(), *self._chains(), *self._key_rules(), *self._rules())
+        parts = *self._sets(), *self._chains(), *self._key_rules(), *self._rules()
+        self.add = _transaction(_with(made, EXCLUSIVE), *parts)
+        self.create = _transaction(made, gone, made, *parts)
 
     def _message(self, kind: int, *attributes: bytes) -> bytes:
         """Every one names the table by the same attribute."""

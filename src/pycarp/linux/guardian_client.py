@@ -17,11 +17,10 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .._records import dataclass
 from .._python.guardian import protocol
+from .._records import dataclass
 from .._unpatched import select, socket, threading, time
 from ..errors import CapabilityError, CarpError, EngineError
 from . import gate, netlink
@@ -96,18 +95,18 @@ def program(spawner: Spawner) -> list[str]:
 
     Raises `EngineError` where there is none.
     """
-    here = Path(spawner.__file__ or "").resolve().parent
-    if here.name == "_native":
-        native = here / "guardian"
+    here = os.path.dirname(os.path.realpath(spawner.__file__ or ""))
+    if os.path.basename(here) == "_native":
+        native = os.path.join(here, "guardian")
         if not os.access(native, os.X_OK):
             raise EngineError(f"{_not_executable(native)}, or set PYCARP_IMPL=python")
-        return [str(native)]
+        return [native]
     options = "-ISB" if sys.dont_write_bytecode else "-IS"
-    return [interpreter("the guardian"), options, str(here / "guardian" / "__main__.py")]
+    return [interpreter("the guardian"), options, os.path.join(here, "guardian", "__main__.py")]
 
 
-def _not_executable(native: Path) -> str:
-    if not native.exists():
+def _not_executable(native: str) -> str:
+    if not os.path.exists(native):
         return f"the guardian {native} is not there: reinstall pycarp"
     if os.statvfs(native).f_flag & os.ST_NOEXEC:
         return f"the guardian {native} is on a file system that is mounted noexec: install pycarp on another"
@@ -121,9 +120,9 @@ def interpreter(what: str) -> str:
     """
     if os.path.basename(sys.executable or "").startswith(("python", "pypy")):
         return sys.executable
-    usual = Path(sys.base_exec_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    usual = os.path.join(sys.base_exec_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
     if os.access(usual, os.X_OK):
-        return str(usual)
+        return usual
     raise EngineError(
         f"{what} needs a Python interpreter of its own, and {usual} is none: "
         "install one, or, for the guardian, use the native implementation, which does without"

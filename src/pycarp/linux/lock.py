@@ -9,7 +9,6 @@ import errno
 import os
 import struct
 from collections.abc import Collection, Iterable
-from pathlib import Path
 from typing import Self
 
 from .._unpatched import socket, time
@@ -256,7 +255,8 @@ def lives(pid: int) -> bool:
         pass
     try:
         # A process that has ended and was not yet waited for is still there. The state follows the name in parentheses.
-        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            state = file.read().rpartition(")")[2].split()[0]
     except OSError:
         return True
     return state not in ("Z", "X")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-_ROOT = Path("/proc/sys/net")
+_ROOT = "/proc/sys/net"
 
 
 def write(name: str, value: int | str) -> None:
     """Set it. `OSError` where it does not exist, may not be changed, or /proc/sys is mounted read-only."""
-    (_ROOT / name).write_text(f"{value}\n")
+    with open(f"{_ROOT}/{name}", "w") as file:
+        file.write(f"{value}\n")
 
 
 def try_write(name: str, value: int | str) -> bool:
@@ -24,6 +23,7 @@ def try_write(name: str, value: int | str) -> bool:
 def read(name: str) -> int:
     """Its value; 0 where it does not exist or may not be read."""
     try:
-        return int((_ROOT / name).read_text())
+        with open(f"{_ROOT}/{name}") as file:
+            return int(file.read())
     except (OSError, ValueError):
         return 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import random
+import os
 import sys
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Self
 
-from .._records import dataclass, field
 from .._python.guardian import protocol
+from .._records import dataclass, field
 from .._unpatched import select, socket
 from . import bpf, fib, netlink
 from .interfaces import OWN_PROTOCOL, parse_address, parse_link
@@ -26,7 +26,7 @@ _NETCONFA_IFINDEX = 1
 _BUFFER = 1 << 20
 _RECEIVE = 1 << 17
 _READS = 64
-_PORTS, _PORTS_TRIED = 1 << 16, 8
+_PORTS_TRIED = 8
 _FEW = 4096
 """Octets that a socket may hold whose notices only wake; more of them are lost, which wakes as well."""
 
@@ -117,7 +117,8 @@ Notice = LinkNotice | AddressNotice | SettingsNotice | Overrun
 
 def _bind_unawaited(opened: socket.socket, groups: int) -> None:
     """Under a port by which guardians know that no take needs to wait until its notices are read."""
-    for port in random.sample(range(protocol.WATCH_PORT, protocol.WATCH_PORT + _PORTS), _PORTS_TRIED):
+    for _turn in range(_PORTS_TRIED):
+        port = protocol.WATCH_PORT + int.from_bytes(os.urandom(2), sys.byteorder)
         try:
             opened.bind((port, groups))
         except OSError as error:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ... import _impl
-from ..._unpatched import futures, selectors
+from ..._unpatched import selectors
 from ...config import Address
+from ...engine.mailbox import Outcome
 from ...engine.plan import Plan
 from ...engine.snapshot import Reading
 from ...errors import NO_GUARDIAN, EngineError
@@ -295,7 +296,7 @@ def orders_done(runtime: RuntimeState, now: int, index: int | None) -> bool:
     return nobody or not open_orders
 
 
-def ask(runtime: RuntimeState, now: int, kind: Kind, index: int, answer: futures.Future[Reply]) -> None:
+def ask(runtime: RuntimeState, now: int, kind: Kind, index: int, answer: Outcome[Reply]) -> None:
     """Send an order that the guardian answers in its own time."""
     number = next(runtime.guardian.numbers)
     if not send_order(runtime, kind, index, number=number):

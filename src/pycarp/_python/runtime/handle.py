@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ... import events
-from ..._unpatched import futures, selectors, threading, time
+from ..._unpatched import selectors, threading, time
 from ...config import Address
-from ...engine.mailbox import Mailbox
+from ...engine.mailbox import Mailbox, Outcome
 from ...engine.plan import Plan
 from ...engine.snapshot import Overview, Reading
 from ...errors import GUARDIAN_HANGS, HANDED_ON, NOT_ENTRUSTED, ConfigError, EngineError
@@ -317,7 +317,7 @@ class Runtime:
 
     def _ask_guardian(self, kind: Kind, index: int) -> Reply:
         """Have the guardian do what it answers in its own time."""
-        answer: futures.Future[Reply] = futures.Future()
+        answer: Outcome[Reply] = Outcome()
         self._call(commands.ask, kind, index, answer)
         try:
             return answer.result(ORDERS_DONE_WITHIN / NS_PER_SECOND)

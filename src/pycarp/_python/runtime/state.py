@@ -10,10 +10,10 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from ..._records import dataclass, field
 from ... import events
-from ..._unpatched import futures, selectors, time
-from ...engine.mailbox import Mailbox
+from ..._records import dataclass, field
+from ..._unpatched import selectors, time
+from ...engine.mailbox import Mailbox, Outcome
 from ...engine.plan import Plan
 from ...linux.device import Device
 from ...linux.guardian_client import Guardian, Kind, Reply
@@ -178,7 +178,7 @@ class GuardianLink:
     unsent: bool = False  # some instance's order found no room
     asked: int = 0  # when it was asked whether it hangs, 0: it has answered
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of questions
-    answers: dict[int, futures.Future[Reply]] = field(default_factory=dict)
+    answers: dict[int, Outcome[Reply]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
