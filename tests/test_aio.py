@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -90,3 +91,58 @@ def test_a_loop_that_cannot_wait_on_descriptors(monkeypatch: pytest.MonkeyPatch)
 
 def _refuse(*_arguments: object) -> None:
     raise NotImplementedError
+
+
+def test_the_loop_goes_on_while_an_engine_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stops it meanwhile, or reads its events, waits for the start."""
+    engine = aio.Engine(HOST)
+    turned, calls = threading.Event(), list[str]()
+
+    def start() -> None:
+        assert turned.wait(10) and threading.current_thread() is not threading.main_thread()
+        calls.append("start")
+
+    monkeypatch.setattr(engine._engine, "start", start)
+    monkeypatch.setattr(engine._engine, "stop", lambda: calls.append("stop"))
+
+    async def main() -> None:
+        starting = asyncio.create_task(engine.start())
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(engine.stop())
+        await asyncio.sleep(0.01)
+        assert not starting.done() and not stopping.done()
+        turned.set()
+        await asyncio.gather(starting, stopping)
+
+    asyncio.run(main())
+    assert calls == ["start", "stop"]
+
+
+@pytest.mark.parametrize("error", [None, EngineError("no")])
+def test_a_cancelled_start_is_completed_and_then_stopped(
+    monkeypatch: pytest.MonkeyPatch, error: EngineError | None
+) -> None:
+    engine = aio.Engine(HOST)
+    turned, calls = threading.Event(), list[str]()
+
+    def start() -> None:
+        turned.wait(10)
+        calls.append("start")
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(engine._engine, "start", start)
+    monkeypatch.setattr(engine._engine, "stop", lambda: calls.append("stop"))
+
+    async def main() -> None:
+        starting = asyncio.create_task(engine.start())
+        for _turn in range(3):
+            await asyncio.sleep(0.01)
+            starting.cancel()
+        assert not starting.done()
+        turned.set()
+        with pytest.raises(asyncio.CancelledError if error is None else EngineError):
+            await starting
+
+    asyncio.run(main())
+    assert calls == (["start", "stop"] if error is None else ["start"])

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import ParamSpec, TypeVar
 
-from .engine.awaited import AwaitedEngine, AwaitedOwner, Shell
+from .engine.awaited import AwaitedEngine, AwaitedOwner, Shell, Start
 from .errors import EngineError
 from .events import Event
 
@@ -20,29 +20,42 @@ T = TypeVar("T")
 class _Shell(Shell):
     _place = "pycarp.aio"
     _arrived: asyncio.Event | None = None
+    _starting: asyncio.Future[None] | None = None
     _stopping = False
     _stopped = False
 
     async def start(self) -> None:
-        """See `pycarp.Engine.start`. It runs in this thread, and holds up its loop for as long as it takes and `wait`
-        allows: the network namespace is this thread's."""
-        _running_loop()
-        self._engine.start()
+        """See `pycarp.Engine.start`. The loop goes on meanwhile; the network namespace is that of this thread.
+
+        A start that is cancelled is completed first, and then stopped.
+        """
+        loop = _running_loop()
+        told = loop.create_future()
+        if self._starting is None:
+            self._starting = told
+        start = Start(self._engine, lambda: loop.call_soon_threadsafe(told.set_result, None))
+        cancelled = await _settled(told)
+        start.finish()
         try:
+            if cancelled is not None:
+                raise cancelled
             self._arrived = asyncio.Event()
             self._listen()
         except BaseException:
-            # A loop that cannot wait on descriptors: nothing would ever read the events.
+            # Also where a loop cannot wait on descriptors: nothing would ever read the events.
             self._arrived = None
-            self._engine.stop()
+            stopping = loop.run_in_executor(None, self._engine.stop)
+            await _settled(stopping)
+            stopping.result()
             self._engine._queue.close_descriptor()
             raise
 
     async def stop(self) -> None:
         """See `pycarp.Engine.stop`. The loop goes on meanwhile. A stop that is cancelled is completed first."""
+        loop = _running_loop()
+        await self._begun()
         if self._arrived is None or self._stopping:
             return
-        loop = _running_loop()
         self._stopping = True
         loop.remove_reader(self._engine.fileno())
         stopping = loop.run_in_executor(None, self._engine.stop)
@@ -59,6 +72,7 @@ class _Shell(Shell):
     async def events(self, timeout: float | None = None) -> AsyncIterator[Event]:
         """See `pycarp.Engine.events`."""
         _running_loop()
+        await self._begun()
         while True:
             # A thread may stop the blocking engine, as `release_first` does. What is left comes before the end.
             closed = self._engine._queue.closed
@@ -84,6 +98,11 @@ class _Shell(Shell):
         asyncio.get_running_loop().remove_reader(self._engine.fileno())
         self._arrived.set()
 
+    async def _begun(self) -> None:
+        """Until a start that is on its way has come to its end. It resumes first."""
+        if self._starting is not None and not self._starting.done():
+            await asyncio.wait((self._starting,))
+
     def _listen(self) -> None:
         asyncio.get_running_loop().add_reader(self._engine.fileno(), self._wake)
 
@@ -106,6 +125,17 @@ class Owner(_Shell, AwaitedOwner):
     async with Owner("10.13.37.42/24", vhid=42) as owner:
         await owner.take(10)
     """
+
+
+async def _settled(future: asyncio.Future[None]) -> asyncio.CancelledError | None:
+    """Wait for it whatever happens; the cancellation that has come meanwhile."""
+    cancelled = None
+    while not future.done():
+        try:
+            await asyncio.wait((future,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

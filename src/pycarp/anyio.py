@@ -13,11 +13,12 @@ from typing import ParamSpec, Self, TypeVar
 
 try:
     import anyio
+    import anyio.lowlevel
     import anyio.to_thread
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("pycarp.anyio needs anyio: pip install 'pycarp[anyio]'", name=error.name) from None
 
-from .engine.awaited import AwaitedEngine, AwaitedOwner, Shell
+from .engine.awaited import AwaitedEngine, AwaitedOwner, Shell, Start
 from .engine.engine import Engine as _Engine
 from .events import Event
 
@@ -64,10 +65,24 @@ class _Shell(Shell):
     _started = False
 
     async def start(self) -> None:
-        """See `pycarp.Engine.start`. It runs in this thread, and holds up its loop for as long as it takes and `wait`
-        allows: the network namespace is this thread's."""
-        self._engine.start()
+        """See `pycarp.Engine.start`. The loop goes on meanwhile; the network namespace is that of this thread.
+
+        A start that is cancelled is completed first, and then stopped.
+        """
+        # A file: the descriptor lives as long as the thread may write to it.
+        with open(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+b", buffering=0) as told:
+            start = Start(self._engine, functools.partial(os.eventfd_write, told.fileno(), 1))
+            try:
+                with anyio.CancelScope(shield=True):
+                    await anyio.wait_readable(told)
+            finally:
+                start.finish()
         self._started = True
+        try:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """See `pycarp.Engine.stop`. The loop goes on meanwhile. A stop that is cancelled is completed first."""

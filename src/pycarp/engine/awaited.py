@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Literal, ParamSpec, Self, TypeVar
 
+from .._unpatched import threading
 from ..config import AddressLike, VirtualHost
 from ..errors import EngineError
 from ..events import Event
@@ -29,6 +30,37 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Start:
+    """An engine's start, in a thread of its own, which has the namespaces and capabilities of the one that makes it.
+
+    `tell` is called in that thread at the end. If it raises `RuntimeError`, the loop has gone: the engine stops.
+    """
+
+    def __init__(self, engine: Engine, tell: Callable[[], object]) -> None:
+        self._engine = engine
+        self._tell = tell
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="pycarp-start", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Once told. Raises what the start has raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._engine.start()
+        except BaseException as error:
+            self._error = error
+        try:
+            self._tell()
+        except RuntimeError:
+            if self._error is None:
+                self._engine.stop()
+
+
 class Shell:
     """What an event loop's module does for both: start, stop, wait for events, and have a thread do what takes time."""
 
@@ -46,7 +78,10 @@ class Shell:
         await self.stop()
 
     async def start(self) -> None:
-        """See `pycarp.Engine.start`. It runs in this thread: the network namespace is this thread's."""
+        """See `pycarp.Engine.start`. The loop goes on meanwhile; the network namespace is that of this thread.
+
+        A start that is cancelled is completed first, and then stopped.
+        """
         raise NotImplementedError
 
     async def stop(self) -> None:

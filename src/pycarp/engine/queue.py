@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from .._records import replace
 
+from .._records import replace
 from .._unpatched import patched, threading, time, wait_as_program
 from ..events import Event, EventsLost
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from .._records import replace
 
+from .._records import replace
 from .._unpatched import threading, time
 from ..errors import EngineError
 from ..events import Event
