@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import builtins
+import io
 
 import pytest
 
@@ -11,7 +12,8 @@ from pycarp.linux import capabilities
 
 
 def _status(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda _path: f"Name:\tpython\nCapEff:\t{bits:016x}\nCapBnd:\t0\n")
+    text = f"Name:\tpython\nCapEff:\t{bits:016x}\nCapBnd:\t0\n"
+    monkeypatch.setattr(builtins, "open", lambda _path: io.StringIO(text))
 
 
 def test_all_there(monkeypatch: pytest.MonkeyPatch) -> None:

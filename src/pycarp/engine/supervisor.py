@@ -144,6 +144,7 @@ class Supervisor:
     def _end_bequest(self) -> None:
         if self._bequest is not None:
             self._bequest.close()
+        self._tell_of_bequest = lambda _event: None  # nothing keeps the engine any longer
 
     def hold(self, until: int, again: bool = False) -> bool:
         """What the program says of a led virtual host: see `Runtime.hold`. Who takes looks whether others answer."""
