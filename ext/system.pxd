@@ -93,8 +93,9 @@ cdef extern from "<sys/prctl.h>" nogil:
     int PR_SET_NAME
     int prctl(int option, unsigned long value)
 
-cdef extern from "<sys/random.h>" nogil:
-    ssize_t getrandom(void *data, size_t length, unsigned int flags)
+cdef extern from "atomic.h" nogil:
+    # Not the C library's, which is the youngest of all that is used here: the wheel fits an older one.
+    long getrandom "random_bytes"(void *data, size_t length, unsigned int flags)
 
 cdef extern from "<sys/socket.h>" nogil:
     int SOL_SOCKET, SO_ERROR, MSG_DONTWAIT, MSG_NOSIGNAL
