@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -81,7 +82,7 @@ def main() -> int:
                         blast.end()
                         sent += blast.sent / (options.seconds + 1)
                 ears.forget()
-                errors[kind] += [abs(b - a - SKEW * NS_PER_SKEW) for a, b in zip(times, times[1:], strict=False)]
+                errors[kind] += [abs(b - a - SKEW * NS_PER_SKEW) for a, b in itertools.pairwise(times)]
                 print(f"round {turn // 2 + 1} of {options.rounds}, {kind}: {len(times)} adverts", file=sys.stderr)
         lost = ears.lost
     return _tell(errors, sent / options.rounds, lost, options.quick)
@@ -89,9 +90,8 @@ def main() -> int:
 
 def _tell(errors: dict[str, list[int]], rate: float, lost: int, quick: bool) -> int:
     figures: dict[str, tuple[int, ...]] = {}
-    print(
-        f"{rate:,.0f} forged adverts a second, {CLIENTS} clients, {CHECKS} checks, {HOOKS} hooks; {lost} frames not heard"
-    )
+    around = f"{CLIENTS} clients, {CHECKS} checks, {HOOKS} hooks"
+    print(f"{rate:,.0f} forged adverts a second, {around}; {lost} frames not heard")
     print("| | intervals | p50 | p90 | p99 | worst | missed |\n|---|--:|--:|--:|--:|--:|--:|")
     for kind, found in errors.items():
         ordered = sorted(found)

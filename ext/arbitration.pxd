@@ -7,7 +7,7 @@ Inline functions, which become part of the module that uses them. They know noth
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memset
 
-from .timing cimport NS_PER_SECOND, NS_PER_SKEW, master_down
+from .timing cimport MASTER_DOWN_INTERVALS, NS_PER_SECOND, NS_PER_SKEW, master_down
 
 
 cdef enum:
@@ -75,7 +75,7 @@ cdef inline sibling_t *_note(
     """Remember that it is there; NULL when there are too many already."""
     cdef sibling_t *sibling = NULL
     cdef sibling_t *free = NULL
-    cdef int64_t gone_after = master_down(advbase, advskew)
+    cdef int64_t gone_after = master_down(advbase, advskew, MASTER_DOWN_INTERVALS, False)
     cdef int index
     for index in range(SIBLINGS):
         if arbitration.siblings[index].gone_at <= now:

@@ -7,13 +7,14 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
     KEY_BYTES = 20
-    AUTH_KEYS = 2  # one for each dialect, at most
-    AUTH_VARIANTS = 2  # with and without link-local IPv6 addresses
-    AUTH_MACS = AUTH_KEYS * AUTH_VARIANTS
-    AUTH_ISSUED = 128  # counters of one's own that are known again: 64 adverts under two keys; a power of two
+    AUTH_KEYS = 3  # one for each dialect, at most
+    AUTH_VARIANTS = 2  # forms of the addresses under one key: OpenBSD believes two
+    AUTH_MACS = AUTH_KEYS + AUTH_VARIANTS - 1
+    AUTH_ISSUED = 128  # counters of one's own that are known again: 64 adverts under two dialects; a power of two
     AUTH_NONE = -1
     AUTH_BSD = 0
     AUTH_NETBSD = 1
+    AUTH_OPENBSD = 2
 
 
 cdef struct mac_t:
@@ -28,23 +29,23 @@ cdef struct key_t:
     # The key itself is not kept.
     uint32_t inner[5]  # after the inner pad
     uint32_t outer[5]  # after the outer pad
-    mac_t macs[AUTH_VARIANTS]
+    mac_t macs[AUTH_VARIANTS]  # one signs with the first
+    uint8_t count
     uint8_t dialect
+    # The addresses as the first form has them, for auth_derive. They belong to whoever set this up.
+    const uint8_t *addresses
+    size_t length
 
 
 cdef struct auth_t:
     key_t keys[AUTH_KEYS]
     uint8_t key_count
-    uint8_t variant_count
     uint8_t heard  # peers' dialects, a bit each
     uint8_t heard_last
     uint8_t vhid
     bint guard
     uint8_t issued_count, issued_next
     uint8_t issued[AUTH_ISSUED][8]
-    # The addresses as each variant has them, for auth_derive. They belong to whoever set this up.
-    const uint8_t *addresses[AUTH_VARIANTS]
-    size_t lengths[AUTH_VARIANTS]
     uint64_t serial  # tells one Authenticator from another that came to lie where it lay; 0: it is none's
 
 
@@ -62,18 +63,22 @@ cdef void auth_add_key(auth_t *auth, int dialect, const uint8_t *key) noexcept n
 cdef void auth_add_variant(auth_t *auth, const uint8_t *addresses, size_t length) noexcept nogil
 cdef void auth_derive(const auth_t *auth, uint8_t vhid, auth_t *out) noexcept nogil
 
-# Per advert. A dialect is AUTH_BSD or AUTH_NETBSD, of which there is a key; auth_verify may give AUTH_NONE.
+# Per advert. A dialect is AUTH_BSD, AUTH_NETBSD or AUTH_OPENBSD, of which there is a key; auth_verify may give
+# AUTH_NONE.
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil
 cdef void auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil
 cdef int auth_check(
-    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
+) noexcept nogil
+cdef bint auth_vouches(
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
 ) noexcept nogil
 cdef void auth_counter(
-    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
+    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, int demotion, uint32_t nonce, uint8_t *counter
 ) noexcept nogil
 
 
 cdef class Authenticator:
     cdef auth_t auth
-    cdef list _variants  # keeps alive what auth.addresses points to
+    cdef dict _ways  # keeps alive the addresses that the keys point to

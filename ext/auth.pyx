@@ -3,7 +3,8 @@
 
 The compiled twin of `pycarp._python.auth`, which says where each rule comes from and what each method takes and gives.
 An advert costs two SHA-1 compressions under each dialect, three when what precedes the counter leaves no room for the
-padding in its last block (with 12 to 15 IPv4 addresses, 28 to 31 ...), and twice that with link-local IPv6 addresses.
+padding in its last block (with 12 to 15 IPv4 addresses, 28 to 31 ...), and twice that with link-local IPv6 addresses,
+which OpenBSD's digest leaves out.
 ``PYCARP_SHA1`` in the environment forces a SHA-1 variant: "sha-ni", "armv8" or "portable".
 """
 
@@ -21,7 +22,7 @@ from sha1 cimport (
 from .packet cimport COUNTER_LENGTH, DIGEST_LENGTH, octets
 
 from ..errors import ImplementationError
-from ..protocol import DIALECT_BSD, DIALECT_NETBSD
+from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD
 from ..protocol.keys import counter_bytes, not_in_use, prepare
 
 cdef extern from "atomic.h" nogil:
@@ -42,7 +43,7 @@ cdef extern from *:
 REMEMBERED = AUTH_ISSUED // 2
 """This many of one's own adverts are known again when they come back."""
 
-cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD)
+cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD)
 cdef uint64_t _serials = 0
 
 include "digest.pxi"
@@ -86,7 +87,11 @@ cdef inline void _order(
 
 cdef inline const key_t *_key(const auth_t *auth, int dialect) noexcept nogil:
     """The key for a dialect that is in use here."""
-    return auth.keys + (auth.key_count > 1 and auth.keys[1].dialect == dialect)
+    cdef int index
+    for index in range(1, auth.key_count):
+        if auth.keys[index].dialect == dialect:
+            return &auth.keys[index]
+    return &auth.keys[0]
 
 
 # Set-up
@@ -97,7 +102,7 @@ cdef void auth_clear(auth_t *auth) noexcept nogil:
 
 
 cdef void auth_prepare(auth_t *auth, uint8_t vhid) noexcept nogil:
-    """Begins the set-up: then the keys, then the variants, N's and F's way first."""
+    """Begins the set-up: then each key with its forms of the addresses, the one to sign with first."""
     auth_clear(auth)
     auth.vhid = vhid
 
@@ -122,11 +127,12 @@ cdef void auth_add_key(auth_t *auth, int dialect, const uint8_t *key) noexcept n
 
 
 cdef void auth_add_variant(auth_t *auth, const uint8_t *addresses, size_t length) noexcept nogil:
-    """The addresses as the digest covers them, which have to stay where they are as long as `auth` may be derived
-    from. At most AUTH_VARIANTS times, after the last key."""
-    auth.addresses[auth.variant_count] = addresses
-    auth.lengths[auth.variant_count] = length
-    _hash_variant(auth, addresses, length)
+    """The addresses as digests under the key that was added last cover them. They have to stay where they are as long
+    as `auth` may be derived from. AUTH_VARIANTS times for one key, once for the others."""
+    cdef key_t *key = &auth.keys[auth.key_count - 1]
+    if key.count == 0:
+        key.addresses, key.length = addresses, length
+    _hash_variant(key, auth.vhid, addresses, length)
 
 
 cdef void auth_derive(const auth_t *auth, uint8_t vhid, auth_t *out) noexcept nogil:
@@ -142,40 +148,36 @@ cdef void auth_derive(const auth_t *auth, uint8_t vhid, auth_t *out) noexcept no
         memcpy(out.keys[index].inner, auth.keys[index].inner, sizeof(auth.keys[index].inner))
         memcpy(out.keys[index].outer, auth.keys[index].outer, sizeof(auth.keys[index].outer))
         out.keys[index].dialect = auth.keys[index].dialect
-    for index in range(auth.variant_count):
-        _hash_variant(out, auth.addresses[index], auth.lengths[index])
+        # What OpenBSD believes and does not send holds its own address, which has the vhid in it.
+        _hash_variant(&out.keys[index], vhid, auth.keys[index].addresses, auth.keys[index].length)
 
 
-cdef void _hash_variant(auth_t *auth, const uint8_t *addresses, size_t length) noexcept nogil:
-    cdef mac_t *mac
+cdef void _hash_variant(key_t *key, uint8_t vhid, const uint8_t *addresses, size_t length) noexcept nogil:
+    cdef mac_t *mac = &key.macs[key.count]
     cdef uint8_t block[CARP_SHA1_BLOCK]
-    cdef const uint8_t *rest
-    cdef size_t used, taken, left
-    cdef int index
-    for index in range(auth.key_count):
-        mac = &auth.keys[index].macs[auth.variant_count]
-        memcpy(mac.state, auth.keys[index].inner, sizeof(mac.state))
-        block[0] = 2
-        block[1] = 1
-        block[2] = auth.vhid
-        used, rest, left = 3, addresses, length
-        while used + left >= CARP_SHA1_BLOCK:
-            taken = CARP_SHA1_BLOCK - used
-            memcpy(block + used, rest, taken)
-            carp_sha1_block(mac.state, block, 1)
-            rest += taken
-            left -= taken
-            used = 0
-        memcpy(mac.tail, block, used)
-        if left:
-            memcpy(mac.tail + used, rest, left)
-        used += left
-        mac.counter = <uint8_t> used
-        memset(mac.tail + used, 0, COUNTER_LENGTH)
-        # The counter, one byte that ends the message, and its length in 8 bytes.
-        mac.blocks = 1 if used + COUNTER_LENGTH + 9 <= CARP_SHA1_BLOCK else 2
-        _close(mac.tail, used + COUNTER_LENGTH, mac.blocks, CARP_SHA1_BLOCK + 3 + length + COUNTER_LENGTH)
-    auth.variant_count += 1
+    cdef const uint8_t *rest = addresses
+    cdef size_t used = 3, taken, left = length
+    memcpy(mac.state, key.inner, sizeof(mac.state))
+    block[0] = 2
+    block[1] = 1
+    block[2] = vhid
+    while used + left >= CARP_SHA1_BLOCK:
+        taken = CARP_SHA1_BLOCK - used
+        memcpy(block + used, rest, taken)
+        carp_sha1_block(mac.state, block, 1)
+        rest += taken
+        left -= taken
+        used = 0
+    memcpy(mac.tail, block, used)
+    if left:
+        memcpy(mac.tail + used, rest, left)
+    used += left
+    mac.counter = <uint8_t> used
+    memset(mac.tail + used, 0, COUNTER_LENGTH)
+    # The counter, one byte that ends the message, and its length in 8 bytes.
+    mac.blocks = 1 if used + COUNTER_LENGTH + 9 <= CARP_SHA1_BLOCK else 2
+    _close(mac.tail, used + COUNTER_LENGTH, mac.blocks, CARP_SHA1_BLOCK + 3 + length + COUNTER_LENGTH)
+    key.count += 1
 
 
 # Per advert
@@ -208,12 +210,14 @@ cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest
     Every key and variant is tried and every word compared, whatever was found before: time tells nothing.
     """
     cdef carp_sha1_mac orders[AUTH_MACS]
+    cdef uint8_t dialects[AUTH_MACS]
     cdef int found = AUTH_NONE, index, variant, count = 0
     cdef const uint32_t *words
     cdef uint32_t difference
     for index in range(auth.key_count):
-        for variant in range(auth.variant_count):
+        for variant in range(auth.keys[index].count):
             _order(&orders[count], &auth.keys[index], &auth.keys[index].macs[variant], counter)
+            dialects[count] = auth.keys[index].dialect
             count += 1
     carp_sha1_macs(orders, count)
     for index in range(count):
@@ -224,15 +228,15 @@ cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest
         difference |= words[3] ^ _load32(digest + 12)
         difference |= words[4] ^ _load32(digest + 16)
         if difference == 0 and found == AUTH_NONE:
-            found = auth.keys[index >= auth.variant_count].dialect  # of two at most
+            found = dialects[index]
     if found != AUTH_NONE:
         auth.heard |= <uint8_t> (1 << found)
         auth.heard_last = <uint8_t> found
     return found
 
 
-cdef uint32_t _tag(const auth_t *auth, const key_t *key, const uint8_t *vouched) noexcept nogil:
-    """The 24 bits that vouch for five bytes: a nonce of three, advbase and advskew."""
+cdef uint64_t _tags(const auth_t *auth, const key_t *key, const uint8_t *vouched) noexcept nogil:
+    """Twice 24 bits that vouch for five bytes: those of the first layout, and those of the second."""
     cdef uint8_t block[CARP_SHA1_BLOCK]
     cdef uint8_t end[COUNTER_LENGTH]
     cdef carp_sha1_mac order
@@ -249,17 +253,28 @@ cdef uint32_t _tag(const auth_t *auth, const key_t *key, const uint8_t *vouched)
     order.at = 5
     order.counter = end
     carp_sha1_macs(&order, 1)
-    return order.digest[0] >> 8
+    return <uint64_t> order.digest[0] << 16 | order.digest[1] >> 16
+
+
+cdef inline uint32_t _first(uint64_t tags) noexcept nogil:
+    return <uint32_t> (tags >> 24)
+
+
+cdef inline uint32_t _second(uint64_t tags) noexcept nogil:
+    return <uint32_t> (tags & 0xFFFFFF)
 
 
 cdef void auth_counter(
-    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, uint32_t nonce, uint8_t *counter
+    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, int demotion, uint32_t nonce, uint8_t *counter
 ) noexcept nogil:
-    """Writes COUNTER_LENGTH bytes, and remembers them: the tag, 24 bits of `nonce`, advbase and advskew."""
-    _store32(counter + 2, nonce)
+    """Writes COUNTER_LENGTH bytes, and remembers them: the tag, 24 bits of `nonce`, advbase and advskew. A `demotion`
+    from 0 on stands in the place of the nonce's first 12 bits."""
+    cdef uint64_t tags
+    _store32(counter + 2, nonce if demotion < 0 else <uint32_t> demotion << 16 | (nonce & 0xFFF))
     counter[6] = advbase
     counter[7] = advskew
-    _store32(counter, _tag(auth, _key(auth, dialect), counter + 3) << 8 | counter[3])
+    tags = _tags(auth, _key(auth, dialect), counter + 3)
+    _store32(counter, (_first(tags) if demotion < 0 else _second(tags)) << 8 | counter[3])
     memcpy(auth.issued[auth.issued_next], counter, COUNTER_LENGTH)
     auth.issued_next = (auth.issued_next + 1) & (AUTH_ISSUED - 1)
     if auth.issued_count < AUTH_ISSUED:
@@ -267,18 +282,33 @@ cdef void auth_counter(
 
 
 cdef int auth_check(
-    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
 ) noexcept nogil:
     """What is wrong with an advert whose digest is right under `dialect`: CHECK_ECHO, CHECK_ALTERED, or CHECK_FINE."""
     cdef int index
+    cdef bint same = counter[6] == advbase and counter[7] == advskew
+    cdef uint32_t said = _load32(counter) >> 8
+    cdef uint64_t tags
     if not auth.guard:
         return CHECK_FINE
     for index in range(auth.issued_count):
         if memcmp(auth.issued[index], counter, COUNTER_LENGTH) == 0:
             return CHECK_ECHO
-    if counter[6] == advbase and counter[7] == advskew:
+    if same and counter[3] == demotion:
         return CHECK_FINE
-    return CHECK_ALTERED if _tag(auth, _key(auth, dialect), counter + 3) == _load32(counter) >> 8 else CHECK_FINE
+    tags = _tags(auth, _key(auth, dialect), counter + 3)
+    if said == _second(tags) or (said == _first(tags) and (demotion or not same)):
+        return CHECK_ALTERED
+    return CHECK_FINE
+
+
+cdef bint auth_vouches(
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
+) noexcept nogil:
+    """Whether an advert whose digest is right under `dialect` is a pycarp host's that says its demotion."""
+    if counter[3] != demotion or counter[6] != advbase or counter[7] != advskew:
+        return False
+    return _load32(counter) >> 8 == _second(_tags(auth, _key(auth, dialect), counter + 3))
 
 
 # The border
@@ -301,14 +331,15 @@ cdef class Authenticator:
 
     # In __cinit__, which runs once: no half-made object, and no second key in it.
     def __cinit__(self, passphrase, vhid, addresses, dialect="auto", replay="guard"):
-        cdef bytes key, variant
-        keys, self._variants, guard = prepare(passphrase, vhid, addresses, dialect, replay)
+        cdef bytes key, form
+        ways, guard = prepare(passphrase, vhid, addresses, dialect, replay)
         auth_prepare(&self.auth, vhid)
         self.auth.guard = guard
-        for name, key in keys.items():
+        self._ways = {name: forms for name, (_key, forms) in ways.items()}
+        for name, (key, forms) in ways.items():
             auth_add_key(&self.auth, _DIALECTS.index(name), _at(key))
-        for variant in self._variants:
-            auth_add_variant(&self.auth, _at(variant), PyBytes_GET_SIZE(variant))
+            for form in forms:
+                auth_add_variant(&self.auth, _at(form), PyBytes_GET_SIZE(form))
         self.auth.serial = atomic_add64(&_serials, 1) + 1
 
     def __dealloc__(self):
@@ -342,29 +373,44 @@ cdef class Authenticator:
         found = auth_verify(&self.auth, _at(octets8), _at(octets20))
         return None if found == AUTH_NONE else _DIALECTS[found]
 
-    def counter(self, advbase: int, advskew: int, nonce: int, dialect: str | None = None) -> bytes:
+    def counter(
+        self, advbase: int, advskew: int, nonce: int, dialect: str | None = None, demotion: int | None = None
+    ) -> bytes:
         """The 8-byte counter of an advert of ours: a tag over nonce, advbase and advskew, then those three."""
         cdef uint32_t number = nonce & 0xFFFFFF
+        cdef int said = -1 if demotion is None else bytes((demotion,))[0]
         cdef bytes header = bytes((advbase, advskew))
         cdef uint8_t counter[COUNTER_LENGTH]
-        auth_counter(&self.auth, _chosen(&self.auth, dialect), _at(header)[0], _at(header)[1], number, counter)
+        auth_counter(&self.auth, _chosen(&self.auth, dialect), _at(header)[0], _at(header)[1], said, number, counter)
         return PyBytes_FromStringAndSize(<const char *> counter, COUNTER_LENGTH)
 
-    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str) -> str:
+    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str:
         """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing."""
         cdef bytes octets8 = counter_bytes(counter)
-        cdef bytes header = bytes((advbase, advskew))
+        cdef bytes header = bytes((advbase, advskew, demotion))
+        cdef const uint8_t *at = _at(header)
         cdef int chosen = _chosen(&self.auth, dialect)
-        return _CHECKS[auth_check(&self.auth, chosen, _at(octets8), _at(header)[0], _at(header)[1])]
+        return _CHECKS[auth_check(&self.auth, chosen, _at(octets8), at[0], at[1], at[2])]
+
+    def vouches(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int) -> bool:
+        """Whether an advert whose digest is right under `dialect` is a pycarp host's that says its demotion."""
+        cdef bytes octets8 = counter_bytes(counter)
+        cdef bytes header = bytes((advbase, advskew, demotion))
+        cdef const uint8_t *at = _at(header)
+        cdef int chosen = _chosen(&self.auth, dialect)
+        return bool(auth_vouches(&self.auth, chosen, _at(octets8), at[0], at[1], at[2]))
 
     def sibling(self, vhid: int) -> Authenticator:
         """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet."""
         cdef Authenticator made = Authenticator(None, vhid, (), DIALECT_BSD)
         cdef uint64_t serial = made.auth.serial
+        cdef int index
         auth_derive(&self.auth, made.auth.vhid, &made.auth)
-        made.auth.addresses, made.auth.lengths = self.auth.addresses, self.auth.lengths
+        for index in range(self.auth.key_count):
+            made.auth.keys[index].addresses = self.auth.keys[index].addresses
+            made.auth.keys[index].length = self.auth.keys[index].length
         made.auth.serial = serial
-        made._variants = self._variants
+        made._ways = self._ways
         return made
 
     def bequest(self) -> dict[str, Any]:

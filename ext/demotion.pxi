@@ -38,8 +38,9 @@ cdef void _forget_send_errors(machine_t *machine, actions_t *actions) noexcept n
 
 cdef void _demote(machine_t *machine, int32_t by, int64_t now, actions_t *actions) noexcept nogil:
     cdef int64_t before = machine.demotion
+    cdef bint risen = by > 0 and before < MOST_DEMOTION
     machine.demotion = max(before + by, 0)
-    if before == 0 and machine.demotion and machine.state == STATE_MASTER and not machine_leaving(machine):
+    if risen and machine.state == STATE_MASTER and not machine_leaving(machine):
         _advert_now(machine, now, actions)
 
 

@@ -11,7 +11,7 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 
 from .auth cimport (
-    AUTH_BSD, AUTH_NONE, CHECK_ALTERED, CHECK_ECHO, Authenticator, auth_check, auth_clear, auth_derive, auth_verify,
+    AUTH_NONE, CHECK_ALTERED, CHECK_ECHO, Authenticator, auth_check, auth_clear, auth_derive, auth_verify,
 )
 from .machine cimport STATE_INIT, STATE_MASTER
 from .packet cimport (
@@ -22,9 +22,10 @@ from .timing cimport SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
 
 from .._records import fields
 from ..protocol.abc import Verdict
-from ..protocol import DIALECT_BSD, DIALECT_NETBSD, State
+from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD, State
 from ..stats import Stats
 
+cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD)
 IGNORED = "ignored"
 """The verdict on a frame that no IP layer would have handed to CARP: nothing is counted."""
 
@@ -147,7 +148,8 @@ cdef inline int _check(input_t *input_, input_instance_t *instance, verdict_t *v
 cdef inline int _guard(const auth_t *auth, const verdict_t *verdict, int fine) noexcept nogil:
     """What an advert whose digest is right is counted as; `fine`: nothing is wrong with it."""
     cdef int wrong = auth_check(
-        auth, verdict.dialect, verdict.advert.counter, verdict.advert.advbase, verdict.advert.advskew
+        auth, verdict.dialect, verdict.advert.counter, verdict.advert.advbase, verdict.advert.advskew,
+        verdict.advert.demotion,
     )
     if wrong == CHECK_ECHO:
         return COUNT_ECHO
@@ -408,11 +410,11 @@ cdef class Input:
                 &verdict.advert,
             )
         if verdict.counter == VERDICT_VALID or verdict.counter == VERDICT_SIBLING:
-            dialect = DIALECT_BSD if verdict.dialect == AUTH_BSD else DIALECT_NETBSD
+            dialect = _DIALECTS[verdict.dialect]
             if verdict.counter == VERDICT_SIBLING:
                 sibling_of = verdict.sibling_of
         elif verdict.counter == COUNT_BADIF and verdict.dialect != AUTH_NONE:
-            dialect = DIALECT_BSD if verdict.dialect == AUTH_BSD else DIALECT_NETBSD
+            dialect = _DIALECTS[verdict.dialect]
         asked = Verdict(_VERDICTS[verdict.counter], advert, dialect, sibling_of)
         if verdict.counter == VERDICT_UNVERIFIED:
             asked = self._ask(advert)
@@ -430,7 +432,7 @@ cdef class Input:
         cdef object dialect = authenticator.verify(advert.counter, advert.digest)
         cdef int counter = COUNT_BADAUTH
         if dialect is not None:
-            wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect)
+            wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect, advert.demotion)
             if not wrong:
                 return Verdict("", advert, dialect)
             counter = COUNT_ECHO if wrong == "echo" else COUNT_ALTERED

@@ -13,6 +13,7 @@ from .arbitration cimport arbitration_t
 cdef enum:
     BOWOUT = 255
     SUPPRESSED_ADVSKEW = 240
+    MOST_DEMOTION = 255  # what the demotion byte of an advert can say
     SEND_ERRORS = 3
     MACHINE_ACTIONS = 8  # the most that one step can ask for is five: stop, of a MASTER in every kind of trouble
 
@@ -23,8 +24,8 @@ cdef enum:
 # In the order of protocol.Reason.
 cdef enum:
     REASON_STARTED, REASON_STOPPED, REASON_LINK_DOWN, REASON_LINK_UP, REASON_MASTER_DOWN, REASON_BOWOUT
-    REASON_TOO_SLOW, REASON_PREEMPT, REASON_BETTER, REASON_TIE, REASON_FORCED, REASON_STALLED, REASON_WATCHDOG
-    REASON_SIBLING, REASON_HANDED_OVER
+    REASON_TOO_SLOW, REASON_PREEMPT, REASON_DEMOTED, REASON_BETTER, REASON_TIE, REASON_FORCED, REASON_STALLED
+    REASON_WATCHDOG, REASON_SIBLING, REASON_HANDED_OVER
 
 cdef enum:
     ACTION_SEND_ADVERT, ACTION_ANNOUNCE, ACTION_TAKE, ACTION_DROP, ACTION_TRANSITION, ACTION_SUPPRESS
@@ -67,6 +68,11 @@ cdef struct machine_config_t:
     bint preempt
     bint arbitrate  # with siblings
     bint runnable  # administratively up, and there are addresses
+    bint openbsd  # its way to count silence
+    uint8_t missed  # adverts, until the master is gone
+    bint says_demotion  # in the byte of its adverts
+    bint adds_demotion  # to advskew
+    int64_t preempt_delay, start_delay
 
 
 # A whole number of 0 to bound - 1, or -1 for a failure.
@@ -81,6 +87,8 @@ cdef struct machine_t:
     int64_t demotion, send_errors, send_successes
     # Timers, in ns; MACHINE_NEVER when they do not run.
     int64_t advert_due, master_down_due, takeover_due, forget_errors_due, withheld_until
+    int64_t held_until  # a moment; it takes nothing over before
+    int64_t preempt_from  # a moment; a slower master is not preempted before
     int64_t leaving_until  # a MASTER has offered its addresses to the others, and keeps them until another has them
     int64_t family_due[2]  # master-down of a family in which the master was heard
     bint silent_families[2]
@@ -124,13 +132,16 @@ cdef uint8_t machine_advskew(const machine_t *machine) noexcept nogil
 cdef int64_t machine_interval(const machine_t *machine) noexcept nogil
 cdef int64_t machine_master_down(const machine_t *machine) noexcept nogil
 
-# An advert's `peer` is never NULL.
+# The demotion byte of what is sent.
+cdef uint8_t machine_sent_demotion(const machine_t *machine) noexcept nogil
+
+# An advert's `peer` is never NULL. `demotion` is its byte where that is to be obeyed, or -1.
 cdef int machine_start(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_stop(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_link(machine_t *machine, bint up, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_receive(
-    machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,
-    actions_t *actions,
+    machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, int demotion, const peer_t *peer,
+    int64_t now, actions_t *actions,
 ) noexcept nogil
 cdef int machine_sibling(
     machine_t *machine, uint8_t vhid, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,

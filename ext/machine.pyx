@@ -31,17 +31,34 @@ include "leaving.pxi"
 
 cdef uint8_t machine_advskew(const machine_t *machine) noexcept nogil:
     """The advskew that is sent and compared now."""
-    return max(machine.config.advskew, SUPPRESSED_ADVSKEW) if machine.demotion else machine.config.advskew
+    if machine.demotion == 0:
+        return machine.config.advskew
+    if machine.config.adds_demotion:
+        return <uint8_t> min(machine.config.advskew + machine.demotion, <int64_t> SUPPRESSED_ADVSKEW)
+    return max(machine.config.advskew, SUPPRESSED_ADVSKEW)
+
+
+cdef uint8_t machine_sent_demotion(const machine_t *machine) noexcept nogil:
+    return <uint8_t> min(machine.demotion, <int64_t> MOST_DEMOTION) if machine.config.says_demotion else 0
 
 
 cdef int64_t machine_interval(const machine_t *machine) noexcept nogil:
-    """Nanoseconds between our adverts now."""
+    """Nanoseconds between our adverts now, as they say it."""
     return machine.config.advbase * NS_PER_SECOND + machine_advskew(machine) * NS_PER_SKEW
+
+
+cdef inline int64_t _period(const machine_t *machine) noexcept nogil:
+    """0/0 is OpenBSD's fastest."""
+    return max(machine_interval(machine), NS_PER_SKEW)
+
+
+cdef inline int64_t _silence(const machine_t *machine, uint8_t advskew) noexcept nogil:
+    return master_down(machine.config.advbase, advskew, machine.config.missed, machine.config.openbsd)
 
 
 cdef int64_t machine_master_down(const machine_t *machine) noexcept nogil:
     """Nanoseconds of silence after which the master is gone, from one's own configured values."""
-    return master_down(machine.config.advbase, machine.config.advskew)
+    return _silence(machine, machine.config.advskew)
 
 
 cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil:
@@ -88,7 +105,7 @@ cdef inline void _add_transition(
 
 cdef inline void _advert_now(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil:
     """An advert out of turn: the next one is due an interval later."""
-    machine.advert_due = now + machine_interval(machine)
+    machine.advert_due = now + _period(machine)
     _add_advert(actions, machine.config.advbase, machine_advskew(machine))
 
 
@@ -138,6 +155,7 @@ cdef void _clear_timers(machine_t *machine) noexcept nogil:
     machine.takeover_due = MACHINE_NEVER
     machine.takeover_reason = REASON_BOWOUT
     machine.peer.family = PEER_NOBODY
+    machine.preempt_from = MACHINE_NEVER
     machine.withheld_until = machine.leaving_until = MACHINE_NEVER
     machine.has_heir = False
 
@@ -145,7 +163,7 @@ cdef void _clear_timers(machine_t *machine) noexcept nogil:
 cdef void _arm_master_down(machine_t *machine, int64_t now) noexcept nogil:
     """As BACKUP with no known master. It does not end while a sibling owns the addresses."""
     cdef int64_t owned_until = arbitration_owned_until(&machine.arbitration, now)
-    machine.master_down_due = max(now + machine_master_down(machine), owned_until)
+    machine.master_down_due = max(now + machine_master_down(machine), owned_until, machine.held_until)
 
 
 cdef int _plan_takeover(machine_t *machine, uint8_t reason, const peer_t *peer, int64_t now) noexcept nogil:
@@ -173,7 +191,9 @@ cdef int _run(machine_t *machine, uint8_t reason, int64_t now, actions_t *action
         return 0
     machine.state = STATE_BACKUP
     _clear_timers(machine)
-    machine.master_down_due = now + machine_master_down(machine) + wait
+    if reason == REASON_STARTED:
+        machine.held_until = now + machine.config.start_delay
+    machine.master_down_due = max(now + machine_master_down(machine), machine.held_until) + wait
     _arm_forget_errors(machine, now)
     _add_transition(actions, STATE_INIT, STATE_BACKUP, reason, NULL, now)
     return 0
@@ -229,15 +249,18 @@ cdef void _become_backup(
 # Adverts of our own group
 
 cdef int _receive_as_master(
-    machine_t *machine, int family, int64_t interval, const peer_t *peer, int64_t now, actions_t *actions
+    machine_t *machine, int family, int64_t interval, int demotion, const peer_t *peer, int64_t now,
+    actions_t *actions,
 ) noexcept nogil:
     cdef int64_t own = machine_interval(machine), age = now - machine.master_since, wait = 0
-    cdef bint tie = own == interval
+    cdef bint tie = own == interval, bowout = interval == BOWOUT * NS_PER_SECOND + BOWOUT * NS_PER_SKEW
     if machine_leaving(machine):
-        if interval != BOWOUT * NS_PER_SECOND + BOWOUT * NS_PER_SKEW:
+        if not bowout:
             _left_to(machine, family, peer, now, actions)
         return 0
-    if own < interval:
+    if demotion > machine_sent_demotion(machine):
+        return 0
+    if own < interval and (bowout or demotion < 0 or demotion == machine_sent_demotion(machine)):
         return 0
     # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first.
     if tie:
@@ -256,11 +279,18 @@ cdef int _receive_as_master(
     return 0
 
 
+cdef bint _may_preempt(machine_t *machine, bint bowout, int64_t now) noexcept nogil:
+    """Whether a slower master has been heard for long enough."""
+    if machine.preempt_from == MACHINE_NEVER:
+        machine.preempt_from = now + machine.config.preempt_delay
+    return bowout or now >= machine.preempt_from
+
+
 cdef void _heard_master(machine_t *machine, int family, int64_t now, actions_t *actions) noexcept nogil:
     cdef int other = MACHINE_IPV6 if family == MACHINE_IPV4 else MACHINE_IPV4
     machine.takeover_due = MACHINE_NEVER
     machine.master_down_due = MACHINE_NEVER
-    machine.family_due[family] = now + machine_master_down(machine) + machine.tie_wait
+    machine.family_due[family] = max(now + machine_master_down(machine), machine.held_until) + machine.tie_wait
     # The other family's silence means something only now that the master is known to live.
     if machine.silent_families[other]:
         _add(actions, ACTION_FAMILY_SILENT).family = 6 if other == MACHINE_IPV6 else 4
@@ -387,16 +417,18 @@ cdef int machine_link(machine_t *machine, bint up, int64_t now, actions_t *actio
 
 
 cdef int machine_receive(
-    machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,
-    actions_t *actions,
+    machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, int demotion, const peer_t *peer,
+    int64_t now, actions_t *actions,
 ) noexcept nogil:
     cdef int64_t interval = advbase * NS_PER_SECOND + advskew * NS_PER_SKEW
     cdef bint bowout = advbase == BOWOUT and advskew == BOWOUT
+    cdef bint relieve = demotion > machine_sent_demotion(machine)
+    cdef bint relieved = 0 <= demotion < machine_sent_demotion(machine)
     cdef int index = MACHINE_IPV4 if family == 4 else MACHINE_IPV6
     cdef int64_t owned_until
     actions.count = 0
     if machine.state == STATE_MASTER:
-        return _receive_as_master(machine, index, interval, peer, now, actions)
+        return _receive_as_master(machine, index, interval, demotion, peer, now, actions)
     if machine.state != STATE_BACKUP:
         return 0
     owned_until = arbitration_owned_until(&machine.arbitration, now)
@@ -405,14 +437,27 @@ cdef int machine_receive(
         if bowout:
             _wait_for_sibling(machine, owned_until)
             return 0
+    elif now < machine.held_until:
+        if bowout:
+            return 0
     elif (machine.stands_back or machine.aside) and not bowout:
         pass
-    elif machine.config.preempt and machine_interval(machine) < interval:
+    elif relieve and not bowout:
+        return _plan_takeover(machine, REASON_DEMOTED, peer, now)
+    elif (
+        machine.config.preempt and machine_interval(machine) < interval and not relieved
+        and _may_preempt(machine, bowout, now)
+    ):
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_PREEMPT, peer, now)
-    elif master_down(machine.config.advbase, machine_advskew(machine)) < interval:
+    elif _silence(machine, machine_advskew(machine)) < interval:
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_TOO_SLOW, peer, now)
+    elif machine.takeover_due != MACHINE_NEVER and machine_interval(machine) < interval and not (relieved or bowout):
+        # A worse backup acted sooner on the same bow-out. A kernel would be MASTER by now, and stay.
+        return 0
     # An advert comes in several copies (families, keys), and more than two hosts may be equal: no copy takes back the
     # random part that another one added.
+    if interval <= machine_interval(machine):
+        machine.preempt_from = MACHINE_NEVER
     if interval != machine_interval(machine):
         machine.tie_wait = 0
     elif now < machine.tie_copies_end:
@@ -459,7 +504,7 @@ cdef int machine_timeout(machine_t *machine, int64_t now, actions_t *actions) no
     if machine.advert_due <= now:
         _add_advert(actions, machine.config.advbase, machine_advskew(machine))
         # The schedule is absolute: a late wake-up shifts nothing, and missed adverts are not made up for.
-        interval = machine_interval(machine)
+        interval = _period(machine)
         machine.advert_due += interval
         if machine.advert_due <= now:
             machine.advert_due = now + interval
@@ -521,7 +566,7 @@ cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil:
 
 
 cdef void machine_delay_takeover(machine_t *machine, int64_t now) noexcept nogil:
-    cdef int64_t later = now + machine_interval(machine)
+    cdef int64_t later = now + _period(machine)
     cdef int family
     if not machine_overdue(machine, now):
         return

@@ -29,6 +29,8 @@ cdef dict machine_values(const machine_t *machine):
         "forget_errors_due": _due(machine.forget_errors_due),
         "withheld_until": _due(machine.withheld_until),
         "leaving_until": _due(machine.leaving_until),
+        "preempt_from": _due(machine.preempt_from),
+        "held_until": machine.held_until,
         "demotion": machine.demotion,
         "send_errors": machine.send_errors,
         "send_successes": machine.send_successes,
@@ -65,6 +67,8 @@ cdef int machine_set_values(machine_t *machine, dict values) except -1:
     machine.forget_errors_due = _due_of(values["forget_errors_due"])
     machine.withheld_until = _due_of(values["withheld_until"])
     machine.leaving_until = _due_of(values["leaving_until"])
+    machine.preempt_from = _due_of(values["preempt_from"])
+    machine.held_until = values["held_until"]
     machine.demotion = values["demotion"]
     machine.send_errors, machine.send_successes = values["send_errors"], values["send_successes"]
     machine.tie_wait, machine.tie_copies_end = values["tie_wait"], values["tie_copies_end"]

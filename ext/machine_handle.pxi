@@ -39,6 +39,12 @@ cdef machine_config_t machine_read_config(object config) except *:
     read.preempt = config.preempt
     read.arbitrate = config.siblings == "arbitrate"
     read.runnable = config.up and bool(config.addresses)
+    read.openbsd = config.timing == "openbsd"
+    read.missed = config.missed
+    read.says_demotion = config.demotion in ("auto", "obey")
+    read.adds_demotion = config.demotion == "add"
+    read.preempt_delay = config.preempt_delay * NS_PER_SECOND
+    read.start_delay = config.start_delay * NS_PER_SECOND
     return read
 
 
@@ -113,6 +119,11 @@ cdef class Machine:
         return self.machine.demotion
 
     @property
+    def sent_demotion(self) -> int:
+        """The demotion byte of our adverts, as OpenBSD has it."""
+        return machine_sent_demotion(&self.machine)
+
+    @property
     def advskew(self) -> int:
         """The advskew that is sent and compared now."""
         return machine_advskew(&self.machine)
@@ -167,18 +178,21 @@ cdef class Machine:
         cdef actions_t actions
         return self._done(machine_link(&self.machine, up, _moment(now), &actions), &actions)
 
-    def receive(self, advert: Advert, source: str | None, now: int) -> list[Action]:
-        """A valid advert was heard; `source` is the address that it claims to come from."""
+    def receive(self, advert: Advert, source: str | None, now: int, demotion: int | None = None) -> list[Action]:
+        """A valid advert was heard; `source` is the address that it claims to come from.
+
+        `demotion` is its demotion byte where that is to be obeyed as OpenBSD does, or None.
+        """
         cdef actions_t actions
         cdef int64_t moment = _moment(now)
         cdef uint8_t family = advert.family
         cdef bint planned = self.machine.takeover_due != MACHINE_NEVER or self.machine.has_heir
         cdef peer_t peer
-        cdef int outcome
+        cdef int outcome, said = -1 if demotion is None else demotion
         if family != 4 and family != 6:
             raise ValueError(f"an advert's family is 4 or 6, not {family}")
         peer.family = PEER_NOBODY if source is None else PEER_OPAQUE
-        outcome = machine_receive(&self.machine, family, advert.advbase, advert.advskew, &peer, moment, &actions)
+        outcome = machine_receive(&self.machine, family, advert.advbase, advert.advskew, said, &peer, moment, &actions)
         if not planned:
             self._peer = source
         return self._done(outcome, &actions, source)

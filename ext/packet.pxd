@@ -58,8 +58,8 @@ cdef void template_init(
     template_t *template, uint8_t vhid, const uint8_t *source_mac, uint8_t family, const uint8_t *source
 ) noexcept nogil
 cdef size_t template_frame(
-    const template_t *template, uint8_t advbase, uint8_t advskew, const uint8_t *counter, const uint8_t *digest,
-    uint8_t *frame,
+    const template_t *template, uint8_t advbase, uint8_t advskew, uint8_t demotion, const uint8_t *counter,
+    const uint8_t *digest, uint8_t *frame,
 ) noexcept nogil
 
 # At the border, under the GIL

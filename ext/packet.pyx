@@ -232,8 +232,8 @@ cdef void template_init(
 
 
 cdef size_t template_frame(
-    const template_t *template, uint8_t advbase, uint8_t advskew, const uint8_t *counter, const uint8_t *digest,
-    uint8_t *frame,
+    const template_t *template, uint8_t advbase, uint8_t advskew, uint8_t demotion, const uint8_t *counter,
+    const uint8_t *digest, uint8_t *frame,
 ) noexcept nogil:
     """Writes the whole frame, at most ADVERT_FRAME_MAX bytes, and returns its length."""
     cdef uint8_t *carp = frame + template.header
@@ -241,6 +241,7 @@ cdef size_t template_frame(
     memcpy(frame, template.frame, template.length)
     memset(changed, 0, 8)
     changed[2] = carp[2] = advskew
+    changed[4] = carp[4] = demotion
     changed[5] = carp[5] = advbase
     memcpy(carp + 8, counter, COUNTER_LENGTH)
     memcpy(carp + 16, digest, DIGEST_LENGTH)
@@ -314,13 +315,14 @@ cdef class AdvertTemplate:
         cdef bytes mac = exactly("source_mac", source_mac, MAC_LENGTH)
         template_init(&self.template, _byte("vhid", vhid), _at(mac), address.version, _at(packed))
 
-    def frame(self, advbase: int, advskew: int, counter: bytes, digest: bytes) -> bytes:
-        """The whole frame. `counter` is 8 bytes, `digest` 20; 255/255 makes it a bow-out."""
+    def frame(self, advbase: int, advskew: int, counter: bytes, digest: bytes, demotion: int = 0) -> bytes:
+        """The whole frame. `counter` is 8 bytes, `digest` 20; 255/255: a bow-out. `demotion` is OpenBSD's byte."""
         cdef uint8_t built[ADVERT_FRAME_MAX]
         cdef uint8_t base = _byte("advbase", advbase), skew = _byte("advskew", advskew)
+        cdef uint8_t said = _byte("demotion", demotion)
         cdef bytes octets8 = exactly("counter", counter, COUNTER_LENGTH)
         cdef bytes octets20 = exactly("digest", digest, DIGEST_LENGTH)
-        return _bytes(built, template_frame(&self.template, base, skew, _at(octets8), _at(octets20), built))
+        return _bytes(built, template_frame(&self.template, base, skew, said, _at(octets8), _at(octets20), built))
 
 
 def dissect(frame: bytes) -> Datagram | None:

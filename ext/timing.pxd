@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint8_t
 cdef extern from "timing.h":
     const int64_t NS_PER_SECOND, NS_PER_SKEW
     const int64_t TIE_JITTER, TIE_COPIES_END, TAKEOVER_STEP, TAKEOVER_JITTER, SEND_ERRORS_FORGOTTEN
+    const int64_t OPENBSD_LATE, MASTER_DOWN_INTERVALS
     const int64_t SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
     const int64_t HEIR_HEARD_WITHIN, HEIR_READY_WITHIN, HEIR_ANNOUNCES_AGAIN
     const int64_t BOWOUT_AFTER_DROP, ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN, MADE_WAY_WITHIN, TAKE_AFTER_DEPOSING
@@ -20,7 +21,10 @@ cdef extern from "timing.h":
     const int64_t CAUGHT_UP_WITHIN
 
 
-cdef inline int64_t master_down(uint8_t advbase, uint8_t advskew) noexcept nogil:
-    if advbase == 0:
-        return 3 * advskew * NS_PER_SKEW
-    return 3 * advbase * NS_PER_SECOND + advskew * NS_PER_SKEW
+cdef inline int64_t master_down(uint8_t advbase, uint8_t advskew, int64_t missed, bint openbsd) noexcept nogil:
+    cdef int64_t base = advbase * NS_PER_SECOND, skew = advskew * NS_PER_SKEW
+    if openbsd:
+        if advbase == 0:
+            return missed * (max(skew, NS_PER_SKEW) + OPENBSD_LATE)
+        return missed * (base + skew) + OPENBSD_LATE
+    return missed * base + (skew if advbase else missed * skew)

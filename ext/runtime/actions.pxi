@@ -181,7 +181,7 @@ cdef inline bint _deposes(const action_t *action) noexcept nogil:
     return (
         action.kind == ACTION_TRANSITION
         and action.after == STATE_MASTER
-        and (action.reason == REASON_PREEMPT or action.reason == REASON_TOO_SLOW)
+        and action.reason in (REASON_PREEMPT, REASON_TOO_SLOW, REASON_DEMOTED)
     )
 
 

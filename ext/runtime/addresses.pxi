@@ -87,10 +87,16 @@ cdef inline uint8_t least_advbase(const instance_t *instance) noexcept nogil:
     return min(instance.ownership.least_advbase, instance.machine.config.advbase)
 
 
+cdef inline int64_t _missed(const instance_t *instance) noexcept nogil:
+    """So many of our adverts others miss before they take over, at least."""
+    return min(<int64_t> instance.machine.config.missed, MASTER_DOWN_INTERVALS)
+
+
 cdef inline int64_t takeover_after(const instance_t *instance) noexcept nogil:
     """After this many ns of our silence another host of the group may have taken over."""
     cdef int64_t advbase = least_advbase(instance)
-    return 3 * advbase * NS_PER_SECOND if advbase else 3 * NS_PER_SKEW * instance.machine.config.advskew
+    cdef int64_t advskew = max(<int64_t> instance.machine.config.advskew, 1)
+    return _missed(instance) * (advbase * NS_PER_SECOND if advbase else advskew * NS_PER_SKEW)
 
 
 cdef void choose_lease(instance_t *instance) noexcept nogil:
@@ -112,7 +118,8 @@ cdef void choose_lease(instance_t *instance) noexcept nogil:
         ownership.outlived = limit < max(interval + GATE_RENEWED_LATE, GATE_SHUTS_BEFORE)
         ownership.lease = <uint32_t> ((longest * 3 // 2 if ownership.outlived else limit) // 1000000)
         return
-    ownership.outlived = seconds * NS_PER_SECOND + LEASE_ENDS_LATE >= 3 * NS_PER_SECOND * least_advbase(instance)
+    limit = _missed(instance) * NS_PER_SECOND * least_advbase(instance)
+    ownership.outlived = seconds * NS_PER_SECOND + LEASE_ENDS_LATE >= limit
     ownership.lease = LEASE_FOREVER if ownership.outlived else <uint32_t> seconds
 
 

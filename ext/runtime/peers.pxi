@@ -2,7 +2,7 @@
 #
 # Thread: runtime, no GIL; `peer_objects`: any caller.
 
-cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD)
+cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD)
 
 
 cdef source_t *note_source(
@@ -13,7 +13,9 @@ cdef source_t *note_source(
     cdef sources_t *sources = &instance.sources
     cdef source_t *source = &sources.items[sources.last]
     if not _is(source, peer, verdict.advert.vhid):
-        source = _find_source(sources, peer, verdict.advert.vhid)
+        source = find_source(sources, peer, verdict.advert.vhid)
+    source.constant = source.count != 0 and memcmp(source.counter, verdict.advert.counter, COUNTER_LENGTH) == 0
+    memcpy(source.counter, verdict.advert.counter, COUNTER_LENGTH)
     source.heard = now
     source.count += 1
     source.advbase, source.advskew = verdict.advert.advbase, verdict.advert.advskew
@@ -26,7 +28,7 @@ cdef inline bint _is(const source_t *source, const peer_t *peer, uint8_t vhid) n
     return source.family == peer.family and source.vhid == vhid and memcmp(source.address, peer.address, 16) == 0
 
 
-cdef source_t *_find_source(sources_t *sources, const peer_t *peer, uint8_t vhid) noexcept nogil:
+cdef source_t *find_source(sources_t *sources, const peer_t *peer, uint8_t vhid) noexcept nogil:
     """The one of this peer; made if there is none."""
     cdef source_t *source
     cdef int at, oldest = 0

@@ -31,6 +31,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         input_store_addresses(&place.addresses, plan.packed)
         memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
         place.virtual, place.led = plan.virtual, host.led
+        place.obeys_all, place.obeys_known = host.demotion == "obey", host.demotion == "auto"
         place.auth = &(<Authenticator?> plan.authenticator).auth
         place.config = machine_read_config(host)
     except BaseException:

@@ -54,7 +54,8 @@ cdef void _valid(
     if makes_way_in_vain(runtime, instance, verdict):
         return
     machine_receive(
-        &instance.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew, peer, now, &actions
+        &instance.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew,
+        _obeyed(instance, verdict, peer), peer, now, &actions,
     )
     if was == STATE_MASTER and instance.machine.state == STATE_MASTER and not leaving:
         _announce_soon(instance, now)
@@ -67,6 +68,20 @@ cdef void _valid(
             leave_to(instance, verdict.datagram.source_mac)
         else:
             make_way(instance, verdict.datagram.source_mac)
+
+
+cdef int _obeyed(instance_t *instance, const verdict_t *verdict, const peer_t *peer) noexcept nogil:
+    """The demotion byte of an advert where that is to be obeyed, or -1. What is 0 here and there decides nothing."""
+    cdef const advert_t *advert = &verdict.advert
+    if instance.plan.obeys_all:
+        return advert.demotion
+    if not instance.plan.obeys_known or (advert.demotion == 0 and machine_sent_demotion(&instance.machine) == 0):
+        return -1
+    if auth_vouches(
+        instance.plan.auth, verdict.dialect, advert.counter, advert.advbase, advert.advskew, advert.demotion
+    ):
+        return advert.demotion
+    return advert.demotion if find_source(&instance.sources, peer, advert.vhid).constant else -1
 
 
 cdef bint _takes_over(

@@ -17,7 +17,9 @@ from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport timespec
 
 from pycarp._unpatched import threading, time
-from .auth cimport AUTH_NONE, Authenticator, auth_counter, auth_dialects, auth_sign, auth_t
+from .auth cimport (
+    AUTH_KEYS, AUTH_NONE, Authenticator, auth_counter, auth_dialects, auth_sign, auth_t, auth_vouches,
+)
 from .guardian cimport (
     GUARDIAN_GONE, LEASE_FOREVER, MESSAGE_DONE, ORDER_BEAT, ORDER_DROP, ORDER_FORGET, ORDER_NOBODY, ORDER_QUIET,
     ORDER_REMOVE, ORDER_RENEW, ORDER_RESTORE, ORDER_TAKE, REPLY_RELEASED, REPLY_SUPERSEDED, guardian_order,
@@ -25,21 +27,21 @@ from .guardian cimport (
 )
 from .input cimport (
     COUNT_BADIF, COUNT_BADVHID, COUNTERS, VERDICT_SIBLING, VERDICT_VALID, addresses_t, input_forget_all, input_frame,
-    input_instance_t, input_remove_instance, input_sent, input_set_instance, input_store_addresses,
-    input_store_carpdev, input_t, verdict_t,
+    input_instance_t, input_remove_instance, input_sent, input_set_instance, input_store_addresses, input_store_carpdev,
+    input_t, verdict_t,
 )
 from .machine cimport (
     ACTION_ANNOUNCE, ACTION_DROP, ACTION_FAMILY_SILENT, ACTION_SEND_ADVERT, ACTION_SIBLING_FOUND, ACTION_SUPPRESS,
-    ACTION_TAKE, ACTION_TRANSITION, MACHINE_ACTIONS, MACHINE_NEVER, PEER_NOBODY, REASON_BOWOUT, REASON_HANDED_OVER,
-    REASON_PREEMPT, REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, SEND_ERRORS, STATE_BACKUP, STATE_INIT,
-    STATE_MASTER, action_t, actions_t, machine_advskew, machine_config_t, machine_deadline, machine_delay_takeover,
-    machine_demote, machine_force, machine_heir, machine_init, machine_interval, machine_leave, machine_leaving,
-    machine_link, machine_overdue, machine_read_config, machine_receive, machine_reconfigure, machine_retire,
-    machine_sent, machine_set_values, machine_sibling, machine_start, machine_stop, machine_t, machine_timeout,
-    machine_values, peer_t,
+    ACTION_TAKE, ACTION_TRANSITION, MACHINE_ACTIONS, MACHINE_NEVER, PEER_NOBODY, REASON_BOWOUT, REASON_DEMOTED,
+    REASON_HANDED_OVER, REASON_PREEMPT, REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, SEND_ERRORS, STATE_BACKUP,
+    STATE_INIT, STATE_MASTER, action_t, actions_t, machine_advskew, machine_config_t, machine_deadline,
+    machine_delay_takeover, machine_demote, machine_force, machine_heir, machine_init, machine_interval, machine_leave,
+    machine_leaving, machine_link, machine_overdue, machine_read_config, machine_receive, machine_reconfigure,
+    machine_retire, machine_sent, machine_sent_demotion, machine_set_values, machine_sibling, machine_start,
+    machine_stop, machine_t, machine_timeout, machine_values, peer_t,
 )
 from .packet cimport (
-    ADVERT_FRAME_MAX, AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, MAC_LENGTH, address_text, template_frame,
+    ADVERT_FRAME_MAX, AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, MAC_LENGTH, address_text, advert_t, template_frame,
     template_t,
 )
 from .ring cimport ring_close, ring_count_losses, ring_next, ring_open, ring_release, ring_t
@@ -55,7 +57,8 @@ from .timing cimport (
     ANNOUNCEMENTS_AFTER_RIVAL, ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN, BOWOUT_AFTER_DROP, CAUGHT_UP_WITHIN,
     DEAF_AT_LEAST, DEMOTION_REPORTED_AFTER, DEVICE_REMOVED_AFTER_DROP, GATE_RENEWED_LATE, GATE_SHUTS_BEFORE,
     GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN, HEIR_ANNOUNCES_AGAIN, LATE_ALLOWANCE_ORDINARY,
-    LATE_ALLOWANCE_REALTIME, LEASE_ENDS_LATE, MADE_WAY_WITHIN, NS_PER_SECOND, NS_PER_SKEW, ORDERS_DONE_WITHIN,
+    LATE_ALLOWANCE_REALTIME, LEASE_ENDS_LATE, MADE_WAY_WITHIN, MASTER_DOWN_INTERVALS, NS_PER_SECOND,
+    NS_PER_SKEW, ORDERS_DONE_WITHIN,
     PAUSE_NOTICED, RENEWAL_LATE_ALLOWANCE, RETRY_FIRST, RETRY_LAST, TAKE_AFTER_DEPOSING, TENURE_ENDS_BEFORE,
     TENURE_FOREVER, VRRP_FORGOTTEN,
 )
@@ -66,7 +69,7 @@ from ..engine.snapshot import Overview, Peer, Reading
 from ..errors import GUARDIAN_HANGS, HANDED_ON, NO_GUARDIAN, NOT_ENTRUSTED, CapabilityError, CarpError, EngineError
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
-from ..protocol import DIALECT_BSD, DIALECT_NETBSD, STANDINGS, Reason, State
+from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD, STANDINGS, Reason, State
 from ..protocol.checks import HINTS, LED_HINT, vrrp_advice
 from ..protocol.frames import virtual_mac
 from ..protocol.timing import no_gate, no_lease

@@ -6,7 +6,7 @@
 
 cdef enum:
     KNOWN_PEERS = 32  # peers and rivals remembered for each instance, rejected ones for each carpdev
-    READY = 4  # frames of one advert: two families under two dialects
+    READY = 2 * AUTH_KEYS  # frames of one advert: two families, each under every dialect
     AGENDA = 4 * MACHINE_ACTIONS  # actions: of a step and of its sent advert, and the same of one demoted instance
     ANSWERS = 64  # of the guardian, kept for those who asked; a power of two
     RECORDS = 4096  # events under way to Python; a power of two
@@ -75,6 +75,8 @@ cdef struct source_t:
     uint8_t family, vhid, advbase, advskew
     uint8_t dialects  # a mask
     uint8_t mac[6]
+    uint8_t counter[8]  # of its last advert
+    bint constant  # and of the one before: as only OpenBSD has it
 
 cdef struct sources_t:
     source_t items[KNOWN_PEERS]
@@ -98,7 +100,7 @@ cdef struct frame_t:
 cdef struct transmit_t:
     frame_t ready[READY]  # the next advert, signed ahead
     int ready_count
-    uint8_t ready_advbase, ready_advskew
+    uint8_t ready_advbase, ready_advskew, ready_demotion
     uint32_t ready_dialects
     bint failing  # the last advert could not be sent
     int64_t late  # ns that the last advert of a MASTER was sent after its deadline
@@ -153,6 +155,7 @@ cdef struct plan_t:
     uint8_t mac[6]
     machine_config_t config
     bint gated  # its device has a gate
+    bint obeys_all, obeys_known  # whose demotion counts: everybody's, or that of pycarp and OpenBSD hosts
     bint virtual  # the addresses have the group's MAC, not the carpdev's
     bint led  # the program decides who has the addresses
 

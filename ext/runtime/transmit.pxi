@@ -6,9 +6,11 @@ cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew) noexce
     """Have the next advert ready: signed ahead, so that at the deadline there is nothing to do but to send."""
     cdef transmit_t *transmit = &instance.transmit
     cdef const plan_t *plan = &instance.plan
-    cdef uint8_t dialects[2]
+    cdef uint8_t dialects[AUTH_KEYS]
     cdef uint8_t counter[COUNTER_LENGTH]
     cdef uint8_t digest[DIGEST_LENGTH]
+    cdef uint8_t demotion = machine_sent_demotion(&instance.machine)
+    cdef int said = demotion if instance.machine.config.says_demotion else -1
     cdef uint32_t nonce = 0, mask = 0
     cdef int at, family, count = auth_dialects(plan.auth, dialects)
     cdef frame_t *frame
@@ -16,22 +18,23 @@ cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew) noexce
         mask |= 1 << dialects[at]
     if (
         transmit.ready_count and transmit.ready_advbase == advbase and transmit.ready_advskew == advskew
-        and transmit.ready_dialects == mask
+        and transmit.ready_dialects == mask and transmit.ready_demotion == demotion
     ):
         return
     transmit.ready_count = 0
     getrandom(&nonce, 3, 0)
     for at in range(count):
-        auth_counter(plan.auth, dialects[at], advbase, advskew, nonce, counter)
+        auth_counter(plan.auth, dialects[at], advbase, advskew, said, nonce, counter)
         auth_sign(plan.auth, dialects[at], counter, digest)
         for family in range(plan.template_count):
             frame = &transmit.ready[transmit.ready_count]
             frame.length = <uint8_t> template_frame(
-                &plan.templates[family], advbase, advskew, counter, digest, frame.octets
+                &plan.templates[family], advbase, advskew, demotion, counter, digest, frame.octets
             )
             frame.family = plan.templates[family].family
             transmit.ready_count += 1
     transmit.ready_advbase, transmit.ready_advskew, transmit.ready_dialects = advbase, advskew, mask
+    transmit.ready_demotion = demotion
 
 
 cdef bint send_advert(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ._records import dataclass, field, replace
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
-from .protocol.options import DEFAULT, NAME, OPTIONS, STATED, Conflict, Dialect, Mac, Replay, Siblings
+from .protocol.options import DEFAULT, NAME, OPTIONS, STATED, Conflict, Demotion, Dialect, Mac, Replay, Siblings, Timing
+from .protocol.timing import master_down
 
 if TYPE_CHECKING:
     from .health.check import Check
@@ -37,6 +38,11 @@ class _VirtualHost:
     siblings: Siblings = DEFAULT["siblings"]
     announcements: int = DEFAULT["announcements"]
     conflict: Conflict = DEFAULT["conflict"]
+    timing: Timing = DEFAULT["timing"]
+    missed: int = DEFAULT["missed"]
+    demotion: Demotion = DEFAULT["demotion"]
+    preempt_delay: int = DEFAULT["preempt_delay"]
+    start_delay: int = DEFAULT["start_delay"]
     state: State | None = None
     up: bool = DEFAULT["up"]
     checks: Iterable[Check] = ()
@@ -48,7 +54,7 @@ class _VirtualHost:
             object.__setattr__(self, name, check(getattr(self, name)))
         if self.name is None:
             object.__setattr__(self, "name", f"carp{self.vhid}")
-        if self.advbase == 0 and self.advskew == 0:
+        if self.advbase == 0 and self.advskew == 0 and self.timing != "openbsd":
             no_time = "advbase 0 with advskew 0 leaves no time between adverts: give advskew 1-254 or advbase 1-254"
             raise ConfigError(no_time, "advbase")
 
@@ -88,6 +94,13 @@ class VirtualHost(_VirtualHost):
     announcements  1-10, how often the addresses are announced after a takeover (3)
     conflict       warn|refuse: somebody answers for the addresses though no master is heard: take them all the same, or
                    do not (warn)
+    timing         bsd|openbsd: how long silence lasts before others take over: advskew once, or as often as advbase as
+                   OpenBSD has it; all hosts of a group with OpenBSD should have its way (bsd)
+    missed         2-10, of a master's adverts, so many are missed before it is gone (3)
+    demotion       auto|obey|ignore|add: whose demotion byte counts as OpenBSD's does: of pycarp and OpenBSD hosts, of
+                   all, or of nobody; or each demotion is added to advskew, as on FreeBSD (auto)
+    preempt_delay  0-900, seconds for which a slower master is heard before it is preempted (0)
+    start_delay    0-900, seconds after the start in which nothing is taken over (0)
 
     Raises `ConfigError` with the field's name in `.field`. Its message repeats no value that may be the passphrase, in
     whichever field it stands.
@@ -112,8 +125,13 @@ class VirtualHost(_VirtualHost):
 
     @property
     def interval(self) -> int:
-        """Nanoseconds between adverts while not demoted."""
-        return self.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW
+        """Nanoseconds between adverts while not demoted; 0/0 is OpenBSD's fastest."""
+        return self.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW or NS_PER_SKEW
+
+    @property
+    def master_down(self) -> int:
+        """Nanoseconds of silence after which this host takes over."""
+        return master_down(self.advbase, self.advskew, self.missed, self.timing)
 
     @property
     def address_texts(self) -> tuple[str, ...]:

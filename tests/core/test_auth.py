@@ -123,25 +123,38 @@ def test_many_addresses(impl: Implementation, count: int) -> None:
     mixed = (*addresses, "2001:db8::1", "fe80::9")
     both = impl.auth.Authenticator("motdepassehalakon", 101, mixed)
     for link_local in (True, False):
-        assert (
-            both.verify(COUNTER, wire.digest(wire.key("motdepassehalakon"), 101, mixed, COUNTER, link_local)) == "bsd"
-        )
+        digest = wire.digest(wire.key("motdepassehalakon"), 101, mixed, COUNTER, link_local)
+        assert both.verify(COUNTER, digest) == ("bsd" if link_local else "openbsd")
 
 
 @pytest.mark.parametrize(
     "addresses", [("10.13.37.42", "fe80::42"), ("fe80::42",), ("fe80::1", "febf::1", "2001:db8::1")], ids=len
 )
 def test_link_local_variants(impl: Implementation, addresses: tuple[str, ...]) -> None:
-    """OpenBSD leaves link-local addresses out; both are believed, ours is NetBSD's and FreeBSD's."""
+    """OpenBSD leaves link-local addresses out, or has its own among them; all are believed, and spoken until one is
+    heard."""
     key = wire.key("motdepassehalakon")
     authenticator = impl.auth.Authenticator("motdepassehalakon", 101, addresses)
     full, short = (wire.digest(key, 101, addresses, COUNTER, link_local) for link_local in (True, False))
     assert full != short
     assert authenticator.sign(COUNTER) == full
+    assert authenticator.dialects == ("bsd", "netbsd", "openbsd")
+    assert authenticator.sign(COUNTER, "openbsd") == short
+    assert authenticator.verify(COUNTER, short) == "openbsd"
+    assert authenticator.dialects == ("openbsd",) and authenticator.sign(COUNTER) == short
+    own = wire.digest(key, 101, (*addresses, "fe80::200:5eff:fe00:165"), COUNTER)
+    assert authenticator.verify(COUNTER, own) == "openbsd"
+    assert (
+        authenticator.verify(COUNTER, wire.digest(key, 101, (*addresses, "fe80::200:5eff:fe00:166"), COUNTER)) is None
+    )
     assert authenticator.verify(COUNTER, full) == "bsd"
-    assert authenticator.verify(COUNTER, short) == "bsd"
+    assert authenticator.dialects == ("bsd", "netbsd", "openbsd")
     netbsd = wire.key("motdepassehalakon", "netbsd")
-    assert authenticator.verify(COUNTER, wire.digest(netbsd, 101, addresses, COUNTER, False)) == "netbsd"
+    assert authenticator.verify(COUNTER, wire.digest(netbsd, 101, addresses, COUNTER)) == "netbsd"
+    assert authenticator.verify(COUNTER, wire.digest(netbsd, 101, addresses, COUNTER, False)) is None
+    fixed = impl.auth.Authenticator("motdepassehalakon", 101, addresses, "bsd")
+    assert fixed.dialects == ("bsd", "openbsd")
+    assert impl.auth.Authenticator("motdepassehalakon", 101, addresses, "netbsd").dialects == ("netbsd",)
 
 
 def test_scope_of_a_link_local_address_is_zeroed(impl: Implementation) -> None:
@@ -423,7 +436,7 @@ def test_sibling_has_no_past_and_outlives_its_origin(impl: Implementation) -> No
     issued = origin.counter(1, 0, 1)
     assert origin.verify(COUNTER, origin.sign(COUNTER, "netbsd")) == "netbsd"
     made = origin.sibling(101)
-    assert made.dialects == ("bsd", "netbsd")
+    assert made.dialects == ("bsd", "netbsd", "openbsd")
     assert made.check(issued, 1, 0, "bsd") == ""
     del origin
     again = made.sibling(3).sibling(100)

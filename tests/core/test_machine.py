@@ -504,7 +504,8 @@ def test_demotion_is_advertised_at_once(impl: Implementation) -> None:
     assert machine.demote(1, T + 1000) == [SendAdvert(1, 240)]
     assert (machine.advskew, machine.interval, machine.master_down) == (240, NS + 240 * NS_PER_SKEW, MD)
     assert machine.deadline == T + 1000 + NS + 240 * NS_PER_SKEW
-    assert machine.demote(1, T + 2000) == []  # only the first one
+    assert machine.demote(1, T + 2000) == [SendAdvert(1, 240)]  # and each that raises its byte
+    assert machine.sent_demotion == machine.demotion == 2
     assert machine.demote(-1, T + 3000) == [] and machine.demotion == 1
     due = machine.deadline
     assert machine.demote(-1, T + 4000) == []
@@ -991,3 +992,50 @@ def test_whatever_happens(impl: Implementation, calls: Any, preempt: bool, seed:
                     suppressing += action.by
         if state is not INIT:
             assert machine.deadline is not None
+
+
+# What other BSDs make of adverts, and delays
+
+# own demotion, state, the advert's values and demotion, ns after the start; state and why, once a short wait is over
+OTHERS = [
+    pytest.param(0, BACKUP, (255, 255), None, (1, 150), None, MASTER, id="T30 worse, after a bow-out"),
+    pytest.param(0, BACKUP, (255, 255), None, (1, 50), None, BACKUP, id="T4 better, after a bow-out"),
+    pytest.param(1, BACKUP, (255, 255), None, (1, 250), 0, BACKUP, id="T4 worse and less demoted, after a bow-out"),
+    pytest.param(0, BACKUP, None, None, (1, 50), 1, MASTER, id="T31 better, more demoted"),
+    pytest.param(1, BACKUP, None, None, (1, 50), 1, BACKUP, id="T4 better, as much demoted"),
+    pytest.param(0, BACKUP, None, None, (1, 50), None, BACKUP, id="T4 better, nothing is known of demotion"),
+    pytest.param(0, MASTER, None, None, (1, 50), 1, MASTER, id="T32 better, more demoted"),
+    pytest.param(1, MASTER, None, None, (1, 250), 0, BACKUP, id="T33 slower, less demoted"),
+    pytest.param(1, MASTER, None, None, (1, 250), 1, MASTER, id="T12 slower, as much demoted"),
+    pytest.param(1, MASTER, None, None, (255, 255), 0, MASTER, id="T12 a bow-out, less demoted"),
+]
+
+
+@pytest.mark.parametrize(("demoted", "state", "first", "said_first", "advert", "said", "after"), OTHERS)
+def test_others_adverts(
+    impl: Implementation, demoted: int, state: State, first: Any, said_first: Any, advert: Any, said: Any, after: State
+) -> None:
+    machine = machine_in(impl, state)
+    machine.demote(demoted, T + 1)
+    if first is not None:
+        machine.receive(heard(*first), PEER, T + 2, said_first)
+    machine.receive(heard(*advert), PEER, T + 100, said)
+    machine.timeout(T + 10_000_000)
+    assert machine.state is after
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        pytest.param({"start_delay": 1}, BACKUP, id="T34 start_delay"),
+        pytest.param({"preempt_delay": 1}, BACKUP, id="T35 preempt_delay"),
+        pytest.param({}, MASTER, id="T2 neither"),
+    ],
+)
+def test_delays(impl: Implementation, changes: dict[str, int], state: State) -> None:
+    machine = impl.machine.Machine(config(1, 100, preempt=True, **changes), lambda _most: 0)
+    machine.start(0)
+    for second in (0, 1):
+        machine.receive(heard(1, 150), PEER, second * NS + 1)
+        machine.timeout(second * NS + 10_000_000)
+        assert machine.state is (MASTER if second else state)

@@ -64,13 +64,17 @@ def test_a_sibling_is_found(impl: Implementation, state: State) -> None:
 
 def test_in_both_families_and_dialects(impl: Implementation) -> None:
     input_ = input_of(impl, addresses=[wire.VIP, "2001:db8::42", "fe80::42"])
-    for link_local in (True, False):
+    for link_local, dialect in ((True, "netbsd"), (False, "bsd")):
         for source in ("10.13.37.12", "fe80::12"):
             frame = OURS.but(
-                source=source, addresses=(wire.VIP, "2001:db8::42", "fe80::42"), link_local=link_local, dialect="netbsd"
+                source=source, addresses=(wire.VIP, "2001:db8::42", "fe80::42"), link_local=link_local, dialect=dialect
             )
             verdict = input_.receive(bytes(frame))
-            assert (verdict.counter, verdict.dialect, verdict.sibling_of) == ("sibling", "netbsd", 101)
+            assert (verdict.counter, verdict.dialect, verdict.sibling_of) == (
+                "sibling",
+                dialect if link_local else "openbsd",
+                101,
+            )
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_changed_values_are_told() -> None:
     scene.main.demote()
     scene.run(0.5)
     (change,) = [change for change in scene.changes if change.kind == "changed"]
-    assert change.text == "10.13.37.11 now says advbase 1, advskew 240 (was 1, 0)"
+    assert change.text == "10.13.37.11 now says advbase 1, advskew 240, demotion 1 (was 1, 0, 0)"
 
 
 def test_silence_is_noticed_when_the_deadline_comes() -> None:

@@ -17,7 +17,9 @@ from pycarp.protocol.abc import Machine
 NS = 1_000_000_000
 
 
-def heard(advbase: int, advskew: int, source: str = "10.13.37.12", family: int = 4, vhid: int = 101) -> Advert:
+def heard(
+    advbase: int, advskew: int, source: str = "10.13.37.12", family: int = 4, vhid: int = 101, demotion: int = 0
+) -> Advert:
     """A valid advert, as the machine sees it: it has passed the input checks."""
     return Advert(
         family=family,
@@ -29,7 +31,7 @@ def heard(advbase: int, advskew: int, source: str = "10.13.37.12", family: int =
         vhid=vhid,
         advskew=advskew,
         authlen=7,
-        demotion=0,
+        demotion=demotion,
         advbase=advbase,
         counter=bytes(8),
         digest=bytes(20),
@@ -57,7 +59,8 @@ class _Arrival:
 class Lan:
     """`Lan(impl, configs, seed, delay)`: one node each; `delay(random)` draws the ns that one advert takes to one node.
 
-    `copies` 2 sends each advert twice, as under two keys.
+    `copies` 2 sends each advert twice, as under two keys. Of a thousand copies `lost` do not arrive. `others` are
+    classes of machines for the nodes, in their order; the rest are `impl`'s.
 
     `masters` records (time, how many nodes were MASTER) whenever that number changed, `owners` how many held the
     addresses. Configs of several vhids are siblings.
@@ -70,7 +73,10 @@ class Lan:
         seed: int = 0,
         delay: Callable[[random.Random], int] = lambda _: 0,
         copies: int = 1,
+        lost: int = 0,
+        others: Sequence[type[Any]] = (),
     ) -> None:
+        self.lost = lost
         self.random = random.Random(seed)
         self.delay = delay
         self.copies = copies
@@ -78,7 +84,10 @@ class Lan:
         self.masters: list[tuple[int, int]] = [(0, 0)]
         self.owners: list[tuple[int, int]] = [(0, 0)]
         self.nodes = [
-            Node(impl.machine.Machine(config, self.random.randrange), f"10.13.37.{11 + number}")
+            Node(
+                (others[number] if number < len(others) else impl.machine.Machine)(config, self.random.randrange),
+                f"10.13.37.{11 + number}",
+            )
             for number, config in enumerate(configs)
         ]
         self._wire: list[_Arrival] = []
@@ -107,9 +116,10 @@ class Lan:
 
     def _send(self, node: Node, action: SendAdvert) -> None:
         for family in node.machine.config.families * self.copies:
-            advert = heard(action.advbase, action.advskew, node.source, family, node.machine.config.vhid)
+            vhid, demotion = node.machine.config.vhid, node.machine.sent_demotion
+            advert = heard(action.advbase, action.advskew, node.source, family, vhid, demotion)
             for other in self.nodes:
-                if other is not node and not node.cut:
+                if other is not node and not node.cut and not (self.lost and self.random.randrange(1000) < self.lost):
                     at = self.now + self.delay(self.random)
                     heapq.heappush(self._wire, _Arrival(at, next(self._numbers), other, advert))
 
@@ -147,7 +157,7 @@ class Lan:
     def _hear(self, node: Node, advert: Advert) -> None:
         machine = node.machine
         if advert.vhid == machine.config.vhid:
-            self.carry_out(node, machine.receive(advert, advert.source, self.now))
+            self.carry_out(node, machine.receive(advert, advert.source, self.now, advert.demotion))
         else:
             self.carry_out(node, machine.sibling(advert.vhid, advert, advert.source, self.now))
 

@@ -246,7 +246,7 @@ def authenticate_alike(native: ModuleType, python: ModuleType, source: random.Ra
         return
     assert repr(ours) == repr(theirs)
     for _ in range(8):
-        counter, name = source.randbytes(8), source.choice((None, "bsd", "netbsd"))
+        counter, name = source.randbytes(8), source.choice((None, "bsd", "netbsd", "openbsd"))
         signature = outcome(theirs.sign, counter, name)
         assert outcome(ours.sign, counter, name) == signature
         values = source.randrange(256), source.randrange(256), source.getrandbits(30), name
@@ -256,7 +256,7 @@ def authenticate_alike(native: ModuleType, python: ModuleType, source: random.Ra
             # Without link-local addresses, as OpenBSD signs.
             if source.random() < 0.3:
                 kept = [a for a in addresses if ip_interface(a).version == 4 or not ip_interface(a).is_link_local]
-                fixed = name or theirs.dialects[0]
+                fixed = name if name in ("bsd", "netbsd") else "bsd"
                 digest = python.Authenticator(passphrase, vhid, kept, fixed).sign(counter)
             assert ours.verify(counter, digest) == theirs.verify(counter, digest)
         assert ours.dialects == theirs.dialects
@@ -334,7 +334,7 @@ class Witness:
         self.asked.append((counter, digest))
         return self.dialect
 
-    def check(self, counter: bytes, advbase: int, advskew: int, dialect: str) -> str:
+    def check(self, counter: bytes, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str:
         return self.finding
 
 

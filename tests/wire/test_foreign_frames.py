@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 
 import pytest
-from support.lan import Lan, stays
+from support import wire
+from support.lan import Lan, stays, wait_until
 from support.wire import Frame
 
 from pycarp import Reason, State, events
@@ -94,3 +96,50 @@ def test_vrrp_with_our_number_is_told(net: Lan, with_impl: str) -> None:
     assert not main.log.find(events.AdvertRejected)
     assert (main.heard()["badlen"], main.heard()["badsum"]) == (7, 6)
     assert main.state() is MASTER
+
+
+def test_openbsds_demotion_is_obeyed(net: Lan, with_impl: str) -> None:
+    # Fault: An OpenBSD master that is more eager demotes itself; then we do. Its counter is one constant.
+    # Expected: A BACKUP relieves it at once, without preempt, though it stays the more eager one; demoted, we yield to
+    #           a slower one that is less so. NetBSD, with a counter for each advert, says nothing by that byte.
+    main = net.start("main", advskew=100)
+    theirs = Frame(advbase=1, advskew=10, source=net["client"].address)
+    main.become(BACKUP)
+    for number in range(3):
+        net.inject("client", bytes(theirs.but(pad=9, counter=bytes((number,)) * 8)))
+    stays(lambda: main.state() is BACKUP, 0.2)
+    net.inject("client", bytes(theirs), bytes(theirs.but(pad=1)))
+    change = main.wait(events.StateChanged, after=MASTER)
+    assert (change.reason, change.peer) == (Reason.DEMOTED, net["client"].address)
+    net.inject("client", *[bytes(theirs.but(pad=1))] * 3)
+    stays(lambda: main.state() is MASTER, 0.3)
+    main.engine.demote(7)
+    wait_until(lambda: any(frame.data[38] == 7 for frame in net.capture.frames.copy() if frame.data[23] == 112))
+    net.inject("client", bytes(theirs.but(pad=7, advskew=250)))
+    stays(lambda: main.state() is MASTER, 0.2)
+    net.forget()
+    net.inject("client", bytes(theirs.but(pad=6, advskew=250)))
+    assert main.wait(events.StateChanged, after=BACKUP).reason is Reason.BETTER
+
+
+def test_a_link_local_address_beside_openbsd(net: Lan, with_impl: str) -> None:
+    # Fault: A group has a link-local address, and a peer signs without it, as OpenBSD does.
+    # Expected: It is believed, and from then on adverts are signed as it believes them.
+    addresses = ("10.13.37.42/24", "fe80::42/64")
+    main = net.start("main", addresses=addresses, advskew=100)
+    main.become(MASTER)
+    better = Frame(source=net["client"].address, addresses=addresses, link_local=False)
+    net.inject("client", bytes(better))
+    assert main.wait(events.PeerHeard).dialect == "openbsd"
+    main.wait(events.StateChanged, after=BACKUP)
+    began = time.time_ns()
+    main.become(MASTER)
+    wait_until(lambda: len(adverts(net, began)) >= 4)
+    for data in adverts(net, began):
+        assert data[-20:] == wire.digest(wire.key(wire.PASSPHRASE), wire.VHID, addresses, data[-28:-20], False)
+
+
+def adverts(net: Lan, since: int) -> list[bytes]:
+    heard = [one for one in net.capture.frames.copy() if one.port == "main" and not one.outgoing]
+    frames = [one.data for one in heard if one.at_ns > since]
+    return [data for data in frames if data[23 if data[12:14] == b"\x08\x00" else 20] == 112]

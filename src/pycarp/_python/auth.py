@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, DIALECT_BSD
-from ..protocol.keys import counter_bytes, not_in_use, prepare, tag
+from ..protocol.keys import counter_bytes, not_in_use, prepare, tags
 
 if TYPE_CHECKING:
     from ..config import AddressLike
@@ -26,12 +26,13 @@ class Authenticator:
     `passphrase` is text (UTF-8) or bytes, "" or None for the zero key; `addresses` those of the virtual host, with or
     without prefix length, in any order; `dialect` is "bsd", "netbsd", or "auto": both are understood, and the
     signature follows what was heard. Passphrases under 8 bytes are "bsd" under "auto". From 20 bytes on both dialects
-    are one, called "bsd". `replay` is "guard" or "off": whether `check` looks.
+    are one, called "bsd". Where an address is link-local IPv6 there is "openbsd" beside "bsd": OpenBSD's digest leaves
+    it out. `replay` is "guard" or "off": whether `check` looks.
 
     Raises `ConfigError`. Not safe to share between threads: `verify` remembers which dialects it met.
     """
 
-    __slots__ = ("_guard", "_heard", "_issued", "_keys", "_macs", "_variants", "_vhid")
+    __slots__ = ("_guard", "_heard", "_issued", "_macs", "_vhid", "_ways")
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Authenticator:
         dialect: str = "auto",
         replay: str = "guard",
     ) -> None:
-        self._keys, self._variants, self._guard = prepare(passphrase, vhid, addresses, dialect, replay)
+        self._ways, self._guard = prepare(passphrase, vhid, addresses, dialect, replay)
         self._vhid = vhid
         self._heard: tuple[str, ...] = ()
         # Each advert goes out under each key, with a counter of its own.
@@ -49,7 +50,7 @@ class Authenticator:
         self._macs = self._prepared()
 
     def __repr__(self) -> str:
-        return f"<Authenticator vhid {self._vhid} {'+'.join(self._keys)}>"
+        return f"<Authenticator vhid {self._vhid} {'+'.join(self._ways)}>"
 
     @property
     def dialects(self) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ class Authenticator:
         """
         if len(self._heard) == 1:
             return self._heard
-        return tuple(self._keys)
+        return tuple(self._ways)
 
     def sign(self, counter: bytes | int, dialect: str | None = None) -> bytes:
         """The 20-byte digest for an advert with this counter (8 bytes, or an integer below 2**64).
@@ -69,10 +70,7 @@ class Authenticator:
         return self._digest(self._macs[self._choose(dialect)][0], counter_bytes(counter))
 
     def verify(self, counter: bytes | int, digest: bytes) -> str | None:
-        """The dialect under which `digest` is right for `counter`, or None. Compares in constant time.
-
-        Accepts a digest with and without the link-local IPv6 addresses (OpenBSD leaves them out).
-        """
+        """The dialect under which `digest` is right for `counter`, or None. Compares in constant time."""
         octets = counter_bytes(counter)
         found = None
         for name, macs in self._macs.items():
@@ -83,34 +81,46 @@ class Authenticator:
             self._heard = (*(name for name in self._heard if name != found), found)
         return found
 
-    def counter(self, advbase: int, advskew: int, nonce: int, dialect: str | None = None) -> bytes:
+    def counter(
+        self, advbase: int, advskew: int, nonce: int, dialect: str | None = None, demotion: int | None = None
+    ) -> bytes:
         """The 8-byte counter of an advert of ours: a tag over nonce (24 bits), advbase and advskew, then those three.
 
-        Whoever has the key sees from the tag whether the header was altered, which the digest alone does not cover.
+        With a `demotion`, which the advert's byte 4 has to bear, that and 12 bits of the nonce stand in the place of
+        the nonce. Whoever has the key sees from the tag whether the header was altered, which the digest alone does
+        not cover.
         """
-        vouched = (nonce & 0xFFFFFF).to_bytes(3, "big") + bytes((advbase, advskew))
-        counter = tag(self._keys[self._choose(dialect)], self._vhid, vouched) + vouched
+        word = nonce & 0xFFFFFF if demotion is None else demotion << 16 | nonce & 0xFFF
+        vouched = word.to_bytes(3, "big") + bytes((advbase, advskew))
+        counter = self._tags(vouched, dialect)[demotion is not None] + vouched
         self._issued.append(counter)
         return counter
 
-    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str) -> str:
+    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str:
         """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing.
 
         An echo is one of our own last 64 adverts. Altered is one of a pycarp host whose counter vouches for another
-        advbase or advskew than it bears. Every other counter is a BSD's, and says nothing. With replay="off": "".
+        advbase, advskew or demotion than it bears. Every other counter is a BSD's, and says nothing. With
+        replay="off": "".
         """
         octets = counter_bytes(counter)
         if not self._guard:
             return ""
         if octets in self._issued:
             return "echo"
-        vouched = octets[3:]
-        if (
-            vouched[3:] != bytes((advbase, advskew))
-            and tag(self._keys[self._choose(dialect)], self._vhid, vouched) == octets[:3]
-        ):
+        same = octets[6:] == bytes((advbase, advskew))
+        if same and octets[3] == demotion:
+            return ""
+        first, second = self._tags(octets[3:], dialect)
+        if octets[:3] == second or (octets[:3] == first and (not same or demotion)):
             return "altered"
         return ""
+
+    def vouches(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int) -> bool:
+        """Whether an advert whose digest is right under `dialect` is a pycarp host's that says its demotion."""
+        octets = counter_bytes(counter)
+        said = octets[3] == demotion and octets[6:] == bytes((advbase, advskew))
+        return said and self._tags(octets[3:], dialect)[1] == octets[:3]
 
     def sibling(self, vhid: int) -> Authenticator:
         """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet.
@@ -118,7 +128,9 @@ class Authenticator:
         Raises `ConfigError`.
         """
         made = Authenticator(None, vhid, (), DIALECT_BSD)
-        made._keys, made._variants, made._guard = self._keys, self._variants, self._guard
+        # What OpenBSD believes and does not send holds its own address, which has the vhid in it.
+        made._ways = {name: (key, forms[:1]) for name, (key, forms) in self._ways.items()}
+        made._guard = self._guard
         made._macs = made._prepared()
         return made
 
@@ -128,21 +140,24 @@ class Authenticator:
 
     def inherit(self, values: dict[str, Any]) -> None:
         """Go on from what another one's `bequest` says."""
-        self._heard = tuple(name for name in values["heard"] if name in self._keys)
+        self._heard = tuple(name for name in values["heard"] if name in self._ways)
         self._issued.extend(bytes.fromhex(one) for one in values["issued"])
 
     def _prepared(self) -> dict[str, list[hmac.HMAC]]:
         head = bytes((CARP_VERSION, CARP_TYPE_ADVERTISEMENT, self._vhid))
         # hmac keeps both pads pre-hashed; a copy costs no compression.
         return {
-            name: [hmac.new(key, head + body, "sha1") for body in self._variants] for name, key in self._keys.items()
+            name: [hmac.new(key, head + body, "sha1") for body in forms] for name, (key, forms) in self._ways.items()
         }
+
+    def _tags(self, vouched: bytes, dialect: str | None) -> tuple[bytes, bytes]:
+        return tags(self._ways[self._choose(dialect)][0], self._vhid, vouched)
 
     def _choose(self, dialect: str | None) -> str:
         if dialect is None:
-            return self._heard[-1] if self._heard else next(iter(self._keys))
-        if dialect not in self._keys:
-            raise not_in_use(dialect, self._keys)
+            return self._heard[-1] if self._heard else next(iter(self._ways))
+        if dialect not in self._ways:
+            raise not_in_use(dialect, self._ways)
         return dialect
 
     @staticmethod

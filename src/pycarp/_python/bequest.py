@@ -16,8 +16,11 @@ from .arbitration import Sibling
 if TYPE_CHECKING:
     from .machine import Machine
 
-_TIMERS = ("advert_due", "master_down_due", "takeover_due", "forget_errors_due", "withheld_until", "leaving_until")
-_NUMBERS = ("demotion", "send_errors", "send_successes", "tie_wait", "tie_copies_end", "master_since")
+_TIMERS = (
+    "advert_due", "master_down_due", "takeover_due", "forget_errors_due", "withheld_until", "leaving_until",
+    "preempt_from",
+)  # fmt: skip
+_NUMBERS = ("demotion", "send_errors", "send_successes", "tie_wait", "tie_copies_end", "master_since", "held_until")
 _SIGNS = ("started", "link", "link_suppressed", "stands_back")
 _REASONS = ("master_reason", "takeover_reason")
 

@@ -5,10 +5,13 @@ docs/protocol.md has the transitions. Sources: NetBSD `carp_send_ad`, `carp_carp
 
 from __future__ import annotations
 
+from ..config import VirtualHost
 from ..protocol import Action, State, Suppress
 from ..protocol.timing import SEND_ERRORS_FORGOTTEN
 from .leaving import Leaving, check_moment
 
+MOST_DEMOTION = 255
+"""What the demotion byte of an advert can say."""
 SEND_ERRORS = 3
 """This many failures in a row demote, and this many successes in a row end it (NetBSD `CARP_SENDAD_MAX_ERRORS`)."""
 
@@ -16,8 +19,9 @@ SEND_ERRORS = 3
 class Demotion(Leaving):
     """What `Machine` does to be less eager; the attributes are the machine's."""
 
-    __slots__ = ("_demotion", "_forget_errors_due", "_link_suppressed", "_send_errors", "_send_successes")
+    __slots__ = ("_config", "_demotion", "_forget_errors_due", "_link_suppressed", "_send_errors", "_send_successes")
 
+    _config: VirtualHost
     _demotion: int
     _forget_errors_due: int | None
     _link_suppressed: bool
@@ -28,6 +32,11 @@ class Demotion(Leaving):
     def demotion(self) -> int:
         """How many reasons there are to be less eager; above 0 the effective advskew is at least 240."""
         return self._demotion
+
+    @property
+    def sent_demotion(self) -> int:
+        """The demotion byte of our adverts, as OpenBSD has it."""
+        return min(self._demotion, MOST_DEMOTION) if self._config.demotion in ("auto", "obey") else 0
 
     @property
     def link_demotes(self) -> bool:
@@ -42,13 +51,14 @@ class Demotion(Leaving):
     def demote(self, by: int, now: int) -> list[Action]:
         """Change the demotion counter by `by` (32 bits); it does not fall below 0.
 
-        A MASTER advertises the first demotion at once.
+        A MASTER advertises at once when it rises.
         """
         check_moment(now)
         if not -(1 << 31) <= by < 1 << 31:
             raise OverflowError(f"demotion by {by} does not fit 32 bits")
         before, self._demotion = self._demotion, max(0, self._demotion + by)
-        if before == 0 and self._demotion and self._state is State.MASTER and not self.leaving:
+        risen = before < self._demotion and before < MOST_DEMOTION
+        if risen and self._state is State.MASTER and not self.leaving:
             return [self._advert_now(now)]
         return []
 

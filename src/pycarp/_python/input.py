@@ -205,7 +205,7 @@ class Input:
 
 def _guard(authenticator: abc.Authenticator, advert: Advert, dialect: str, sibling_of: int | None = None) -> Verdict:
     """What an advert is whose digest is right."""
-    wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect)
+    wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect, advert.demotion)
     if wrong:
         return Verdict(wrong, advert)
     return Verdict("" if sibling_of is None else "sibling", advert, dialect, sibling_of)

@@ -52,13 +52,14 @@ class Machine(Demotion):
     """
 
     __slots__ = (
-        "_arbitration", "_config", "_link", "_master_down_due", "_master_reason", "_master_since", "_peer", "_random",
-        "_silent_families", "_started", "_takeover_due", "_takeover_reason", "_tie_copies_end", "_tie_wait",
-        "_withheld_until",
+        "_arbitration", "_held_until", "_link", "_master_down_due", "_master_reason", "_master_since",
+        "_peer", "_preempt_from", "_random", "_silent_families", "_started", "_takeover_due", "_takeover_reason",
+        "_tie_copies_end", "_tie_wait", "_withheld_until",
     )  # fmt: skip
 
     _master_down_due: int | None
     _peer: str | None
+    _preempt_from: int | None
     _silent_families: set[int]
     _takeover_due: int | None
     _withheld_until: int | None
@@ -78,6 +79,7 @@ class Machine(Demotion):
         self._forget_errors_due = None
         self._master_since = 0
         self._master_reason = Reason.MASTER_DOWN
+        self._held_until = 0
         self._clear_timers()
 
     # What it is now
@@ -102,17 +104,29 @@ class Machine(Demotion):
     @property
     def advskew(self) -> int:
         """The advskew that is sent and compared now."""
-        return max(self._config.advskew, SUPPRESSED_ADVSKEW) if self._demotion else self._config.advskew
+        if not self._demotion:
+            return self._config.advskew
+        if self._config.demotion == "add":
+            return min(self._config.advskew + self._demotion, SUPPRESSED_ADVSKEW)
+        return max(self._config.advskew, SUPPRESSED_ADVSKEW)
 
     @property
     def interval(self) -> int:
-        """Nanoseconds between our adverts now."""
+        """Nanoseconds between our adverts now, as they say it."""
         return self._config.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW
+
+    @property
+    def _period(self) -> int:
+        """0/0 is OpenBSD's fastest."""
+        return self.interval or NS_PER_SKEW
 
     @property
     def master_down(self) -> int:
         """Nanoseconds of silence after which the master is gone: from one's own configured values (`carp_setrun`)."""
-        return master_down(self._config.advbase, self._config.advskew)
+        return self._silence(self._config.advskew)
+
+    def _silence(self, advskew: int) -> int:
+        return master_down(self._config.advbase, advskew, self._config.missed, self._config.timing)
 
     @property
     def withheld(self) -> bool:
@@ -154,13 +168,16 @@ class Machine(Demotion):
         self._link = up
         return actions
 
-    def receive(self, advert: Advert, source: str | None, now: int) -> list[Action]:
-        """A valid advert was heard; `source` is the address that it claims to come from."""
+    def receive(self, advert: Advert, source: str | None, now: int, demotion: int | None = None) -> list[Action]:
+        """A valid advert was heard; `source` is the address that it claims to come from.
+
+        `demotion` is its demotion byte where that is to be obeyed as OpenBSD does, or None.
+        """
         check_moment(now)
         if self._state is State.MASTER:
-            return self._receive_as_master(advert, source, now)
+            return self._receive_as_master(advert, source, now, demotion)
         if self._state is State.BACKUP:
-            return self._receive_as_backup(advert, source, now)
+            return self._receive_as_backup(advert, source, now, demotion)
         return []
 
     def sibling(self, vhid: int, advert: Advert, source: str | None, now: int) -> list[Action]:
@@ -197,9 +214,9 @@ class Machine(Demotion):
         if self._advert_due is not None and self._advert_due <= now:
             actions.append(self._advert())
             # The schedule is absolute: a late wake-up shifts nothing, and missed adverts are not made up for.
-            self._advert_due += self.interval
+            self._advert_due += self._period
             if self._advert_due <= now:
-                self._advert_due = now + self.interval
+                self._advert_due = now + self._period
         if self._withheld_until is not None and self._withheld_until <= now:
             actions += self._take_withheld()
         if self._leaving_until is not None and self._leaving_until <= now:
@@ -290,7 +307,7 @@ class Machine(Demotion):
         """Frames were lost here, so silence proves nothing: a takeover that is overdue waits one more interval."""
         if not self.overdue(now):
             return
-        later = now + self.interval
+        later = now + self._period
         if self._withheld_until is not None:
             self._withheld_until = later
         if self._master_down_due is not None:
@@ -299,11 +316,14 @@ class Machine(Demotion):
 
     # Adverts of our own group
 
-    def _receive_as_master(self, advert: Advert, source: str | None, now: int) -> list[Action]:
+    def _receive_as_master(self, advert: Advert, source: str | None, now: int, demotion: int | None) -> list[Action]:
         own, peer = self.interval, advert.interval
         if self.leaving:
             return [] if advert.bowout else self._left_to(advert.family, source, now)
-        if own < peer:
+        if demotion is not None and demotion > self.sent_demotion:
+            return []
+        relieved = demotion is not None and demotion < self.sent_demotion and not advert.bowout
+        if own < peer and not relieved:
             return []
         # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first.
         tie = own == peer
@@ -319,34 +339,53 @@ class Machine(Demotion):
         self._family_due[advert.family] = now + self.master_down + wait
         return actions
 
-    def _receive_as_backup(self, advert: Advert, source: str | None, now: int) -> list[Action]:
+    def _receive_as_backup(self, advert: Advert, source: str | None, now: int, demotion: int | None) -> list[Action]:
         peer = advert.interval
+        relieve = demotion is not None and demotion > self.sent_demotion
+        relieved = demotion is not None and demotion < self.sent_demotion
         owned_until = self._arbitration.owned_until(now)
         if owned_until is not None:
             # A master of our own group does not get the addresses either; but whether there is one matters later.
             if advert.bowout:
                 self._wait_for_sibling(owned_until)
                 return []
+        elif now < self._held_until:
+            if advert.bowout:
+                return []
         elif self.stands_back and not advert.bowout:
             pass
-        elif self._config.preempt and self.interval < peer:
+        elif relieve and not advert.bowout:
+            self._plan_takeover(Reason.DEMOTED, source, now)
+            return []
+        elif self._config.preempt and self.interval < peer and not relieved and self._may_preempt(advert.bowout, now):
             self._plan_takeover(Reason.BOWOUT if advert.bowout else Reason.PREEMPT, source, now)
             return []
-        elif master_down(self._config.advbase, self.advskew) < peer:
+        elif self._silence(self.advskew) < peer:
             self._plan_takeover(Reason.BOWOUT if advert.bowout else Reason.TOO_SLOW, source, now)
+            return []
+        elif self._takeover_due is not None and self.interval < peer and not relieved and not advert.bowout:
+            # A worse backup acted sooner on the same bow-out. A kernel would be MASTER by now, and stay.
             return []
         # An advert comes in several copies (families, keys), and more than two hosts may be equal: no copy takes back
         # the random part that another one added.
+        if peer <= self.interval:
+            self._preempt_from = None
         if peer != self.interval:
             self._tie_wait = 0
         elif now < self._tie_copies_end:
             return []
         return self._heard_master(advert.family, now)
 
+    def _may_preempt(self, bowout: bool, now: int) -> bool:
+        """Whether a slower master has been heard for long enough."""
+        if self._preempt_from is None:
+            self._preempt_from = now + self._config.preempt_delay * NS_PER_SECOND
+        return bowout or now >= self._preempt_from
+
     def _heard_master(self, family: int, now: int) -> list[Action]:
         self._takeover_due = None
         self._master_down_due = None
-        self._family_due[family] = now + self.master_down + self._tie_wait
+        self._family_due[family] = max(now + self.master_down, self._held_until) + self._tie_wait
         self._silent_families.discard(family)
         # The other family's silence means something only now that the master is known to live.
         silent: list[Action] = [FamilySilent(other) for other in sorted(self._silent_families)]
@@ -421,7 +460,9 @@ class Machine(Demotion):
             return actions
         self._state = State.BACKUP
         self._clear_timers()
-        self._master_down_due = now + self.master_down + wait
+        if reason is Reason.STARTED:
+            self._held_until = now + self._config.start_delay * NS_PER_SECOND
+        self._master_down_due = max(now + self.master_down, self._held_until) + wait
         self._arm_forget_errors(now)
         return [*actions, Transition(State.INIT, State.BACKUP, reason, None, now)]
 
@@ -487,11 +528,13 @@ class Machine(Demotion):
         self._takeover_due = None
         self._takeover_reason = Reason.BOWOUT
         self._peer = None
+        self._preempt_from = None
         self._withheld_until = None
 
     def _arm_master_down(self, now: int) -> None:
         """As BACKUP with no known master. It does not end while a sibling owns the addresses."""
-        self._master_down_due = max(now + self.master_down, self._arbitration.owned_until(now) or 0)
+        owned_until = self._arbitration.owned_until(now) or 0
+        self._master_down_due = max(now + self.master_down, owned_until, self._held_until)
 
     def _plan_takeover(self, reason: Reason, source: str | None, now: int) -> None:
         if self._takeover_due is None:
@@ -509,5 +552,5 @@ class Machine(Demotion):
 
     def _advert_now(self, now: int) -> SendAdvert:
         """An advert out of turn: the next one is due an interval later."""
-        self._advert_due = now + self.interval
+        self._advert_due = now + self._period
         return self._advert()

@@ -69,15 +69,16 @@ class AdvertTemplate:
                 0x60000000, CARP_HEADER_LENGTH, IPPROTO_CARP, CARP_TTL, source.packed, _GROUP[6]
             )
 
-    def frame(self, advbase: int, advskew: int, counter: bytes, digest: bytes) -> bytes:
-        """The whole frame. `counter` is 8 bytes, `digest` 20; 255/255 makes it a bow-out.
+    def frame(self, advbase: int, advskew: int, counter: bytes, digest: bytes, demotion: int = 0) -> bytes:
+        """The whole frame. `counter` is 8 bytes, `digest` 20; 255/255 makes it a bow-out. `demotion` is OpenBSD's byte.
 
         The checksum in IPv6 is the plain one, as OpenBSD and FreeBSD send it.
         """
         first = CARP_VERSION << 4 | CARP_TYPE_ADVERTISEMENT
         advbase, advskew = _byte("advbase", advbase), _byte("advskew", advskew)
         counter, digest = exactly("counter", counter, 8), exactly("digest", digest, 20)
-        header = _CARP_HEADER.pack(first, self._vhid, advskew, CARP_AUTHLEN, 0, advbase, 0, counter, digest)
+        demotion = _byte("demotion", demotion)
+        header = _CARP_HEADER.pack(first, self._vhid, advskew, CARP_AUTHLEN, demotion, advbase, 0, counter, digest)
         header = header[:6] + checksum(header).to_bytes(2, "big") + header[8:]
         return self._mac + self._ip + header
 

@@ -18,7 +18,6 @@ from .._unpatched import time
 from ..events import AddressConflict, Event
 from ..linux.arp_probe import ArpProbe
 from ..protocol import NS_PER_SECOND, State
-from ..protocol.timing import master_down
 from .mac_path import MacPaths
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class Conflicts:
                 if self._asks(instance):
                     due.append(max(silence.since + _asks_after(host), silence.asked + _asks_every(host, silence)))
                 if silence.unreported:
-                    due.append(silence.since + master_down(host.advbase, host.advskew))
+                    due.append(silence.since + host.master_down)
         if self._read_at > now:
             due.append(self._read_at)
         return max(_ANSWERS_READ_AFTER, min(due) - now) / NS_PER_SECOND
@@ -165,7 +164,7 @@ class Conflicts:
     def _report(self, instance: Instance, silence: Silence, now: int) -> None:
         vhid, name = instance.host.vhid, instance.host.name
         led = instance.host.led
-        if not led and now - silence.since < master_down(instance.host.advbase, instance.host.advskew):
+        if not led and now - silence.since < instance.host.master_down:
             return
         for address, mac in silence.unreported:
             self._emit(AddressConflict(vhid=vhid, name=name, at=now, address=str(address), mac=mac.hex(":"), held=led))

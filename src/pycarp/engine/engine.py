@@ -282,8 +282,8 @@ class Engine:
     def demote(self, by: int = 1, reason: str = "", which: int | str | None = None) -> int:
         """Demote one virtual host, or all of this engine, for a reason. Returns the new demotion.
 
-        Reasons add up, and so do calls with the same one. The first demotion is advertised at once: backups with
-        preempt take over.
+        Reasons add up, and so do calls with the same one. It is advertised at once: a pycarp or OpenBSD backup that is
+        demoted less takes over, other BSDs only with preempt.
         """
         return self._running().demotions.add(positive(by), reason, which)
 

@@ -47,7 +47,7 @@ _CREDENTIALS = struct.Struct("=iII")
 _SO_SNDBUFFORCE = 32
 _PLAIN = (
     "vhid", "name", "advbase", "advskew", "carpdev", "preempt", "dialect", "mac", "replay", "siblings",
-    "announcements", "conflict", "up",
+    "announcements", "conflict", "timing", "missed", "demotion", "preempt_delay", "start_delay", "up",
 )  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def plain(host: VirtualHost) -> dict[str, Any]:
 
 def as_it_runs(own: VirtualHost, values: dict[str, Any]) -> VirtualHost:
     """A successor's own virtual host as its predecessor runs it: with its own secret, hooks and checks."""
-    return own.replace(**{name: values[name] for name in (*_PLAIN, "addresses")})
+    return own.replace(**{name: values[name] for name in (*_PLAIN, "addresses") if name in values})
 
 
 def proof(host: VirtualHost, *nonces: str) -> str:

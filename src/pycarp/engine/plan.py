@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from .._records import dataclass
 from ..config import VirtualHost
-from ..protocol import BOWOUT
+from ..protocol import BOWOUT, Advert
 from ..protocol.abc import AdvertTemplate, Authenticator, Implementation, IPAddress
 from ..protocol.frames import gratuitous_arp, neighbour_advertisement, virtual_mac
 
@@ -51,13 +51,32 @@ class Plan:
             for _family, template in self.templates
         )
 
-    def adverts(self, advbase: int, advskew: int, nonce: int) -> Iterator[tuple[int, bytes]]:
+    @property
+    def says_demotion(self) -> bool:
+        """Whether adverts bear their sender's demotion."""
+        return self.host.demotion in ("auto", "obey")
+
+    def obeyed(self, advert: Advert, dialect: str, own: int, constant: bool) -> int | None:
+        """The demotion byte of an advert where that is to be obeyed. What is 0 there and here (`own`) decides nothing.
+
+        `constant` says that its sender has one counter for all adverts, as only OpenBSD does.
+        """
+        whose, said = self.host.demotion, advert.demotion
+        if whose == "obey":
+            return said
+        if whose != "auto" or said == own == 0:
+            return None
+        known = constant or self.authenticator.vouches(advert.counter, advert.advbase, advert.advskew, dialect, said)
+        return said if known else None
+
+    def adverts(self, advbase: int, advskew: int, nonce: int, demotion: int = 0) -> Iterator[tuple[int, bytes]]:
         """The frames of one advert, with the family of each: one for each family and dialect."""
+        said = demotion if self.says_demotion else None
         for dialect in self.authenticator.dialects:
-            counter = self.authenticator.counter(advbase, advskew, nonce, dialect)
+            counter = self.authenticator.counter(advbase, advskew, nonce, dialect, said)
             digest = self.authenticator.sign(counter, dialect)
             for family, template in self.templates:
-                yield family, template.frame(advbase, advskew, counter, digest)
+                yield family, template.frame(advbase, advskew, counter, digest, demotion)
 
 
 def make_plan(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from .._records import dataclass, fields, is_dataclass, replace
 from .._unpatched import time
 from ..protocol import NS_PER_SECOND, NS_PER_SKEW, Reason, State
-from ..protocol.timing import master_down
 from ..stats import Measures, Stats
 
 if TYPE_CHECKING:
@@ -303,7 +302,7 @@ def _instance(
         cause=reading.cause,
         owns=reading.owns,
         leaving=reading.leaving,
-        master=_master(reading, host.vhid, master_down(host.advbase, host.advskew), now),
+        master=_master(reading, host.vhid, host.master_down, now),
         peers=reading.peers,
         advbase=host.advbase,
         advskew=host.advskew,

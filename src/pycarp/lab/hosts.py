@@ -44,6 +44,8 @@ class Instance:
     orders: int = 0
     """Counts takes and drops: a take that is still on its way is void when a later order has come."""
     holding: bool = False
+    counters: dict[str, bytes] = field(default_factory=dict)
+    """Of the last advert from each source."""
     told: set[tuple[str, str]] = field(default_factory=set)
     """The sources of adverts, with their dialect or failed check, that an event was made of."""
 
@@ -199,7 +201,9 @@ class Host(Station):
     def _advertise(self, instance: Instance, order: SendAdvert) -> None:
         if self.sending:
             nonce = self.lan.random.getrandbits(24)
-            for family, frame in instance.plan.adverts(order.advbase, order.advskew, nonce):
+            for family, frame in instance.plan.adverts(
+                order.advbase, order.advskew, nonce, instance.machine.sent_demotion
+            ):
                 self.send(frame)
                 self._input.count_sent(instance.vhid, family)
         # Last, for it may make the machine send again.
@@ -266,7 +270,10 @@ class Host(Station):
                 values = {"dialect": dialect, "advbase": advert.advbase, "advskew": advert.advskew}
                 self._tell(instance, events.PeerHeard, peer=advert.source, **values)
         if not counter and self._heard(instance, verdict):
-            self._do(instance, instance.machine.receive(advert, advert.source, self.lan.now))
+            constant = instance.counters.get(advert.source) == advert.counter
+            instance.counters[advert.source] = advert.counter
+            demotion = instance.plan.obeyed(advert, dialect, instance.machine.sent_demotion, constant)
+            self._do(instance, instance.machine.receive(advert, advert.source, self.lan.now, demotion))
 
     def _heard(self, instance: Instance, verdict: abc.Verdict) -> bool:
         """A valid advert came for it. Returns whether its machine is to see it."""

@@ -445,7 +445,10 @@ class Device:
 
     def _table(self) -> gate.Table:
         whole = self.host.mac == "virtual"
-        longest = timing.gate(0, timing.takeover_after(self.host.advbase, self.host.advskew)) or gate.SHORTEST_STEP
+        longest = (
+            timing.gate(0, timing.takeover_after(self.host.advbase, self.host.advskew, self.host.missed))
+            or gate.SHORTEST_STEP
+        )
         return gate.Table(
             self.carpdev.index,
             self.host.vhid,

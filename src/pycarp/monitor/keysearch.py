@@ -17,7 +17,7 @@ from .._records import dataclass, field
 from ..config import AddressLike
 from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, Advert
 from ..protocol.abc import IPAddress
-from ..protocol.keys import KEY_LENGTH, bsd_key, covered, is_link_local, netbsd_key, passphrase_bytes, tag
+from ..protocol.keys import KEY_LENGTH, bsd_key, covered, is_link_local, netbsd_key, passphrase_bytes, tags
 
 FORMS = {
     "bsd": "the passphrase as OpenBSD, FreeBSD and UCarp read it",
@@ -58,10 +58,12 @@ class Signature:
 
         A tag that fits, with a header that does not, is an advert altered on its way (docs/protocol.md, the counter).
         """
-        vouched = advert.counter[3:]
-        if not hmac.compare_digest(tag(self.key, self.vhid, vouched), advert.counter[:3]):
-            return None
-        return vouched[3:] == bytes((advert.advbase, advert.advskew))
+        vouched, said = advert.counter[3:], advert.counter[:3]
+        first, second = tags(self.key, self.vhid, vouched)
+        same = vouched[3:] == bytes((advert.advbase, advert.advskew))
+        if hmac.compare_digest(second, said):
+            return same and vouched[0] == advert.demotion
+        return same and advert.demotion == 0 if hmac.compare_digest(first, said) else None
 
 
 class KeySearch:

@@ -29,6 +29,7 @@ NS_PER_SKEW = NS_PER_SECOND // 256
 
 DIALECT_BSD = "bsd"
 DIALECT_NETBSD = "netbsd"
+DIALECT_OPENBSD = "openbsd"
 
 
 class State(IntEnum):
@@ -53,6 +54,7 @@ class Reason(str, Enum):
     BOWOUT = "the master bowed out"
     TOO_SLOW = "the master advertises too slowly"
     PREEMPT = "preempted a slower master"
+    DEMOTED = "the master is more demoted"
     BETTER = "a better master was heard"
     TIE = "an equal master was heard"
     FORCED = "forced"

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from . import DIALECT_BSD, DIALECT_NETBSD
+from . import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD
 from .frames import exactly
 
 if TYPE_CHECKING:
@@ -23,16 +23,22 @@ AUTO_MINIMUM = 8
 
 def prepare(
     passphrase: str | bytes | None, vhid: int, addresses: Iterable[AddressLike], dialect: str, replay: str
-) -> tuple[dict[str, bytes], list[bytes], bool]:
-    """What an `Authenticator` works with: its keys by dialect, its address variants, and whether it guards.
+) -> tuple[dict[str, tuple[bytes, list[bytes]]], bool]:
+    """What an `Authenticator` works with: the key of each dialect and the addresses as its digests cover them, and
+    whether it guards.
 
-    Raises `ConfigError`.
+    Of several forms of the addresses the first is the one to sign with. Raises `ConfigError`.
     """
     if isinstance(vhid, bool) or not isinstance(vhid, int) or not 1 <= vhid <= 255:
         raise ConfigError("vhid is not a number of 1-255", "vhid")
     if replay not in ("guard", "off"):
         raise ConfigError("replay has an unknown value: give guard or off", "replay")
-    return keys(passphrase_bytes(passphrase), dialect), address_variants(addresses), replay == "guard"
+    full, *openbsd = address_variants(addresses, vhid)
+    made = keys(passphrase_bytes(passphrase), dialect)
+    ways = {name: (key, [full]) for name, key in made.items()}
+    if openbsd and DIALECT_BSD in made:
+        ways[DIALECT_OPENBSD] = (made[DIALECT_BSD], openbsd)
+    return ways, replay == "guard"
 
 
 def passphrase_bytes(passphrase: str | bytes | None) -> bytes:
@@ -96,9 +102,11 @@ def keys(passphrase: bytes, dialect: str) -> dict[str, bytes]:
     return {DIALECT_BSD: bsd, DIALECT_NETBSD: netbsd}
 
 
-def address_variants(addresses: Iterable[AddressLike]) -> list[bytes]:
-    """The addresses as the digest covers them: N's and F's way first, then O's, without link-local IPv6, if it
-    differs."""
+def address_variants(addresses: Iterable[AddressLike], vhid: int) -> list[bytes]:
+    """The addresses as the digest covers them: N's and F's way first; then, where one is link-local IPv6, O's two.
+
+    OpenBSD signs without the link-local ones. It also believes a digest over all and its own fe80::200:5eff:fe00:1VV.
+    """
     ipv4: set[bytes] = set()
     ipv6: set[bytes] = set()
     link_local: set[bytes] = set()
@@ -111,7 +119,11 @@ def address_variants(addresses: Iterable[AddressLike]) -> list[bytes]:
             raise ConfigError("an address is not an IP address: give one like 10.13.37.42/24", "addresses")
         (ipv4 if ip.version == 4 else link_local if is_link_local(ip) else ipv6).add(covered(ip))
     full = b"".join(sorted(ipv4)) + b"".join(sorted(ipv6 | link_local))
-    return [full, b"".join(sorted(ipv4)) + b"".join(sorted(ipv6))] if link_local else [full]
+    if not link_local:
+        return [full]
+    own = IPv6Address(f"fe80::200:5eff:fe00:{0x100 | vhid:x}").packed
+    without, among = sorted(ipv6), sorted(ipv6 | link_local | {own})
+    return [full, *(b"".join(sorted(ipv4)) + b"".join(one) for one in (without, among))]
 
 
 def is_link_local(address: IPv4Address | IPv6Address) -> bool:
@@ -127,11 +139,15 @@ def covered(address: IPv4Address | IPv6Address) -> bytes:
     return packed[:2] + b"\0\0" + packed[4:] if is_link_local(address) else packed
 
 
-def tag(key: bytes, vhid: int, vouched: bytes) -> bytes:
-    """The first three bytes of our counters, which vouch for the other five: a nonce of three, advbase and advskew."""
+def tags(key: bytes, vhid: int, vouched: bytes) -> tuple[bytes, bytes]:
+    """The first three bytes of our counters, which vouch for the other five: in the first layout and in the second.
+
+    First: a nonce of three bytes, advbase and advskew. Second: the demotion, a nonce of two, advbase and advskew.
+    """
     import hmac  # here: it loads OpenSSL, which the compiled implementation does without
 
-    return hmac.digest(key, b"pycarp\x01" + bytes((vhid,)) + vouched, "sha1")[:3]
+    made = hmac.digest(key, b"pycarp\x01" + bytes((vhid,)) + vouched, "sha1")
+    return made[:3], made[3:6]
 
 
 def counter_bytes(value: bytes | int) -> bytes:

@@ -22,6 +22,8 @@ Mac = Literal["virtual", "interface"]
 Replay = Literal["guard", "off"]
 Siblings = Literal["arbitrate", "warn"]
 Conflict = Literal["warn", "refuse"]
+Timing = Literal["bsd", "openbsd"]
+Demotion = Literal["auto", "obey", "ignore", "add"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
@@ -270,6 +272,17 @@ OPTIONS = (
     Option("conflict", Choice(Conflict), "warn",
            "somebody answers for the addresses though no master is heard: take them all the same, or do not",
            ours=True, former="strangers"),
+    Option("timing", Choice(Timing), "bsd",
+           "how long silence lasts before others take over: advskew once, or as often as advbase as OpenBSD has it; "
+           "all hosts of a group with OpenBSD should have its way", ours=True),
+    Option("missed", Number(2, 10), 3, "of a master's adverts, so many are missed before it is gone", ours=True),
+    Option("demotion", Choice(Demotion), "auto",
+           "whose demotion byte counts as OpenBSD's does: of pycarp and OpenBSD hosts, of all, or of nobody; or each "
+           "demotion is added to advskew, as on FreeBSD", ours=True),
+    Option("preempt_delay", Number(0, 900), 0, "seconds for which a slower master is heard before it is preempted",
+           ours=True, similar={"preempt_delay": "preempt-delay preemptdelay"}),
+    Option("start_delay", Number(0, 900), 0, "seconds after the start in which nothing is taken over", ours=True,
+           similar={"start_delay": "start-delay startdelay startup_delay"}),
 )
 # fmt: on
 

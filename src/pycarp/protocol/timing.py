@@ -7,6 +7,8 @@ compares the two. A limit is named for what ends with it.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from . import NS_PER_SECOND, NS_PER_SKEW
 
 _MS = 1_000_000
@@ -21,6 +23,10 @@ TAKEOVER_STEP = 20_000
 """Several backups hear one bow-out: each waits this long for each unit of advskew, so that the best acts first ..."""
 TAKEOVER_JITTER = 500_000
 """... and up to this longer, so that equals do not act together."""
+OPENBSD_LATE = 20 * _MS
+"""OpenBSD's timers run in ticks of 10 ms, and end up to two of them late."""
+MASTER_DOWN_INTERVALS = 3
+"""Of a master's adverts, so many are missed before it is gone."""
 SEND_ERRORS_FORGOTTEN = 30 * NS_PER_SECOND
 """A BACKUP sends nothing that could succeed: its demotion for send errors ends after this time."""
 
@@ -141,14 +147,15 @@ LEASE_FOREVER = 0xFFFFFFFF
 """The lifetime of an address that the kernel never removes by itself (seconds, the netlink value)."""
 
 
-def lease(interval: int, advbase: int) -> int | None:
+def lease(interval: int, advbase: int, missed: int = MASTER_DOWN_INTERVALS) -> int | None:
     """The fewest whole seconds (the kernel counts no others) that last until the next renewal.
 
-    None where they would not end before other hosts take over: after three times the smallest `advbase` of the group,
-    in seconds. `interval` is ns.
+    None where they would not end before other hosts take over: after `missed` times the smallest `advbase` of the
+    group, in seconds, three times at most. `interval` is ns.
     """
     seconds = -(-(interval + RENEWAL_LATE_ALLOWANCE) // NS_PER_SECOND)
-    return seconds if seconds * NS_PER_SECOND + LEASE_ENDS_LATE < 3 * advbase * NS_PER_SECOND else None
+    limit = min(missed, MASTER_DOWN_INTERVALS) * advbase * NS_PER_SECOND
+    return seconds if seconds * NS_PER_SECOND + LEASE_ENDS_LATE < limit else None
 
 
 def gate(interval: int, after: int) -> int | None:
@@ -170,14 +177,24 @@ def tenure_lease(left: int, gated: bool) -> int:
     return max(1, -(-left // NS_PER_SECOND))
 
 
-def master_down(advbase: int, advskew: int) -> int:
-    """After this many ns without an advert a BACKUP with these values takes over; with advbase 0 as OpenBSD does."""
-    return 3 * advbase * NS_PER_SECOND + (advskew if advbase else 3 * advskew) * NS_PER_SKEW
+def master_down(
+    advbase: int, advskew: int, missed: int = MASTER_DOWN_INTERVALS, timing: Literal["bsd", "openbsd"] = "bsd"
+) -> int:
+    """After this many ns without an advert a BACKUP with these values takes over; with advbase 0 as OpenBSD does.
+
+    OpenBSD counts advskew as often as advbase. What it sends late is no silence: with advbase 0 each advert may be so
+    late, else the whole.
+    """
+    if timing == "openbsd":
+        late = OPENBSD_LATE if advbase else missed * OPENBSD_LATE
+        return missed * (advbase * NS_PER_SECOND + max(advskew, 0 if advbase else 1) * NS_PER_SKEW) + late
+    return missed * advbase * NS_PER_SECOND + (advskew if advbase else missed * advskew) * NS_PER_SKEW
 
 
-def takeover_after(advbase: int, advskew: int) -> int:
+def takeover_after(advbase: int, advskew: int, missed: int = MASTER_DOWN_INTERVALS) -> int:
     """After this many ns of our silence another host of the group may have taken over."""
-    return 3 * advbase * NS_PER_SECOND if advbase else 3 * advskew * NS_PER_SKEW
+    missed = min(missed, MASTER_DOWN_INTERVALS)
+    return missed * (advbase * NS_PER_SECOND if advbase else max(advskew, 1) * NS_PER_SKEW)
 
 
 def no_gate(interval: int, after: int) -> str:

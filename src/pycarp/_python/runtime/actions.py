@@ -178,5 +178,5 @@ def _deposes(action: Action) -> bool:
     return (
         isinstance(action, Transition)
         and action.after is State.MASTER
-        and action.reason in (Reason.PREEMPT, Reason.TOO_SLOW)
+        and action.reason in (Reason.PREEMPT, Reason.TOO_SLOW, Reason.DEMOTED)
     )

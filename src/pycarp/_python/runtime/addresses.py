@@ -97,7 +97,7 @@ def least_advbase(instance: Instance) -> int:
 
 def takeover_after(instance: Instance) -> int:
     """After this many ns of our silence another host of the group may have taken over."""
-    return timing.takeover_after(least_advbase(instance), instance.plan.host.advskew)
+    return timing.takeover_after(least_advbase(instance), instance.plan.host.advskew, instance.plan.host.missed)
 
 
 def choose_lease(instance: Instance) -> None:
@@ -107,7 +107,10 @@ def choose_lease(instance: Instance) -> None:
     if instance.tenure and instance.tenure != timing.TENURE_FOREVER:
         lease, otherwise = timing.tenure_lease(instance.tenure - boottime(), instance.device.gate is not None), 0
     elif instance.device.gate is None:
-        lease, otherwise = timing.lease(interval, least_advbase(instance)), timing.LEASE_FOREVER
+        lease, otherwise = (
+            timing.lease(interval, least_advbase(instance), instance.plan.host.missed),
+            timing.LEASE_FOREVER,
+        )
     else:
         lease, otherwise = timing.gate(interval, takeover_after(instance)), timing.gate_without_room(interval)
     ownership.outlived = lease is None

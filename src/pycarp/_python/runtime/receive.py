@@ -56,7 +56,9 @@ def _valid(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: s
         note_rival(runtime, instance, advert, now)
     if makes_way_in_vain(runtime, instance, advert):
         return
-    actions = machine.receive(advert, advert.source, now)
+    constant = instance.sources[advert.source, advert.vhid].constant
+    demotion = instance.plan.obeyed(advert, dialect, machine.sent_demotion, constant)
+    actions = machine.receive(advert, advert.source, now, demotion)
     if was is machine.state is State.MASTER and not leaving:
         _announce_soon(instance, now)
         # It yields to our next advert, and may do so in silence.

@@ -114,6 +114,8 @@ class Source:
     advskew: int = 0
     dialects: set[str] = field(default_factory=set)
     mac: bytes = b""
+    counter: bytes = b""  # of its last advert
+    constant: bool = False  # and of the one before: as only OpenBSD has it
 
 
 @dataclass(slots=True, eq=False)

@@ -22,7 +22,7 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
     vhid = instance.plan.host.vhid
     # All are made before the first is sent: a better host answers that one at once, and a frame of ours that came
     # later would teach the switch our port again.
-    frames = list(instance.plan.adverts(advbase, advskew, secrets.randbits(24)))
+    frames = list(instance.plan.adverts(advbase, advskew, secrets.randbits(24), instance.machine.sent_demotion))
     for family, signed in frames:
         # Switches are to learn where the virtual MAC is when the addresses are here.
         inherits = instance.ownership.inherits
@@ -46,7 +46,9 @@ def make_way(instance: Instance, rival: bytes) -> None:
     if rival[0] & 1:
         return
     carpdev, vhid = instance.carpdev, instance.plan.host.vhid
-    for family, frame in list(instance.plan.adverts(BOWOUT, BOWOUT, secrets.randbits(24))):
+    for family, frame in list(
+        instance.plan.adverts(BOWOUT, BOWOUT, secrets.randbits(24), instance.machine.sent_demotion)
+    ):
         if send_frame(instance, rival + carpdev.mac + frame[12:]) is None:
             carpdev.input.count_sent(vhid, family)
 
