@@ -201,8 +201,8 @@ def test_two_hand_over(net: Lan, with_impl: str, mac: Any) -> None:
 def test_another_host_that_answers_is_told(net: Lan, with_impl: str) -> None:
     # Fault: A host that knows nothing of all this has the address; then a second owner takes it while the first has it;
     # a group has the owner's vhid.
-    # Expected: Each that takes says who answers beside it, although two owners have the same MAC. That group is told of,
-    # and no other.
+    # Expected: Each that takes says who answers beside it, although two owners have the same MAC. That group is told
+    #           of, and no other.
     net.audited = False
     net["second"].run(["ip", "address", "add", f"{VIP}/24", "dev", "eth0"])
     with owner(net["main"]) as (mine, log):
