@@ -88,6 +88,8 @@ if sys.argv[1] == "early":
 assert _unpatched.patched()
 from pycarp.engine.mailbox import Outcome
 future = Outcome()
+families = socket.AddressFamily
+assert _unpatched.socket.AddressFamily is not families is socket.AddressFamily
 left, right = _unpatched.socket.socketpair()
 done = _unpatched.threading.Event()
 
@@ -104,6 +106,10 @@ thread.start()
 _unpatched.time.sleep(0.01)
 left.send(b"hello")
 assert future.result(5) == b"hello" and done.wait(5)
+assert right.family == socket.AF_UNIX and right.type == socket.SOCK_STREAM
+with _unpatched.socket.create_server(("127.0.0.1", 0)) as server:
+    with _unpatched.socket.create_connection(server.getsockname()), server.accept()[0] as accepted:
+        assert accepted.family == socket.AF_INET
 poll = _unpatched.select.poll()
 poll.register(right, _unpatched.select.POLLIN)
 assert poll.poll(0) == []

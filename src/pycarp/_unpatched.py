@@ -20,12 +20,15 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import http.server
     import select as select
     import selectors as selectors
     import socket as socket
     import threading as threading
     import time as time
     from typing import Protocol
+
+    http_server = http.server
 
     class Clock(Protocol):
         """What rooms need of `time`, that a simulated LAN may have another one."""
@@ -35,16 +38,23 @@ if TYPE_CHECKING:
         def sleep(self, seconds: float, /) -> object: ...
 
 
-_COPIED = ("_thread", "select", "selectors", "socket", "threading", "time")
+_COPIED = ("_thread", "select", "selectors", "socket", "socketserver", "threading", "time")
+"""What the copies are made on top of."""
 _copies: dict[str, types.ModuleType] = {}
 
 
 def _loaded(name: str, **given: Any) -> types.ModuleType:
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    module.__dict__.update(given)
-    spec.loader.exec_module(module)
+    code = getattr(spec.loader, "get_code", lambda _name: None)(name)
+    if code is None:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    # A name of its own: enumerations are put into the module that `sys.modules` has under the name of their maker.
+    module = sys.modules[f"{__name__}.{name}"] = types.ModuleType(f"{__name__}.{name}")
+    vars(module).update(given)
+    exec(code, vars(module))
     return module
 
 
@@ -114,3 +124,4 @@ if not TYPE_CHECKING:
     select, time = copy("select"), copy("time")
     time.sleep = _sleep
     selectors, socket, threading = _AsNeeded("selectors"), _AsNeeded("socket"), _AsNeeded("threading")
+    http_server = _AsNeeded("http.server")

@@ -46,6 +46,15 @@ def ask(served: Port, request: bytes) -> socket.socket:
     return connection
 
 
+def test_a_restart_gets_its_place_again(served: Port) -> None:
+    """Though the kernel keeps connections that the port has closed for a minute."""
+    with ask(served, b"GET /nothing HTTP/1.0\r\n\r\n") as connection:
+        while connection.recv(4096):
+            pass
+    served.close()
+    Port(served._server.engine, port=served.port).close()
+
+
 def test_a_byte_now_and_then_keeps_no_place(served: Port) -> None:
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(ask(served, b"G")) for _ in range(port.CONNECTIONS)]

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import weakref
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from .._unpatched import select, socket, threading, time
+from .._unpatched import http_server, select, socket, threading, time
 from ..errors import CarpError, EngineError
 from . import page
 from .collector import Collector
@@ -91,7 +90,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(http_server.ThreadingHTTPServer):
     daemon_threads = False
     block_on_close = True
     allow_reuse_address = True
@@ -113,8 +112,7 @@ class _Server(ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         # Not the class's own: that one asks the name service for this host's name.
-        socket.SocketType.bind(self.socket, self.server_address)
-        self.server_address = self.socket.getsockname()
+        super(http_server.HTTPServer, self).server_bind()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         with self._lock:
@@ -164,7 +162,7 @@ class _Server(ThreadingHTTPServer):
         self.tally.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(http_server.BaseHTTPRequestHandler):
     server: _Server
     server_version = "pycarp"
     sys_version = ""
