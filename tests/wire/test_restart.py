@@ -195,9 +195,14 @@ def test_who_goes_on_with_another_configuration(net: Lan, with_impl: str) -> Non
 
 
 def test_two_successors(net: Lan, with_impl: str) -> None:
-    # Fault: Two successors come at the same time, and an engine that does not inherit.
-    # Expected: One goes on, the others are refused, the backup stays.
+    # Fault: Two successors come at the same time, and an engine that does not inherit, while others call
+    #        and say nothing.
+    # Expected: One goes on, the others are refused, the backup stays. Who says nothing keeps nobody out.
     life, backup = first_and_backup(net, with_impl)
+    with net["main"].enter():
+        for _ in range(10):
+            for silent in line.call(life.process.pid):
+                net._stack.callback(silent.close)
     with net["main"].enter(), pytest.raises(InterfaceError, match="already run by process"):
         Node(net["main"], [virtual_host(**QUICK)])
     rivals = [Life(net, with_impl) for _ in range(2)]

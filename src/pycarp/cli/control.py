@@ -83,11 +83,19 @@ def ask(path: Path, call: str, **arguments: Any) -> dict[str, Any]:
 def statuses(path: Path | None, name: str | None) -> list[tuple[Path, dict[str, Any]]]:
     """What every process says, or those that have a virtual host of this name or vhid. Raises `ControlError`."""
     from ..control.client import ControlError
+    from .status_view import look_through
 
     found, wrong = [], None
     for place in places_to_ask(path):
         try:
-            found.append((place, ask(place, "status")))
+            status = ask(place, "status")
+            try:
+                look_through(status)
+            except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, OSError):
+                raise ControlError(
+                    f"{place} gives a status that makes no sense: is it pycarp's, of this version?"
+                ) from None
+            found.append((place, status))
         except ControlError as error:
             wrong = error  # it may have ended just now; one that refuses us is told if there is no other
     if not found and wrong is not None:

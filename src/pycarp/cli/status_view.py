@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..monitor.text import local_time, seconds
+from ..monitor.text import local_time, printable, seconds
 from .output import complain
 
 if TYPE_CHECKING:
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 Found = Sequence[tuple[Path, dict[str, Any]]]
 _STATES = {"MASTER": "bold green", "BACKUP": "cyan", "INIT": "yellow"}
+
+
+def look_through(status: dict[str, Any]) -> None:
+    """Use all that is shown of it. Raises whatever follows from a part that is missing or of another kind."""
+    used: list[Any] = [*lines([(Path(), status)]), status["well"]]
+    for one in status["instances"]:
+        used += [_STATES[one["state"]], seconds(one["late"]), len(one["peers"]), one["well"]]
 
 
 def lines(found: Found) -> list[str]:
@@ -34,7 +41,7 @@ def lines(found: Found) -> list[str]:
             told.append(f"{one['name']}: " + ", ".join(part for part in parts if part))
             told += [f"  ! {text}" for text in _wrong(status, one)]
         told += [f"! {text}" for text in _wrong_with_engine(status)]
-    return told
+    return [printable(line) for line in told]
 
 
 def table(found: Found) -> RenderableType | None:

@@ -15,6 +15,14 @@ from ..errors import CarpError
 from . import wire
 
 _LONGEST_ANSWER = 1 << 24
+_PARTS: dict[str, tuple[str, type]] = {
+    "status": ("instances", list),
+    "hand-over": ("handed_over", dict),
+    "demote": ("demotion", int),
+    "undemote": ("demotion", int),
+    "maintenance": ("warning", str),
+}
+"""What an answer has to have, whoever gives it."""
 
 
 class ControlError(CarpError):
@@ -69,7 +77,11 @@ class Client:
         self._ask(call, arguments)
         # Its own wait comes on top.
         self._socket.settimeout(self._timeout + (arguments.get("timeout") or 0))
-        return cast("dict[str, Any]", self._read_answer())
+        result = self._read_answer()
+        part, kind = _PARTS.get(call, ("", object))
+        if part and not isinstance(result.get(part), kind):
+            raise ControlError(_foreign(self.path))
+        return result
 
     def events(self, timeout: float | None = None) -> Iterator[dict[str, Any]]:
         """Every event from now on, as `Event.as_dict` has it; ends when the engine stops, or when none comes for
@@ -87,8 +99,9 @@ class Client:
                 return
             except ControlError:
                 return
-            if "event" in message:
-                yield message["event"]
+            event = message.get("event")
+            if isinstance(event, dict) and isinstance(event.get("event"), str):
+                yield event
 
     def _ask(self, call: str, arguments: dict[str, Any]) -> None:
         self._number += 1
@@ -106,14 +119,16 @@ class Client:
         except OSError:
             return False
 
-    def _read_answer(self) -> Any:
+    def _read_answer(self) -> dict[str, Any]:
         try:
             message = self._read()
         except TimeoutError:
             raise ControlError(f"{self.path} does not answer: look at the process that listens there") from None
         if message.get("ok") is not True:
             raise ControlError(str(message.get("error", "the call was refused")))
-        return message.get("result")
+        if message.get("v") != wire.VERSION or not isinstance(message.get("result"), dict):
+            raise ControlError(_foreign(self.path))
+        return cast("dict[str, Any]", message["result"])
 
     def _read(self) -> dict[str, Any]:
         """One message."""
@@ -134,8 +149,12 @@ class Client:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            raise ControlError(f"{self.path} speaks another language: is it pycarp's?")
+            raise ControlError(_foreign(self.path))
         return message
+
+
+def _foreign(path: str) -> str:
+    return f"{path} speaks another language: is it pycarp's, and of this version?"
 
 
 def _not_connected(path: str, error: OSError) -> str:

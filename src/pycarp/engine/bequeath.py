@@ -33,7 +33,9 @@ _MOMENTS_WITHIN = 4.0
 """Seconds until there was a moment for each instance."""
 _LOOK = 0.003
 _SPOKEN_WITHIN = 30.0
-"""Seconds for which a successor that says nothing keeps others out."""
+"""Seconds for which a successor that has said what it wants, and then says nothing, keeps others out."""
+_MOST_SILENT = 8
+"""Callers that have said nothing yet; one more takes the place of the first."""
 
 
 class Bequest:
@@ -47,6 +49,7 @@ class Bequest:
         self._held = held
         self._listener: Listener | None = None
         self._line: Line | None = None
+        self._silent: list[Line] = []
         self._since = 0.0
         self._wants: list[list[Any]] = []
         self._nonces = ("", "")
@@ -72,20 +75,23 @@ class Bequest:
         if self._listener is not None:
             selector.register(self._listener, selectors.EVENT_READ, self._answer_call)
 
-    def serve(self, line: Line, holder: bool = False) -> None:
-        """Have a successor, or a holder, at the other end of this line."""
+    def serve(self, line: Line, holder: bool = False) -> bool:
+        """Have a successor, or a holder, at the other end of this line. Returns whether nobody else is there."""
         if self._line is not None and time.monotonic() - self._since < _SPOKEN_WITHIN:
             with contextlib.suppress(LineBroken):
                 line.send({"no": "another successor is there", "ends": False})
             line.close()
-            return
+            return False
         self._hang_up("another successor has come")
         self._line, self._since, self._offered, self._to_holder = line, time.monotonic(), {}, holder
         assert self._selector is not None
-        self._selector.register(line, selectors.EVENT_READ, self._listen_to)
+        self._selector.register(line, selectors.EVENT_READ, lambda: self._listen_to(line))
+        return True
 
     def close(self) -> None:
         self._hang_up("the engine has ended")
+        while self._silent:
+            self._leave(self._silent[0]).close()
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -93,15 +99,34 @@ class Bequest:
 
     def abandon(self) -> None:
         """In a forked child: close the copies. What waits for them is the parent's, and shared."""
-        for one in (self._listener, self._line):
+        for one in (self._listener, self._line, *self._silent):
             if one is not None:
                 one.close()
 
     def _answer_call(self) -> None:
         assert self._listener is not None
         line = self._listener.accept()
-        if line is not None:
-            self.serve(line)
+        if line is None:
+            return
+        if len(self._silent) >= _MOST_SILENT:
+            self._leave(self._silent[0]).close()
+        assert self._selector is not None
+        self._silent.append(line)
+        self._selector.register(line, selectors.EVENT_READ, lambda: self._hear_first(line))
+
+    def _hear_first(self, line: Line) -> None:
+        """A caller says its first word: until then it keeps nobody out."""
+        # It may have left since the look that found it.
+        if line in self._silent and self.serve(self._leave(line)):
+            self._listen_to(line)
+
+    def _leave(self, line: Line) -> Line:
+        """Of those who have said nothing this is one no longer."""
+        self._silent.remove(line)
+        if self._selector is not None:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(line)
+        return line
 
     def _hang_up(self, why: str) -> None:
         line, self._line = self._line, None
@@ -114,10 +139,10 @@ class Bequest:
         self.ended += 1
         self.why = why
 
-    def _listen_to(self) -> None:
+    def _listen_to(self, line: Line) -> None:
         """The successor has said something, or ended."""
-        line = self._line
-        assert line is not None
+        if line is not self._line:
+            return
         try:
             message, fds = line.receive()
             for fd in fds:
