@@ -182,6 +182,53 @@ def failing(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     return err
 
 
+# Another server where pycarp's is expected
+
+
+STATUS = {"instances": [], "well": True, "guardian": 1, "watchdog": None, "maintenance": False, "time": 1, "taken": 1}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"ok": True},
+        {"ok": True, "v": 2, "result": STATUS},
+        {"ok": True, "v": 1, "result": []},
+        {"ok": True, "v": 1, "result": {"instances": 5}},
+        {"ok": True, "v": 1, "result": {"instances": [5]}},
+        {"ok": True, "v": 1, "result": {"instances": [{"name": "x", "vhid": 1}]}},
+        {"ok": True, "v": 1, "result": {**STATUS, "instances": [{**dict.fromkeys(InstanceSnapshot.__slots__, 1)}]}},
+        {"ok": True, "v": 1, "result": {**STATUS, "watchdog": {"expired": True, "fed": "x"}}},
+        [1],
+        7,
+    ],
+    ids=str,
+)
+def test_answers_that_make_no_sense(given: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "foreign.sock")
+    commands = [["status"], ["ctl", "hand-over"], ["ctl", "demote", "1", "x"], ["ctl", "maintenance", "on"]]
+
+    def serve_them() -> None:
+        for _ in commands:
+            with server.accept()[0] as client:
+                client.recv(9999)
+                client.sendall(json.dumps(given).encode() + b"\n")
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        server.settimeout(10)
+        thread = threading.Thread(target=serve_them)
+        thread.start()
+        try:
+            for group, *rest in commands:
+                options = ["--socket", path]
+                words = [group, *options] if group == "status" else ["ctl", *options, *rest]
+                assert "of this version?" in failing(capfd, *words)
+        finally:
+            thread.join()
+
+
 # The group
 
 
@@ -195,6 +242,12 @@ def test_help_lists_the_commands_without_their_modules() -> None:
     for name, summary in COMMANDS.items():
         assert any(line.split() == [name, *summary.split()] for line in lines), name
     assert modules == "['pycarp.cli.output', 'pycarp.cli.streams', 'pycarp.cli.group']"
+
+
+def test_the_help_of_ctl_cuts_no_summary(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["ctl", "--help"]) == 0
+    out = " ".join(capfd.readouterr().out.split())
+    assert "... " not in out.partition("Commands:")[2] and "also after a restart; or end that." in out
 
 
 def test_without_arguments_it_helps(capfd: pytest.CaptureFixture[str]) -> None:
@@ -506,6 +559,22 @@ def test_a_hangup_reads_the_files_again(
     assert "advskew 255" in err[0]
     assert err[1] == err[3] == "pycarp run: the old configuration stays"
     assert "there is no file" in err[2]
+
+
+@pytest.mark.parametrize("command", ["run", "up"])
+def test_a_signal_that_comes_before_its_handler_waits_for_it(command: str, tmp_path: Path) -> None:
+    names = "SIGUSR1", "SIGUSR2", *(["SIGHUP"] if command == "run" else [])
+    code = (
+        "import os, signal, sys\nfrom pycarp import cli\ncli._be_a_program()\n"
+        f"for name in {names}: os.kill(os.getpid(), getattr(signal, name))\n"
+        "from pycarp.cli.signals import Signals\n"
+        "with Signals(hangup_reloads=True) as signals:\n"
+        f"    assert all(signals.take(getattr(signal, name)) for name in {names})\n"
+        "    assert not signals.stopping and not signal.pthread_sigmask(signal.SIG_BLOCK, ())"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_hangup_when_the_directory_cannot_be_read(

@@ -195,8 +195,9 @@ def test_a_client_asks_and_orders(controlled: tuple[Lan, Any, str]) -> None:
 def test_maintenance_outlives_a_restart(
     controlled: tuple[Lan, Any, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Fault: Maintenance is switched on, the engine starts anew, the other host is worse; then a disk takes nothing.
-    # Expected: This host is no MASTER while the other one is, and MASTER when it is alone; the disk is one sentence.
+    # Fault: Maintenance is switched on, the engine starts anew, the other host is worse; then a disk takes nothing;
+    #        then nobody can look at the file.
+    # Expected: This host is no MASTER while the other one is, and MASTER when it is alone; each is one sentence.
     net, main, path = controlled
     second, file = net.nodes[1], tmp_path / "maintenance"
     with Client(path) as client:
@@ -232,6 +233,11 @@ def test_maintenance_outlives_a_restart(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert wrong == f"{file} cannot be written (File too large): the mode ends with a restart"
     assert last.engine.in_maintenance and os.listdir(tmp_path) == []
+    last.stop()
+    file.symlink_to(file)
+    unknown = net.start("main", options={"maintenance_file": file})
+    assert f"{file} cannot be looked at (Too many levels" in unknown.wait(events.Failed).what
+    assert not unknown.engine.in_maintenance
 
 
 def test_bad_messages_are_one_sentence_each(controlled: tuple[Lan, Any, str]) -> None:
@@ -397,7 +403,8 @@ def test_status_and_ctl(net: Lan, secret: str, tmp_path: Path) -> None:
 
 
 def test_a_client_that_does_not_read_ends_nothing(controlled: tuple[Lan, Any, str]) -> None:
-    # Fault: A client begins calls with long ids and reads nothing; one begins many; reasons would forge lines of a log.
+    # Fault: A client begins calls with long ids and reads nothing; one begins many; reasons would forge lines of a log,
+    #        and are more than a thousand.
     # Expected: It alone is sent away, and the others are served; 16 calls are under way at most; lines are refused.
     net, main, path = controlled
     net.nodes[1].stop()
@@ -417,6 +424,10 @@ def test_a_client_that_does_not_read_ends_nothing(controlled: tuple[Lan, Any, st
         for number in (b"1e400", b"NaN"):
             assert "the id is neither" in raw.refused(b'{"v":1,"id":%s,"call":"announce"}' % number)
     with Client(path) as client:
-        for number in range(2000):
+        for number in range(1000):
             client.call("demote", reason=f"{number:0200}")
-        assert client.call("status")["demotion"] == 2000, "longer than what may wait"
+        with pytest.raises(ControlError, match="1000 reasons demote this host already: take some back first"):
+            client.call("demote", reason="one more")
+        assert client.call("undemote", reason="one more") == {"demotion": 1000}
+        assert client.call("demote", reason=f"{7:0200}") == {"demotion": 1001}
+        assert client.call("status")["demotion"] == 1001, "longer than what may wait"

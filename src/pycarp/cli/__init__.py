@@ -54,6 +54,9 @@ def _be_a_program() -> None:
     # Commands that have to stop in order put their own handler in its place.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, end)
+    if sys.argv[1:2] in (["run"], ["up"]):
+        # They would end it until it has a handler for them: they wait for that.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

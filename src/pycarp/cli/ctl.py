@@ -31,7 +31,15 @@ Exit code: 0 if it is done, 1 if something of it is not, 2 if nothing runs or th
 """
 
 
-@click.group(help=_HELP)
+class _WholeSummaries(click.Group):
+    """click cuts a summary at 45 characters where it lists commands."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(200)) for name, one in self.commands.items()])
+
+
+@click.group(cls=_WholeSummaries, help=_HELP)
 @socket_option
 @click.pass_context
 def ctl(ctx: click.Context, path: Path | None) -> None:

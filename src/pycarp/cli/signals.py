@@ -75,9 +75,12 @@ class Signals:
             wanted = number == signal.SIGTERM or number in self._taken_up
             if wanted or signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._former[number] = signal.signal(number, self._handle)
+        # What waited for a handler comes now, and nothing that this process starts inherits that it waits.
+        self._former_mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, set(self._former))
         return self
 
     def __exit__(self, *error: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._former_mask)
         for number, former in self._former.items():
             signal.signal(number, former)
         signal.set_wakeup_fd(self._former_fd)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _MOST = (1 << 31) - 1
 _LONGEST_REASON = 200
+_MOST_REASONS = 1000
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ class Demotions:
         """Demote by more (by > 0), or by less, down to 0 for this reason. Returns the new demotion."""
         instance = None if which is None else self._instances.find(which)
         with self._lock:
-            entry = self._entry(instance, reason)
+            entry = self._entry(instance, reason, more=by > 0)
             if entry.by + by > _MOST:
                 self._changed(instance, reason, entry, entry.counts)
                 raise OverflowError("demotions of one reason add up to more than 31 bits: take some back first")
@@ -75,7 +76,7 @@ class Demotions:
         """A fault begins, or ends. One that has begun does not begin again."""
         instance = None if which is None else self._instances.find(which)
         with self._lock:
-            entry = self._entry(instance, reason)
+            entry = self._entry(instance, reason, more=on)
             if entry.fault == on:
                 self._changed(instance, reason, entry, entry.counts)
                 return
@@ -107,9 +108,12 @@ class Demotions:
     def _hand_over(self, name: str) -> None:
         self._runtime.hand_over(self._instances.find(name).index)
 
-    def _entry(self, instance: Instance | None, reason: str) -> _Entry:
+    def _entry(self, instance: Instance | None, reason: str, more: bool) -> _Entry:
         name = None if instance is None else instance.host.name
-        return self._entries.setdefault((name, reason[:_LONGEST_REASON]), _Entry())
+        key = (name, reason[:_LONGEST_REASON])
+        if more and key not in self._entries and sum(about == name for about, _ in self._entries) >= _MOST_REASONS:
+            raise EngineError(f"{_MOST_REASONS} reasons demote {name or 'this host'} already: take some back first")
+        return self._entries.setdefault(key, _Entry())
 
     def _changed(self, instance: Instance | None, reason: str, entry: _Entry, before: int) -> None:
         """Tell what changed, before the runtime tells what follows; an entry that counts nothing goes."""

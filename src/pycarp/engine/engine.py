@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from .._unpatched import patched, threading, time
 from ..config import VirtualHost
 from ..errors import CapabilityError, ConfigError, EngineError
-from ..events import Event, NativeUnavailable
+from ..events import Event, Failed, NativeUnavailable
 from ..protocol import State
 from ..stats import EngineStats, Measures
 from .arguments import checked_hosts, checked_options, free_within, positive, watchdog_ns
@@ -170,6 +170,8 @@ class Engine:
             supervisor.demotions.hand_over = self.begin_hand_over
             self._supervisor = supervisor
             _engines.add(self)
+            if self._maintenance.unknown:
+                self._emit(Failed(vhid=0, name="", at=self._clock.monotonic_ns(), what=self._maintenance.unknown))
             if current.instead:
                 self._emit(NativeUnavailable(vhid=0, name="", at=self._clock.monotonic_ns(), why=current.instead))
             try:

@@ -20,6 +20,8 @@ class Maintenance:
 
     def __init__(self, file: str | os.PathLike[str] | None) -> None:
         self._file = None if file is None else os.fspath(file)
+        self.unknown = ""
+        """Why nobody knows whether the mode was on, in one sentence; it is off then. Empty where it is known."""
         self.on = self._kept()
 
     def set(self, on: bool) -> str:
@@ -33,7 +35,20 @@ class Maintenance:
         return ""
 
     def _kept(self) -> bool:
-        return self._file is not None and os.path.exists(self._file)  # one that cannot be looked at is none
+        if self._file is None:
+            return False
+        try:
+            os.stat(self._file)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            self.unknown = (
+                f"{self._file} cannot be looked at ({why}), so this host is not in maintenance: "
+                "switch it on once more if it was"
+            )
+            return False
+        return True
 
     def _keep(self, on: bool) -> None:
         """On the disk, all or nothing."""

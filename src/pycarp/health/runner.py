@@ -9,7 +9,6 @@ Thread: health (the clock) and one for each check; what is public: any caller
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -355,13 +354,16 @@ class _Watch:
     def _apply(self, by: int, fault: bool) -> None:
         """Tell the ledger the difference to what it has been told."""
         which, reason = self._which or None, f"check {self.check.name}"
-        with contextlib.suppress(CarpError, KeyError):
+        try:
             if by > self._by:
                 self._engine.demote(by - self._by, reason, which)
             elif by < self._by:
                 self._engine.undemote(self._by - by, reason, which)
+            self._by = by
             if fault != self._fault:
                 self._engine.fault(reason, fault, which)
+        except (CarpError, KeyError):
+            return  # the engine ends, or its ledger is full: the next look tries again
         self._by, self._fault = by, fault
         self.status = replace(self.status, by=by, fault=fault)
 
