@@ -38,11 +38,12 @@ class HostLook:
     def _look(self) -> None:
         if self._ended.wait(_STARTED_AFTER):
             return
-        # Imported here: it takes some ms, and nothing that starts an engine waits for it.
-        from ..linux.host_findings import look_at_start
-
         vhids = {host.name: host.vhid for host in self._hosts}
-        with contextlib.suppress(OSError):
+        # A program that has given up root, or its file system, may not be able to import anything.
+        with contextlib.suppress(OSError, ImportError):
+            # Imported here: it takes some ms, and nothing that starts an engine waits for it.
+            from ..linux.host_findings import look_at_start
+
             for one in look_at_start(self._hosts):
                 if self._ended.is_set():
                     return
