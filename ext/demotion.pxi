@@ -38,9 +38,11 @@ cdef void _forget_send_errors(machine_t *machine, actions_t *actions) noexcept n
 
 cdef void _demote(machine_t *machine, int32_t by, int64_t now, actions_t *actions) noexcept nogil:
     cdef int64_t before = machine.demotion
-    cdef bint risen = by > 0 and before < MOST_DEMOTION
     machine.demotion = max(before + by, 0)
-    if risen and machine.state == STATE_MASTER and not machine_leaving(machine):
+    if by <= 0 or before >= MOST_DEMOTION or machine.state != STATE_MASTER or machine_leaving(machine):
+        return
+    # Where hundreds demote each other, each rises hundreds of times.
+    if before == 0 or machine.advert_due - now <= machine_interval(machine) // 2:
         _advert_now(machine, now, actions)
 
 

@@ -136,7 +136,10 @@ cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, in
             instance.ownership.announcements or now - instance.ownership.announced >= ANNOUNCE_AGAIN
         ):
             instance.ownership.announcements -= instance.ownership.announcements > 0
-            announce(instance)
+            if instance.timers.announce_due == MACHINE_NEVER:
+                instance.timers.announce_due = now + min(
+                    ANNOUNCE_AFTER_ADVERT, machine_interval(&instance.machine) // 2
+                )
 
 
 # Waiting

@@ -51,16 +51,17 @@ class Demotion(Leaving):
     def demote(self, by: int, now: int) -> list[Action]:
         """Change the demotion counter by `by` (32 bits); it does not fall below 0.
 
-        A MASTER advertises at once when it rises.
+        A MASTER advertises at once when it rises from 0, and a further rise once half an interval has passed since.
         """
         check_moment(now)
         if not -(1 << 31) <= by < 1 << 31:
             raise OverflowError(f"demotion by {by} does not fit 32 bits")
         before, self._demotion = self._demotion, max(0, self._demotion + by)
-        risen = before < self._demotion and before < MOST_DEMOTION
-        if risen and self._state is State.MASTER and not self.leaving:
-            return [self._advert_now(now)]
-        return []
+        if before >= min(self._demotion, MOST_DEMOTION) or self._state is not State.MASTER or self.leaving:
+            return []
+        # Where hundreds demote each other, each rises hundreds of times.
+        soon = self._advert_due is not None and self._advert_due - now <= self.interval // 2
+        return [self._advert_now(now)] if before == 0 or soon else []
 
     def sent(self, ok: bool, now: int) -> list[Action]:
         """How sending an advert went. Three failures in a row demote this host, three successes after that end it."""

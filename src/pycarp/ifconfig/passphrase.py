@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..protocol import DIALECT_NETBSD
+from ..protocol.keys import AUTO_MINIMUM
 from .diagnostics import why
 from .reading import read
 from .values import Wrong
@@ -27,9 +28,14 @@ def advice(passphrase: str | bytes) -> Iterator[str]:
     """Warnings about a passphrase that is not empty."""
     raw = passphrase.encode("utf-8", "surrogateescape") if isinstance(passphrase, str) else passphrase
     text = raw.decode("utf-8", "replace")
-    if len(text) < SHORT:
+    if len(raw) < AUTO_MINIMUM:
+        yield (
+            f"the passphrase has under {AUTO_MINIMUM} bytes: one recorded advert is enough to guess it, and a NetBSD "
+            "host that has it is not understood, so that both stay master; take more"
+        )
+    elif len(text) < SHORT:
         yield f"the passphrase has under {SHORT} characters, and one recorded advert is enough to guess it: take more"
-    if len(raw) > COUNTED_BYTES:
+    if len(raw) > COUNTED_BYTES and text[:2].lower() != "0x":
         yield f"the passphrase is longer than {COUNTED_BYTES} bytes: only the first {COUNTED_BYTES} count, on every BSD"
     if text[:2].lower() == "0x":
         yield "the passphrase begins with 0x, which NetBSD's ifconfig takes for hexadecimal: choose another"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..._unpatched import time
 from ...protocol import SendAdvert, State
-from ...protocol.timing import ANNOUNCE_AGAIN
+from ...protocol.timing import ANNOUNCE_AFTER_ADVERT, ANNOUNCE_AGAIN
 from .actions import carry_out
 from .addresses import send_unsent_orders, take
 from .guardian import collect, replace_guardian, retry
@@ -125,4 +125,5 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
         runtime.sending.count(instance.late)
         if owned and ownership.owned and (ownership.announcements or now - ownership.announced >= ANNOUNCE_AGAIN):
             ownership.announcements = max(0, ownership.announcements - 1)
-            announce(instance)
+            if instance.timers.announce_due is None:
+                instance.timers.announce_due = now + min(ANNOUNCE_AFTER_ADVERT, machine.interval // 2)
