@@ -228,3 +228,19 @@ def test_without_a_handler_the_process_ends_as_ever() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+def test_a_release_that_takes_its_time(handled: list[int]) -> None:
+    release = threading.Event()
+
+    class Slow(Told):
+        def hand_over(self, which: object = None, timeout: float | None = None) -> bool:
+            release.wait(5)
+            return super().hand_over(which, timeout)
+
+    engine: Any = Slow()
+    with release_first(engine, within=0.05):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert handled == [signal.SIGTERM] and engine.told == []
+        release.set()
+    assert engine.told == ["hand_over", "stop"]

@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """What ends a server in order."""
-_TAKEN_OVER_WITHIN = 0.5
-"""Seconds that another host has to take over: it needs milliseconds."""
-_AT_MOST = 2.0
-"""Seconds after which the program's own handler is called in any case."""
 
 
 class release_first:
     """From now on, each of these signals first has the engine hand over and stop, and then what was there before.
 
-    The program's own handler for the signal is called when another host serves, or 2 s later at the latest: until then
-    the signal's handler waits, and so does the main thread. Alone in its group the engine drops its addresses after
-    0.1 s, and nobody serves. Handlers of asyncio, uvloop, trio, gunicorn and Twisted count as the program's own:
-    install this one after them, as in ASGI's lifespan. A forked child passes signals on and releases nothing.
+    The program's own handler for the signal is called when another host serves, or `within` seconds later at the
+    latest: until then the signal's handler waits, and so does the main thread. Drain hooks count. Alone in its group
+    the engine drops its addresses after 0.1 s, and nobody serves. Handlers of asyncio, uvloop, trio, gunicorn and
+    Twisted count as the program's own: install this one after them, as in ASGI's lifespan. A forked child passes
+    signals on and releases nothing.
 
     `restore` puts back the handlers that were there, unless others were installed since; so does the end of a `with`
     statement. Raises `EngineError` outside of the main thread, where Python takes no handlers.
     """
 
-    def __init__(self, engine: Engine | aio.Engine | anyio.Engine, signals: Iterable[int] = SIGNALS) -> None:
+    def __init__(
+        self, engine: Engine | aio.Engine | anyio.Engine, signals: Iterable[int] = SIGNALS, within: float = 2.0
+    ) -> None:
         self._engine: Any = getattr(engine, "blocking", engine)
+        self._within = within
         self._pid = os.getpid()
         self._released = threading.Event()
         self._releasing: threading.Thread | None = None
@@ -78,12 +78,12 @@ class release_first:
             # The interrupted code may hold what a stop needs: that runs elsewhere, and is not waited for without end.
             self._releasing = threading.Thread(target=self._release, name="pycarp-release")
             self._releasing.start()
-            self._released.wait(_AT_MOST)
+            self._released.wait(self._within)
         _call(former, number, frame)
 
     def _release(self) -> None:
         try:
-            if self._engine.hand_over(timeout=_TAKEN_OVER_WITHIN):
+            if self._engine.hand_over(timeout=self._within):
                 self._released.set()
         except CarpError:
             pass  # it does not run
