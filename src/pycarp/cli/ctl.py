@@ -69,7 +69,7 @@ def hand_over(ctx: click.Context, name: str | None, timeout: float) -> None:
 @click.option("--name", help="Only this virtual host.")
 @click.pass_context
 def demote(ctx: click.Context, by: int, reason: str, name: str | None) -> None:
-    """Make this host less eager to be MASTER; backups with preempt take over."""
+    """Make this host less eager to be MASTER; one that is demoted less takes over."""
     _tell_demotion(_each(ctx, "demote", name, by=by, reason=reason))
 
 

@@ -55,7 +55,7 @@ ANNOUNCEMENTS_AFTER_RIVAL = 2
 """... and with this many of its adverts after that, to which the other yields ..."""
 ANNOUNCE_AFTER_ADVERT = 5 * _MS
 """A MASTER repeats its announcement this long after an advert, or half an interval: who preempts or yields on that
-advert has done so by then, and an announcement that came later than a preempting one's advert would mislead switches."""
+advert has done so by then. An announcement that came later than a preempting one's advert would mislead switches."""
 ANNOUNCE_AGAIN = 3 * NS_PER_SECOND
 """... and with an advert whenever it has not announced for this long: a rival may come back and yield in silence."""
 MADE_WAY_WITHIN = 100 * _MS
