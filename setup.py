@@ -14,14 +14,17 @@ CFLAGS=-O2                   compile for speed; otherwise for size, which costs 
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
+import json
 import os
+import re
 import shutil
 import sys
 import tarfile
 import textwrap
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
@@ -103,6 +106,30 @@ def flags() -> tuple[list[str], list[str]]:
         compile_flags += [sanitize, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
         link_flags += [sanitize]
     return compile_flags, link_flags
+
+
+def bill_of_materials(package: Distribution, native: bool) -> dict[str, object]:
+    """What a wheel is made of and needs, as CycloneDX says it; the same for each build of one source (PEP 770)."""
+
+    def part(name: str, version: str = "", **more: object) -> dict[str, object]:
+        package_url = f"pkg:pypi/{name}@{version}" if version else f"pkg:pypi/{name}"
+        about = {"type": "library", "bom-ref": name, "name": name, "purl": package_url, **more}
+        return {**about, "version": version} if version else about
+
+    needed = sorted({re.split(r"[^\w.-]", one)[0].lower() for one in package.install_requires})
+    parts = [part(name, scope="required") for name in needed]
+    if native:
+        text = "Helpers that it writes into each module are part of the compiled modules."
+        parts.append(part("cython", importlib.metadata.version("cython"), scope="required", description=text))
+    licence = [{"license": {"id": package.metadata.license_expression}}]
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": part("pycarp", package.get_version(), licenses=licence)},
+        "components": parts,
+        "dependencies": [{"ref": "pycarp", "dependsOn": [str(one["bom-ref"]) for one in parts]}],
+    }
 
 
 def source_date() -> float | None:
@@ -280,6 +307,10 @@ class BuildWheel(bdist_wheel):
 
     def write_wheelfile(self, *arguments: object, **named: object) -> None:
         super().write_wheelfile(*arguments, **named)
+        (info,) = Path(self.bdist_dir).glob("*.dist-info")
+        (info / "sboms").mkdir(exist_ok=True)
+        bill = bill_of_materials(self.distribution, not self.root_is_pure)
+        (info / "sboms" / "pycarp.cdx.json").write_text(json.dumps(bill, indent=1) + "\n")
         # The last step before all is packed. The builder's umask is nobody else's business.
         for path in Path(self.bdist_dir).rglob("*"):
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

@@ -6,7 +6,9 @@ Everything is built from a copy of the source tree, by setuptools as pip would c
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +101,9 @@ def test_two_builds_are_the_same_byte_by_byte(tree: Path, tmp_path: Path) -> Non
     assert not wheels[0].name.endswith("-none-any.whl")
     assert wheels[0].read_bytes() == wheels[1].read_bytes()
     with zipfile.ZipFile(wheels[0]) as archive:
+        (bill,) = (json.loads(archive.read(name)) for name in archive.namelist() if "/sboms/" in name)
+        assert bill["metadata"]["component"]["purl"] == f"pkg:pypi/pycarp@{pycarp.__version__}"
+        assert bill["dependencies"] == [{"ref": "pycarp", "dependsOn": ["cython"]}]
         native = {name: archive.read(name) for name in archive.namelist() if name.startswith("pycarp/_native/")}
     assert "pycarp/_native/guardian" in native
     for name, content in native.items():
@@ -226,3 +231,12 @@ def test_the_guardian_needs_the_c_library_alone(impl: _impl.Implementation) -> N
     listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     versions = {line.split("@")[1].split("_")[0].split(".")[0] for line in listed.splitlines() if "@" in line}
     assert versions <= {"GLIBC"}  # musl has none
+
+
+def test_workflows_name_actions_by_their_commit() -> None:
+    """A tag can be moved to another commit by whoever owns the action, or steals it."""
+    workflows = ROOT / ".github" / "workflows"
+    if not workflows.exists():
+        pytest.skip("not in an sdist")
+    used = [line for path in workflows.glob("*.yml") for line in path.read_text().splitlines() if "uses:" in line]
+    assert used and [line for line in used if not re.search(r"uses: [\w/.-]+@[0-9a-f]{40} # v[\d.]+$", line)] == []
