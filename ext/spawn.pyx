@@ -43,7 +43,7 @@ def spawn(str path, list argv, list fds):
     """Run a program that is no child of this process, and return its pid: launch.h says how.
 
     Its directory is /, and it has the calling thread's namespaces and scheduling. `argv` are its arguments, the first
-    its name. Until the program runs, about a millisecond, the interpreter stands still. Raises `OSError` with the path.
+    its name. Until the program runs, about a millisecond, this thread waits. Raises `OSError` with the path.
     """
     cdef bytes program = os.fsencode(path)
     cdef list arguments = [bytes(one) for one in argv]
@@ -52,6 +52,7 @@ def spawn(str path, list argv, list fds):
     cdef int *descriptors = <int *> malloc((places + 1) * sizeof(int))
     cdef const char *where
     cdef pid_t pid
+    cdef int error
     try:
         if pointers == NULL or descriptors == NULL:
             raise MemoryError
@@ -61,9 +62,11 @@ def spawn(str path, list argv, list fds):
         for at in range(places):
             descriptors[at] = fds[at]
         where = program
-        pid = guardian_launch(where, pointers, descriptors, <int> places)
+        with nogil:
+            pid = guardian_launch(where, pointers, descriptors, <int> places)
+            error = errno
         if pid < 0:
-            raise OSError(errno, os.strerror(errno), path)
+            raise OSError(error, os.strerror(error), path)
         return pid
     finally:
         free(pointers)
