@@ -8,12 +8,15 @@ import inspect
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import lean
 import pytest
 
 from pycarp import VirtualHost, _records
 from pycarp._records import dataclass, field
+from pycarp.lab.namespaces import Lab
 
 
 def both(make: Any, **options: Any) -> tuple[Any, Any]:
@@ -158,8 +161,33 @@ def test_all_records_of_the_package_are_dataclasses() -> None:
 
 
 def test_an_engine_is_imported_without_what_it_does_not_need() -> None:
-    heavy = ("ast", "asyncio", "dataclasses", "inspect", "json", "logging", "pathlib", "pyroute2", "socket")
+    heavy = (
+        "ast",
+        "asyncio",
+        "dataclasses",
+        "inspect",
+        "json",
+        "logging",
+        "pathlib",
+        "pyroute2",
+        "re",
+        "socket",
+        "typing",
+    )
     code = "import sys; from pycarp import Engine, VirtualHost; print(*sys.modules)"
     loaded = run(code).split()
     assert [name for name in heavy if name in loaded] == []
     assert len(loaded) < 100
+
+
+@pytest.fixture
+def lone() -> Iterator[Lab]:
+    with Lab(hosts=("main",)) as lab:
+        yield lab
+
+
+def test_a_running_engine_has_loaded_what_it_needs(lone: Lab) -> None:
+    """Hard counts, where a time would depend on the machine."""
+    number, names = lean.count(lone["main"], lean.HERE)
+    assert number <= 200
+    assert "pyroute2" not in names and "logging" not in names and "dataclasses" not in names

@@ -207,6 +207,7 @@ else:
             self.owner = owner
 
         def __get__(self, _instance, _owner=None):
+            import typing
             from dataclasses import field, make_dataclass
 
             described = []
@@ -217,6 +218,10 @@ else:
                 if one.factory is not _MISSING:
                     options["default_factory"] = one.factory
                 described.append((one.name, one.type, field(**options)))
+            # Who looks at the fields may resolve their types, whose names are there for type checkers only.
+            room = vars(sys.modules[self.owner.__module__])
+            for name in ("Any", "ClassVar", "Literal"):
+                room.setdefault(name, getattr(typing, name))
             twin = make_dataclass(self.owner.__name__, described, **self.owner.__record_options__)
             for name in ("__dataclass_fields__", "__dataclass_params__"):
                 setattr(self.owner, name, getattr(twin, name))

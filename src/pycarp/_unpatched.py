@@ -17,8 +17,8 @@ import importlib
 import importlib.util
 import sys
 import types
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # importing typing would take longer than this module
 if TYPE_CHECKING:
     import http.server
     import select as select
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import socket as socket
     import threading as threading
     import time as time
-    from typing import Protocol
+    from typing import Any, Protocol
 
     http_server = http.server
 

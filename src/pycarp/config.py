@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._records import dataclass, field, replace
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
-from .protocol.options import DEFAULT, NAME, OPTIONS, STATED, Conflict, Demotion, Dialect, Mac, Replay, Siblings, Timing
+from .protocol.options import DEFAULT, NAME, OPTIONS, STATED
 from .protocol.timing import master_down
 
+TYPE_CHECKING = False  # importing typing would take longer than this module
 if TYPE_CHECKING:
+    from typing import Any, ClassVar
+
     from .health.check import Check
     from .hooks.hook import Hook
+    from .protocol.choices import Conflict, Demotion, Dialect, Mac, Replay, Siblings, Timing
 
 Address = IPv4Interface | IPv6Interface
 AddressLike = str | IPv4Address | IPv6Address | Address

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
+from . import sentences
 from ._records import dataclass, fields
 from .protocol import Reason, State
-from .sentences import (
-    GUARDIAN_DIED as GUARDIAN_DIED,
-)
-from .sentences import (
-    SIBLINGS as SIBLINGS,
-)
-from .sentences import (
-    deaf_advice as deaf_advice,
-)
-from .sentences import (
-    no_other_guardian as no_other_guardian,
-)
-from .sentences import (
-    not_sent as not_sent,
-)
-from .sentences import (
-    order_failed as order_failed,
-)
-from .sentences import (
-    sibling_advice as sibling_advice,
-)
 
+TYPE_CHECKING = False  # importing typing would take longer than this module
 if TYPE_CHECKING:
     import logging
+    from typing import Any, ClassVar, Literal
 
+    from ._types import Severity as Severity
+
+GUARDIAN_DIED = sentences.GUARDIAN_DIED
+SIBLINGS = sentences.SIBLINGS
+deaf_advice = sentences.deaf_advice
+no_other_guardian = sentences.no_other_guardian
+not_sent = sentences.not_sent
+order_failed = sentences.order_failed
+sibling_advice = sentences.sibling_advice
 _RULES = {
     "better": "it is the better one, this host yields",
     "tie": "it is as good, this host yields",
@@ -42,7 +32,6 @@ _NO_GATE = (
     "a whole number of seconds and up to 2 s more; a gate needs Linux 5.16 with nf_tables"
 )
 
-Severity = Literal["news", "warning", "alarm"]
 _UNITS = {"took": (1e6, "ms"), "pause": (1e9, "s"), "silence": (1e9, "s")}
 """Fields that are ns, and the unit in which a sentence has them."""
 
@@ -56,7 +45,10 @@ class BaseEvent:
     claimed; nothing proves it. A view needs only `severity`, `text` and `as_dict`: none knows the kinds of events.
     """
 
-    severity: ClassVar[Severity] = "news"
+    if TYPE_CHECKING:
+        severity: ClassVar[Severity]
+    else:
+        severity = "news"
     says: ClassVar[str] = ""
     """The sentence of `text`, with the event's fields in braces."""
     vhid: int
@@ -529,9 +521,9 @@ class EventsLost(BaseEvent, severity="warning", says="{count} events are not sho
 
 
 def _shown(name: str, value: object) -> object:
-    if name in _UNITS:
+    if name in _UNITS and isinstance(value, int):
         divisor, unit = _UNITS[name]
-        return f"{cast(int, value) / divisor:.1f} {unit}"
+        return f"{value / divisor:.1f} {unit}"
     return (", ".join(value) or "no address") if isinstance(value, tuple) else value
 
 
@@ -593,3 +585,11 @@ def log(event: Event, logger: logging.Logger | None = None) -> None:
     about = f"{event.name}: {event.text}" if event.name else event.text
     where = logging.getLogger("pycarp") if logger is None else logger
     where.log(_LEVELS[event.severity], "%s", about, extra={"carp_event": event}, stacklevel=2)
+
+
+def __getattr__(name: str) -> object:
+    if name == "Severity":
+        from ._types import Severity
+
+        return Severity
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

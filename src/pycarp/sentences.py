@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # importing typing would take longer than this module
 if TYPE_CHECKING:
     from .config import Address
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 from ._records import dataclass, fields
+
+TYPE_CHECKING = False  # importing typing would take longer than this module
+if TYPE_CHECKING:
+    from ._types import EngineStats as EngineStats
 
 
 @dataclass(slots=True)
@@ -78,29 +80,9 @@ class Measures:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-class EngineStats(TypedDict):
-    """What `Engine.stats` gives: the fields of `Stats` and `Measures`."""
+def __getattr__(name: str) -> object:
+    if name == "EngineStats":
+        from ._types import EngineStats
 
-    ipackets: int
-    ipackets6: int
-    badif: int
-    badttl: int
-    hdrops: int
-    badsum: int
-    badver: int
-    badlen: int
-    badauth: int
-    badvhid: int
-    badaddrs: int
-    opackets: int
-    opackets6: int
-    onomem: int
-    ostates: int
-    preempt: int
-    altered: int
-    echo: int
-    realtime: bool
-    ring_losses: int
-    wakeup: tuple[int, ...]
-    sending: tuple[int, ...]
-    takeover: tuple[int, ...]
+        return EngineStats
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import pytest
 from support.words import GOOD, only, words
@@ -19,6 +19,7 @@ from pycarp import ConfigError, State, VirtualHost, config
 from pycarp.health.check import Check
 from pycarp.hooks.hook import Hook
 from pycarp.ifconfig.vocabulary import KNOWN, nearest
+from pycarp.protocol import choices
 from pycarp.protocol.options import DEFAULT, OPTIONS, REQUIRED, STATED, Choice, Flag, Number, Option
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,9 @@ def test_every_field_is_a_row() -> None:
 
 @pytest.mark.parametrize("option", PLAIN)
 def test_the_type_of_a_field(option: Option) -> None:
-    hint = get_type_hints(config._VirtualHost, {**vars(config), "Check": Check, "Hook": Hook})[option.name]
+    hint = get_type_hints(
+        config._VirtualHost, {**vars(choices), **vars(config), "Check": Check, "Hook": Hook, "ClassVar": ClassVar}
+    )[option.name]
     if isinstance(option.kind, Choice):
         assert get_args(hint) == option.kind.values
         assert option.default in option.kind.values

@@ -7,7 +7,8 @@ the machine does it. No clock, no I/O.
 from __future__ import annotations
 
 from .._records import dataclass
-from ..protocol import NS_PER_SKEW, Advert, Standing
+from ..protocol import NS_PER_SKEW, Advert
+from ..protocol.choices import Standing
 from ..protocol.timing import master_down
 
 SIBLINGS = 2

@@ -6,19 +6,20 @@ Thread: any caller
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol, TypeVar
 
 from ..config import VirtualHost
 from ..errors import ConfigError, EngineError
 from ..protocol import NS_PER_SECOND
 
+TYPE_CHECKING = False  # importing typing would take longer than this module
+if TYPE_CHECKING:
+    from typing import Protocol, TypeVar
 
-class _Named(Protocol):
-    @property
-    def host(self) -> VirtualHost: ...
+    class _Named(Protocol):
+        @property
+        def host(self) -> VirtualHost: ...
 
-
-T = TypeVar("T", bound=_Named)
+    T = TypeVar("T", bound=_Named)
 
 
 def chosen(instances: Iterable[T], which: int | str) -> T:

@@ -15,7 +15,7 @@ from ..config import AddressLike, VirtualHost
 from ..errors import EngineError
 from ..events import Event
 from ..protocol import State
-from ..protocol.options import Mac
+from ..protocol.choices import Mac
 from ..stats import EngineStats, Measures
 from .engine import Engine
 

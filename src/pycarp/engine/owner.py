@@ -13,7 +13,7 @@ from .._unpatched import time
 from ..config import AddressLike, Led
 from ..events import Event
 from ..protocol import NS_PER_SECOND, State
-from ..protocol.options import Mac
+from ..protocol.choices import Mac
 from ..protocol.timing import TENURE_FOREVER
 from .engine import Engine
 

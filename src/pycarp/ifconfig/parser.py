@@ -11,7 +11,8 @@ from typing import Any, Literal
 from .._records import asdict, dataclass, field
 from ..config import VirtualHost
 from ..errors import ConfigError
-from ..protocol.options import DEFAULT, Dialect, Flag, Mac
+from ..protocol.choices import Dialect, Mac
+from ..protocol.options import DEFAULT, Flag
 from . import values
 from .diagnostics import COMMAND_LINE, Diagnostic, Severity, WordsError
 from .lexer import Line, Word, command_line

@@ -6,9 +6,12 @@ Nothing here computes; `_python` and `ext` do, and both speak in these types.
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import Literal
 
 from .._records import dataclass
+
+TYPE_CHECKING = False  # importing typing would take longer than this module
+if TYPE_CHECKING:
+    from .choices import Standing
 
 IPPROTO_CARP = 112
 CARP_VERSION = 2
@@ -151,7 +154,6 @@ class FamilySilent:
     family: int
 
 
-Standing = Literal["yield", "prefer", "stalemate", "several", "warn"]
 STANDINGS: tuple[Standing, ...] = ("yield", "prefer", "stalemate", "several", "warn")
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_interface
-from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from . import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD
 from .frames import exactly
 
+TYPE_CHECKING = False  # importing typing would take longer than this module
 if TYPE_CHECKING:
     from ..config import AddressLike
 

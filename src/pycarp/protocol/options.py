@@ -7,25 +7,21 @@ To add a word: a row here, a field of `VirtualHost` with ``DEFAULT[...]``, the t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from ipaddress import IPv4Address, IPv6Address, IPv6Interface, ip_interface
-from typing import Any, Literal, NamedTuple, get_args
 
+from .._records import dataclass, field
 from ..errors import ConfigError
 from . import State
 from .keys import passphrase_bytes
 
-Dialect = Literal["auto", "bsd", "netbsd"]
-Mac = Literal["virtual", "interface"]
-Replay = Literal["guard", "off"]
-Siblings = Literal["arbitrate", "warn"]
-Conflict = Literal["warn", "refuse"]
-Timing = Literal["bsd", "openbsd"]
-Demotion = Literal["auto", "obey", "ignore", "add"]
+TYPE_CHECKING = False  # importing typing would take longer than this module
+if TYPE_CHECKING:
+    from typing import Any
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_NAME_LENGTH = 15
+_NAME_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
 class Kind:
@@ -60,11 +56,11 @@ class Number(Kind):
 
 
 class Choice(Kind):
-    """One of the values of a `Literal`."""
+    """One of some values: those of the `Literal` of that name in `choices`."""
 
-    def __init__(self, literal: Any) -> None:
-        self.values: tuple[str, ...] = get_args(literal)
-        super().__init__("|".join(self.values), f"{', '.join(self.values[:-1])} or {self.values[-1]}")
+    def __init__(self, *values: str) -> None:
+        self.values = values
+        super().__init__("|".join(values), f"{', '.join(values[:-1])} or {values[-1]}")
 
     def check(self, name: str, value: Any) -> Any:
         if not isinstance(value, str) or value not in self.values:
@@ -88,7 +84,7 @@ class StateName(Kind):
 
 class InterfaceName(Kind):
     def check(self, name: str, value: Any) -> Any:
-        if not isinstance(value, str) or not _NAME.fullmatch(value) or value in (".", ".."):
+        if not _may_be_name(value) or value in (".", ".."):
             rule = "give 1-15 letters, digits, '_', '.' or '-'"
             raise ConfigError(f"{name} is not an interface name: {rule}", name)
         return value
@@ -146,7 +142,7 @@ class Names(Kind):
     def check(self, name: str, value: Any) -> tuple[str, ...]:
         names = _listed(name, value, "a list of names")
         for at, one in enumerate(names):
-            if not isinstance(one, str) or not _NAME.fullmatch(one):
+            if not _may_be_name(one):
                 rule = "give 1-15 letters, digits, '_', '.' or '-'"
                 raise ConfigError(f"{name}[{at}] is not the name of a virtual host: {rule}", name)
         return tuple(dict.fromkeys(names))
@@ -187,10 +183,15 @@ def _of_type(name: str, value: object) -> str:
     return f"{name} is of type {type(value).__name__}"
 
 
+def _may_be_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH and _NAME_LETTERS.issuperset(value)
+
+
 REQUIRED: Any = ...  # the default of a field that has none
 
 
-class Option(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Option:
     """One field of `VirtualHost`, and the words that set it."""
 
     name: str
@@ -199,8 +200,8 @@ class Option(NamedTuple):
     about: str
     ours: bool = False  # NetBSD's ifconfig does not know the word, or one of the words
     opposite: str = ""  # the word that sets a flag to False, or takes back what was given
-    own_words: Mapping[str, str] = {}  # with what each takes, if not the field's name
-    similar: Mapping[str, str] = {}  # for a word, the spellings that are taken for it
+    own_words: Mapping[str, str] = field(default_factory=dict)  # with what each takes, if not the field's name
+    similar: Mapping[str, str] = field(default_factory=dict)  # for a word, the spellings that are taken for it
     former: str = ""  # what the word was called before
 
     @property
@@ -258,25 +259,25 @@ OPTIONS = (
     Option("up", Flag(), True, "take part in the group, or only be configured", opposite="down"),
     Option("preempt", Flag(), False, "become master as soon as a slower master is heard",
            ours=True, opposite="-preempt", similar={"preempt": "preemption carp.preempt net.inet.carp.preempt"}),
-    Option("dialect", Choice(Dialect), "auto",
+    Option("dialect", Choice("auto", "bsd", "netbsd"), "auto",
            "how the passphrase becomes a key: as the peers do, or as one kind of BSD does", ours=True),
-    Option("mac", Choice(Mac), "virtual",
+    Option("mac", Choice("virtual", "interface"), "virtual",
            "whose MAC the addresses have: the group's, 00:00:5e:00:01:VHID, or the carpdev's own", ours=True),
-    Option("replay", Choice(Replay), "guard",
+    Option("replay", Choice("guard", "off"), "guard",
            "our own adverts that come back, and adverts altered on the way, are dropped, or obeyed as on a BSD",
            ours=True),
-    Option("siblings", Choice(Siblings), "arbitrate",
+    Option("siblings", Choice("arbitrate", "warn"), "arbitrate",
            "other hosts have these addresses under another vhid: the higher vhid holds them (and nobody here, if the "
            "lower one does not let go), or both hold them, as on a BSD", ours=True),
     Option("announcements", Number(1, 10), 3, "how often the addresses are announced after a takeover", ours=True),
-    Option("conflict", Choice(Conflict), "warn",
+    Option("conflict", Choice("warn", "refuse"), "warn",
            "somebody answers for the addresses though no master is heard: take them all the same, or do not",
            ours=True, former="strangers"),
-    Option("timing", Choice(Timing), "bsd",
+    Option("timing", Choice("bsd", "openbsd"), "bsd",
            "how long silence lasts before others take over: advskew once, or as often as advbase as OpenBSD has it; "
            "all hosts of a group with OpenBSD should have its way", ours=True),
     Option("missed", Number(2, 10), 3, "of a master's adverts, so many are missed before it is gone", ours=True),
-    Option("demotion", Choice(Demotion), "auto",
+    Option("demotion", Choice("auto", "obey", "ignore", "add"), "auto",
            "whose demotion byte counts as OpenBSD's does: of pycarp and OpenBSD hosts, of all, or of nobody; or each "
            "demotion is added to advskew, as on FreeBSD", ours=True),
     Option("preempt_delay", Number(0, 900), 0, "seconds for which a slower master is heard before it is preempted",

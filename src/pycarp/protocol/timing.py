@@ -7,8 +7,6 @@ compares the two. A limit is named for what ends with it.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from . import NS_PER_SECOND, NS_PER_SKEW
 
 _MS = 1_000_000
@@ -180,9 +178,7 @@ def tenure_lease(left: int, gated: bool) -> int:
     return max(1, -(-left // NS_PER_SECOND))
 
 
-def master_down(
-    advbase: int, advskew: int, missed: int = MASTER_DOWN_INTERVALS, timing: Literal["bsd", "openbsd"] = "bsd"
-) -> int:
+def master_down(advbase: int, advskew: int, missed: int = MASTER_DOWN_INTERVALS, timing: str = "bsd") -> int:
     """After this many ns without an advert a BACKUP with these values takes over; with advbase 0 as OpenBSD does.
 
     OpenBSD counts advskew as often as advbase. What it sends late is no silence: with advbase 0 each advert may be so
