@@ -19,7 +19,6 @@ cdef extern from "timing.h":
     const int64_t TENURE_ENDS_BEFORE, TENURE_FOREVER
     const int64_t LATE_ALLOWANCE_REALTIME, LATE_ALLOWANCE_ORDINARY
     const int64_t GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN, PAUSE_NOTICED, ORDERS_DONE_WITHIN
-    const int64_t CAUGHT_UP_WITHIN
 
 
 cdef inline int64_t master_down(uint8_t advbase, uint8_t advskew, int64_t missed, bint openbsd) noexcept nogil:

@@ -313,10 +313,6 @@ cdef void _stand_aside(runtime_t *runtime, instance_t *instance) noexcept nogil:
     machine.stands_back = machine.stands_back and machine.aside
 
 
-cdef void nothing(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:
-    pass
-
-
 cdef void watch(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:
     runtime.watchdog.limit = command.value
     atomic_store64(&runtime.watchdog.fed, <uint64_t> now)

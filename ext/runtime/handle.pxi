@@ -57,11 +57,10 @@ cdef class Runtime:
 
     cdef runtime_t *runtime
     cdef Lifeline _lifeline
-    cdef object _emit, _lock, _event_thread, _guardian
+    cdef object _emit, _others, _lock, _event_thread, _guardian
     cdef dict _instances, _sockets, _hosts
     cdef list _forgotten
     cdef bint _running, _abandoned, _ended, _realtime
-    cdef uint32_t _told
 
     def __cinit__(self):
         self.runtime = <runtime_t *> calloc(1, sizeof(runtime_t))
@@ -72,7 +71,7 @@ cdef class Runtime:
             raise MemoryError
 
     def __init__(self, emit, realtime="auto"):
-        self._emit = emit
+        self._emit, self._others = emit, Others(emit)
         self._lock = threading.Lock()
         self._instances, self._sockets, self._hosts, self._forgotten = {}, {}, {}, []
         self._realtime = realtime is not False
@@ -395,13 +394,12 @@ cdef class Runtime:
         if atomic_load32(&self.runtime.watchdog.expired) and self.runtime.wake >= 0:
             wake(self.runtime.wake)
 
-    def catch_up(self):
-        cdef command_t command = _command(nothing)
-        cdef int64_t give_up = monotonic() + CAUGHT_UP_WITHIN
-        self._call(&command)
-        put = atomic_load32(&self.runtime.reports.put)
-        while <int32_t> (<uint32_t> put - self._told) > 0 and monotonic() < give_up:
-            time.sleep(_ORDERS_LOOK)
+    def tell(self, event):
+        self._others.put(event)
+        if self._event_thread is None:
+            self._others.tell()
+        else:
+            wake(self.runtime.reports.wake)
 
     def measures(self):
         cdef measures_t *measures = &self.runtime.measures
@@ -433,6 +431,7 @@ cdef class Runtime:
             event_thread, self._event_thread = self._event_thread, None
             wake(self.runtime.reports.wake)
             event_thread.join()
+            self._others.tell()
         with self._lock:
             if self._guardian is not None:
                 self._guardian.close()
@@ -572,7 +571,7 @@ cdef class Runtime:
     # Events
 
     def _deliver(self):
-        """In a Python thread: events from the ring to their consumer."""
+        """In a Python thread: events from the ring, and those of others, to their consumer."""
         cdef reports_t *reports = &self.runtime.reports
         cdef record_t record
         while True:
@@ -583,14 +582,12 @@ cdef class Runtime:
                 record = reports.records[reports.fetched % RECORDS]
                 atomic_store32(&reports.fetched, reports.fetched + 1)
                 host = self._hosts.get(record.index)
-                who = {"vhid": record.vhid, "name": "" if host is None else host.name, "at": record.at}
+                self._others.tell(record.at)
                 if host is not None or record.index < 0:
-                    self._emit(
-                        value_event(&record, who) if record.make == NULL else record.make(&record, who, host)
-                    )
-                self._told = reports.fetched
+                    self._emit(event_of(&record, host))
                 if record.make == guardian_lost_event and not ended:
                     self._replace_guardian()
+            self._others.tell()
             lost = atomic_take64(&reports.lost)
             if lost:
                 self._emit(events.EventsLost(vhid=0, name="", at=monotonic(), count=lost))

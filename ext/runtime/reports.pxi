@@ -93,8 +93,13 @@ cdef inline void measure(uint64_t *histogram, int64_t ns) noexcept nogil:
     histogram[bucket] += 1
 
 
-cdef object value_event(const record_t *record, dict who):
-    cdef list names = (<bytes> record.name).decode().split()
+cdef object event_of(const record_t *record, object host):
+    """The event that a record is; `host` is the configuration of its instance, or None."""
+    cdef dict who = {"vhid": record.vhid, "name": "" if host is None else host.name, "at": record.at}
+    cdef list names
+    if record.make != NULL:
+        return record.make(record, who, host)
+    names = (<bytes> record.name).decode().split()
     return getattr(events, names[0])(**who, **{name: record.value for name in names[1:]})
 
 

@@ -55,7 +55,6 @@ from .system cimport (
 )
 from .timing cimport (
     ANNOUNCEMENTS_AFTER_RIVAL, ANNOUNCE_AFTER_ADVERT, ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN, BOWOUT_AFTER_DROP,
-    CAUGHT_UP_WITHIN,
     DEAF_AT_LEAST, DEMOTION_REPORTED_AFTER, DEVICE_REMOVED_AFTER_DROP, GATE_RENEWED_LATE, GATE_SHUTS_BEFORE,
     GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN, HEIR_ANNOUNCES_AGAIN, LATE_ALLOWANCE_ORDINARY,
     LATE_ALLOWANCE_REALTIME, LEASE_ENDS_LATE, MADE_WAY_WITHIN, MASTER_DOWN_INTERVALS, NS_PER_SECOND,
@@ -67,6 +66,7 @@ from .timing cimport (
 from .._records import fields
 from .. import events
 from ..engine.snapshot import Overview, Peer, Reading
+from ..engine.teller import Others
 from ..errors import GUARDIAN_HANGS, HANDED_ON, NO_GUARDIAN, NOT_ENTRUSTED, CapabilityError, CarpError, EngineError
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone

@@ -7,13 +7,12 @@ import os
 import select
 import threading
 import time
-from typing import Any
 
 import pytest
 
-from pycarp import EngineError, Event, Reason, State, events
+from pycarp import Event, Reason, State, events
 from pycarp.engine.queue import EventQueue
-from pycarp.engine.teller import Teller
+from pycarp.engine.teller import Others
 
 
 def event(number: int) -> Event:
@@ -211,21 +210,15 @@ def test_an_event_that_comes_too_late_has_the_time_of_the_last_that_was_told() -
     assert [(one.at, one.demotion) for one in told if isinstance(one, events.Demoted)] == [(5, 4), (6, 6)]
 
 
-def test_who_tells_lets_the_runtime_tell_first() -> None:
+def test_what_others_tell_waits_for_its_time() -> None:
     told: list[Event] = []
-
-    class Runtime:
-        ended = False
-
-        def catch_up(self) -> None:
-            if self.ended:
-                raise EngineError("it has ended")
-            told.append(event(time.monotonic_ns()))
-
-    runtime: Any = Runtime()
-    teller = Teller(runtime, told.append)
-    teller(events.DemotionReason(vhid=0, name="", at=1, reason="x", by=1, fault=False))
-    runtime.ended = True
-    teller(events.DemotionReason(vhid=0, name="", at=2, reason="x", by=0, fault=False))
-    assert [type(one).__name__ for one in told] == ["Demoted", "DemotionReason", "DemotionReason"]
-    assert [one.at for one in told] == sorted(one.at for one in told) and told[0].at > 2
+    others = Others(told.append)
+    for number in (3, 5, 4, 9):
+        others.put(event(number))
+    others.tell(4)
+    assert told == [event(3)], "they do not overtake each other"
+    others.tell(5)
+    assert told == [event(3), event(5), event(4)]
+    others.tell()
+    others.tell()
+    assert told == [event(3), event(5), event(4), event(9)]

@@ -29,7 +29,8 @@ class Runtime:
 
     latest: Runtime
 
-    def __init__(self, _emit: object, _realtime: object) -> None:
+    def __init__(self, emit: Any, _realtime: object) -> None:
+        self.emit = emit
         self.calls: list[tuple[Any, ...]] = []
         self.devices: dict[int, Any] = {}
         self.states: dict[int, State] = {}
@@ -78,8 +79,8 @@ class Runtime:
     def stats(self, _index: int) -> Stats:
         return Stats()
 
-    def catch_up(self) -> None:
-        pass
+    def tell(self, event: events.Event) -> None:
+        self.emit(event)
 
     def retake(self, index: int, quiet: bool = False) -> None:
         self.calls.append(("retake", index))

@@ -440,7 +440,7 @@ class Engine:
     def report(self, event: Event) -> None:
         """For the rooms beside the engine: an event of theirs, as if it were the engine's."""
         supervisor = self._supervisor
-        (self._emit if supervisor is None else supervisor.teller)(event)
+        (self._emit if supervisor is None else supervisor.runtime.tell)(event)
 
     def _emit(self, event: Event) -> None:
         self._queue.put(event)

@@ -33,7 +33,6 @@ from .mailbox import Mailbox
 from .places import Place, places_to_change_to, places_to_start
 from .reconcile import Reconciler
 from .reload import Reload
-from .teller import Teller
 
 if TYPE_CHECKING:
     from .bequeath import Bequest
@@ -91,25 +90,25 @@ class Supervisor:
             self.runtime: Runtime = undo.enter_context(contextlib.closing(_impl.current.runtime(emit, realtime)))
             if aside:
                 self.stand_aside(True)
-            self.teller = teller = Teller(self.runtime, emit)
-            self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, teller)))
-            self.instances = Instances(self.runtime, self._conflicts, teller, allow)
-            self.demotions = Demotions(self.runtime, self.instances, teller)
+            tell = self.runtime.tell
+            self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, tell)))
+            self.instances = Instances(self.runtime, self._conflicts, tell, allow)
+            self.demotions = Demotions(self.runtime, self.instances, tell)
             self._builder = Builder(self.instances)
             self._reconciler = Reconciler(self.instances, self._watch, self._route_watch)
             self._held = held
             self._bequest: Bequest | None = None
             self._selector: selectors.BaseSelector | None = None
-            self._tell_of_bequest = self._tell(teller)
+            self._tell_of_bequest = self._tell(tell)
             undo.callback(self._end_bequest)
             undo.callback(self._remove_all)
-            self._begin(inherit, teller)
+            self._begin(inherit, tell)
             # Not a daemon: when the program ends without having stopped its engine, the supervisor does it.
             self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=False)
             if watchdog:
                 self.runtime.watch(watchdog)
             self._thread.start()
-            self._look = HostLook([instance.host for instance in self.instances], teller)
+            self._look = HostLook([instance.host for instance in self.instances], tell)
         except BaseException:
             undo.close()
             raise

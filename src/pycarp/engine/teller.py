@@ -1,33 +1,31 @@
 """Events of others than the runtime, told in the order of their time.
 
-Thread: any but the runtime's own
+Thread: `put`, any caller; `tell`, the one that tells of the runtime's events, and any caller once that has ended
 """
 
 from __future__ import annotations
 
-import contextlib
+import sys
+from collections import deque
 from collections.abc import Callable
 
-from .._records import replace
-from .._unpatched import threading, time
-from ..errors import EngineError
 from ..events import Event
-from ..protocol.abc import Runtime
 
 
-class Teller:
-    """The runtime's events come from a queue, some 100 us late: who tells of another one lets them pass first.
+class Others:
+    """They wait until the runtime's own events of an earlier time are told: those are some 100 us on their way."""
 
-    Its time is then the moment at which it is told.
-    """
-
-    def __init__(self, runtime: Runtime, emit: Callable[[Event], None]) -> None:
-        self._runtime = runtime
+    def __init__(self, emit: Callable[[Event], object]) -> None:
         self._emit = emit
-        self._turn = threading.Lock()
+        self._waiting: deque[Event] = deque()
 
-    def __call__(self, event: Event) -> None:
-        with self._turn:
-            with contextlib.suppress(EngineError):  # it has ended, and tells nothing more
-                self._runtime.catch_up()
-            self._emit(replace(event, at=max(event.at, time.monotonic_ns())))
+    def put(self, event: Event) -> None:
+        self._waiting.append(event)
+
+    def tell(self, until: int = sys.maxsize) -> None:
+        """Those of a time up to `until`, in the order in which they came."""
+        try:
+            while self._waiting[0].at <= until:
+                self._emit(self._waiting.popleft())
+        except IndexError:
+            pass  # there are no more, or another thread has told the last one

@@ -137,8 +137,6 @@ GUARDIAN_REPLACED_WITHIN = NS_PER_SECOND
 """A native runtime that has had no guardian for this long hands over."""
 PAUSE_NOTICED = 50 * _MS
 """A loop that is this late was stopped, or its machine was suspended: then every MASTER is looked at."""
-CAUGHT_UP_WITHIN = 20 * _MS
-"""Who tells of an event lets a native runtime tell of its own first, for this long at most."""
 ORDERS_DONE_WITHIN = 10 * NS_PER_SECOND
 """Who waits for orders to be carried out gives up after this time."""
 

@@ -17,6 +17,7 @@ from ...config import Address
 from ...engine.mailbox import Mailbox, Outcome
 from ...engine.plan import Plan
 from ...engine.snapshot import Overview, Reading
+from ...engine.teller import Others
 from ...errors import GUARDIAN_HANGS, HANDED_ON, NOT_ENTRUSTED, ConfigError, EngineError
 from ...linux.device import Device
 from ...linux.guardian_client import Guardian, Kind, Reply
@@ -49,6 +50,7 @@ class Runtime:
     def __init__(self, emit: Callable[[events.Event], None], realtime: bool | Literal["auto"] = "auto") -> None:
         if realtime is True:
             raise ConfigError('realtime=True is for the native implementation: this is the Python one, take "auto"')
+        self._others = Others(emit)
         with contextlib.ExitStack() as undo:
             self._mailbox = undo.enter_context(contextlib.closing(Mailbox()))
             selector = undo.enter_context(selectors.DefaultSelector())
@@ -267,9 +269,13 @@ class Runtime:
         if self._state.watchdog.expired:
             self._mailbox.post(lambda: None)
 
-    def catch_up(self) -> None:
-        """Returns when what has happened so far was told."""
-        self._call(lambda runtime, now: None)
+    def tell(self, event: events.Event) -> None:
+        """Hand another's event to the consumer of the runtime's, in the order of their time. Waits for nothing."""
+        self._others.put(event)
+        try:
+            self._mailbox.post(self._others.tell)
+        except EngineError:
+            self._others.tell()
 
     def measures(self) -> Measures:
         """What the loop measured of itself, since its start."""
@@ -283,6 +289,7 @@ class Runtime:
         with contextlib.suppress(EngineError):
             self._call(commands.close)
         self._thread.join()
+        self._others.tell()
         if self._state.guardian.process is not None:
             self._state.guardian.process.close()
         self._close_descriptors()
