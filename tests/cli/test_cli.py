@@ -13,11 +13,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import pycarp
 from pycarp import InterfaceError, Reason, State, VirtualHost
@@ -25,6 +27,7 @@ from pycarp import events as ev
 from pycarp.cli import main, output, serve
 from pycarp.cli.group import COMMANDS
 from pycarp.cli.notify import notify
+from pycarp.cli.status_view import table
 from pycarp.engine.snapshot import InstanceSnapshot
 from pycarp.linux import host_findings, interfaces
 from pycarp.stats import Stats
@@ -247,6 +250,8 @@ def test_help_lists_the_commands_without_their_modules() -> None:
 def test_the_help_of_ctl_cuts_no_summary(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["ctl", "--help"]) == 0
     out = " ".join(capfd.readouterr().out.split())
+    assert main(["ctl"]) == 0
+    assert " ".join(capfd.readouterr().out.split()) == out
     assert "... " not in out.partition("Commands:")[2] and "also after a restart; or end that." in out
 
 
@@ -290,6 +295,8 @@ def test_as_a_module() -> None:
         (["up", "carp0", "--dialect", "foo"], "'--dialect': (not shown) is not one of"),
         (["up", "carp0", "--dialect"], "--dialect"),
         (["check", "--foo"], "the option is unknown"),
+        (["ctl", "maintenance"], "Choose from: on, off (see"),
+        (["monitor", "eth0"], "pycarp monitor: there is a word too many (see"),
         (["run", "--directory", "/nonexistent"], "there is no file /nonexistent/ifconfig.carp*"),
         (["check", "--directory", "/nonexistent"], "there is no file /nonexistent/ifconfig.carp*"),
         (["run", "x", "--directory", "/nonexistent"], "one of the two"),
@@ -1065,3 +1072,13 @@ def test_a_reader_that_stalls_does_not_keep_the_engine_from_stopping(
         monkeypatch.undo()
     killer.join()
     assert engine.started[0].calls == ["start", "stop"]
+
+
+def test_a_narrow_terminal_gets_lines_that_can_be_read() -> None:
+    host = VirtualHost(vhid=101, passphrase=SECRET, addresses=["10.13.37.42/24"], name="carp0")
+    instance = {**asdict(snapshot_of(host)), "state": "MASTER", "why": None, "well": True}
+    found = [(Path("run.sock"), {**STATUS, "instances": [instance]})]
+    for width, part in ((50, "carp0: vhid 101, MASTER since"), (90, "vhid   state")):
+        console = Console(width=width, file=io.StringIO())
+        console.print(table(found, width))
+        assert isinstance(console.file, io.StringIO) and part in console.file.getvalue(), console.file.getvalue()

@@ -39,11 +39,13 @@ class _WholeSummaries(click.Group):
             formatter.write_dl([(name, one.get_short_help_str(200)) for name, one in self.commands.items()])
 
 
-@click.group(cls=_WholeSummaries, help=_HELP)
+@click.group(cls=_WholeSummaries, help=_HELP, invoke_without_command=True)
 @socket_option
 @click.pass_context
 def ctl(ctx: click.Context, path: Path | None) -> None:
     ctx.obj = path
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @ctl.command("hand-over")

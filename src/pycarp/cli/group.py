@@ -115,9 +115,11 @@ def _run(arguments: list[str]) -> int:
         from .words import without_secrets
 
         command = error.ctx.command_path if error.ctx is not None else "pycarp"
-        message = without_secrets(error.format_message().rstrip("."), arguments, error.ctx)
+        message = " ".join(error.format_message().split())
+        message = without_secrets(message.rstrip("."), arguments, error.ctx)
         # A word that is not shown needs no mention.
         message = re.sub(r"^No such (option|command):? \(not shown\)", r"the \1 is unknown", message)
+        message = re.sub(r"^Got unexpected extra arguments? \(.*\)$", "there is a word too many", message)
         complain(f"{command}: {message} (see '{command} --help')")
         return 2
     except (click.ClickException, CarpError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -61,7 +62,7 @@ def _show(found: list[tuple[Path, dict[str, Any]]], as_json: bool) -> None:
     if as_json:
         for path, status in found:
             click.echo(json.dumps({"socket": str(path), **status}))
-    elif sys.stdout.isatty() and (picture := table(found)) is not None:
+    elif sys.stdout.isatty() and (picture := table(found, shutil.get_terminal_size().columns)) is not None:
         from rich.console import Console
 
         Console(highlight=False, emoji=False).print(picture)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 Found = Sequence[tuple[Path, dict[str, Any]]]
+_NARROW = 90
+"""Characters in a line under which the columns cannot be read."""
 _STATES = {"MASTER": "bold green", "BACKUP": "cyan", "INIT": "yellow"}
 
 
@@ -44,8 +46,8 @@ def lines(found: Found) -> list[str]:
     return [printable(line) for line in told]
 
 
-def table(found: Found) -> RenderableType | None:
-    """The same in columns; None where rich is not installed."""
+def table(found: Found, width: int) -> RenderableType | None:
+    """The same in columns, or in lines where `width` has no room for them; None where rich is not installed."""
     try:
         from rich import box
         from rich.console import Group
@@ -54,6 +56,8 @@ def table(found: Found) -> RenderableType | None:
     except ModuleNotFoundError:
         complain("pycarp: there is no table without rich: pip install 'pycarp[cli]'")
         return None
+    if width < _NARROW:
+        return Text("\n".join(lines(found)))
     shown = Table(box=box.SIMPLE_HEAD, expand=False)
     for heading in ("name", "vhid", "state", "since", "why", "master", "addresses", "demotion", "peers", "late"):
         shown.add_column(heading, justify="right" if heading in ("vhid", "demotion", "peers", "late") else "left")
@@ -84,14 +88,15 @@ class LiveStatus:
         from rich.console import Console
         from rich.live import Live
 
-        self._live: Live = Live(console=Console(highlight=False, emoji=False), auto_refresh=False)
+        self._console = Console(highlight=False, emoji=False)
+        self._live: Live = Live(console=self._console, auto_refresh=False)
         self._live.start()
 
     def show(self, found: Found, wrong: str) -> None:
         """`wrong` stands there where nothing was found."""
         from rich.text import Text
 
-        picture = table(found) if found else None
+        picture = table(found, self._console.width) if found else None
         self._live.update(picture or Text(wrong, style="yellow"), refresh=True)
 
     def close(self) -> None:
