@@ -2,7 +2,8 @@
 
     python benchmarks/lean.py --tree base=/path/to/python:/path/to/src --tree now=/path/to/python:/path/to/src
 
-Without --tree, of this source tree alone. Every figure comes from processes of its own in network namespaces, the trees
+Without --tree, of this source tree alone. With --realtime the processes have SCHED_FIFO: other work on the machine does
+not count. Every figure comes from processes of its own in network namespaces, the trees
 in turn. Needs what `pycarp demo` needs for real hosts.
 """
 
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,15 @@ asyncio.run(main())
 # asyncio sleeps 0.1 ms too long even on an idle machine, and 1 ms with a poll that counts in ms.
 
 
+_FIRST = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Tree:
     name: str
     python: str
     source: Path
+    realtime: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Tree:
@@ -105,7 +110,8 @@ class Tree:
         return cls(name, python, Path(source).resolve())
 
     def command(self, code: str) -> list[str]:
-        return [self.python, "-I", "-c", f"import sys; sys.path.insert(0, {str(self.source)!r})\n{code}"]
+        first = _FIRST if self.realtime else ""
+        return [self.python, "-I", "-c", f"import sys; sys.path.insert(0, {str(self.source)!r})\n{first}{code}"]
 
     def prepare(self) -> None:
         """Without compiled files, the first import would be timed with its compilation."""
@@ -179,9 +185,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tree", type=Tree.parse, action="append", metavar="NAME=PYTHON:SOURCE")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--realtime", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    trees: list[Tree] = options.tree or [HERE]
+    trees = [replace(tree, realtime=options.realtime) for tree in options.tree or [HERE]]
     turns: dict[str, list[dict[str, float]]] = {tree.name: [] for tree in trees}
     late: dict[str, list[float]] = {tree.name: [] for tree in trees}
     with Lab(hosts=("main",)) as lab:
