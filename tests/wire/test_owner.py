@@ -82,7 +82,7 @@ def test_it_takes_and_releases(lone: Lan, with_impl: str) -> None:
         began = time.monotonic()
         assert mine.take(20)
         assert time.monotonic() - began < 0.3 and {VIP, VIP6} <= held(lone["main"])
-        assert mine.held and mine.state is State.MASTER and pinger.wait(3, 1)
+        assert mine.held and mine.state is State.MASTER and pinger.wait(3)
         assert log.wait(events.AddressesTaken).took < 200_000_000
         assert mine.renew(30) and mine.take(30), "to take what is here moves its end on"
         lone.lab.unplug("main")
