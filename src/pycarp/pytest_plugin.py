@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from .testing import CarpLan
+    from .testing.netns import CarpNetns
 
 
 @pytest.fixture
@@ -24,3 +25,22 @@ def carp_lan(request: pytest.FixtureRequest) -> Iterator[CarpLan]:
 
     with CarpLan(seed=getattr(request, "param", 0)) as lan:
         yield lan
+
+
+@pytest.fixture
+def carp_netns(request: pytest.FixtureRequest) -> Iterator[CarpNetns]:
+    """Real hosts, main, second and client, on a switch: `pycarp.testing.CarpNetns`. Skips where that cannot be.
+
+    A parameter is the profile of the hosts: ``@pytest.mark.parametrize("carp_netns", ["docker"], indirect=True)``.
+    """
+    from .errors import InterfaceError
+    from .testing.netns import CarpNetns, hindrance
+
+    if why := hindrance():
+        pytest.skip(f"carp_netns {why}")
+    try:
+        made = CarpNetns(profile=getattr(request, "param", "plain"))
+    except InterfaceError as error:
+        pytest.skip(str(error))
+    with made:
+        yield made

@@ -79,12 +79,3 @@ def test_every_example_is_in_the_readme() -> None:
             assert any(f"]({one})" in text for one in (relative, *relative.parents)) or any(
                 f"]({sibling.relative_to(EXAMPLES)})" in text for sibling in path.parent.iterdir()
             ), relative
-
-
-def test_the_name_server_is_that_of_the_page() -> None:
-    """Function by function: the page explains what the example does."""
-    page = (ROOT / "docs" / "howto" / "testing.md").read_text("utf-8")
-    program = (EXAMPLES / "dns" / "nameserver.py").read_text("utf-8")
-    for name in ("class NameServer", "async def ask(", "def socket_on(", "async def serve("):
-        there = page[page.index(f"\n{name}") :].split("\n\n\n")[0].split("\n```")[0]
-        assert there in program, name

@@ -11,6 +11,17 @@ from dataclasses import dataclass
 
 from pycarp.lab import links
 from pycarp.lab.namespaces import Host, Lab, Namespace
+from pycarp.lab.profiles import (
+    CONTAINER,
+    DEBIAN_SETTINGS,
+    FIREWALLD,
+    FORWARDING,
+    STRICT,
+    bridge_with_container,
+    docker_rules,
+    load_rules,
+    set_sysctls,
+)
 from pycarp.linux import messages
 
 from .wire import VIP
@@ -19,42 +30,7 @@ FAR = "198.51.100.2"
 """A host behind the routers, in the profile `router`."""
 BEYOND = "10.50.0.9"
 """The client's address in the profile `two-defaults`: it is reached by a gateway."""
-CONTAINER = "172.17.0.2"
 
-_DEBIAN = {
-    # systemd's sysctl.d/50-default.conf; the rest is the kernel's own.
-    "ipv4.conf.default.rp_filter": 2,
-    "ipv4.conf.eth0.rp_filter": 2,
-    "ipv4.conf.default.promote_secondaries": 1,
-    "ipv4.conf.eth0.promote_secondaries": 1,
-    "ipv6.conf.all.accept_dad": 0,
-    "ipv6.conf.default.accept_dad": 1,
-    "ipv6.conf.eth0.accept_dad": 1,
-    "ipv6.conf.all.accept_ra": 1,
-    "ipv6.conf.default.accept_ra": 1,
-    "ipv6.conf.eth0.accept_ra": 1,
-}
-_STRICT = {f"ipv4.conf.{scope}.rp_filter": 1 for scope in ("all", "default", "eth0")}
-_FORWARDING = {"ipv4.ip_forward": 1, "ipv6.conf.all.forwarding": 1}
-_FIREWALLD = """
-table inet firewalld {
-  chain prerouting {
-    type filter hook prerouting priority filter + 10
-    icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept
-    meta nfproto ipv6 fib saddr . mark . iif oif missing drop
-  }
-  chain input {
-    type filter hook input priority filter + 10; policy accept
-    ct state { established, related } accept
-    ct status dnat accept
-    iifname "lo" accept
-    ct state invalid drop
-    meta l4proto { icmp, icmpv6 } accept
-    tcp dport 22 accept
-    reject with icmpx admin-prohibited
-  }
-}
-"""
 _DROP = """
 table inet filter {
   chain input {
@@ -68,28 +44,6 @@ table inet filter {
 }
 """
 _MASQUERADE = "table ip nat { chain post { type nat hook postrouting priority srcnat; oifname wan masquerade; }; }"
-# As docker writes it, with an echo request in the place of a published port.
-_DOCKER = f"""
-table ip nat {{
-  chain PREROUTING {{
-    type nat hook prerouting priority dstnat; policy accept
-    fib daddr type local counter jump DOCKER
-  }}
-  chain POSTROUTING {{
-    type nat hook postrouting priority srcnat; policy accept
-    ip saddr 172.17.0.0/16 oifname != "docker0" counter masquerade
-  }}
-  chain DOCKER {{ iifname != "docker0" ip daddr {VIP} icmp type echo-request dnat to {CONTAINER}; }}
-}}
-table ip filter {{
-  chain FORWARD {{
-    type filter hook forward priority filter; policy drop
-    oifname "docker0" ct state related,established accept
-    oifname "docker0" iifname != "docker0" ip daddr {CONTAINER} meta l4proto icmp accept
-    iifname "docker0" oifname != "docker0" accept
-  }}
-}}
-"""
 
 
 @dataclass(frozen=True)
@@ -110,35 +64,26 @@ class Profile:
             self.dress(lab, lab[name])
 
 
-def _sysctl(host: Namespace, *settings: dict[str, int]) -> None:
-    lines = [f"net.{name}={value}" for values in settings for name, value in values.items()]
-    host.run(["sysctl", "-qw", *lines])
-
-
-def _nft(host: Namespace, rules: str) -> None:
-    host.run(["nft", "-f", "-"], input=rules)
-
-
 def _plain(_lab: Lab, _host: Host) -> None:
     pass
 
 
 def _debian(_lab: Lab, host: Host) -> None:
-    _sysctl(host, _DEBIAN)
+    set_sysctls(host, DEBIAN_SETTINGS)
 
 
 def _debian_at_once(_lab: Lab, host: Host) -> None:
-    _sysctl(host, _DEBIAN, {f"ipv6.conf.{scope}.accept_dad": 0 for scope in ("default", "eth0")})
+    set_sysctls(host, DEBIAN_SETTINGS, {f"ipv6.conf.{scope}.accept_dad": 0 for scope in ("default", "eth0")})
 
 
 def _rhel(_lab: Lab, host: Host) -> None:
-    _sysctl(host, _DEBIAN, _STRICT)
-    _nft(host, _FIREWALLD)
+    set_sysctls(host, DEBIAN_SETTINGS, STRICT)
+    load_rules(host, FIREWALLD)
 
 
 def _nft_drop(_lab: Lab, host: Host) -> None:
-    _sysctl(host, _DEBIAN)
-    _nft(host, _DROP)
+    set_sysctls(host, DEBIAN_SETTINGS)
+    load_rules(host, _DROP)
 
 
 def _wan(lab: Lab) -> None:
@@ -148,41 +93,34 @@ def _wan(lab: Lab) -> None:
     far = lab.add(Namespace())
     _cable(lab, "far", far, "eth0", "wan", f"{FAR}/24")
     lab["client"].run(["ip", "route", "add", "198.51.100.0/24", "via", VIP])
-    _sysctl(lab["client"], {"ipv4.conf.all.accept_redirects": 0, "ipv4.conf.eth0.accept_redirects": 0})
+    set_sysctls(lab["client"], {"ipv4.conf.all.accept_redirects": 0, "ipv4.conf.eth0.accept_redirects": 0})
 
 
 def _router(lab: Lab, host: Host) -> None:
-    _sysctl(host, _DEBIAN, _STRICT, _FORWARDING)
+    set_sysctls(host, DEBIAN_SETTINGS, STRICT, FORWARDING)
     _cable(lab, f"wan-{host.name}", host, "wan", "wan", f"198.51.100.{host.mac[5]}/24")
-    _nft(host, _MASQUERADE)
+    load_rules(host, _MASQUERADE)
 
 
 def _docker(lab: Lab, host: Host) -> None:
     """docker0 with one container; each host has the same, as with one compose file on all."""
-    _sysctl(host, _DEBIAN, _FORWARDING)
-    container = lab.add(Namespace())
-    host.run(["ip", "link", "add", "docker0", "type", "bridge"])
-    host.run(["ip", "address", "add", "172.17.0.1/16", "dev", "docker0"])
-    end = ["name", "eth0", "netns", container.path]
-    host.run(["ip", "link", "add", "veth0", "master", "docker0", "up", "type", "veth", "peer", *end])
-    host.run(["ip", "link", "set", "docker0", "up"])
-    container.run(["ip", "address", "add", f"{CONTAINER}/16", "dev", "eth0"])
-    container.run(["ip", "link", "set", "eth0", "up"])
-    container.run(["ip", "route", "add", "default", "via", "172.17.0.1"])
-    _nft(host, _DOCKER)
+    set_sysctls(host, DEBIAN_SETTINGS, FORWARDING)
+    bridge_with_container(lab, host)
+    # An echo request in the place of a published port.
+    load_rules(host, docker_rules(f'iifname != "docker0" ip daddr {VIP} icmp type echo-request dnat to {CONTAINER};'))
 
 
 def _two_nics(lab: Lab, host: Host) -> None:
     """A second card on the same LAN, with an address of another subnet."""
-    _sysctl(host, _DEBIAN)
+    set_sysctls(host, DEBIAN_SETTINGS)
     _cable(lab, f"nic-{host.name}", host, "eth1", "switch", f"10.20.0.{host.mac[5]}/24")
-    _sysctl(host, {"ipv4.conf.eth1.rp_filter": 2})
+    set_sysctls(host, {"ipv4.conf.eth1.rp_filter": 2})
 
 
 def _gateway(lab: Lab) -> None:
     """The client is behind a gateway: "gw" on the LAN sends on what it asks from `BEYOND`, and the answers."""
     gateway, client = lab["gw"], lab["client"]
-    _sysctl(gateway, _FORWARDING, {"ipv4.conf.all.send_redirects": 0, "ipv4.conf.eth0.send_redirects": 0})
+    set_sysctls(gateway, FORWARDING, {"ipv4.conf.all.send_redirects": 0, "ipv4.conf.eth0.send_redirects": 0})
     client.run(["ip", "address", "add", f"{BEYOND}/32", "dev", "lo"])
     client.run(["ip", "route", "add", f"{VIP}/32", "via", gateway.address, "src", BEYOND])
     gateway.run(["ip", "route", "add", f"{BEYOND}/32", "via", client.address])
@@ -190,7 +128,7 @@ def _gateway(lab: Lab) -> None:
 
 def _two_defaults(lab: Lab, host: Host) -> None:
     """The default route with the better metric is the gateway's; the other one leads nowhere."""
-    _sysctl(host, _DEBIAN)
+    set_sysctls(host, DEBIAN_SETTINGS)
     host.run(["ip", "route", "add", "default", "via", lab["gw"].address, "dev", "eth0", "metric", "100"])
     host.run(["ip", "route", "add", "default", "via", "10.13.37.250", "dev", "eth0", "metric", "200"])
 

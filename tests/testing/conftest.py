@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pycarp.pytest_plugin import carp_lan
+from pycarp.pytest_plugin import carp_lan, carp_netns
 
-__all__ = ["carp_lan"]
+__all__ = ["carp_lan", "carp_netns"]

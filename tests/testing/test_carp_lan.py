@@ -277,7 +277,8 @@ def test_threads_of_the_program_wait_and_let_no_time_pass(carp_lan: CarpLan) -> 
         call.join()
     first.stop()
     consumer.join()
-    assert seen[0] == "INIT -> BACKUP: started" and "MASTER -> INIT: administratively down" in seen
+    # Whether it was MASTER then is the threads' affair: they demoted it at any time.
+    assert seen[0] == "INIT -> BACKUP: started" and any("-> INIT: administratively down" in text for text in seen)
 
 
 def test_the_watchdog(carp_lan: CarpLan) -> None:

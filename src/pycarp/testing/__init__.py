@@ -3,7 +3,20 @@
 `CarpLan` is what the pytest fixture `carp_lan` gives. `CarpNetns` is `carp_netns`: hosts in network namespaces.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .engine import SimulatedEngine
 from .lan import CarpLan
 
-__all__ = ["CarpLan", "SimulatedEngine"]
+if TYPE_CHECKING:
+    from .netns import CarpNetns
+
+__all__ = ["CarpLan", "CarpNetns", "SimulatedEngine"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CarpNetns":
+        from .netns import CarpNetns
+
+        return CarpNetns
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
