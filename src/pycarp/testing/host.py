@@ -201,6 +201,10 @@ class EngineHost(hosts.Host):
             for vhid, instance in self._instances.items():
                 instance.machine.stand_aside(self._aside or self._notes[vhid].aside)
 
+    def tell(self, event: Event) -> None:
+        """Have the engine emit an event of somebody else's."""
+        self._emit(event)
+
     def measures(self) -> Measures:
         """Nothing is late here; `takeover` is the time that this host needs to take addresses."""
         nothing = Histogram().counts

@@ -87,7 +87,6 @@ class SimulatedSupervisor:
     ) -> None:
         _check(host, virtual_hosts)
         self.runtime = host
-        self.teller = emit
         self.instances = Seats(host)
         host.begin(virtual_hosts, emit, allow)
         self.demotions = Demotions(cast("Runtime", host), cast("Instances", self.instances), emit, LanClock(host.lan))
