@@ -50,8 +50,10 @@ def extension_modules() -> set[str]:
 
 
 def is_generated(path: PurePosixPath) -> bool:
-    """Whether a file is a compiler's or an interpreter's, not a person's."""
+    """Whether a file is a compiler's, an interpreter's or the site's, not a person's."""
     if path.suffix in GENERATED or any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts):
+        return True
+    if path.parts[:2] == ("docs", "made"):
         return True
     return path == PurePosixPath("src", PROGRAM) or (path.suffix == ".c" and path.parts[:-1] == ("ext",))
 
