@@ -176,6 +176,8 @@ class Supervisor:
         self._route_watch.close()
         self._conflicts.close()
         self._mailbox.abandon()
+        if self._selector is not None:
+            self._selector.close()
         if self._bequest is not None:
             self._bequest.abandon()
         for instance in self.instances:
