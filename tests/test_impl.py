@@ -87,11 +87,14 @@ def test_missing_native_falls_back_when_nothing_was_asked_for_and_says_so_once()
     program = WITHOUT_NATIVE + "import pycarp\nfor _ in '12': print(pycarp.__impl__, pycarp.Machine)"
     done = in_new_interpreter(program, "default")
     assert done.returncode == 0 and done.stdout.startswith("python "), done.stderr
-    assert done.stderr == (  # of the line of the program that came to need it
+    first, *line = done.stderr.splitlines()
+    assert first == (  # of the line of the program that came to need it
         "<string>:7: ImplementationWarning: pycarp runs in plain Python, and times adverts less sharply: this "
         "installation has no compiled modules: reinstall it where there is a C compiler, or set PYCARP_IMPL=python if "
-        "this is meant\n"
+        "this is meant"
     )
+    # From 3.13 on Python shows the line also of a program that is no file.
+    assert [text.strip() for text in line] in ([], [program.splitlines()[6]])
     for quiet in ("import pycarp; pycarp.VirtualHost; pycarp.Engine", "import pycarp.cli; pycarp.cli.main(['--help'])"):
         assert in_new_interpreter(WITHOUT_NATIVE + quiet).returncode == 0
     chosen = in_new_interpreter(WITHOUT_NATIVE + "import pycarp; print(pycarp.__impl__)", PYCARP_IMPL="python")
