@@ -294,12 +294,14 @@ cdef int auth_check(
     for index in range(auth.issued_count):
         if memcmp(auth.issued[index], counter, COUNTER_LENGTH) == 0:
             return CHECK_ECHO
-    if same and counter[3] == demotion:
+    cdef bint says = same and counter[3] == demotion
+    if says and demotion == 0:
         return CHECK_FINE
     tags = _tags(auth, _key(auth, dialect), counter + 3)
-    if said == _second(tags) or (said == _first(tags) and (demotion or not same)):
-        return CHECK_ALTERED
-    return CHECK_FINE
+    if said == _second(tags):
+        return CHECK_FINE if says else CHECK_ALTERED
+    # In the first layout a nonce stands there, which may be any demotion.
+    return CHECK_ALTERED if said == _first(tags) and (demotion or not same) else CHECK_FINE
 
 
 cdef bint auth_vouches(

@@ -31,10 +31,12 @@ include "leaving.pxi"
 
 cdef uint8_t machine_advskew(const machine_t *machine) noexcept nogil:
     """The advskew that is sent and compared now."""
+    cdef uint8_t added
     if machine.demotion == 0:
         return machine.config.advskew
     if machine.config.adds_demotion:
-        return <uint8_t> min(machine.config.advskew + machine.demotion, <int64_t> SUPPRESSED_ADVSKEW)
+        added = <uint8_t> min(machine.config.advskew + machine.demotion, <int64_t> SUPPRESSED_ADVSKEW)
+        return max(machine.config.advskew, added)
     return max(machine.config.advskew, SUPPRESSED_ADVSKEW)
 
 
@@ -253,16 +255,19 @@ cdef int _receive_as_master(
     actions_t *actions,
 ) noexcept nogil:
     cdef int64_t own = machine_interval(machine), age = now - machine.master_since, wait = 0
-    cdef bint tie = own == interval, bowout = interval == BOWOUT * NS_PER_SECOND + BOWOUT * NS_PER_SKEW
+    cdef bint bowout = interval == BOWOUT * NS_PER_SECOND + BOWOUT * NS_PER_SKEW
+    cdef bint relieved = 0 <= demotion < machine_sent_demotion(machine) and not bowout
+    cdef bint tie = own == interval and not relieved
     if machine_leaving(machine):
         if not bowout:
             _left_to(machine, family, peer, now, actions)
         return 0
     if demotion > machine_sent_demotion(machine):
         return 0
-    if own < interval and (bowout or demotion < 0 or demotion == machine_sent_demotion(machine)):
+    if own < interval and not relieved:
         return 0
-    # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first.
+    # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first. One that is
+    # less demoted does not.
     if tie:
         wait = _draw(machine, TIE_JITTER)
     if wait < 0:
@@ -338,7 +343,8 @@ cdef int _sibling_left(
 ) noexcept nogil:
     """It bowed out."""
     cdef bint others = arbitration_others(&machine.arbitration, vhid, now)
-    if machine.state == STATE_BACKUP and machine.master_down_due != MACHINE_NEVER and not others:
+    cdef bint waits = machine.state == STATE_BACKUP and machine.master_down_due != MACHINE_NEVER
+    if waits and now >= machine.held_until and not others:
         if _plan_takeover(machine, REASON_BOWOUT, peer, now) < 0:
             return -1
     arbitration_forget(&machine.arbitration, vhid)
@@ -359,7 +365,7 @@ cdef void _wait_for_sibling(machine_t *machine, int64_t until) noexcept nogil:
     machine.takeover_due = MACHINE_NEVER
     _clear_families(machine)
     if machine.master_down_due == MACHINE_NEVER or machine.master_down_due < until:
-        machine.master_down_due = until
+        machine.master_down_due = max(until, machine.held_until)
 
 
 # What may happen to it

@@ -14,7 +14,7 @@ from support import wire
 from pycarp import VirtualHost
 from pycarp._impl import Implementation
 from pycarp.engine.plan import make_plan
-from pycarp.protocol import NS_PER_SECOND, NS_PER_SKEW, Advert, SendAdvert, State
+from pycarp.protocol import NS_PER_SECOND, NS_PER_SKEW, Advert, Reason, SendAdvert, State, Transition
 from pycarp.protocol.frames import virtual_mac
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -151,6 +151,7 @@ def test_an_altered_demotion_is_seen(impl: Implementation, said: int) -> None:
     first = sender.counter(1, 100, 0xABCDEF, "bsd")
     assert ours.check(first, 1, 100, "bsd", 0) == "" and not ours.vouches(first, 1, 100, "bsd", 0)
     assert ours.check(first, 1, 100, "bsd", 1) == "altered"
+    assert ours.check(first, 1, 100, "bsd", 0xAB) == "altered"  # the byte of the nonce that stands there
     assert ours.check(bytes(8), 1, 100, "bsd", 5) == ""
 
 
@@ -226,3 +227,47 @@ def test_freebsds_demotion_is_added(impl: Implementation) -> None:
         machine.demote(by, 1)
         assert (machine.advskew, machine.sent_demotion) == (advskew, 0)
     assert machine.master_down == 3 * NS_PER_SECOND + 100 * NS_PER_SKEW
+    machine.reconfigure(host.replace(advskew=250), 2)
+    machine.demote(1, 2)
+    assert machine.advskew == 250  # less eager, never more
+
+
+@pytest.mark.parametrize("own_first", [True, False], ids=["bow-out of the group", "bow-out of the sibling"])
+def test_nothing_is_taken_from_siblings_in_the_start_delay(impl: Implementation, own_first: bool) -> None:
+    host = VirtualHost(vhid=101, passphrase="", addresses=["10.0.0.1"], start_delay=30)
+    machine = impl.machine.Machine(host, lambda _most: 0)
+    machine.start(0)
+
+    def heard(at: float, vhid: int, advbase: int, advskew: int = 0) -> None:
+        now = round(at * NS_PER_SECOND)
+        advert = Advert(4, "10.0.0.2", "224.0.0.18", b"", 2, 1, vhid, advskew, 7, 0, advbase, bytes(8), bytes(20))
+        if vhid == 101:
+            machine.receive(advert, "10.0.0.2", now)
+        else:
+            machine.sibling(vhid, advert, "10.0.0.2", now)
+
+    if own_first:
+        heard(1, 101, 1)
+    heard(1, 102, 1)
+    heard(2, *((101, 255, 255) if own_first else (102, 255, 255)))
+    assert machine.deadline == 30 * NS_PER_SECOND
+    machine.timeout(30 * NS_PER_SECOND - 1)
+    assert machine.state is State.BACKUP
+    machine.timeout(30 * NS_PER_SECOND)
+    assert machine.state is State.MASTER
+
+
+def test_the_less_demoted_of_equals_is_no_rival_in_a_tie(impl: Implementation) -> None:
+    """It has the same interval and does not yield: coming back at once would make two masters for an interval."""
+    host = VirtualHost(vhid=101, passphrase="", addresses=["10.0.0.1"], demotion="obey")
+    machine = impl.machine.Machine(host, lambda _most: 0)
+    machine.start(0)
+    machine.demote(1, 0)
+    machine.timeout(3 * NS_PER_SECOND)
+    assert machine.state is State.MASTER
+    advert = Advert(4, "10.0.0.2", "224.0.0.18", b"", 2, 1, 101, 240, 7, 0, 1, bytes(8), bytes(20))
+    now = 3 * NS_PER_SECOND + 5_000_000
+    assert machine.receive(advert, "10.0.0.2", now, 0)[-1] == Transition(
+        State.MASTER, State.BACKUP, Reason.BETTER, "10.0.0.2", now
+    )
+    assert machine.deadline == now + 3 * NS_PER_SECOND

@@ -109,12 +109,14 @@ class Authenticator:
         if octets in self._issued:
             return "echo"
         same = octets[6:] == bytes((advbase, advskew))
-        if same and octets[3] == demotion:
+        said = same and octets[3] == demotion
+        if said and not demotion:
             return ""
         first, second = self._tags(octets[3:], dialect)
-        if octets[:3] == second or (octets[:3] == first and (not same or demotion)):
-            return "altered"
-        return ""
+        if octets[:3] == second:
+            return "" if said else "altered"
+        # In the first layout a nonce stands there, which may be any demotion.
+        return "altered" if octets[:3] == first and (not same or demotion) else ""
 
     def vouches(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int) -> bool:
         """Whether an advert whose digest is right under `dialect` is a pycarp host's that says its demotion."""

@@ -107,7 +107,7 @@ class Machine(Demotion):
         if not self._demotion:
             return self._config.advskew
         if self._config.demotion == "add":
-            return min(self._config.advskew + self._demotion, SUPPRESSED_ADVSKEW)
+            return max(self._config.advskew, min(self._config.advskew + self._demotion, SUPPRESSED_ADVSKEW))
         return max(self._config.advskew, SUPPRESSED_ADVSKEW)
 
     @property
@@ -326,7 +326,8 @@ class Machine(Demotion):
         if own < peer and not relieved:
             return []
         # Ties yield, as in the kernel. If the other yields too, the random part decides who comes back first.
-        tie = own == peer
+        # One that is less demoted does not.
+        tie = own == peer and not relieved
         wait = self._draw(TIE_JITTER) if tie else 0
         age = now - self._master_since
         actions = self._become_backup(Reason.TIE if tie else Reason.BETTER, source, now)
@@ -424,7 +425,8 @@ class Machine(Demotion):
     def _sibling_left(self, vhid: int, source: str | None, now: int) -> list[Action]:
         """It bowed out."""
         others = self._arbitration.others(vhid, now)
-        if self._state is State.BACKUP and self._master_down_due is not None and not others:
+        waits = self._state is State.BACKUP and self._master_down_due is not None
+        if waits and now >= self._held_until and not others:
             self._plan_takeover(Reason.BOWOUT, source, now)
         self._arbitration.forget(vhid)
         return [] if others else self._take_withheld()
@@ -441,7 +443,7 @@ class Machine(Demotion):
         self._takeover_due = None
         self._family_due = {}
         self._silent_families = set()
-        self._master_down_due = max(until, self._master_down_due or 0)
+        self._master_down_due = max(until, self._master_down_due or 0, self._held_until)
 
     # Changes of state
 
