@@ -244,3 +244,36 @@ def test_a_release_that_takes_its_time(handled: list[int]) -> None:
         assert handled == [signal.SIGTERM] and engine.told == []
         release.set()
     assert engine.told == ["hand_over", "stop"]
+
+
+def test_what_is_ignored_stays_ignored(handled: list[int]) -> None:
+    """A shell starts what runs behind a script with SIGINT ignored: it goes on serving."""
+    engine: Any = Told()
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with release_first(engine):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert engine.told == [] and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def test_who_has_wrapped_it_is_passed_on(handled: list[int]) -> None:
+    """After `restore`, the handler of another that calls this one reaches the program's, and nothing is released."""
+    engine: Any = Told()
+    chained = release_first(engine, [signal.SIGTERM])
+    ours: Any = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda number, frame: ours(number, frame))
+    chained.restore()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert handled == [signal.SIGTERM] and engine.told == []
+
+
+def test_a_signal_that_takes_no_handler(handled: list[int]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    engine: Any = Told()
+    for wrong, error in ((signal.SIGKILL, OSError), (4000, ValueError)):
+        with pytest.raises(error):
+            release_first(engine, [signal.SIGTERM, wrong])
+        assert signal.getsignal(signal.SIGTERM) == before

@@ -30,8 +30,8 @@ class release_first:
     The program's own handler for the signal is called when another host serves, or `within` seconds later at the
     latest: until then the signal's handler waits, and so does the main thread. Drain hooks count. Alone in its group
     the engine drops its addresses after 0.1 s, and nobody serves. Handlers of asyncio, uvloop, trio, gunicorn and
-    Twisted count as the program's own: install this one after them, as in ASGI's lifespan. A forked child passes
-    signals on and releases nothing.
+    Twisted count as the program's own: install this one after them, as in ASGI's lifespan. A signal that the program
+    ignores stays ignored. A forked child passes signals on and releases nothing.
 
     `restore` puts back the handlers that were there, unless others were installed since; so does the end of a `with`
     statement. Raises `EngineError` outside of the main thread, where Python takes no handlers.
@@ -46,11 +46,16 @@ class release_first:
         self._released = threading.Event()
         self._releasing: threading.Thread | None = None
         self._former: dict[int, Any] = {}
+        self._installed = True
+        heeded = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
         try:
-            for number in signals:
+            for number in heeded:
                 self._former[number] = signal.signal(number, self._handle)
         except ValueError:
             raise EngineError("handlers of signals belong to the main thread: call release_first there") from None
+        except OSError:
+            self.restore()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -68,13 +73,13 @@ class release_first:
         for number, former in self._former.items():
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, signal.SIG_DFL if former is None else former)
-        self._former.clear()
+        self._installed = False
         if self._releasing is not None and os.getpid() == self._pid:
             self._releasing.join()
 
     def _handle(self, number: int, frame: Any) -> None:
         former = self._former.get(number, signal.SIG_DFL)
-        if os.getpid() == self._pid and self._releasing is None:
+        if self._installed and os.getpid() == self._pid and self._releasing is None:
             # The interrupted code may hold what a stop needs: that runs elsewhere, and is not waited for without end.
             self._releasing = threading.Thread(target=self._release, name="pycarp-release")
             self._releasing.start()
