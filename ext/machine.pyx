@@ -15,8 +15,8 @@ from .arbitration cimport (
 )
 from .packet cimport address_text
 from .timing cimport (
-    HEIR_HEARD_WITHIN, HEIR_READY_WITHIN, NS_PER_SECOND, NS_PER_SKEW, SEND_ERRORS_FORGOTTEN, TAKEOVER_JITTER,
-    TAKEOVER_STEP, TIE_COPIES_END, TIE_JITTER, master_down,
+    HEIR_HEARD_WITHIN, HEIR_READY_WITHIN, MASTER_DOWN_INTERVALS, NS_PER_SECOND, NS_PER_SKEW, SEND_ERRORS_FORGOTTEN,
+    TAKEOVER_JITTER, TAKEOVER_STEP, TIE_COPIES_END, TIE_JITTER, master_down,
 )
 
 from ipaddress import ip_address
@@ -54,13 +54,17 @@ cdef inline int64_t _period(const machine_t *machine) noexcept nogil:
     return max(machine_interval(machine), NS_PER_SKEW)
 
 
-cdef inline int64_t _silence(const machine_t *machine, uint8_t advskew) noexcept nogil:
-    return master_down(machine.config.advbase, advskew, machine.config.missed, machine.config.openbsd)
+cdef inline int64_t _silence(const machine_t *machine, uint8_t advskew, bint bowout) noexcept nogil:
+    """A bow-out promises 256 s: it is one also for who would wait longer than that for `missed` adverts."""
+    cdef int64_t missed = machine.config.missed
+    if bowout:
+        missed = min(missed, MASTER_DOWN_INTERVALS)
+    return master_down(machine.config.advbase, advskew, missed, machine.config.openbsd)
 
 
 cdef int64_t machine_master_down(const machine_t *machine) noexcept nogil:
     """Nanoseconds of silence after which the master is gone, from one's own configured values."""
-    return _silence(machine, machine.config.advskew)
+    return _silence(machine, machine.config.advskew, False)
 
 
 cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil:
@@ -455,7 +459,7 @@ cdef int machine_receive(
         and _may_preempt(machine, bowout, now)
     ):
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_PREEMPT, peer, now)
-    elif _silence(machine, machine_advskew(machine)) < interval:
+    elif _silence(machine, machine_advskew(machine), bowout) < interval:
         return _plan_takeover(machine, REASON_BOWOUT if bowout else REASON_TOO_SLOW, peer, now)
     elif machine.takeover_due != MACHINE_NEVER and machine_interval(machine) < interval and not (relieved or bowout):
         # A worse backup acted sooner on the same bow-out. A kernel would be MASTER by now, and stay.

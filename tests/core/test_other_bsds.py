@@ -271,3 +271,15 @@ def test_the_less_demoted_of_equals_is_no_rival_in_a_tie(impl: Implementation) -
         State.MASTER, State.BACKUP, Reason.BETTER, "10.0.0.2", now
     )
     assert machine.deadline == now + 3 * NS_PER_SECOND
+
+
+@pytest.mark.parametrize(("timing", "advbase"), [("bsd", 26), ("bsd", 85), ("openbsd", 60)])
+def test_who_misses_many_adverts_understands_a_bow_out(impl: Implementation, timing: str, advbase: int) -> None:
+    """It promises the next advert in 256 s, which is sooner than ten adverts of that master."""
+    host = VirtualHost(vhid=101, passphrase="", addresses=["10.0.0.1"], advbase=advbase, missed=10, timing=timing)
+    machine = impl.machine.Machine(host, lambda _most: 0)
+    machine.start(0)
+    machine.receive(Advert(4, "10.0.0.2", "", b"", 2, 1, 101, 0, 7, 0, advbase, bytes(8), bytes(20)), "10.0.0.2", 1)
+    machine.receive(Advert(4, "10.0.0.2", "", b"", 2, 1, 101, 255, 7, 0, 255, bytes(8), bytes(20)), "10.0.0.2", 2)
+    machine.timeout(1_000_000)
+    assert machine.state is State.MASTER

@@ -30,6 +30,7 @@ from ..protocol import (
 )
 from ..protocol.abc import Random
 from ..protocol.timing import (
+    MASTER_DOWN_INTERVALS,
     TAKEOVER_JITTER,
     TAKEOVER_STEP,
     TIE_COPIES_END,
@@ -125,8 +126,10 @@ class Machine(Demotion):
         """Nanoseconds of silence after which the master is gone: from one's own configured values (`carp_setrun`)."""
         return self._silence(self._config.advskew)
 
-    def _silence(self, advskew: int) -> int:
-        return master_down(self._config.advbase, advskew, self._config.missed, self._config.timing)
+    def _silence(self, advskew: int, bowout: bool = False) -> int:
+        """A bow-out promises 256 s: it is one also for who would wait longer than that for `missed` adverts."""
+        missed = min(self._config.missed, MASTER_DOWN_INTERVALS) if bowout else self._config.missed
+        return master_down(self._config.advbase, advskew, missed, self._config.timing)
 
     @property
     def withheld(self) -> bool:
@@ -361,7 +364,7 @@ class Machine(Demotion):
         elif self._config.preempt and self.interval < peer and not relieved and self._may_preempt(advert.bowout, now):
             self._plan_takeover(Reason.BOWOUT if advert.bowout else Reason.PREEMPT, source, now)
             return []
-        elif self._silence(self.advskew) < peer:
+        elif self._silence(self.advskew, advert.bowout) < peer:
             self._plan_takeover(Reason.BOWOUT if advert.bowout else Reason.TOO_SLOW, source, now)
             return []
         elif self._takeover_due is not None and self.interval < peer and not relieved and not advert.bowout:
