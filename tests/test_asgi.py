@@ -270,6 +270,23 @@ def test_who_has_wrapped_it_is_passed_on(handled: list[int]) -> None:
     assert handled == [signal.SIGTERM] and engine.told == []
 
 
+def test_a_signal_at_once(handled: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes as soon as the handler is there, and still reaches the program's."""
+    engine: Any = Told()
+    install = signal.signal
+
+    def busy(number: int, handler: Any) -> Any:
+        former = install(number, handler)
+        os.kill(os.getpid(), number)
+        return former
+
+    with monkeypatch.context() as patched:
+        patched.setattr(signal, "signal", busy)
+        chained = release_first(engine, [signal.SIGTERM])
+    chained.restore()
+    assert handled == [signal.SIGTERM] and engine.told == ["hand_over", "stop"]
+
+
 def test_a_signal_that_takes_no_handler(handled: list[int]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     engine: Any = Told()

@@ -45,12 +45,13 @@ class release_first:
         self._pid = os.getpid()
         self._released = threading.Event()
         self._releasing: threading.Thread | None = None
-        self._former: dict[int, Any] = {}
         self._installed = True
-        heeded = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+        # All of them are known before the first signal can come.
+        found = {number: signal.getsignal(number) for number in signals}
+        self._former: dict[int, Any] = {number: former for number, former in found.items() if former != signal.SIG_IGN}
         try:
-            for number in heeded:
-                self._former[number] = signal.signal(number, self._handle)
+            for number in self._former:
+                signal.signal(number, self._handle)
         except ValueError:
             raise EngineError("handlers of signals belong to the main thread: call release_first there") from None
         except OSError:
