@@ -6,6 +6,8 @@ import contextlib
 import os
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -87,3 +89,18 @@ def test_the_page_follows_where_there_are_many_descriptors(served: Port) -> None
             stack.callback(os.close, os.dup(null))
         with ask(served, b"GET /events HTTP/1.0\r\n\r\n") as connection, connection.makefile("rb") as lines:
             assert sum(next(lines).startswith(b"data:") for _ in range(16)) >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "says"),
+    [
+        ("Collector", "prometheus_client", "prometheus-client: pip install 'pycarp[metrics]'"),
+        ("Port", "prometheus_client", "prometheus-client: pip install 'pycarp[metrics]'"),
+        ("instrument", "opentelemetry", "OpenTelemetry's API: pip install opentelemetry-api"),
+    ],
+)
+def test_without_the_library_it_says_what_to_install(name: str, missing: str, says: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; import pycarp.metrics as m; m.{name}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert ended.stderr.endswith(f"ModuleNotFoundError: pycarp.metrics.{name} needs {says}\n")

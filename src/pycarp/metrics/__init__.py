@@ -19,6 +19,10 @@ from typing import Any
 __all__ = ["Collector", "Port", "instrument"]
 
 _PLACES = {"Collector": "collector", "Port": "port", "instrument": "telemetry"}
+_NEEDS = {
+    "prometheus_client": "prometheus-client: pip install 'pycarp[metrics]'",
+    "opentelemetry": "OpenTelemetry's API: pip install opentelemetry-api",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +31,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    try:
+        return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        needed = _NEEDS.get((error.name or "").partition(".")[0])
+        if needed is None:
+            raise
+        raise ModuleNotFoundError(f"pycarp.metrics.{name} needs {needed}", name=error.name) from None
