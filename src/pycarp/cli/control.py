@@ -68,7 +68,8 @@ def places_to_ask(path: Path | None) -> Sequence[Path]:
         return [path]
     found = sockets()
     if not found:
-        raise ControlError(f"nothing of pycarp runs here: no socket in {directory()} answers; start pycarp run")
+        remedy = "start pycarp run, or give --socket for a program that has its own"
+        raise ControlError(f"nothing of pycarp runs here: no socket in {directory()} answers; {remedy}")
     return found
 
 
