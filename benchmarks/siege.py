@@ -129,7 +129,12 @@ def _running(lab: Lab, scratch: Path, impl: str, besieged: bool) -> Iterator[Non
 @contextlib.contextmanager
 def _clients(scratch: Path) -> Iterator[None]:
     """Clients that ask for everything, and read nothing."""
-    (path,) = (scratch / "run").glob("*.sock")
+    give_up = time.monotonic() + 10
+    while not (places := list((scratch / "run").glob("*.sock"))):
+        if time.monotonic() > give_up:
+            raise TimeoutError("pycarp run has no control socket within 10 s")
+        time.sleep(0.05)
+    (path,) = places
     with contextlib.ExitStack() as stack:
         for _ in range(CLIENTS):
             client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))

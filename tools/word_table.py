@@ -13,7 +13,8 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "src"))
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT / "src"))
 
 from pycarp.protocol.options import OPTIONS, Choice, Option  # noqa: E402
 

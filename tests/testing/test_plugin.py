@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.pages import ROOT, steps
 
+import pycarp
 from pycarp.lab.namespaces import available
 
 STRICT = "[pytest]\naddopts = --strict-markers --strict-config -p no:cacheprovider\nfilterwarnings = error\n"
@@ -23,7 +24,8 @@ def run(tmp_path: Path) -> subprocess.CompletedProcess[str]:
     """A function that runs pytest on files, in a process of its own in which pycarp is installed."""
     place = tmp_path / "installed"
     place.mkdir()
-    paths = [str(place), *filter(None, sys.path)]
+    # The package that is tested comes first, whatever a tool of the source tree has put there.
+    paths = [str(place), str(Path(pycarp.__file__).parents[1]), *filter(None, sys.path)]
     if not any(one.name == "pycarp" for one in importlib.metadata.entry_points(group="pytest11")):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         points = project["entry-points"]["pytest11"]
