@@ -336,8 +336,9 @@ def interface(host: Host, name: str) -> Interface | None:
 
 
 def _running(host: Host, name: str) -> bool:
+    """It has a carrier, and the link-local address that the kernel gives it a moment later."""
     found = interface(host, name)
-    return found is not None and found.running
+    return found is not None and found.running and any(one.interface.ip.is_link_local for one in found.addresses)
 
 
 def belongings(host: Host) -> set[str]:
