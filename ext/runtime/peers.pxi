@@ -14,8 +14,9 @@ cdef source_t *note_source(
     cdef source_t *source = &sources.items[sources.last]
     if not _is(source, peer, verdict.advert.vhid):
         source = find_source(sources, peer, verdict.advert.vhid)
-    source.constant = source.count != 0 and memcmp(source.counter, verdict.advert.counter, COUNTER_LENGTH) == 0
-    memcpy(source.counter, verdict.advert.counter, COUNTER_LENGTH)
+    if source.count == 0 or memcmp(source.counter, verdict.advert.counter, COUNTER_LENGTH) != 0:
+        memcpy(source.counter, verdict.advert.counter, COUNTER_LENGTH)
+        source.counter_since = now
     source.heard = now
     source.count += 1
     source.advbase, source.advskew = verdict.advert.advbase, verdict.advert.advskew

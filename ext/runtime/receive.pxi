@@ -55,7 +55,7 @@ cdef void _valid(
         return
     machine_receive(
         &instance.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew,
-        _obeyed(instance, verdict, peer), peer, now, &actions,
+        _obeyed(instance, verdict, peer, now), peer, now, &actions,
     )
     if was == STATE_MASTER and instance.machine.state == STATE_MASTER and not leaving:
         _announce_soon(instance, now)
@@ -70,9 +70,11 @@ cdef void _valid(
             make_way(instance, verdict.datagram.source_mac)
 
 
-cdef int _obeyed(instance_t *instance, const verdict_t *verdict, const peer_t *peer) noexcept nogil:
-    """The demotion byte of an advert where that is to be obeyed, or -1. What is 0 here and there decides nothing."""
+cdef int _obeyed(instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now) noexcept nogil:
+    """The demotion byte of an advert where that is to be obeyed, or -1: see `Plan.obeyed`."""
     cdef const advert_t *advert = &verdict.advert
+    cdef const machine_config_t *config = &instance.machine.config
+    cdef int64_t same_for, interval = max(config.advbase * NS_PER_SECOND + config.advskew * NS_PER_SKEW, NS_PER_SKEW)
     if instance.plan.obeys_all:
         return advert.demotion
     if not instance.plan.obeys_known or (advert.demotion == 0 and machine_sent_demotion(&instance.machine) == 0):
@@ -81,7 +83,8 @@ cdef int _obeyed(instance_t *instance, const verdict_t *verdict, const peer_t *p
         instance.plan.auth, verdict.dialect, advert.counter, advert.advbase, advert.advskew, advert.demotion
     ):
         return advert.demotion
-    return advert.demotion if find_source(&instance.sources, peer, advert.vhid).constant else -1
+    same_for = now - find_source(&instance.sources, peer, advert.vhid).counter_since
+    return advert.demotion if 4 * same_for >= 5 * interval else -1
 
 
 cdef bint _takes_over(

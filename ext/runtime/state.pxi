@@ -76,7 +76,7 @@ cdef struct source_t:
     uint8_t dialects  # a mask
     uint8_t mac[6]
     uint8_t counter[8]  # of its last advert
-    bint constant  # and of the one before: as only OpenBSD has it
+    int64_t counter_since  # and of all since then: only OpenBSD's stays
 
 cdef struct sources_t:
     source_t items[KNOWN_PEERS]

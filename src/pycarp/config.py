@@ -99,7 +99,7 @@ class VirtualHost(_VirtualHost):
                    do not (warn)
     timing         bsd|openbsd: how long silence lasts before others take over: advskew once, or as often as advbase as
                    OpenBSD has it; all hosts of a group with OpenBSD should have its way (bsd)
-    missed         2-10, of a master's adverts, so many are missed before it is gone (3)
+    missed         2-10, of a master's adverts, so many are missed before it is gone; the same on all hosts (3)
     demotion       auto|obey|ignore|add: whose demotion byte counts as OpenBSD's does: of pycarp and OpenBSD hosts, of
                    all, or of nobody; or each demotion is added to advskew, as on FreeBSD (auto)
     preempt_delay  0-900, seconds for which a slower master is heard before it is preempted (0)

@@ -56,16 +56,18 @@ class Plan:
         """Whether adverts bear their sender's demotion."""
         return self.host.demotion in ("auto", "obey")
 
-    def obeyed(self, advert: Advert, dialect: str, own: int, constant: bool) -> int | None:
+    def obeyed(self, advert: Advert, dialect: str, own: int, same_for: int) -> int | None:
         """The demotion byte of an advert where that is to be obeyed. What is 0 there and here (`own`) decides nothing.
 
-        `constant` says that its sender has one counter for all adverts, as only OpenBSD does.
+        `same_for` is for how many ns every advert of its sender has had this counter. For longer than an interval only
+        OpenBSD's has: a frame that comes twice, or again and again, does so beside its sender's own next one.
         """
         whose, said = self.host.demotion, advert.demotion
         if whose == "obey":
             return said
         if whose != "auto" or said == own == 0:
             return None
+        constant = 4 * same_for >= 5 * self.host.interval
         known = constant or self.authenticator.vouches(advert.counter, advert.advbase, advert.advskew, dialect, said)
         return said if known else None
 

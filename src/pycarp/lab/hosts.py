@@ -44,8 +44,8 @@ class Instance:
     orders: int = 0
     """Counts takes and drops: a take that is still on its way is void when a later order has come."""
     holding: bool = False
-    counters: dict[str, bytes] = field(default_factory=dict)
-    """Of the last advert from each source."""
+    counters: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    """Of the last advert from each source, and since when."""
     told: set[tuple[str, str]] = field(default_factory=set)
     """The sources of adverts, with their dialect or failed check, that an event was made of."""
 
@@ -270,9 +270,11 @@ class Host(Station):
                 values = {"dialect": dialect, "advbase": advert.advbase, "advskew": advert.advskew}
                 self._tell(instance, events.PeerHeard, peer=advert.source, **values)
         if not counter and self._heard(instance, verdict):
-            constant = instance.counters.get(advert.source) == advert.counter
-            instance.counters[advert.source] = advert.counter
-            demotion = instance.plan.obeyed(advert, dialect, instance.machine.sent_demotion, constant)
+            heard, since = instance.counters.get(advert.source, (b"", 0))
+            if heard != advert.counter:
+                instance.counters[advert.source] = advert.counter, (since := self.lan.now)
+            same_for = self.lan.now - since
+            demotion = instance.plan.obeyed(advert, dialect, instance.machine.sent_demotion, same_for)
             self._do(instance, instance.machine.receive(advert, advert.source, self.lan.now, demotion))
 
     def _heard(self, instance: Instance, verdict: abc.Verdict) -> bool:

@@ -276,7 +276,8 @@ OPTIONS = (
     Option("timing", Choice("bsd", "openbsd"), "bsd",
            "how long silence lasts before others take over: advskew once, or as often as advbase as OpenBSD has it; "
            "all hosts of a group with OpenBSD should have its way", ours=True),
-    Option("missed", Number(2, 10), 3, "of a master's adverts, so many are missed before it is gone", ours=True),
+    Option("missed", Number(2, 10), 3,
+           "of a master's adverts, so many are missed before it is gone; the same on all hosts", ours=True),
     Option("demotion", Choice("auto", "obey", "ignore", "add"), "auto",
            "whose demotion byte counts as OpenBSD's does: of pycarp and OpenBSD hosts, of all, or of nobody; or each "
            "demotion is added to advskew, as on FreeBSD", ours=True),

@@ -106,7 +106,7 @@ def _run_timers(runtime: RuntimeState, now: int) -> None:
             follow(runtime, instance, now)
         if timers.announce_due is not None and timers.announce_due <= now:
             timers.announce_due = None
-            if instance.ownership.owned:
+            if instance.ownership.owned and not instance.machine.leaving:
                 announce(instance)
         schedule(runtime, instance)
 

@@ -19,9 +19,8 @@ def note_source(instance: Instance, advert: Advert, now: int) -> Source:
         if len(sources) >= KNOWN_PEERS:
             del sources[min(sources, key=lambda one: sources[one].heard)]
         sources[key] = source = Source()
-    # As only OpenBSD has it.
-    source.constant = source.counter == advert.counter
-    source.counter = advert.counter
+    if source.counter != advert.counter:
+        source.counter, source.counter_since = advert.counter, now
     source.heard = now
     source.count += 1
     source.advbase, source.advskew, source.mac = advert.advbase, advert.advskew, advert.source_mac

@@ -56,8 +56,8 @@ def _valid(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: s
         note_rival(runtime, instance, advert, now)
     if makes_way_in_vain(runtime, instance, advert):
         return
-    constant = instance.sources[advert.source, advert.vhid].constant
-    demotion = instance.plan.obeyed(advert, dialect, machine.sent_demotion, constant)
+    same_for = now - instance.sources[advert.source, advert.vhid].counter_since
+    demotion = instance.plan.obeyed(advert, dialect, machine.sent_demotion, same_for)
     actions = machine.receive(advert, advert.source, now, demotion)
     if was is machine.state is State.MASTER and not leaving:
         _announce_soon(instance, now)

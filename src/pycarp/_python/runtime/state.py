@@ -115,7 +115,7 @@ class Source:
     dialects: set[str] = field(default_factory=set)
     mac: bytes = b""
     counter: bytes = b""  # of its last advert
-    constant: bool = False  # and of the one before: as only OpenBSD has it
+    counter_since: int = 0  # and of all since then: only OpenBSD's stays
 
 
 @dataclass(slots=True, eq=False)
