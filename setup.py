@@ -38,6 +38,8 @@ MODULES: dict[str, list[str]] = {
     "input": [],
     "machine": [],
 }
+EACH_FRAME = ("auth", "input", "packet", "ring")
+"""What each frame goes through, forged ones too, is compiled for speed: 24 KB of the wheel, 8 % of the time."""
 # A program beside the modules, and its sources: what guards a process's addresses must not end with it.
 PROGRAM = "guardian"
 PROGRAM_SOURCES: list[str] = []
@@ -94,7 +96,7 @@ def flags() -> tuple[list[str], list[str]]:
     link_flags = ["-Wl,--gc-sections"] if sys.platform == "linux" else []
     asked = os.environ.get("CFLAGS", "").split()
     if not any(flag.startswith("-O") for flag in asked):
-        compile_flags.append("-Os")  # most of what Cython writes runs once, or never
+        compile_flags.append("-Os")  # most of what Cython writes runs once, or never; see EACH_FRAME
     # No debugging information: it is ten times the code, and names the directory that it was built in.
     if not any(flag.startswith("-g") for flag in asked):
         compile_flags.append("-g0")
@@ -206,6 +208,8 @@ class BuildExtensions(build_ext):
             compile_flags, link_flags = flags()
             for extension in self.extensions:
                 extension.extra_compile_args += compile_flags
+                if extension.name.rpartition(".")[2] in EACH_FRAME and "-Os" in compile_flags:
+                    extension.extra_compile_args.append("-O2")
                 extension.extra_link_args += link_flags
         super().build_extensions()
         if PROGRAM_SOURCES:

@@ -114,7 +114,7 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
             follow(runtime, instance, now)
         if timers.announce_due <= now:
             timers.announce_due = MACHINE_NEVER
-            if instance.ownership.owned:
+            if instance.ownership.owned and not machine_leaving(&instance.machine):
                 announce(instance)
         schedule(runtime, instance)
 

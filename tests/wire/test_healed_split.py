@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 import pytest
@@ -91,6 +92,29 @@ def test_a_master_announces_again_and_again(net: Lan, with_impl: str) -> None:
     wait_until(lambda: len(announcements(net, "main")) >= 2)
     first, second = announcements(net, "main")[:2]
     assert 2.9e9 < second.at_ns - first.at_ns < 4e9
+
+
+def test_who_leaves_announces_nothing(net: Lan, with_impl: str) -> None:
+    # Fault: A MASTER is asked to hand over between an advert and the announcement that follows it.
+    # Expected: It announces nothing while it leaves: the switches' tables are its heir's.
+    main = net.start("main", advskew=50, announcements=10)
+    main.become(MASTER)
+    for _ in range(5):
+        sent = main.stats()["opackets"]
+        while main.stats()["opackets"] == sent:
+            time.sleep(0.0002)
+        began = time.time_ns()
+        main.engine.begin_hand_over()
+        wait_until(lambda since=began: bowouts(net, since))  # type: ignore[misc]
+        left = bowouts(net, began)[0]
+        time.sleep(0.12)
+        assert [one.at_ns - left for one in announcements(net, "main") if 0 < one.at_ns - left < 80e6] == []
+
+
+def bowouts(net: Lan, since: int) -> list[int]:
+    """When main bowed out."""
+    heard = [one for one in list(net.capture.frames) if one.port == "main" and not one.outgoing and one.at_ns > since]
+    return [one.at_ns for one in heard if one.data[23] == 112 and one.data[36] == one.data[39] == 255]
 
 
 def guard_port(net: Lan, name: str) -> None:
