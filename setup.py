@@ -22,7 +22,7 @@ import shutil
 import sys
 import tarfile
 import textwrap
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from setuptools import Distribution, Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -63,6 +63,12 @@ if sys.platform == "linux":
         )
     ]
 ROOT = Path(__file__).resolve().parent
+sys.path.append(str(ROOT / "tools"))
+from wheel_source import in_wheel  # noqa: E402 - a room of the build beside this file
+
+SMALLER = {f"CYTHON_{name}": "0" for name in ("FAST_PYCALL", "UNPACK_METHODS", "USE_PYLONG_INTERNALS")}
+SMALLER |= {f"CYTHON_{name}": "0" for name in ("USE_UNICODE_INTERNALS", "USE_UNICODE_WRITER")}
+"""Cython's short cuts into the interpreter, for calls from Python and for texts: 11 KB of the wheel, no frame's way."""
 
 
 def switch(name: str) -> bool:
@@ -83,6 +89,7 @@ def extensions() -> list[Extension]:
             f"{PACKAGE}.{name}",
             sources=[source(name), *sources],
             include_dirs=["ext", "ext/sha1"],
+            define_macros=list(SMALLER.items()),
             depends=sorted(header.relative_to(ROOT).as_posix() for header in headers),
         )
         for name, sources in MODULES.items()
@@ -93,7 +100,11 @@ def flags() -> tuple[list[str], list[str]]:
     """Compiler and linker flags for GCC and clang."""
     # Hidden: what the modules carry in C is not the process's, nor can the process's take its place.
     compile_flags = ["-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"]
-    link_flags = ["-Wl,--gc-sections"] if sys.platform == "linux" else []
+    link_flags = []
+    if sys.platform == "linux":
+        # No tables for unwinding, no jumps between a call and what is called: nothing here throws.
+        compile_flags += ["-fno-asynchronous-unwind-tables", "-fno-plt"]
+        link_flags += ["-Wl,--gc-sections", "-Wl,--build-id=none"]
     asked = os.environ.get("CFLAGS", "").split()
     if not any(flag.startswith("-O") for flag in asked):
         compile_flags.append("-Os")  # most of what Cython writes runs once, or never; see EACH_FRAME
@@ -315,6 +326,10 @@ class BuildWheel(bdist_wheel):
         (info / "sboms").mkdir(exist_ok=True)
         bill = bill_of_materials(self.distribution, not self.root_is_pure)
         (info / "sboms" / "pycarp.cdx.json").write_text(json.dumps(bill, indent=1) + "\n")
+        for path in Path(self.bdist_dir, "pycarp").rglob("*.py"):
+            path.write_bytes(
+                in_wheel(path.read_bytes(), PurePosixPath(path.relative_to(Path(self.bdist_dir, "pycarp"))))
+            )
         # The last step before all is packed. The builder's umask is nobody else's business.
         for path in Path(self.bdist_dir).rglob("*"):
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

@@ -5,6 +5,7 @@ Everything is built from a copy of the source tree, by setuptools as pip would c
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -74,6 +75,24 @@ def test_without_extensions_the_wheel_is_pure_and_fits_any_machine(tree: Path) -
     assert "PURE PYTHON" not in said  # it was asked for
     checked = check("--pure", wheel)
     assert checked.returncode == 0, checked.stderr
+    with zipfile.ZipFile(wheel) as archive:
+        modules = {name: archive.read(name) for name in archive.namelist() if name.endswith(".py")}
+    assert len(modules) > 200
+    for name, packed in modules.items():
+        assert in_lines((tree / "src" / name).read_bytes()) == in_lines(packed), name
+    # What `help()` of a public name shows is there, a room's own notes are not.
+    assert b"Prepare device and sockets, and take nothing yet" in modules["pycarp/engine/owner.py"]
+    assert b'\n"""' not in modules["pycarp/engine/backoff.py"]
+
+
+def in_lines(source: bytes) -> list[tuple[int, str]]:
+    """The statements of a module but for those that are nothing but a text, each with its line."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            body[:] = [one for one in body if not isinstance(one, ast.Expr) or not isinstance(one.value, ast.Constant)]
+    return [(node.lineno, ast.dump(node)) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
 
 
 @pytest.mark.slow
