@@ -6,7 +6,9 @@
 #include <linux/if_packet.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <net/ethernet.h>
 #include <net/if.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -74,9 +76,11 @@ bool gate_renamed(int any, const struct gate *gate)
 /* 0 where the table took the key, ENOENT where there is none, or another errno. */
 static int turn(int packet, const struct gate *gate, uint16_t what)
 {
-    const struct sockaddr_ll where = { .sll_family = AF_PACKET, .sll_ifindex = (int) gate->device };
+    struct sockaddr_ll where = { .sll_family = AF_PACKET, .sll_ifindex = (int) gate->device };
     uint8_t key[KEY_LENGTH];
     memcpy(key, gate->key, sizeof key);
+    /* The table tells keys by it. */
+    memcpy(&where.sll_protocol, key + offsetof(struct ether_header, ether_type), sizeof where.sll_protocol);
     key[KEY_WHAT] = (uint8_t) (what >> 8);
     key[KEY_WHAT + 1] = (uint8_t) what;
     if (sendto(packet, key, sizeof key, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *) &where, sizeof where)

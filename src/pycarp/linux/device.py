@@ -445,18 +445,16 @@ class Device:
 
     def _table(self) -> gate.Table:
         whole = self.host.mac == "virtual"
-        longest = (
-            timing.gate(0, timing.takeover_after(self.host.advbase, self.host.advskew, self.host.missed))
-            or gate.SHORTEST_STEP
-        )
+        longest, slowest = timing.gate_bounds(self.host.advbase, self.host.advskew, self.host.missed)
         return gate.Table(
             self.carpdev.index,
             self.host.vhid,
             turn_of(self.tables),
             self.name if whole else self.carpdev.name,
             f"{self.host.name}: vhid {self.host.vhid} on {self.carpdev.name}",
-            gate.LED_LONGEST if self.host.led else longest,
+            gate.LED_LONGEST if self.host.led else max(longest, gate.SHORTEST_STEP),
             () if whole else (one.ip for one in self.host.addresses),
+            slowest,
         )
 
     def _set_gate(self) -> None:

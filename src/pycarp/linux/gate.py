@@ -6,7 +6,10 @@ which says for how long. So a renewal takes no lock, changes no ruleset, and no 
 swallowed, the send fails with ENOBUFS; a key that was sent says that the table has gone.
 
 On a macvlan everything is kept out and in. On a carpdev that carries the addresses itself (`mac="interface"`), only
-packets to and from them, and only from a take to the drop that follows.
+packets to and from them, and only from a take to the drop that follows: before and after, the element lives for years.
+
+What passes costs one rule in each direction, of as few expressions as there can be: a packet whose interface's index is
+in the set runs to the end of the chain, whose policy accepts. benchmarks/toll.py measures it.
 
 A table whose engine and guardian have died stays, shut. The next start removes it by its name, as what bears our marks.
 
@@ -34,7 +37,8 @@ SHORTEST_STEP = 12
 """In ms, more than a tick of any kernel's clock: less would be no timeout at all."""
 LED_LONGEST = 30_000
 """In ms, the longest step for a led virtual host: the program says how long it has the addresses."""
-_DEMOTED = 2000
+_KEY_LATE = 5
+"""In ms, how late a key may be turned after its advert, for the longest time of all; `timing.gate` leaves the room."""
 _COMMENT_LENGTH = 120
 _KEY_TO = bytes.fromhex("0180c2000003")
 """Where there is no table, a key is on the wire: to a group that no bridge passes on, from no address at all."""
@@ -53,11 +57,11 @@ _HEADER = struct.Struct("!BBH")
 """struct nfgenmsg: family, version, resource."""
 
 _CONSTANT, _TIMEOUT, _DYNAMIC = 0x2, 0x10, 0x20
-_ADD, _UPDATE, _DELETE = 0, 1, 2
+_UPDATE, _DELETE = 1, 2
 _LINK, _NETWORK = 0, 1
 _PROTOCOL, _IIF, _OIF = 1, 4, 5
 _INGRESS, _EGRESS = 0, 1
-_DROP, _ACCEPT, _JUMP = 0, 1, -3
+_DROP, _ACCEPT, _JUMP, _GOTO = 0, 1, -3, -4
 _REGISTER = 1
 _TYPES: dict[int | str, tuple[int, int]] = {"ifindex": (20, 4), 4: (7, 4), 6: (8, 16)}
 """nft's own numbers of set types, for `nft list`, and their lengths."""
@@ -65,20 +69,23 @@ _HOST_ORDER = struct.pack("=BBI", 0, 4, 1)
 """For `nft list`: the set's keys are in this machine's byte order."""
 _ALIVE_SIZE, _COLLECTED_AFTER_MS = 128, 5000
 """An element that ran out stays in the set until it is collected."""
+_UNARMED_MS = 100 * 365 * 24 * 3_600_000
+"""How long it lives while nobody has taken the addresses. An element without a timeout could not be given one later."""
 _RECEIVE = 1 << 17
 _ANSWERED_WITHIN = 5.0
 
 
-def steps(longest: int) -> tuple[int, ...]:
+def steps(longest: int, slowest: int = 0) -> tuple[int, ...]:
     """The times in ms that keys can ask for, from the shortest: each at most half longer than the one before.
 
     `longest` is the time that adverts at the usual pace need; one that is a little shorter is among them, since a key
-    is turned a little later than its advert is sent. Longer ones are for a demoted host with an advbase of 0.
+    is turned a little later than its advert is sent. Longer ones, to more than `slowest`, are for who has no room: a
+    demoted host with an advbase of 0, or one whose others take over after one advert.
     """
-    found = [max(longest - min(longest // 10, 10), SHORTEST_STEP)]
+    found = [max(longest - min(longest // 10, _KEY_LATE), SHORTEST_STEP)]
     while found[-1] * 2 // 3 >= SHORTEST_STEP:
         found.append(found[-1] * 2 // 3)
-    while found[0] < _DEMOTED:
+    while found[0] < slowest:
         found.insert(0, found[0] * 3 // 2)
     return tuple(reversed(found))
 
@@ -169,8 +176,8 @@ class Table:
 
     `create` replaces a table that is there, `add` fails with EEXIST; then the gate is shut. Who sends a transaction in
     which a table goes waits for some ms when he closes the socket, until the kernel has let go of it. `addresses` are
-    those of a carpdev that carries them itself; without any, the gate keeps everything. `longest`: see `steps`. `made`:
-    the table is there; otherwise the guardian makes it.
+    those of a carpdev that carries them itself; without any, the gate keeps everything. `longest` and `slowest` are for
+    `steps`. `made`: the table is there; otherwise the guardian makes it.
     """
 
     def __init__(
@@ -182,12 +189,14 @@ class Table:
         comment: str,
         longest: int,
         addresses: Iterable[Address] = (),
+        slowest: int = 0,
     ) -> None:
         self.name = _name(carpdev, vhid, turn)
         self.made = False
-        self.steps = steps(longest)
-        self._kind = struct.pack("!HBB", KEY_TYPE, vhid, turn)
-        self.key = (_KEY_TO + bytes(6) + self._kind).ljust(protocol.KEY_LENGTH, b"\0")
+        self.steps = steps(longest, slowest)
+        self._whose = struct.pack("!BB", vhid, turn)
+        self.key = (_KEY_TO + bytes(6) + struct.pack("!H", KEY_TYPE) + self._whose).ljust(protocol.KEY_LENGTH, b"\0")
+        self._carpdev = carpdev
         self._device = device
         self._addresses: dict[int, list[bytes]] = {}
         for one in addresses:
@@ -209,13 +218,16 @@ class Table:
     def _sets(self) -> list[bytes]:
         found = [self._set("alive", "ifindex", _DYNAMIC | _TIMEOUT, _ALIVE_SIZE, _number(12, _COLLECTED_AFTER_MS))]
         if self._addresses:
-            found.append(self._set("armed", "ifindex", _DYNAMIC, 2))
+            unarmed = attribute(4, struct.pack("!Q", _UNARMED_MS))
+            found.append(self._elements("alive", [struct.pack("=I", self._carpdev)], unarmed))
         for version, addresses in self._addresses.items():
             name = f"ipv{version}"
-            found.append(self._set(name, version, _CONSTANT, len(addresses)))
-            elements = (_nest(1, _nest(1, attribute(1, one))) for one in addresses)
-            found.append(self._message(_NEWSETELEM, text(2, name), _nest(3, *elements)))
+            found += [self._set(name, version, _CONSTANT, len(addresses)), self._elements(name, addresses)]
         return found
+
+    def _elements(self, name: str, keys: Iterable[bytes], *more: bytes) -> bytes:
+        elements = (_nest(1, _nest(1, attribute(1, one)), *more) for one in keys)
+        return self._message(_NEWSETELEM, text(2, name), _nest(3, *elements))
 
     def _set(self, name: str, kind: int | str, flags: int, size: int, *more: bytes) -> bytes:
         number, length = _TYPES[kind]
@@ -236,7 +248,8 @@ class Table:
     # Chains and rules
 
     def _chains(self) -> list[bytes]:
-        found = [self._message(_NEWCHAIN, text(3, "keys"))]
+        inner = ("keys", "shut-in", "shut-out") if self._addresses else ("keys",)
+        found = [self._message(_NEWCHAIN, text(3, name)) for name in inner]
         for name, hook in (("in", _INGRESS), ("out", _EGRESS)):
             where = _nest(4, _number(1, hook), _number(2, _PRIORITY), text(3, self._device))
             found.append(self._message(_NEWCHAIN, text(3, name), where, _number(5, _ACCEPT), text(7, "filter")))
@@ -246,31 +259,26 @@ class Table:
         return self._message(_NEWRULE, text(2, chain), _nest(4, *expressions))
 
     def _key_rules(self) -> list[bytes]:
-        """What the keys of this vhid ask for. All keys end here."""
-        whole = not self._addresses
+        """What the keys of this vhid ask for. All of its keys end here; others' frames of that type go on."""
         wanted: dict[int, tuple[bytes, ...]] = {protocol.KEY_SHUT: (_change("alive", _DELETE),)}
-        if not whole:
-            wanted[protocol.KEY_DISARM] = (_change("armed", _DELETE),)
+        if self._addresses:
+            wanted[protocol.KEY_DISARM] = (_change("alive", _UPDATE, _UNARMED_MS),)
         for number, time in enumerate(self.steps, protocol.KEY_FIRST_STEP):
-            alive = (_change("alive", _UPDATE, time),)
-            wanted[number] = alive if whole else (*alive, _change("armed", _ADD))
-        what = _payload(_LINK, protocol.KEY_WHAT, 2)
-        rules = [
-            self._rule("keys", what, _compare(struct.pack("!H", number)), _meta(_OIF), *changes, _verdict(_DROP))
-            for number, changes in wanted.items()
-        ]
-        return [*rules, self._rule("keys", _verdict(_DROP))]
+            wanted[number] = (_change("alive", _UPDATE, time),)
+        at = protocol.KEY_WHAT - len(self._whose)
+        rules = []
+        for number, changes in wanted.items():
+            is_it = (_payload(_LINK, at, 4), _compare(self._whose + struct.pack("!H", number)))
+            rules.append(self._rule("keys", *is_it, _meta(_OIF), *changes, _verdict(_DROP)))
+        return [*rules, self._rule("keys", _payload(_LINK, at, 2), _compare(self._whose), _verdict(_DROP))]
 
     def _rules(self) -> list[bytes]:
-        is_key = (_payload(_LINK, 12, 4), _compare(self._kind))
-        rules = [self._rule("out", *is_key, _verdict(_JUMP, "keys"))]
+        rules = [self._rule("out", _is_type(KEY_TYPE), _verdict(_JUMP, "keys"))]
         for chain, interface in (("in", _IIF), ("out", _OIF)):
-            rules.append(self._rule(chain, _meta(interface), _lookup("alive"), _verdict(_ACCEPT)))
+            shut = _verdict(_GOTO, f"shut-{chain}") if self._addresses else _verdict(_DROP)
+            rules.append(self._rule(chain, _meta(interface), _lookup("alive", inverted=True), shut))
             if self._addresses:
-                rules.append(self._rule(chain, _meta(interface), _lookup("armed", inverted=True), _verdict(_ACCEPT)))
                 rules += self._partial_rules(chain)
-            else:
-                rules.append(self._rule(chain, _verdict(_DROP)))
         return rules
 
     def _partial_rules(self, chain: str) -> list[bytes]:
@@ -282,19 +290,23 @@ class Table:
             # An announcement of another host's has the address in both places.
             others = (_payload(_NETWORK, 14, 4), _lookup("ipv4", inverted=True)) if chain == "in" else ()
             rules += [
-                self._rule(chain, _is_type(0x0800), _payload(_NETWORK, at_ip, 4), _lookup("ipv4"), drop),
-                self._rule(chain, _is_type(0x0806), _payload(_NETWORK, at_arp, 4), _lookup("ipv4"), *others, drop),
+                self._rule(f"shut-{chain}", _is_type(0x0800), _payload(_NETWORK, at_ip, 4), _lookup("ipv4"), drop),
+                self._rule(
+                    f"shut-{chain}", _is_type(0x0806), _payload(_NETWORK, at_arp, 4), _lookup("ipv4"), *others, drop
+                ),
             ]
         if 6 in self._addresses:
             at = 24 if chain == "in" else 8
-            rules.append(self._rule(chain, _is_type(0x86DD), _payload(_NETWORK, at, 16), _lookup("ipv6"), drop))
+            rules.append(
+                self._rule(f"shut-{chain}", _is_type(0x86DD), _payload(_NETWORK, at, 16), _lookup("ipv6"), drop)
+            )
             # A neighbour solicitation (in), and an advertisement (out), name the address that they are about.
             # Not by the set: nft could not read what it shows.
             kind = bytes((135 if chain == "in" else 136,))
             is_kind = (_payload(_NETWORK, 6, 1), _compare(bytes((58,))), _payload(_NETWORK, 40, 1), _compare(kind))
             for one in self._addresses[6]:
                 about = (_payload(_NETWORK, 48, 16), _compare(one))
-                rules.append(self._rule(chain, _is_type(0x86DD), *is_kind, *about, drop))
+                rules.append(self._rule(f"shut-{chain}", _is_type(0x86DD), *is_kind, *about, drop))
         return rules
 
 

@@ -169,6 +169,13 @@ def gate_without_room(interval: int) -> int:
     return (interval + RENEWAL_LATE_ALLOWANCE) * 3 // 2 // _MS
 
 
+def gate_bounds(advbase: int, advskew: int, missed: int) -> tuple[int, int]:
+    """The longest that a gate stays open in time, and the longest where there is no room for that (0: there always is),
+    in ms."""
+    after, demoted = takeover_after(advbase, advskew, missed), (advbase + 1) * NS_PER_SECOND
+    return gate(0, after) or 0, 0 if gate(demoted, after) else gate_without_room(demoted)
+
+
 def tenure_lease(left: int, gated: bool) -> int:
     """How many ms a gate stays open, or how many seconds addresses live, that are here for `left` ns more."""
     if gated:

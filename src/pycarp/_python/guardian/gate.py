@@ -14,6 +14,7 @@ from .route import ANSWER, ANSWERED_WITHIN_S, NLMSG_ERROR
 
 _NETLINK_NETFILTER = 12
 NUMBER = Struct("!H")
+_TYPE = 12
 
 
 class Gate:
@@ -72,7 +73,8 @@ def _turn(packet: socket.socket, gate: Gate, what: int) -> int:
     at = protocol.KEY_WHAT
     key = gate.key[:at] + NUMBER.pack(what) + gate.key[at + NUMBER.size :]
     try:
-        where = (socket.if_indextoname(gate.device), 0)
+        # The table tells keys by their type.
+        where = (socket.if_indextoname(gate.device), NUMBER.unpack_from(gate.key, _TYPE)[0])
         packet.sendto(key, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, where)
     except OSError as error:
         return 0 if error.errno == errno.ENOBUFS else error.errno or errno.EIO
