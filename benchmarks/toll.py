@@ -1,5 +1,4 @@
-"""What a packet pays at an open gate, in each direction: with the virtual MAC on its device, with `mac interface` on the
-carpdev.
+"""What a packet pays at an open gate, in each direction: on a device with the virtual MAC, and on a carpdev.
 
     python benchmarks/toll.py [--turns 40]
 
@@ -115,7 +114,8 @@ def report(mac: str, found: dict[str, list[tuple[float, float]]]) -> None:
         }
         print(
             f"mac {mac:9} {direction:3}: {statistics.median(without):6,.0f} ns without; "
-            f"empty chains {more['empty']:+5.0f}, the gate {more['gate']:+5.0f}, of which its rules {more['gate'] - more['empty']:4.0f}"
+            f"empty chains {more['empty']:+5.0f}, "
+            f"the gate {more['gate']:+5.0f}, of which its rules {more['gate'] - more['empty']:4.0f}"
         )
 
 

@@ -235,46 +235,46 @@ def test_pyroute2_reads_the_gate_as_it_is_meant() -> None:
         "",
         "what it is",
         "alive SET_EVAL+SET_TIMEOUT 20 4 128 5 5000",
-        "armed SET_EVAL 20 4 2 5",
+        "alive 03000000 3153600000000",
         "ipv4 SET_CONSTANT 7 4 1 4",
         "ipv4 0a000001",
         "ipv6 SET_CONSTANT 8 16 1 4",
         f"ipv6 {ipv6}",
         "keys",
+        "shut-in",
+        "shut-out",
         "in 0 -500 carp0 1 filter",
         "out 1 -500 carp0 1 filter",
     ]
-    key = "keys payload REG_1 PAYLOAD_LL_HEADER 16 2 cmp REG_1 CMP_EQ"
-    drop, accept = "immediate REG_VERDICT NF_DROP", "immediate REG_VERDICT NF_ACCEPT"
+    key = "keys payload REG_1 PAYLOAD_LL_HEADER 14"
+    update = "meta REG_1 META_OIF dynset alive DYNSET_OP_UPDATE REG_1"
+    drop = "immediate REG_VERDICT NF_DROP"
     assert rules[:3] == [
-        f"{key} 0000 meta REG_1 META_OIF dynset alive DYNSET_OP_DELETE REG_1 {drop}",
-        f"{key} 0001 meta REG_1 META_OIF dynset armed DYNSET_OP_DELETE REG_1 {drop}",
-        f"{key} 0002 meta REG_1 META_OIF dynset alive DYNSET_OP_UPDATE REG_1 17 dynset armed DYNSET_OP_ADD REG_1 "
-        f"{drop}",
+        f"{key} 4 cmp REG_1 CMP_EQ 07000000 meta REG_1 META_OIF dynset alive DYNSET_OP_DELETE REG_1 {drop}",
+        f"{key} 4 cmp REG_1 CMP_EQ 07000001 {update} 3153600000000 {drop}",
+        f"{key} 4 cmp REG_1 CMP_EQ 07000002 {update} 17 {drop}",
     ]
     kind = "meta REG_1 META_PROTOCOL cmp REG_1 CMP_EQ"
     network = "payload REG_1 PAYLOAD_NETWORK_HEADER"
-    ipv4_set, ipv6_set, armed = "lookup ipv4 REG_1", "lookup ipv6 REG_1", "lookup armed REG_1 LOOKUP_F_INV"
+    ipv4_set, ipv6_set, dead = "lookup ipv4 REG_1", "lookup ipv6 REG_1", "lookup alive REG_1 LOOKUP_F_INV"
     icmp = f"{kind} 86dd {network} 6 1 cmp REG_1 CMP_EQ 3a {network} 40 1 cmp REG_1 CMP_EQ"
     about = f"{network} 48 16 cmp REG_1 CMP_EQ {ipv6}"
-    assert rules[-14:] == [
-        f"keys {drop}",
-        "out payload REG_1 PAYLOAD_LL_HEADER 12 4 cmp REG_1 CMP_EQ 88b50700 immediate REG_VERDICT JUMP keys",
-        f"in meta REG_1 META_IIF lookup alive REG_1 {accept}",
-        f"in meta REG_1 META_IIF {armed} {accept}",
-        f"in {kind} 0800 {network} 16 4 {ipv4_set} {drop}",
-        f"in {kind} 0806 {network} 24 4 {ipv4_set} {network} 14 4 {ipv4_set} LOOKUP_F_INV {drop}",
-        f"in {kind} 86dd {network} 24 16 {ipv6_set} {drop}",
-        f"in {icmp} 87 {about} {drop}",
-        f"out meta REG_1 META_OIF lookup alive REG_1 {accept}",
-        f"out meta REG_1 META_OIF {armed} {accept}",
-        f"out {kind} 0800 {network} 12 4 {ipv4_set} {drop}",
-        f"out {kind} 0806 {network} 14 4 {ipv4_set} {drop}",
-        f"out {kind} 86dd {network} 8 16 {ipv6_set} {drop}",
-        f"out {icmp} 88 {about} {drop}",
+    assert rules[-12:] == [
+        f"{key} 2 cmp REG_1 CMP_EQ 0700 {drop}",
+        f"out {kind} 88b5 immediate REG_VERDICT JUMP keys",
+        f"in meta REG_1 META_IIF {dead} immediate REG_VERDICT GOTO shut-in",
+        f"shut-in {kind} 0800 {network} 16 4 {ipv4_set} {drop}",
+        f"shut-in {kind} 0806 {network} 24 4 {ipv4_set} {network} 14 4 {ipv4_set} LOOKUP_F_INV {drop}",
+        f"shut-in {kind} 86dd {network} 24 16 {ipv6_set} {drop}",
+        f"shut-in {icmp} 87 {about} {drop}",
+        f"out meta REG_1 META_OIF {dead} immediate REG_VERDICT GOTO shut-out",
+        f"shut-out {kind} 0800 {network} 12 4 {ipv4_set} {drop}",
+        f"shut-out {kind} 0806 {network} 14 4 {ipv4_set} {drop}",
+        f"shut-out {kind} 86dd {network} 8 16 {ipv6_set} {drop}",
+        f"shut-out {icmp} 88 {about} {drop}",
     ]
     rules, others = spoken(gate.Table(3, 7, False, "carp0", "what it is", 700))
-    assert len(others) == 7 and rules[-1] == f"out {drop}"
+    assert len(others) == 7 and rules[-1] == f"out meta REG_1 META_OIF {dead} {drop}"
 
 
 @pytest.fixture(scope="module")
