@@ -34,7 +34,14 @@ PACKAGE = "pycarp._native"
 # in C (the variant of SHA-1) is then the same for all. Other modules reach it through that module's declarations.
 MODULES: dict[str, list[str]] = {
     "packet": [],
-    "auth": ["ext/sha1/sha1.c", "ext/sha1/portable.c", "ext/sha1/x86.c", "ext/sha1/armv8.c"],
+    "auth": [
+        "ext/sha1/sha1.c",
+        "ext/sha1/portable.c",
+        "ext/sha1/x86.c",
+        "ext/sha1/armv8.c",
+        "ext/sha1/avx2.c",
+        "ext/sha1/avx512.c",
+    ],
     "input": [],
     "machine": [],
 }

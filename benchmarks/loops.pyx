@@ -8,10 +8,16 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from pycarp._native.auth cimport AUTH_BSD, AUTH_NONE, Authenticator, auth_sign, auth_verify
-from pycarp._native.input cimport Input, input_frame, verdict_t
+from pycarp._native.auth cimport (
+    AUTH_BSD, AUTH_MACS, AUTH_NONE, Authenticator, auth_compute, auth_judge, auth_orders, auth_sign, auth_verify,
+)
+from pycarp._native.input cimport (
+    BATCH, Input, batch_t, input_add, input_begin, input_compute, input_frame, input_judge, verdict_t,
+)
 from pycarp._native.machine cimport Machine, actions_t, machine_deadline, machine_receive, machine_timeout, peer_t
 from pycarp._native.packet cimport advert_t, datagram_t, packet_advert, packet_checksum_ok, packet_dissect
+
+from sha1 cimport carp_sha1_mac
 
 cdef extern from "sha1.h" nogil:
     void carp_sha1_init(uint32_t *state) noexcept
@@ -51,6 +57,24 @@ def verify_one(Authenticator authenticator, const uint8_t[::1] records, size_t t
             right += found != AUTH_NONE
             # What was found decides which is next, so that the processor cannot begin it before.
             at = (at + 1 + <size_t> (found - AUTH_BSD)) % count
+    return right
+
+
+def verify_many(Authenticator authenticator, const uint8_t[::1] records, size_t turns):
+    """Verifications of records in turn, as many together as frames that wait. Returns how many were right."""
+    cdef carp_sha1_mac orders[BATCH * AUTH_MACS]
+    cdef size_t count = records.shape[0] // RECORD, first, at, turn, right = 0
+    cdef size_t each = 0
+    with nogil:
+        for turn in range(turns // BATCH):
+            first = turn * BATCH % (count - BATCH + 1)
+            for at in range(BATCH):
+                each = auth_orders(&authenticator.auth, &records[(first + at) * RECORD], &orders[at * each])
+            auth_compute(orders, BATCH * each)
+            for at in range(BATCH):
+                right += AUTH_NONE != auth_judge(
+                    &authenticator.auth, &orders[at * each], &records[(first + at) * RECORD + 8]
+                )
     return right
 
 
@@ -97,6 +121,26 @@ def input_frames(Input input_, const uint8_t[::1] frames, size_t length, size_t 
             if at == count:
                 at = 0
     return verdict.counter
+
+
+def input_batches(Input input_, const uint8_t[::1] frames, size_t length, size_t turns):
+    """As `input_frames`, as many together as frames that wait."""
+    cdef batch_t batch
+    cdef size_t turn, at = 0, count = frames.shape[0] // length
+    cdef int each
+    batch.verdicts[0].counter = -1
+    with nogil:
+        for turn in range(turns // BATCH):
+            input_begin(&batch)
+            for each in range(BATCH):
+                input_add(&input_.input_, &batch, &frames[at * length], length)
+                at += 1
+                if at == count:
+                    at = 0
+            input_compute(&batch)
+            for each in range(batch.count):
+                input_judge(&input_.input_, &batch.verdicts[each], <int64_t> turn)
+    return batch.verdicts[0].counter
 
 
 def receive(Machine machine, uint8_t advbase, uint8_t advskew, int64_t now, size_t turns):

@@ -59,6 +59,8 @@ class Ratio:
 
 RATIOS = (
     Ratio("verify one advert, native / one SHA-1 block", "verify native one", "sha1 block", "at most", 2.6),
+    Ratio("verify one of many, native / one SHA-1 block", "verify native of many", "sha1 block", "at most", 0.6),
+    Ratio("forged advert, one of many / alone", "input native forged of many", "input native forged", "at most", 0.7),
     Ratio("model of the kernel's way / native", "verify model", "verify native one", "at least", 5),
     Ratio("hmac.digest / native", "verify hmac.digest", "verify native one", "at least", 15),
     Ratio("scapy building the same / native", "verify scapy", "verify native one", "at least", 100),

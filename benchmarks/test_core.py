@@ -25,7 +25,8 @@ from pycarp.protocol.abc import Input, Machine
 from pycarp.protocol.frames import virtual_mac
 from pycarp.protocol.keys import bsd_key
 
-TURNS = 20_000
+TURNS = 20_480
+"""Whole batches: of 32."""
 COUNT = 256
 KEY = bsd_key(frames.PASSPHRASE.encode())
 PREFIX = bytes((2, 1, frames.VHID)) + bytes((10, 13, 37, 42))
@@ -89,6 +90,11 @@ class TestVerify:
     def test_native_loop(self, measure: Measure, loops: Any) -> None:
         native = _impl.load("native")
         assert measure("verify native one", loops.verify_one, frames.authenticator(native), PACKED, turns=TURNS) > 0
+
+    def test_native_batch(self, measure: Measure, loops: Any) -> None:
+        native = _impl.load("native")
+        verifier = frames.authenticator(native)
+        assert measure("verify native of many", loops.verify_many, verifier, PACKED, turns=TURNS) > 0
 
     def test_called(self, measure: Measure, impl: _impl.Implementation) -> None:
         verify = frames.authenticator(impl).verify
@@ -234,6 +240,12 @@ class TestInput:
     def test_native_loop(self, measure: Measure, loops: Any, kind: str, sent: list[bytes]) -> None:
         path = frames.input_of_backup(_impl.load("native"))
         measure(f"input native {kind}", loops.input_frames, path, b"".join(sent), len(sent[0]), turns=TURNS)
+        assert counted(path, kind)
+
+    @pytest.mark.parametrize(("kind", "sent"), [("valid", VALID), ("forged", FORGED)])
+    def test_native_batch(self, measure: Measure, loops: Any, kind: str, sent: list[bytes]) -> None:
+        path = frames.input_of_backup(_impl.load("native"))
+        measure(f"input native {kind} of many", loops.input_batches, path, b"".join(sent), len(sent[0]), turns=TURNS)
         assert counted(path, kind)
 
     @pytest.mark.parametrize(("kind", "sent"), [("valid", VALID), ("forged", FORGED)])

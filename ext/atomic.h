@@ -14,6 +14,8 @@ static inline void atomic_store64(uint64_t *place, uint64_t value) { __atomic_st
 static inline uint64_t atomic_add64(uint64_t *place, uint64_t by) { return __atomic_fetch_add(place, by, __ATOMIC_ACQ_REL); }
 static inline uint64_t atomic_take64(uint64_t *place) { return __atomic_exchange_n(place, 0, __ATOMIC_ACQ_REL); }
 
+static inline void prefetch(const void *place) { __builtin_prefetch(place); }
+
 /* A stack of nodes whose first member points to the next one: many push, one takes all. */
 static inline void atomic_push(void **top, void **node)
 {

@@ -4,6 +4,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from sha1 cimport carp_sha1_mac
+
 
 cdef enum:
     KEY_BYTES = 20
@@ -67,6 +69,11 @@ cdef void auth_derive(const auth_t *auth, uint8_t vhid, auth_t *out) noexcept no
 # AUTH_NONE.
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil
 cdef void auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil
+# Verifying in steps, for many at once: what is to be computed (at most AUTH_MACS for each), by one call for all of
+# them, and what comes of it.
+cdef int auth_orders(const auth_t *auth, const uint8_t *counter, carp_sha1_mac *orders) noexcept nogil
+cdef void auth_compute(carp_sha1_mac *orders, size_t count) noexcept nogil
+cdef int auth_judge(auth_t *auth, const carp_sha1_mac *orders, const uint8_t *digest) noexcept nogil
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil
 cdef int auth_check(
     const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion

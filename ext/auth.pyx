@@ -5,7 +5,7 @@ The compiled twin of `pycarp._python.auth`, which says where each rule comes fro
 An advert costs two SHA-1 compressions under each dialect, three when what precedes the counter leaves no room for the
 padding in its last block (with 12 to 15 IPv4 addresses, 28 to 31 ...), and twice that with link-local IPv6 addresses,
 which OpenBSD's digest leaves out.
-``PYCARP_SHA1`` in the environment forces a SHA-1 variant: "sha-ni", "armv8" or "portable".
+``PYCARP_SHA1`` in the environment forces a SHA-1 variant: "avx512", "sha-ni", "avx2", "armv8" or "portable".
 """
 
 import os
@@ -204,35 +204,50 @@ cdef void auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uin
         _store32(digest + 4 * word, order.digest[word])
 
 
+cdef int auth_orders(const auth_t *auth, const uint8_t *counter, carp_sha1_mac *orders) noexcept nogil:
+    """Fills in the digests that may be right for a counter; how many. `auth` and the counter have to stay."""
+    cdef int index, variant, count = 0
+    for index in range(auth.key_count):
+        for variant in range(auth.keys[index].count):
+            _order(&orders[count], &auth.keys[index], &auth.keys[index].macs[variant], counter)
+            count += 1
+    return count
+
+
+cdef void auth_compute(carp_sha1_mac *orders, size_t count) noexcept nogil:
+    carp_sha1_macs(orders, count)
+
+
+cdef int auth_judge(auth_t *auth, const carp_sha1_mac *orders, const uint8_t *digest) noexcept nogil:
+    """As auth_verify, from the digests that were computed for `auth_orders` of the same `auth`."""
+    cdef int found = AUTH_NONE, index, _variant
+    cdef const uint32_t *words
+    cdef uint32_t difference
+    for index in range(auth.key_count):
+        for _variant in range(auth.keys[index].count):
+            words = &orders[0].digest[0]
+            difference = words[0] ^ _load32(digest)
+            difference |= words[1] ^ _load32(digest + 4)
+            difference |= words[2] ^ _load32(digest + 8)
+            difference |= words[3] ^ _load32(digest + 12)
+            difference |= words[4] ^ _load32(digest + 16)
+            if difference == 0 and found == AUTH_NONE:
+                found = auth.keys[index].dialect
+            orders += 1
+    if found != AUTH_NONE:
+        auth.heard |= <uint8_t> (1 << found)
+        auth.heard_last = <uint8_t> found
+    return found
+
+
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil:
     """The dialect under which the digest is right, or AUTH_NONE; remembers it as heard.
 
     Every key and variant is tried and every word compared, whatever was found before: time tells nothing.
     """
     cdef carp_sha1_mac orders[AUTH_MACS]
-    cdef uint8_t dialects[AUTH_MACS]
-    cdef int found = AUTH_NONE, index, variant, count = 0
-    cdef const uint32_t *words
-    cdef uint32_t difference
-    for index in range(auth.key_count):
-        for variant in range(auth.keys[index].count):
-            _order(&orders[count], &auth.keys[index], &auth.keys[index].macs[variant], counter)
-            dialects[count] = auth.keys[index].dialect
-            count += 1
-    carp_sha1_macs(orders, count)
-    for index in range(count):
-        words = &orders[index].digest[0]
-        difference = words[0] ^ _load32(digest)
-        difference |= words[1] ^ _load32(digest + 4)
-        difference |= words[2] ^ _load32(digest + 8)
-        difference |= words[3] ^ _load32(digest + 12)
-        difference |= words[4] ^ _load32(digest + 16)
-        if difference == 0 and found == AUTH_NONE:
-            found = dialects[index]
-    if found != AUTH_NONE:
-        auth.heard |= <uint8_t> (1 << found)
-        auth.heard_last = <uint8_t> found
-    return found
+    carp_sha1_macs(orders, auth_orders(auth, counter, orders))
+    return auth_judge(auth, orders, digest)
 
 
 cdef uint64_t _tags(const auth_t *auth, const key_t *key, const uint8_t *vouched) noexcept nogil:

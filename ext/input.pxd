@@ -4,6 +4,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from sha1 cimport carp_sha1_mac
+
 from .auth cimport auth_t
 from .packet cimport advert_t, datagram_t
 
@@ -39,6 +41,9 @@ cdef enum:
 
 cdef enum:
     SIBLINGS_KNOWN = 8  # on each carpdev
+    # Frames that are judged together at most, and digests that are computed for them: two for each.
+    BATCH = 32
+    BATCH_MACS = 2 * BATCH
 
 cdef struct address_t:
     uint8_t length  # 4 or 16
@@ -97,10 +102,21 @@ cdef struct verdict_t:
     int counter  # COUNT_..., or VERDICT_...
     int dialect  # AUTH_BSD or AUTH_NETBSD of a valid advert, of a sibling's, and of one sent by IP unicast (badif)
     int sibling_of  # with VERDICT_SIBLING: the vhid of the instance that has the same secret and addresses
-    bint has_advert  # whether `advert` is filled in; `datagram` is but for VERDICT_IGNORED
+    bint has_advert  # whether `advert` is filled in
     bint vrrp  # it is a VRRP packet
+    bint carp  # it is a datagram of protocol 112, and `datagram` is filled in
+    int fault  # the counter of the first check that fails for the bytes alone, or VERDICT_VALID
+    const carp_sha1_mac *macs  # the digests under `macs_of`, computed beforehand, or NULL
+    const auth_t *macs_of
     datagram_t datagram
     advert_t advert
+
+
+cdef struct batch_t:
+    verdict_t verdicts[BATCH]
+    int count
+    carp_sha1_mac macs[BATCH_MACS]
+    int mac_count
 
 
 cdef void input_set_instance(input_t *input_, uint8_t vhid, input_instance_t *instance) noexcept nogil
@@ -109,6 +125,12 @@ cdef void input_forget_all(input_t *input_) noexcept nogil
 cdef void input_frame(
     input_t *input_, const uint8_t *frame, size_t length, int64_t now, verdict_t *verdict
 ) noexcept nogil
+# The same in steps, for frames that wait. The bytes of all have to stay until the last one is judged, and so have the
+# instances' auths. What happens in between may change anything else: each is judged as it would be alone.
+cdef void input_begin(batch_t *batch) noexcept nogil
+cdef void input_add(input_t *input_, batch_t *batch, const uint8_t *frame, size_t length) noexcept nogil
+cdef void input_compute(batch_t *batch) noexcept nogil
+cdef void input_judge(input_t *input_, verdict_t *verdict, int64_t now) noexcept nogil
 cdef void input_sent(input_t *input_, uint8_t vhid, uint8_t family) noexcept nogil
 
 # At the border, under the GIL
@@ -121,4 +143,5 @@ cdef class Input:
     cdef input_t input_
     cdef list _authenticators  # by vhid; keeps alive what the instances point to
     cdef input_instance_t *_instance(self, object vhid) except NULL
+    cdef object _told(self, verdict_t *verdict)
     cdef object _ask(self, object advert)

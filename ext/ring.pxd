@@ -17,6 +17,7 @@ cdef struct ring_t:
 
 cdef int ring_open(ring_t *ring, int fd) noexcept nogil
 cdef void ring_close(ring_t *ring) noexcept nogil
-cdef const uint8_t *ring_next(ring_t *ring, size_t *length) noexcept nogil
+cdef void ring_expect(const ring_t *ring, uint32_t first, uint32_t end) noexcept nogil
+cdef const uint8_t *ring_ahead(ring_t *ring, uint32_t ahead, size_t *length) noexcept nogil
 cdef void ring_release(ring_t *ring) noexcept nogil
 cdef void ring_count_losses(ring_t *ring) noexcept nogil

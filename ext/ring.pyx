@@ -27,6 +27,7 @@ from .system cimport (
     mlock,
     mmap,
     munmap,
+    prefetch,
     setsockopt,
     tpacket2_hdr,
     tpacket_req,
@@ -40,6 +41,9 @@ cdef enum:
     FRAME_SIZE = 256
     BLOCK_SIZE = 65536
     BLOCKS = 16
+    # Of a processor's cache; an advert ends in the third.
+    LINE = 64
+    FETCHED = 3
 
 
 cdef int ring_open(ring_t *ring, int fd) noexcept nogil:
@@ -74,12 +78,29 @@ cdef void ring_close(ring_t *ring) noexcept nogil:
         ring.frames = NULL
 
 
-cdef const uint8_t *ring_next(ring_t *ring, size_t *length) noexcept nogil:
-    """The next frame and the length that it had on the wire, or NULL. It is ours until ring_release.
+cdef inline uint8_t *_place(const ring_t *ring, uint32_t ahead) noexcept nogil:
+    cdef uint32_t at = ring.at + ahead
+    if at >= ring.count:
+        at -= ring.count
+    return ring.frames + <size_t> at * FRAME_SIZE
+
+
+cdef void ring_expect(const ring_t *ring, uint32_t first, uint32_t end) noexcept nogil:
+    """Begin to fetch the frames from `first` ahead on: another processor wrote them, and one wait does for all."""
+    cdef int line
+    cdef uint32_t ahead
+    for ahead in range(first, end):
+        for line in range(FETCHED):
+            prefetch(_place(ring, ahead) + LINE * line)
+
+
+cdef const uint8_t *ring_ahead(ring_t *ring, uint32_t ahead, size_t *length) noexcept nogil:
+    """The frame behind the next `ahead` ones, which are there, and the length that it had on the wire; NULL: there is
+    none. It is ours until it was the next one, and ring_release.
 
     At least the first 190 bytes are there.
     """
-    cdef tpacket2_hdr *header = <tpacket2_hdr *> (ring.frames + <size_t> ring.at * FRAME_SIZE)
+    cdef tpacket2_hdr *header = <tpacket2_hdr *> _place(ring, ahead)
     cdef uint32_t status = atomic_load32(&header.tp_status)
     if not status & TP_STATUS_USER:
         return NULL
@@ -90,7 +111,7 @@ cdef const uint8_t *ring_next(ring_t *ring, size_t *length) noexcept nogil:
 
 
 cdef void ring_release(ring_t *ring) noexcept nogil:
-    """Give the frame that ring_next returned back to the kernel."""
+    """Give the next frame back to the kernel."""
     cdef tpacket2_hdr *header = <tpacket2_hdr *> (ring.frames + <size_t> ring.at * FRAME_SIZE)
     atomic_store32(&header.tp_status, TP_STATUS_KERNEL)
     ring.at += 1

@@ -14,6 +14,7 @@ cdef extern from "atomic.h" nogil:
     void atomic_store64(uint64_t *place, uint64_t value)
     uint64_t atomic_add64(uint64_t *place, uint64_t by)  # what it was before
     uint64_t atomic_take64(uint64_t *place)
+    void prefetch(const void *place)
     void atomic_push(void **top, void **node)
     void *atomic_take_all(void **top)
 

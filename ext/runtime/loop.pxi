@@ -78,20 +78,35 @@ cdef void _begin(runtime_t *runtime) noexcept nogil:
 
 cdef uint32_t _read_frames(runtime_t *runtime, carpdev_t *carpdev, int64_t now) noexcept nogil:
     """Take what the ring holds, a ringful at most, and look after the timers meanwhile."""
-    cdef const uint8_t *frame
-    cdef size_t length
-    cdef uint32_t count = 0
-    while count < carpdev.ring.count:
-        frame = ring_next(&carpdev.ring, &length)
-        if frame == NULL:
-            break
-        receive(runtime, carpdev, frame, length, now)
-        ring_release(&carpdev.ring)
-        count += 1
-        if count % FRAMES_A_LOOK == 0:
+    cdef batch_t batch
+    cdef const uint8_t *frames[BATCH]
+    cdef uint32_t count = 0, timers = FRAMES_A_LOOK
+    cdef int at
+    while count < carpdev.ring.count and _collect_frames(carpdev, &batch, frames):
+        for at in range(batch.count):
+            receive(runtime, carpdev, &batch.verdicts[at], frames[at], now)
+            ring_release(&carpdev.ring)
+        count += <uint32_t> batch.count
+        if count >= timers:
+            timers = count + FRAMES_A_LOOK
             now = monotonic()
             _run_timers(runtime, now)
     return count
+
+
+cdef bint _collect_frames(carpdev_t *carpdev, batch_t *batch, const uint8_t **frames) noexcept nogil:
+    """What waits, BATCH at most, with its digests computed; False: nothing does."""
+    cdef size_t length
+    input_begin(batch)
+    while batch.count < BATCH:
+        frames[batch.count] = ring_ahead(&carpdev.ring, <uint32_t> batch.count, &length)
+        if frames[batch.count] == NULL:
+            break
+        if batch.count == 1:
+            ring_expect(&carpdev.ring, 2, BATCH)  # where two wait, more do
+        input_add(&carpdev.input, batch, frames[batch.count], length)
+    input_compute(batch)
+    return batch.count > 0
 
 
 cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:

@@ -7,13 +7,12 @@ cdef uint32_t _REPORTED = sum([1 << number for number, name in enumerate(_COUNTE
 
 
 cdef void receive(
-    runtime_t *runtime, carpdev_t *carpdev, const uint8_t *frame, size_t length, int64_t now
+    runtime_t *runtime, carpdev_t *carpdev, verdict_t *verdict, const uint8_t *frame, int64_t now
 ) noexcept nogil:
-    """Check one frame, and show it to the machine that it is for."""
-    cdef verdict_t verdict
+    """Judge one frame of a batch, and show it to the machine that it is for."""
     cdef instance_t *instance
     cdef peer_t peer
-    input_frame(&carpdev.input, frame, length, now, &verdict)
+    input_judge(&carpdev.input, verdict, now)
     if not verdict.has_advert and not verdict.vrrp:
         return
     memset(&peer, 0, sizeof(peer_t))
@@ -24,14 +23,14 @@ cdef void receive(
         return
     instance = carpdev.instances[verdict.advert.vhid]
     if verdict.counter == VERDICT_VALID and instance != NULL:
-        if frame[0] & 1 or not _made_way(instance, &verdict):
-            _valid(runtime, instance, &verdict, &peer, now)
+        if frame[0] & 1 or not _made_way(instance, verdict):
+            _valid(runtime, instance, verdict, &peer, now)
     elif verdict.counter == VERDICT_SIBLING:
         instance = carpdev.instances[verdict.sibling_of]
         if instance != NULL:
-            _sibling(runtime, instance, &verdict, &peer, now)
+            _sibling(runtime, instance, verdict, &peer, now)
     else:
-        _rejected(runtime, carpdev, instance, &verdict, &peer, now)
+        _rejected(runtime, carpdev, instance, verdict, &peer, now)
 
 
 cdef void _valid(

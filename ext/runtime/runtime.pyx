@@ -26,9 +26,9 @@ from .guardian cimport (
     guardian_reply, order_t, reply_t,
 )
 from .input cimport (
-    COUNT_BADIF, COUNT_BADVHID, COUNTERS, VERDICT_SIBLING, VERDICT_VALID, addresses_t, input_forget_all, input_frame,
-    input_instance_t, input_remove_instance, input_sent, input_set_instance, input_store_addresses, input_store_carpdev,
-    input_t, verdict_t,
+    BATCH, COUNT_BADIF, COUNT_BADVHID, COUNTERS, VERDICT_SIBLING, VERDICT_VALID, addresses_t, batch_t, input_add,
+    input_begin, input_compute, input_forget_all, input_instance_t, input_judge, input_remove_instance, input_sent,
+    input_set_instance, input_store_addresses, input_store_carpdev, input_t, verdict_t,
 )
 from .machine cimport (
     ACTION_ANNOUNCE, ACTION_DROP, ACTION_FAMILY_SILENT, ACTION_SEND_ADVERT, ACTION_SIBLING_FOUND, ACTION_SUPPRESS,
@@ -44,7 +44,7 @@ from .packet cimport (
     ADVERT_FRAME_MAX, AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, MAC_LENGTH, address_text, advert_t, template_frame,
     template_t,
 )
-from .ring cimport ring_close, ring_count_losses, ring_next, ring_open, ring_release, ring_t
+from .ring cimport ring_ahead, ring_close, ring_count_losses, ring_expect, ring_open, ring_release, ring_t
 from .spawn cimport Lifeline, lifeline_lock, lifeline_unlock
 from .system cimport (
     MSG_DONTWAIT, POLLERR, POLLIN, PR_SET_NAME, PR_SET_TIMERSLACK, SCHED_FIFO, SIG_SETMASK, SO_ERROR, SOL_SOCKET,

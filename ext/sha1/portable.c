@@ -3,12 +3,6 @@
 
 static inline uint32_t rotate_left(uint32_t x, unsigned n) { return (x << n) | (x >> (32u - n)); }
 
-/* Byte by byte: right on either endianness and for any alignment; compilers make one load and one swap of it. */
-static inline uint32_t load_be32(const uint8_t *p)
-{
-    return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | (uint32_t)p[3];
-}
-
 static inline uint32_t choose(uint32_t x, uint32_t y, uint32_t z) { return z ^ (x & (y ^ z)); }
 static inline uint32_t parity(uint32_t x, uint32_t y, uint32_t z) { return x ^ y ^ z; }
 static inline uint32_t majority(uint32_t x, uint32_t y, uint32_t z) { return (x & y) | (z & (x | y)); }
@@ -50,7 +44,7 @@ void carp_sha1_block_portable(uint32_t state[5], const uint8_t *data, size_t blo
         unsigned t;
 
         for (t = 0; t < 16; t++)
-            w[t] = load_be32(data + 4 * t);
+            w[t] = carp_sha1_load32(data + 4 * t);
         for (t = 0; t < 15; t += 5)
             FIVE_ROUNDS(choose, 0x5a827999u, given, t);
         ROUND(a, b, c, d, e, choose, 0x5a827999u, given(w, 15));

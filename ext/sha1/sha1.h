@@ -38,7 +38,8 @@ struct carp_sha1_mac {
     uint32_t digest[5];     /* what comes of it; as bytes they are big endian */
 };
 
-/* Computes `count` of them by the chosen variant, side by side where that is faster. */
+/* Computes `count` of them by the chosen variant, side by side where that is faster. Those with the same tail (the
+ * pointer) differ in nothing but their counters. */
 void carp_sha1_macs(struct carp_sha1_mac *macs, size_t count);
 
 /* The whole hash of `length` bytes under one named variant, whatever is chosen; for tests and for set-up.

@@ -208,15 +208,15 @@ TARGET static void mac_two(struct carp_sha1_mac *first, struct carp_sha1_mac *se
     store_state(&b, second->digest);
 }
 
-void carp_sha1_macs_x86(struct carp_sha1_mac *macs, size_t count)
+void carp_sha1_macs_x86(struct carp_sha1_mac *const macs[], size_t count)
 {
-    while (count >= 2 && macs[0].blocks == 1 && macs[1].blocks == 1) {
-        mac_two(&macs[0], &macs[1]);
+    while (count >= 2 && macs[0]->blocks == 1 && macs[1]->blocks == 1) {
+        mac_two(macs[0], macs[1]);
         macs += 2;
         count -= 2;
     }
     for (; count != 0; count--)
-        mac_one(macs++);
+        mac_one(*macs++);
 }
 
 #endif

@@ -5,7 +5,8 @@
  *   block VARIANT      the same through carp_sha1_select and carp_sha1_block; the messages are whole blocks, read at an
  *                      odd address; the five words of the state a line
  *   mac VARIANT        each message is a 20-byte key, then what is to be authenticated, its last 8 bytes a counter: all of
- *                      them by one call of carp_sha1_macs; the five words of the HMAC a line
+ *                      them by one call of carp_sha1_macs; the five words of the HMAC a line. Neighbours that differ
+ *                      in their counters only, or one that does from its last neighbour but one, share what is prepared
  *   race               eight threads compress and choose at the same time, from the first call on
  * Exit code 3: there is no such variant here.
  */
@@ -18,7 +19,7 @@
 
 #define NO_SUCH_VARIANT 3
 #define THREADS 8
-#define MACS 1024
+#define MACS 4096
 
 /* One more byte than the message: the caller reads it at an odd address. NULL at the end of stdin. */
 static uint8_t *read_message(size_t *length)
@@ -115,6 +116,8 @@ static int mac(const char *variant)
 {
     static struct carp_sha1_mac macs[MACS];
     static struct prepared prepared[MACS];
+    static uint8_t *messages[MACS];
+    static size_t lengths[MACS];
     uint8_t *message;
     size_t length, count = 0;
 
@@ -124,9 +127,22 @@ static int mac(const char *variant)
         if (count == MACS || length < 28)
             return 2;
         prepare(&macs[count], &prepared[count], message + 1, length);
-        free(message);
+        messages[count] = message;
+        lengths[count] = length;
+        for (size_t back = 1; back <= 2 && back <= count; back++) {
+            const size_t other = count - back;
+
+            if (lengths[other] != length || memcmp(messages[other] + 1, message + 1, length - 8) != 0)
+                continue;
+            macs[count].inner = macs[other].inner;
+            macs[count].outer = macs[other].outer;
+            macs[count].tail = macs[other].tail;
+            break;
+        }
         count++;
     }
+    for (size_t at = 0; at < count; at++)
+        free(messages[at]);
     carp_sha1_macs(macs, count);
     for (size_t at = 0; at < count; at++) {
         for (int i = 0; i < 5; i++)

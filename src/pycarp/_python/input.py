@@ -6,7 +6,7 @@ behaviour (tests/vectors/netbsd-behaviour.json).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 
 from .._records import fields
@@ -141,6 +141,10 @@ class Input:
         if verdict.counter in MAYBE_VRRP and (router := vrrp_router(payload)) is not None:
             return verdict._replace(vrrp=str(ip_address(datagram.source)), vrrp_router=router)
         return verdict
+
+    def receive_many(self, frames: Sequence[bytes], now: int = 0) -> list[Verdict]:
+        """Take frames that waited, one after the other: the verdicts of `receive`."""
+        return [self.receive(frame, now) for frame in frames]
 
     def _signed(self, datagram: Datagram, advert: Advert | None, instance: _Instance | None) -> str | None:
         """The dialect of an advert that would be valid if it had been sent to the group."""

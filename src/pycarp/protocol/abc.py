@@ -5,7 +5,7 @@ Nothing of the engine is imported at run time: the core knows nothing of who use
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -117,6 +117,7 @@ class Input(Protocol):
     def stats(self, vhid: int | None = None) -> Stats: ...
     def count_sent(self, vhid: int, family: int) -> None: ...
     def receive(self, frame: bytes, now: int = 0) -> Verdict: ...
+    def receive_many(self, frames: Sequence[bytes], now: int = 0) -> list[Verdict]: ...
 
 
 class InputModule(Protocol):
