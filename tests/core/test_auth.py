@@ -341,7 +341,7 @@ def test_dialect_that_is_not_in_use(impl: Implementation, dialect: str) -> None:
         authenticator.counter(1, 0, 0, dialect)
 
 
-@pytest.mark.parametrize("passphrase", [5, 0, 1.5, ["a"], object()], ids=repr)
+@pytest.mark.parametrize("passphrase", [5, 0, 1.5, ["a"], object()], ids=["five", "zero", "float", "list", "object"])
 def test_passphrase_that_is_none(impl: Implementation, passphrase: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         impl.auth.Authenticator(passphrase, 101, ADDRESSES)
