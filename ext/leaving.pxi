@@ -1,4 +1,13 @@
-# The part of the machine that hands over: a MASTER that leaves, or retires. The twin of `pycarp._python.leaving`.
+# The part of the machine that hands over: a MASTER that leaves, or retires. Or it defends. The twin of
+# `pycarp._python.leaving`.
+
+cdef int machine_defend(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil:
+    actions.count = 0
+    if machine.state == STATE_MASTER and not machine_leaving(machine) and machine.withheld_until == MACHINE_NEVER:
+        _advert_now(machine, now, actions)
+        _add(actions, ACTION_ANNOUNCE)
+    return 0
+
 
 cdef void _left_to(
     machine_t *machine, int family, const peer_t *peer, int64_t now, actions_t *actions

@@ -159,6 +159,7 @@ cdef int machine_retire(
 ) noexcept nogil
 
 cdef int machine_leave(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
+cdef int machine_defend(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef void machine_heir(machine_t *machine, uint8_t family, const peer_t *peer, int64_t now) noexcept nogil
 cdef inline bint machine_leaving(const machine_t *machine) noexcept nogil:
     return machine.leaving_until != MACHINE_NEVER

@@ -264,6 +264,11 @@ cdef class Machine:
         cdef actions_t actions
         return self._done(machine_leave(&self.machine, _moment(now), &actions), &actions)
 
+    def defend(self, now: int) -> list[Action]:
+        """A host that is no MASTER says that it has the addresses: a MASTER advertises and announces at once."""
+        cdef actions_t actions
+        return self._done(machine_defend(&self.machine, _moment(now), &actions), &actions)
+
     def heir(self, family: int, source: str | None, now: int) -> None:
         """An advert was heard of one that takes over from a MASTER that leaves, but has not got the addresses yet."""
         cdef int64_t moment = _moment(now)

@@ -215,15 +215,31 @@ cdef void give_way(runtime_t *runtime, instance_t *instance, command_t *command,
 cdef void retake(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
     """`value`: no event is to follow."""
     retry_now(runtime, instance, now)
-    announce_again(runtime, instance, command, now)
+    if instance.ownership.owned:
+        announce(instance)
     # Without adverts that are sent, a lease ends as it should.
     if instance.ownership.owned and not instance.transmit.failing:
         take(runtime, instance, now, command.value)
 
 
 cdef void announce_again(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
-    if instance.ownership.owned:
+    """`value`: it defends its addresses."""
+    if command.value:
+        defend(runtime, instance, now)
+    elif instance.ownership.owned:
         announce(instance)
+
+
+cdef void defend(runtime_t *runtime, instance_t *instance, int64_t now) noexcept nogil:
+    cdef actions_t actions
+    if not instance.ownership.owned or instance.timers.take_due != MACHINE_NEVER:
+        return
+    # Who yields to that advert removes the addresses some ms later, and answers until then.
+    instance.timers.announce_due = now + ANNOUNCE_AFTER_DEFENCE
+    if instance.ownership.announcements < ANNOUNCEMENTS_AFTER_RIVAL:
+        instance.ownership.announcements = <uint8_t> ANNOUNCEMENTS_AFTER_RIVAL
+    machine_defend(&instance.machine, now, &actions)
+    carry_out(runtime, instance, &actions, now)
 
 
 cdef void refuse(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:

@@ -323,8 +323,8 @@ cdef class Runtime:
     def retake(self, int index, quiet=False):
         self._on(index, retake, bool(quiet))
 
-    def announce(self, int index):
-        self._on(index, announce_again)
+    def announce(self, int index, advertise=False):
+        self._on(index, announce_again, bool(advertise))
 
     def refuse(self, int index, int64_t until):
         self._on(index, refuse, until)

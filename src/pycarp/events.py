@@ -320,7 +320,7 @@ class GateUnavailable(BaseEvent, severity="warning", says=_NO_GATE):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class AddressConflict(BaseEvent, severity="warning"):
     """A host with this MAC answers for one of the addresses, while no advert of the group is heard; or, `held`, while
-    this host has them for a `pycarp.Owner`."""
+    this host has them: for a `pycarp.Owner`, or as a MASTER to which that host does not yield."""
 
     address: str
     mac: str

@@ -1026,6 +1026,20 @@ def test_others_adverts(
     assert machine.state is after
 
 
+@pytest.mark.parametrize("state", [pytest.param(MASTER, id="T36"), pytest.param(BACKUP, id="T36 not as BACKUP")])
+def test_it_defends_its_addresses(impl: Implementation, state: State) -> None:
+    machine = machine_in(impl, state)
+    before = machine.deadline
+    actions = machine.defend(T + 5)
+    if state is not MASTER:
+        assert actions == [] and machine.deadline == before
+        return
+    assert actions == [SendAdvert(machine.config.advbase, machine.advskew), Announce()]
+    assert machine.deadline == T + 5 + machine.interval
+    machine.leave(T + 6)
+    assert machine.defend(T + 7) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "state"),
     [

@@ -238,7 +238,7 @@ class Pair:
         if op < 170:
             return "timeout", (self.now,)
         if op < 171:
-            return "leave", (self.now,)
+            return "defend" if b & 1 else "leave", (self.now,)
         if op < 172:
             return ("heir", (6 if b & 1 else 4, "192.0.2.1", self.now)) if a & 1 else ("stand_aside", (bool(b & 1),))
         if op < 173:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
+import time
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.lan import VIP, Lan, held, wait_until
+from support.lan import VIP, VIP6, Lan, held, lan, wait_until
 from support.wire import PASSPHRASE, Frame
 
 from pycarp import Reason, State, events
+from pycarp.linux.arp_listener import ArpListener
+from pycarp.protocol.frames import arp_request, gratuitous_arp, neighbour_advertisement
 
 MASTER, BACKUP = State.MASTER, State.BACKUP
 TRUNCATED = "motdepassehalako"
@@ -87,6 +93,72 @@ def test_ucarp_as_backup(net: Lan, tmp_path: Path) -> None:
     again.become(MASTER)
     assert again.wait(events.StateChanged, after=MASTER).reason is Reason.PREEMPT
     wait_until(lambda: not ucarp.master)
+
+
+@pytest.mark.parametrize("mac", ["virtual", "interface"])
+def test_ucarp_takes_over_late(tmp_path: Path, mac: Any, with_impl: str) -> None:
+    # Fault: On a bow-out pycarp takes over at once, and ucarp some 150 ms later: its ARP tells clients to ask there.
+    # Expected: pycarp advertises and announces again; ucarp yields, and has clients' packets for 100 ms at most.
+    with lan(("main", "second", "third", "client")) as net:
+        main = net.start("main", advbase=1, advskew=0, mac=mac, state=MASTER)
+        main.become(MASTER)
+        second = net.start("second", advbase=1, advskew=20, mac=mac)
+        ucarp = Ucarp(net, "third", tmp_path, "-b", "1", "-k", "100")
+        second.wait(events.PeerHeard)
+        time.sleep(1.5)  # until it has heard the master and would obey a bow-out
+        with net.ping(interval=0.005) as pinger:
+            assert pinger.wait(3)
+            main.stop()
+            seen = net.capture.wait(lambda one: one.port == "third" and not one.outgoing and gratuitous(one.data))
+            assert seen is not None
+            time.sleep(0.5)
+            assert pinger.longest < 100_000_000
+        assert second.state() is MASTER and not ucarp.master
+        strayed = [one.at_ns for one in net.capture.frames if one.port == "third" and one.outgoing and asked(one.data)]
+        assert not strayed or strayed[-1] - seen.at_ns < 100_000_000
+        assert not second.log.find(events.AddressConflict)
+        ucarp.kill()
+
+
+def gratuitous(frame: bytes) -> bool:
+    return frame[12:14] == b"\x08\x06" and frame[28:32] == frame[38:42] == socket.inet_aton(VIP)
+
+
+def asked(frame: bytes) -> bool:
+    """Whether it is a client's ping for the address."""
+    return frame[12:14] == b"\x08\x00" and frame[23] == 1 and frame[30:34] == socket.inet_aton(VIP)
+
+
+def test_a_host_that_does_not_yield(net: Lan, with_impl: str) -> None:
+    # Fault: A host without CARP has the address, and announces it again and again, in both families.
+    # Expected: The MASTER defends it, at growing intervals, and reports that host once for each address.
+    main = net.start("main", advbase=1, advskew=0, state=MASTER, addresses=[f"{VIP}/24", f"{VIP6}/64"])
+    main.become(MASTER)
+    mac = bytes.fromhex("02deadbeef01")
+    announcements = (gratuitous_arp(mac, VIP), neighbour_advertisement(mac, VIP6))
+    before, began = main.stats()["opackets"], time.monotonic()
+    while time.monotonic() < began + 2:
+        net.inject("client", *announcements)
+        time.sleep(0.02)
+    # Pauses of 50, 100, 200, 400 and 800 ms, and two or three adverts of its own; each in two forms.
+    assert 2 * 5 <= main.stats()["opackets"] - before <= 2 * 9
+    told = [(event.address, event.mac, event.held) for event in main.log.find(events.AddressConflict)]
+    assert sorted(told) == [(VIP, mac.hex(":"), True), (VIP6, mac.hex(":"), True)]
+    assert main.state() is MASTER
+
+
+def test_who_is_heard_of_many_addresses(net: Lan) -> None:
+    # Fault: A carpdev has more addresses than a socket filter can compare.
+    # Expected: Announcements are heard, questions from these addresses are not.
+    addresses = [ip_address("10.99.0.0") + number for number in range(300)]
+    mac, one = bytes.fromhex("02deadbeef01"), addresses[-1]
+    with net["main"].enter(), ArpListener(socket.if_nametoindex("eth0")) as listener:
+        listener.listen([*addresses, ip_address(VIP6)])
+        net.inject("client", arp_request(mac, one.packed, addresses[0].packed), gratuitous_arp(mac, "10.98.0.1"))
+        net.inject("client", gratuitous_arp(mac, str(one)), neighbour_advertisement(mac, VIP6))
+        heard: list[object] = []
+        wait_until(lambda: heard.extend(listener.read()) or len(heard) >= 2)
+        assert heard == [(one, mac), (ip_address(VIP6), mac)]
 
 
 def test_a_peer_with_netbsds_truncated_key(net: Lan, with_impl: str) -> None:

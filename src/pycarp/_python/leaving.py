@@ -1,6 +1,6 @@
-"""The part of `Machine` that hands over: a MASTER that leaves, and a BACKUP that stands back.
+"""The part of `Machine` that hands over: a MASTER that leaves, and a BACKUP that stands back. Or it defends.
 
-docs/protocol.md has the transitions: T26 to T29. No clock, no I/O.
+docs/protocol.md has the transitions: T26 to T29, T36. No clock, no I/O.
 """
 
 from __future__ import annotations
@@ -59,6 +59,13 @@ class Leaving:
         self._leaving_until = now + min(self.interval, HEIR_HEARD_WITHIN)
         self._advert_due = None
         return [SendAdvert(BOWOUT, BOWOUT)]
+
+    def defend(self, now: int) -> list[Action]:
+        """A host that is no MASTER says that it has the addresses: a MASTER advertises and announces at once."""
+        check_moment(now)
+        if self._state is not State.MASTER or self.leaving or self.withheld:
+            return []
+        return [self._advert_now(now), Announce()]
 
     def heir(self, family: int, source: str | None, now: int) -> None:
         """An advert was heard of one that takes over from a MASTER that leaves, but has not got the addresses yet."""

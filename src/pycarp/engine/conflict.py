@@ -23,6 +23,7 @@ from .mac_path import MacPaths
 if TYPE_CHECKING:
     from ..config import VirtualHost
     from ..protocol.abc import IPAddress, Runtime
+    from .defence import Defence
     from .instances import Instance
 
 _ANSWERS_READ_AFTER = NS_PER_SECOND // 50
@@ -69,6 +70,7 @@ class Conflicts:
         clock: Callable[[], int] = time.monotonic_ns,
         make_probe: Callable[[int], ArpProbe] = ArpProbe,
         paths: MacPaths | None = None,
+        defence: Defence | None = None,
     ) -> None:
         self._runtime = runtime
         self._emit = emit
@@ -76,6 +78,7 @@ class Conflicts:
         self._make_probe = make_probe
         self._probes: dict[int, ArpProbe] = {}
         self._paths = MacPaths(runtime, emit) if paths is None else paths
+        self._defence = defence
         self._read_at = 0
 
     def attach(self, carpdev: int) -> None:
@@ -83,11 +86,16 @@ class Conflicts:
         self._probes[carpdev] = self._make_probe(carpdev)
         try:
             self._paths.attach(carpdev)
+            if self._defence is not None:
+                self._defence.attach(carpdev)
         except BaseException:
+            self._paths.detach(carpdev)
             self._probes.pop(carpdev).close()
             raise
 
     def detach(self, carpdev: int) -> None:
+        if self._defence is not None:
+            self._defence.detach(carpdev)
         self._paths.detach(carpdev)
         probe = self._probes.pop(carpdev, None)
         if probe is not None:
@@ -103,6 +111,8 @@ class Conflicts:
         instances = tuple(instances)
         asking: dict[int, list[tuple[Instance, Silence]]] = {}
         due = [now + NS_PER_SECOND, self._paths.look(instances, now)]
+        if self._defence is not None:
+            due.append(self._defence.look(instances, now))
         for instance in instances:
             instance.silence = silence = self._silence(instance, now)
             if silence is not None and self._asks(instance):

@@ -26,6 +26,7 @@ from ..linux.watch import RouteWatch, Watch
 from ..protocol.abc import Runtime
 from .builder import Builder
 from .conflict import Conflicts
+from .defence import Defence
 from .demotions import Demotions
 from .host_look import HostLook
 from .instances import Instances
@@ -91,7 +92,9 @@ class Supervisor:
             if aside:
                 self.stand_aside(True)
             tell = self.runtime.tell
-            self._conflicts = undo.enter_context(contextlib.closing(Conflicts(self.runtime, tell)))
+            self._defence = undo.enter_context(contextlib.closing(Defence(self.runtime, tell)))
+            conflicts = Conflicts(self.runtime, tell, defence=self._defence)
+            self._conflicts = undo.enter_context(contextlib.closing(conflicts))
             self.instances = Instances(self.runtime, self._conflicts, tell, allow)
             self.demotions = Demotions(self.runtime, self.instances, tell)
             self._builder = Builder(self.instances)
@@ -175,6 +178,7 @@ class Supervisor:
         self._watch.close()
         self._route_watch.close()
         self._conflicts.close()
+        self._defence.close()
         self._mailbox.abandon()
         if self._selector is not None:
             self._selector.close()
@@ -199,6 +203,7 @@ class Supervisor:
             selector.register(self._mailbox, selectors.EVENT_READ, self._mailbox.work)
             selector.register(self._watch, selectors.EVENT_READ, self._reconciler.read_notices)
             selector.register(self._route_watch, selectors.EVENT_READ, self._reconciler.routing.read_notices)
+            selector.register(self._defence, selectors.EVENT_READ, lambda: self._defence.read(self.instances))
             self._selector = selector
             if self._bequest is not None:
                 self._bequest.attach(selector)

@@ -18,14 +18,14 @@ from .interfaces import Interface, source_address
 from .messages import Address
 from .sockets import SocketOwner, hearing_socket
 
-_ETH_P_ALL, _ETH_P_ARP, _ETH_P_IPV6 = 0x0003, 0x0806, 0x86DD
+_ETH_P_ALL, ETH_P_ARP, ETH_P_IPV6 = 0x0003, 0x0806, 0x86DD
 _ALL_NODES = bytes.fromhex("333300000001")
 _ARP_REPLY = 2
-_ICMPV6, _ADVERTISEMENT, _LINK_LAYER_TARGET = 58, 136, 2
+ICMPV6, ADVERTISEMENT, _LINK_LAYER_TARGET = 58, 136, 2
 _FRAME = 1 << 11
 _READS = 1024
 """At most this many frames are read in a row: a flood of answers gets no more attention than this."""
-_FILTERED = 256
+FILTERED = 256
 """For more addresses than this the filter passes all answers: its length is limited (net.core.optmem_max)."""
 
 
@@ -128,13 +128,13 @@ def question(carpdev: Interface, address: Address, floating: Iterable[Address] =
 def answer(frame: bytes) -> tuple[Address, bytes] | None:
     """What an ARP reply or a neighbour advertisement tells: (address, MAC); None for any other frame."""
     kind = int.from_bytes(frame[12:14], "big")
-    if kind == _ETH_P_ARP and len(frame) >= 42:
+    if kind == ETH_P_ARP and len(frame) >= 42:
         hardware, protocol, lengths, operation = struct.unpack_from("!HHHH", frame, 14)
         if (hardware, protocol, lengths, operation) != (1, 0x0800, 0x0604, _ARP_REPLY):
             return None
         return ip_address(frame[28:32]), frame[22:28]
-    if kind == _ETH_P_IPV6 and len(frame) >= 78 and frame[20:22] == bytes((_ICMPV6, 255)):
-        if frame[54:56] != bytes((_ADVERTISEMENT, 0)):
+    if kind == ETH_P_IPV6 and len(frame) >= 78 and frame[20:22] == bytes((ICMPV6, 255)):
+        if frame[54:56] != bytes((ADVERTISEMENT, 0)):
             return None
         # A solicited one may lack the option: then the MAC is the sender's.
         option = frame[78:86]
@@ -157,29 +157,29 @@ def _near(carpdev: Interface, address: Address, floating: Iterable[Address]) -> 
 def _program(addresses: frozenset[Address]) -> tuple[bpf.Instruction, ...]:
     """Passes this LAN's ARP replies and neighbour advertisements for these addresses. Of an IPv6 address it compares
     the last four bytes; `read` compares the rest."""
-    known = len(addresses) <= _FILTERED
-    arp = _compare(28, [one.packed for one in addresses if one.version == 4], known)
-    neighbour = _compare(74, [one.packed[12:] for one in addresses if one.version == 6], known)
+    known = len(addresses) <= FILTERED
+    arp = compare(28, [one.packed for one in addresses if one.version == 4], known)
+    neighbour = compare(74, [one.packed[12:] for one in addresses if one.version == 6], known)
     arp = [(bpf.LOAD_HALF_BEYOND_X, 0, 0, 20), (bpf.JUMP_IF_EQUAL, 1, 0, _ARP_REPLY), bpf.NOTHING, *arp]
     program = [
-        (bpf.JUMP_IF_EQUAL, 2, 0, _ETH_P_ARP),
-        (bpf.JUMP_IF_EQUAL, 2, 0, _ETH_P_IPV6),
+        (bpf.JUMP_IF_EQUAL, 2, 0, ETH_P_ARP),
+        (bpf.JUMP_IF_EQUAL, 2, 0, ETH_P_IPV6),
         bpf.NOTHING,
         (bpf.JUMP, 0, 0, 1),
         (bpf.JUMP, 0, 0, len(arp)),
         *arp,
         (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 20),
-        (bpf.JUMP_IF_EQUAL, 1, 0, _ICMPV6),
+        (bpf.JUMP_IF_EQUAL, 1, 0, ICMPV6),
         bpf.NOTHING,
         (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 54),
-        (bpf.JUMP_IF_EQUAL, 1, 0, _ADVERTISEMENT),
+        (bpf.JUMP_IF_EQUAL, 1, 0, ADVERTISEMENT),
         bpf.NOTHING,
         *neighbour,
     ]
     return bpf.of_this_lan(program)
 
 
-def _compare(at: int, words: list[bytes], known: bool) -> list[bpf.Instruction]:
+def compare(at: int, words: list[bytes], known: bool) -> list[bpf.Instruction]:
     """Passes frames that have one of these words at an offset; all of them where there are too many to compare."""
     program: list[bpf.Instruction] = [(bpf.LOAD_WORD_BEYOND_X, 0, 0, at)]
     for word in words if known else ():

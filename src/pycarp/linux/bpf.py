@@ -12,6 +12,8 @@ from ..protocol.frames import MOST_TAGS
 Instruction = tuple[int, int, int, int]
 LOAD_WORD, LOAD_HALF, LOAD_BYTE, JUMP, JUMP_IF_EQUAL, RETURN = 0x20, 0x28, 0x30, 0x05, 0x15, 0x06
 LOAD_NUMBER, LOAD_NUMBER_TO_X, MOVE_TO_X, AND = 0x00, 0x01, 0x07, 0x54
+STORE, LOAD_TO_X, JUMP_IF_EQUAL_X = 0x02, 0x61, 0x1D
+"""Into a register of the filter, from there to X, and compared with X."""
 LOAD_WORD_BEYOND_X, LOAD_HALF_BEYOND_X, LOAD_BYTE_BEYOND_X = 0x40, 0x48, 0x50
 _ANCILLARY = 0xFFFFF000
 NETLINK_ATTRIBUTE = _ANCILLARY + 12

@@ -56,6 +56,8 @@ ANNOUNCE_AFTER_ADVERT = 5 * _MS
 advert has done so by then. An announcement that came later than a preempting one's advert would mislead switches."""
 ANNOUNCE_AGAIN = 3 * NS_PER_SECOND
 """... and with an advert whenever it has not announced for this long: a rival may come back and yield in silence."""
+ANNOUNCE_AFTER_DEFENCE = 50 * _MS
+"""Who defends its addresses announces at once, and again this long after: who yielded has removed them by then."""
 MADE_WAY_WITHIN = 100 * _MS
 """Who yields to our advert tells us so within this time."""
 TAKE_AFTER_DEPOSING = 3 * _MS

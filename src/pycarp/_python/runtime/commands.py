@@ -21,7 +21,7 @@ from ...linux.guardian_client import Kind, Reply
 from ...linux.lock import VirtualHostLock
 from ...linux.sockets import Sockets, no_sockets
 from ...protocol import NS_PER_SECOND, State
-from ...protocol.timing import LEASE_FOREVER
+from ...protocol.timing import ANNOUNCE_AFTER_DEFENCE, ANNOUNCEMENTS_AFTER_RIVAL, LEASE_FOREVER
 from ...stats import Measures, Stats
 from . import bequest, guardian, tenure
 from .actions import carry_out, demote_others, drain
@@ -188,6 +188,16 @@ def announce_again(runtime: RuntimeState, instance: Instance, now: int) -> bool:
     if instance.ownership.owned:
         announce(instance)
     return instance.ownership.owned
+
+
+def defend(runtime: RuntimeState, instance: Instance, now: int) -> None:
+    ownership, timers = instance.ownership, instance.timers
+    if not ownership.owned or timers.take_due is not None:
+        return
+    # Who yields to that advert removes the addresses some ms later, and answers until then.
+    timers.announce_due = now + ANNOUNCE_AFTER_DEFENCE
+    ownership.announcements = max(ownership.announcements, ANNOUNCEMENTS_AFTER_RIVAL)
+    carry_out(runtime, instance, instance.machine.defend(now), now)
 
 
 def refuse(runtime: RuntimeState, instance: Instance, now: int, until: int) -> None:

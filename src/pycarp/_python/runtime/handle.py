@@ -199,9 +199,9 @@ class Runtime:
         """
         self._on(index, commands.retake, quiet)
 
-    def announce(self, index: int) -> None:
-        """A MASTER announces its addresses once more."""
-        self._on(index, commands.announce_again)
+    def announce(self, index: int, advertise: bool = False) -> None:
+        """A MASTER announces its addresses once more; or it defends them: it advertises, and announces some times."""
+        self._on(index, commands.defend if advertise else commands.announce_again)
 
     def refuse(self, index: int, until: int) -> None:
         """Silence is no reason to take over before `until` (CLOCK_MONOTONIC, ns)."""
