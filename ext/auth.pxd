@@ -2,7 +2,7 @@
 """Digests over adverts without Python objects: what does not change from one advert to the next is hashed once."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from sha1 cimport carp_sha1_mac
 
@@ -17,6 +17,7 @@ cdef enum:
     AUTH_BSD = 0
     AUTH_NETBSD = 1
     AUTH_OPENBSD = 2
+    COUNTER_PART = 8  # of a counter's byte 2: its sender takes part in demotion
 
 
 cdef struct mac_t:
@@ -76,13 +77,16 @@ cdef void auth_compute(carp_sha1_mac *orders, size_t count) noexcept nogil
 cdef int auth_judge(auth_t *auth, const carp_sha1_mac *orders, const uint8_t *digest) noexcept nogil
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil
 cdef int auth_check(
-    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion,
+    bint own,
 ) noexcept nogil
+cdef bint auth_tagged(const auth_t *auth, int dialect, const uint8_t *counter) noexcept nogil
 cdef bint auth_vouches(
     const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
 ) noexcept nogil
 cdef void auth_counter(
-    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, int demotion, uint32_t nonce, uint8_t *counter
+    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, int demotion, uint8_t nonce, uint16_t serial,
+    uint8_t pace, uint8_t *counter,
 ) noexcept nogil
 
 

@@ -11,7 +11,7 @@ which OpenBSD's digest leaves out.
 import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint16_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from sha1 cimport (
@@ -23,7 +23,7 @@ from .packet cimport COUNTER_LENGTH, DIGEST_LENGTH, octets
 
 from ..errors import ImplementationError
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD
-from ..protocol.keys import counter_bytes, not_in_use, prepare
+from ..protocol.keys import counter_bytes, counter_fields, not_in_use, prepare
 
 cdef extern from "atomic.h" nogil:
     uint64_t atomic_add64(uint64_t *place, uint64_t by)
@@ -251,7 +251,7 @@ cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest
 
 
 cdef uint64_t _tags(const auth_t *auth, const key_t *key, const uint8_t *vouched) noexcept nogil:
-    """Twice 24 bits that vouch for five bytes: those of the first layout, and those of the second."""
+    """The first 40 bits of what vouches for five bytes: 24 for the first layout, then 16 for today's."""
     cdef uint8_t block[CARP_SHA1_BLOCK]
     cdef uint8_t end[COUNTER_LENGTH]
     cdef carp_sha1_mac order
@@ -268,28 +268,32 @@ cdef uint64_t _tags(const auth_t *auth, const key_t *key, const uint8_t *vouched
     order.at = 5
     order.counter = end
     carp_sha1_macs(&order, 1)
-    return <uint64_t> order.digest[0] << 16 | order.digest[1] >> 16
+    return <uint64_t> order.digest[0] << 8 | order.digest[1] >> 24
 
 
-cdef inline uint32_t _first(uint64_t tags) noexcept nogil:
-    return <uint32_t> (tags >> 24)
+cdef inline bint _has_first(const uint8_t *counter, uint64_t tags) noexcept nogil:
+    return _load32(counter) >> 8 == tags >> 16
 
 
-cdef inline uint32_t _second(uint64_t tags) noexcept nogil:
-    return <uint32_t> (tags & 0xFFFFFF)
+cdef inline bint _has_tag(const uint8_t *counter, uint64_t tags) noexcept nogil:
+    return _load32(counter) >> 16 == (tags & 0xFFFF)
 
 
 cdef void auth_counter(
-    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, int demotion, uint32_t nonce, uint8_t *counter
+    auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, int demotion, uint8_t nonce, uint16_t serial,
+    uint8_t pace, uint8_t *counter,
 ) noexcept nogil:
-    """Writes COUNTER_LENGTH bytes, and remembers them: the tag, 24 bits of `nonce`, advbase and advskew. A `demotion`
-    from 0 on stands in the place of the nonce's first 12 bits."""
+    """Writes COUNTER_LENGTH bytes, and remembers them. A `demotion` below 0: the sender takes no part in it."""
     cdef uint64_t tags
-    _store32(counter + 2, nonce if demotion < 0 else <uint32_t> demotion << 16 | (nonce & 0xFFF))
+    counter[3] = 0 if demotion < 0 else <uint8_t> demotion
+    counter[4] = <uint8_t> (serial >> 8)
+    counter[5] = <uint8_t> serial
     counter[6] = advbase
     counter[7] = advskew
     tags = _tags(auth, _key(auth, dialect), counter + 3)
-    _store32(counter, (_first(tags) if demotion < 0 else _second(tags)) << 8 | counter[3])
+    counter[0] = <uint8_t> (tags >> 8)
+    counter[1] = <uint8_t> tags
+    counter[2] = <uint8_t> (pace << 4 | (0 if demotion < 0 else COUNTER_PART) | (nonce & 7))
     memcpy(auth.issued[auth.issued_next], counter, COUNTER_LENGTH)
     auth.issued_next = (auth.issued_next + 1) & (AUTH_ISSUED - 1)
     if auth.issued_count < AUTH_ISSUED:
@@ -297,35 +301,44 @@ cdef void auth_counter(
 
 
 cdef int auth_check(
-    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion,
+    bint own,
 ) noexcept nogil:
-    """What is wrong with an advert whose digest is right under `dialect`: CHECK_ECHO, CHECK_ALTERED, or CHECK_FINE."""
+    """What is wrong with an advert whose digest is right under `dialect`: CHECK_ECHO, CHECK_ALTERED, or CHECK_FINE.
+
+    `own`: its source is ours, so that it may be an echo.
+    """
     cdef int index
     cdef bint same = counter[6] == advbase and counter[7] == advskew
-    cdef uint32_t said = _load32(counter) >> 8
     cdef uint64_t tags
     if not auth.guard:
         return CHECK_FINE
-    for index in range(auth.issued_count):
-        if memcmp(auth.issued[index], counter, COUNTER_LENGTH) == 0:
-            return CHECK_ECHO
+    if own:
+        for index in range(auth.issued_count):
+            if memcmp(auth.issued[index], counter, COUNTER_LENGTH) == 0:
+                return CHECK_ECHO
     cdef bint says = same and counter[3] == demotion
     if says and demotion == 0:
         return CHECK_FINE
     tags = _tags(auth, _key(auth, dialect), counter + 3)
-    if said == _second(tags):
+    if _has_tag(counter, tags):
         return CHECK_FINE if says else CHECK_ALTERED
     # In the first layout a nonce stands there, which may be any demotion.
-    return CHECK_ALTERED if said == _first(tags) and (demotion or not same) else CHECK_FINE
+    return CHECK_ALTERED if _has_first(counter, tags) and (demotion or not same) else CHECK_FINE
+
+
+cdef bint auth_tagged(const auth_t *auth, int dialect, const uint8_t *counter) noexcept nogil:
+    """Whether a counter whose digest is right under `dialect` has our tag: then it has a pace and a serial."""
+    return _has_tag(counter, _tags(auth, _key(auth, dialect), counter + 3))
 
 
 cdef bint auth_vouches(
     const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
 ) noexcept nogil:
     """Whether an advert whose digest is right under `dialect` is a pycarp host's that says its demotion."""
-    if counter[3] != demotion or counter[6] != advbase or counter[7] != advskew:
+    if not counter[2] & COUNTER_PART or counter[3] != demotion or counter[6] != advbase or counter[7] != advskew:
         return False
-    return _load32(counter) >> 8 == _second(_tags(auth, _key(auth, dialect), counter + 3))
+    return auth_tagged(auth, dialect, counter)
 
 
 # The border
@@ -391,23 +404,39 @@ cdef class Authenticator:
         return None if found == AUTH_NONE else _DIALECTS[found]
 
     def counter(
-        self, advbase: int, advskew: int, nonce: int, dialect: str | None = None, demotion: int | None = None
+        self,
+        advbase: int,
+        advskew: int,
+        nonce: int,
+        dialect: str | None = None,
+        demotion: int | None = None,
+        serial: int = 0,
+        pace: int = 0,
     ) -> bytes:
-        """The 8-byte counter of an advert of ours: a tag over nonce, advbase and advskew, then those three."""
-        cdef uint32_t number = nonce & 0xFFFFFF
-        cdef int said = -1 if demotion is None else bytes((demotion,))[0]
-        cdef bytes header = bytes((advbase, advskew))
+        """The 8-byte counter of an advert of ours."""
+        cdef bytes first, vouched
         cdef uint8_t counter[COUNTER_LENGTH]
-        auth_counter(&self.auth, _chosen(&self.auth, dialect), _at(header)[0], _at(header)[1], said, number, counter)
+        cdef int said = -1
+        cdef const uint8_t *at
+        first, vouched = counter_fields(advbase, advskew, nonce, demotion, serial, pace)
+        at = _at(vouched)
+        if demotion is not None:
+            said = at[0]
+        auth_counter(
+            &self.auth, _chosen(&self.auth, dialect), at[3], at[4], said, _at(first)[0] & 7,
+            <uint16_t> (at[1] << 8 | at[2]), pace, counter,
+        )
         return PyBytes_FromStringAndSize(<const char *> counter, COUNTER_LENGTH)
 
-    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str:
+    def check(
+        self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0, own: bool = True
+    ) -> str:
         """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing."""
         cdef bytes octets8 = counter_bytes(counter)
         cdef bytes header = bytes((advbase, advskew, demotion))
         cdef const uint8_t *at = _at(header)
         cdef int chosen = _chosen(&self.auth, dialect)
-        return _CHECKS[auth_check(&self.auth, chosen, _at(octets8), at[0], at[1], at[2])]
+        return _CHECKS[auth_check(&self.auth, chosen, _at(octets8), at[0], at[1], at[2], own)]
 
     def vouches(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int) -> bool:
         """Whether an advert whose digest is right under `dialect` is a pycarp host's that says its demotion."""
@@ -416,6 +445,11 @@ cdef class Authenticator:
         cdef const uint8_t *at = _at(header)
         cdef int chosen = _chosen(&self.auth, dialect)
         return bool(auth_vouches(&self.auth, chosen, _at(octets8), at[0], at[1], at[2]))
+
+    def tagged(self, counter: bytes | int, dialect: str) -> bool:
+        """Whether a counter whose digest is right under `dialect` has our tag: then it has a pace and a serial."""
+        cdef bytes octets8 = counter_bytes(counter)
+        return bool(auth_tagged(&self.auth, _chosen(&self.auth, dialect), _at(octets8)))
 
     def sibling(self, vhid: int) -> Authenticator:
         """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet."""

@@ -108,6 +108,7 @@ cdef struct verdict_t:
     int fault  # the counter of the first check that fails for the bytes alone, or VERDICT_VALID
     const carp_sha1_mac *macs  # the digests under `macs_of`, computed beforehand, or NULL
     const auth_t *macs_of
+    uint8_t pace  # of a valid advert, or a sibling's, of a pycarp host: the code in its counter, 0 for none
     datagram_t datagram
     advert_t advert
 
@@ -144,4 +145,4 @@ cdef class Input:
     cdef list _authenticators  # by vhid; keeps alive what the instances point to
     cdef input_instance_t *_instance(self, object vhid) except NULL
     cdef object _told(self, verdict_t *verdict)
-    cdef object _ask(self, object advert)
+    cdef object _ask(self, object advert, bint own)

@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy
 
 from .auth cimport (
     AUTH_MACS, AUTH_NONE, CHECK_ALTERED, CHECK_ECHO, Authenticator, auth_check, auth_clear, auth_compute, auth_derive,
-    auth_judge, auth_orders, auth_verify,
+    auth_judge, auth_orders, auth_tagged, auth_verify,
 )
 from .machine cimport STATE_INIT, STATE_MASTER
 from .packet cimport (
@@ -150,7 +150,7 @@ cdef inline int _check(input_t *input_, input_instance_t *instance, verdict_t *v
     verdict.dialect = _verified(instance.auth, verdict)
     if verdict.dialect == AUTH_NONE:
         return COUNT_BADAUTH
-    return _guard(instance.auth, verdict, VERDICT_VALID)
+    return _guard(instance.auth, verdict, _is_own(input_, instance, &verdict.datagram), VERDICT_VALID)
 
 
 cdef inline int _verified(auth_t *auth, const verdict_t *verdict) noexcept nogil:
@@ -160,15 +160,28 @@ cdef inline int _verified(auth_t *auth, const verdict_t *verdict) noexcept nogil
     return auth_verify(auth, verdict.advert.counter, verdict.advert.digest)
 
 
-cdef inline int _guard(const auth_t *auth, const verdict_t *verdict, int fine) noexcept nogil:
-    """What an advert whose digest is right is counted as; `fine`: nothing is wrong with it."""
+cdef inline bint _is_own(
+    const input_t *input_, const input_instance_t *instance, const datagram_t *datagram
+) noexcept nogil:
+    """Whether an advert from this source may be the instance's own."""
+    cdef uint8_t length = 4 if datagram.family == 4 else 16
+    return _among(&input_.addresses, datagram.source, length) or _among(&instance.addresses, datagram.source, length)
+
+
+cdef inline int _guard(const auth_t *auth, verdict_t *verdict, bint own, int fine) noexcept nogil:
+    """What an advert whose digest is right is counted as; `own`: it may be ours, `fine`: nothing is wrong with it."""
+    cdef const uint8_t *counter = verdict.advert.counter
     cdef int wrong = auth_check(
-        auth, verdict.dialect, verdict.advert.counter, verdict.advert.advbase, verdict.advert.advskew,
-        verdict.advert.demotion,
+        auth, verdict.dialect, counter, verdict.advert.advbase, verdict.advert.advskew, verdict.advert.demotion,
+        own,
     )
     if wrong == CHECK_ECHO:
         return COUNT_ECHO
-    return COUNT_ALTERED if wrong == CHECK_ALTERED else fine
+    if wrong == CHECK_ALTERED:
+        return COUNT_ALTERED
+    if counter[2] >> 4 and auth_tagged(auth, verdict.dialect, counter):
+        verdict.pace = counter[2] >> 4
+    return fine
 
 
 include "siblings.pxi"
@@ -231,6 +244,7 @@ cdef void input_judge(input_t *input_, verdict_t *verdict, int64_t now) noexcept
     verdict.counter = VERDICT_IGNORED
     verdict.dialect = AUTH_NONE
     verdict.has_advert = verdict.vrrp = False
+    verdict.pace = 0
     if not verdict.carp:
         return
     receivers = _delivery(input_, &verdict.datagram)
@@ -493,9 +507,11 @@ cdef class Input:
                 sibling_of = verdict.sibling_of
         elif verdict.counter == COUNT_BADIF and verdict.dialect != AUTH_NONE:
             dialect = _DIALECTS[verdict.dialect]
-        asked = Verdict(_VERDICTS[verdict.counter], advert, dialect, sibling_of)
+        asked = Verdict(_VERDICTS[verdict.counter], advert, dialect, sibling_of, pace=verdict.pace)
         if verdict.counter == VERDICT_UNVERIFIED:
-            asked = self._ask(advert)
+            asked = self._ask(
+                advert, _is_own(&self.input_, self.input_.instances[verdict.advert.vhid], &verdict.datagram)
+            )
             verdict.vrrp = asked.counter == "badauth" and packet_is_vrrp(
                 verdict.datagram.payload, verdict.datagram.length
             )
@@ -504,15 +520,20 @@ cdef class Input:
         family, router = verdict.datagram.family, verdict.datagram.payload[1]
         return asked._replace(vrrp=address_text(verdict.datagram.source, family), vrrp_router=router)
 
-    cdef object _ask(self, advert):
+    cdef object _ask(self, advert, bint own):
         """The verdict on an advert whose instance has an authenticator in Python, counted."""
         cdef object authenticator = self._authenticators[advert.vhid], wrong
         cdef object dialect = authenticator.verify(advert.counter, advert.digest)
         cdef int counter = COUNT_BADAUTH
         if dialect is not None:
-            wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect, advert.demotion)
+            wrong = authenticator.check(
+                advert.counter, advert.advbase, advert.advskew, dialect, advert.demotion, own
+            )
             if not wrong:
-                return Verdict("", advert, dialect)
+                pace = advert.counter[2] >> 4
+                if pace and not authenticator.tagged(advert.counter, dialect):
+                    pace = 0
+                return Verdict("", advert, dialect, pace=pace)
             counter = COUNT_ECHO if wrong == "echo" else COUNT_ALTERED
         # It may have removed the instance meanwhile.
         if self.input_.instances[<int> advert.vhid] != NULL:

@@ -61,7 +61,7 @@ cdef extern from "<semaphore.h>" nogil:
     int sem_wait(sem_t *semaphore)
 
 cdef extern from "<time.h>" nogil:
-    int CLOCK_MONOTONIC, CLOCK_BOOTTIME
+    int CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_REALTIME
     int clock_gettime(int clock, timespec *time)
     int nanosleep(const timespec *time, timespec *left)
 
@@ -135,6 +135,13 @@ cdef inline int64_t boottime() noexcept nogil:
     """CLOCK_BOOTTIME in ns: as the monotonic clock, and it counts on while the machine is suspended."""
     cdef timespec now
     clock_gettime(CLOCK_BOOTTIME, &now)
+    return <int64_t> now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef inline int64_t realtime() noexcept nogil:
+    """CLOCK_REALTIME in ns."""
+    cdef timespec now
+    clock_gettime(CLOCK_REALTIME, &now)
     return <int64_t> now.tv_sec * 1000000000 + now.tv_nsec
 
 

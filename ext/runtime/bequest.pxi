@@ -48,6 +48,7 @@ cdef void inherit(runtime_t *runtime, instance_t *instance, command_t *command, 
     instance.machine.context, instance.machine.seed, instance.machine.aside = context, seed, runtime.aside
     runtime.demotion = instance.machine.demotion
     instance.wanted = True
+    runtime.ahead = max(runtime.ahead, left.transmit.ahead)
     instance.ownership, instance.suspicion = left.ownership, left.suspicion
     instance.reported, instance.sources = left.reported, left.sources
     instance.reported.demotion = instance.machine.demotion
@@ -62,7 +63,7 @@ cdef void inherit(runtime_t *runtime, instance_t *instance, command_t *command, 
     schedule(runtime, instance)
 
 
-cdef dict _left(const instance_t *instance, object authenticator):
+cdef dict _left(const runtime_t *runtime, const instance_t *instance, object authenticator):
     """What a frozen instance leaves, as plain values."""
     cdef const ownership_t *ownership = &instance.ownership
     cdef const suspicion_t *suspicion = &instance.suspicion
@@ -72,6 +73,7 @@ cdef dict _left(const instance_t *instance, object authenticator):
     return {
         "machine": machine_values(&instance.machine),
         "auth": authenticator.bequest(),
+        "clock": runtime.ahead,
         "owned": bool(ownership.owned),
         "lease": ownership.lease,
         "outlived": bool(ownership.outlived),
@@ -112,7 +114,7 @@ cdef int _fill_left(instance_t *place, dict values) except -1:
     ownership.least_advbase, ownership.advertised = values["least_advbase"], values["advertised"]
     ownership.announcements, ownership.announced = values["announcements"], values["announced"]
     place.timers.announce_due = MACHINE_NEVER if values["announce_due"] is None else values["announce_due"]
-    place.transmit.failing = values["failing"]
+    place.transmit.failing, place.transmit.ahead = values["failing"], values.get("clock", 0)
     suspicion.heard, suspicion.refused_until = values["heard"], values["refused_until"]
     suspicion.rival_since, suspicion.rival_heard = values["rival_since"], values["rival_heard"]
     reported.deaf, reported.unleased, reported.since = values["deaf"], values["unleased"], values["since"]

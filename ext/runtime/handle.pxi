@@ -255,7 +255,7 @@ cdef class Runtime:
         cdef _Instance frozen = self._instances[index]
         cdef command_t command = _command_on(index, freeze, margin)
         self._call(&command)
-        return _left(frozen.instance, frozen.plan.authenticator) if command.value else None
+        return _left(self.runtime, frozen.instance, frozen.plan.authenticator) if command.value else None
 
     def thaw(self, int index):
         self._on(index, thaw)

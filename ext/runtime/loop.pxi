@@ -49,7 +49,10 @@ cdef void *run(void *argument) noexcept nogil:
         if runtime.heap_count:
             instance = runtime.heap[0]
             if instance.machine.state == STATE_MASTER:
-                prepare(instance, instance.machine.config.advbase, machine_advskew(&instance.machine))
+                prepare(
+                    instance, instance.machine.config.advbase, machine_advskew(&instance.machine),
+                    serial_at(runtime, instance.timers.due),
+                )
         if room < 2 + runtime.carpdev_count:
             grown = realloc(fds, (2 + runtime.carpdev_count) * sizeof(pollfd))
             if grown != NULL:
@@ -74,6 +77,7 @@ cdef void _begin(runtime_t *runtime) noexcept nogil:
     atomic_store32(&runtime.lifeline_locked, 1)
     runtime.pacing.refreshed = monotonic()
     runtime.suspended = boottime() - runtime.pacing.refreshed
+    read_clock(runtime)
 
 
 cdef uint32_t _read_frames(runtime_t *runtime, carpdev_t *carpdev, int64_t now) noexcept nogil:
@@ -143,7 +147,7 @@ cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, in
     machine_timeout(&instance.machine, now, &actions)
     carry_out(runtime, instance, &actions, now)
     if leaving and instance.machine.state == STATE_BACKUP:
-        leave_to(instance, instance.ownership.heir)
+        leave_to(runtime, instance, instance.ownership.heir)
     if advert:
         instance.transmit.late = monotonic() - due
         measure(runtime.measures.sending, instance.transmit.late)

@@ -64,9 +64,9 @@ cdef void _valid(
     carry_out(runtime, instance, &actions, now)
     if was == STATE_MASTER and instance.machine.state == STATE_BACKUP:
         if leaving:
-            leave_to(instance, verdict.datagram.source_mac)
+            leave_to(runtime, instance, verdict.datagram.source_mac)
         else:
-            make_way(instance, verdict.datagram.source_mac)
+            make_way(runtime, instance, verdict.datagram.source_mac)
 
 
 cdef int _obeyed(instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now) noexcept nogil:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EHOSTDOWN, ENODEV, ENOENT, errno
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport timespec
@@ -50,8 +50,8 @@ from .system cimport (
     MSG_DONTWAIT, POLLERR, POLLIN, PR_SET_NAME, PR_SET_TIMERSLACK, SCHED_FIFO, SIG_SETMASK, SO_ERROR, SOL_SOCKET,
     atomic_add64, atomic_load32, atomic_load64, atomic_push, atomic_store32, atomic_store64, atomic_take64,
     atomic_take_all, boottime, duration, getrandom, getsockopt, mlock, monotonic, nanosleep, pollfd, ppoll, prctl,
-    pthread_create, pthread_join, pthread_self, pthread_setschedparam, pthread_sigmask, pthread_t, read, sched_param,
-    sem_destroy, sem_init, sem_post, sem_t, sem_wait, send, sigfillset, sigset_t, write,
+    pthread_create, pthread_join, pthread_self, pthread_setschedparam, pthread_sigmask, pthread_t, read, realtime,
+    sched_param, sem_destroy, sem_init, sem_post, sem_t, sem_wait, send, sigfillset, sigset_t, write,
 )
 from .timing cimport (
     ANNOUNCEMENTS_AFTER_RIVAL, ANNOUNCE_AFTER_ADVERT, ANNOUNCE_AFTER_DEFENCE, ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN,
@@ -80,6 +80,7 @@ from . import spawn
 include "state.pxi"
 include "reports.pxi"
 include "timers.pxi"
+include "clock.pxi"
 include "transmit.pxi"
 include "addresses.pxi"
 include "actions.pxi"

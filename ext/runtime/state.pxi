@@ -101,9 +101,11 @@ cdef struct transmit_t:
     frame_t ready[READY]  # the next advert, signed ahead
     int ready_count
     uint8_t ready_advbase, ready_advskew, ready_demotion
+    uint16_t ready_serial
     uint32_t ready_dialects
     bint failing  # the last advert could not be sent
     int64_t late  # ns that the last advert of a MASTER was sent after its deadline
+    int64_t ahead  # what another process leaves: the runtime's
 
 
 # addresses
@@ -256,6 +258,7 @@ cdef struct runtime_t:
     watchdog_t watchdog
     pacing_t pacing
     int64_t suspended  # ns that this machine has been, when looked at last
+    int64_t ahead  # ns, of the clock that serials are read from, before CLOCK_BOOTTIME
     int64_t demotion
     bint aside  # no instance becomes MASTER by another's advert
     int64_t demotions_due  # then changed demotions are reported, 0: none has changed

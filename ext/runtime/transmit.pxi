@@ -2,8 +2,11 @@
 #
 # Thread: runtime, no GIL.
 
-cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew) noexcept nogil:
-    """Have the next advert ready: signed ahead, so that at the deadline there is nothing to do but to send."""
+cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew, uint16_t serial) noexcept nogil:
+    """Have the next advert ready: signed ahead, so that at the deadline there is nothing to do but to send.
+
+    One that is ready may have the serial before: its second ended between the deadline and now.
+    """
     cdef transmit_t *transmit = &instance.transmit
     cdef const plan_t *plan = &instance.plan
     cdef uint8_t dialects[AUTH_KEYS]
@@ -11,7 +14,8 @@ cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew) noexce
     cdef uint8_t digest[DIGEST_LENGTH]
     cdef uint8_t demotion = machine_sent_demotion(&instance.machine)
     cdef int said = demotion if instance.machine.config.says_demotion else -1
-    cdef uint32_t nonce = 0, mask = 0
+    cdef uint8_t nonce = 0
+    cdef uint32_t mask = 0
     cdef int at, family, count = auth_dialects(plan.auth, dialects)
     cdef frame_t *frame
     for at in range(count):
@@ -19,12 +23,13 @@ cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew) noexce
     if (
         transmit.ready_count and transmit.ready_advbase == advbase and transmit.ready_advskew == advskew
         and transmit.ready_dialects == mask and transmit.ready_demotion == demotion
+        and <uint16_t> (serial - transmit.ready_serial) <= 1
     ):
         return
     transmit.ready_count = 0
-    getrandom(&nonce, 3, 0)
+    getrandom(&nonce, 1, 0)
     for at in range(count):
-        auth_counter(plan.auth, dialects[at], advbase, advskew, said, nonce, counter)
+        auth_counter(plan.auth, dialects[at], advbase, advskew, said, nonce, serial, 0, counter)
         auth_sign(plan.auth, dialects[at], counter, digest)
         for family in range(plan.template_count):
             frame = &transmit.ready[transmit.ready_count]
@@ -34,7 +39,7 @@ cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew) noexce
             frame.family = plan.templates[family].family
             transmit.ready_count += 1
     transmit.ready_advbase, transmit.ready_advskew, transmit.ready_dialects = advbase, advskew, mask
-    transmit.ready_demotion = demotion
+    transmit.ready_demotion, transmit.ready_serial = demotion, serial
 
 
 cdef bint send_advert(
@@ -44,7 +49,8 @@ cdef bint send_advert(
     cdef transmit_t *transmit = &instance.transmit
     cdef record_t record
     cdef int at, error, failure = 0
-    prepare(instance, advbase, advskew)
+    read_clock(runtime)
+    prepare(instance, advbase, advskew, serial_at(runtime, monotonic()))
     for at in range(transmit.ready_count):
         if instance.ownership.inherits and instance.carpdev != NULL and instance.carpdev.input.has_mac:
             # Switches are to learn where the virtual MAC is when the addresses are here.
@@ -63,7 +69,7 @@ cdef bint send_advert(
     return failure == 0
 
 
-cdef void make_way(instance_t *instance, const uint8_t *rival) noexcept nogil:
+cdef void make_way(runtime_t *runtime, instance_t *instance, const uint8_t *rival) noexcept nogil:
     """Tell the MASTER at this MAC, and nobody else, that we have yielded to it: it announces once more.
 
     A bow-out to the group would make other backups take over. It comes from the carpdev's own MAC: switches are not to
@@ -74,7 +80,8 @@ cdef void make_way(instance_t *instance, const uint8_t *rival) noexcept nogil:
     cdef int at
     if rival[0] & 1 or instance.carpdev == NULL or not instance.carpdev.input.has_mac:
         return
-    prepare(instance, BOWOUT, BOWOUT)
+    read_clock(runtime)
+    prepare(instance, BOWOUT, BOWOUT, serial_at(runtime, monotonic()))
     for at in range(transmit.ready_count):
         frame = &transmit.ready[at]
         memcpy(frame.octets, rival, MAC_LENGTH)
@@ -84,12 +91,12 @@ cdef void make_way(instance_t *instance, const uint8_t *rival) noexcept nogil:
     transmit.ready_count = 0
 
 
-cdef void leave_to(instance_t *instance, const uint8_t *heir) noexcept nogil:
+cdef void leave_to(runtime_t *runtime, instance_t *instance, const uint8_t *heir) noexcept nogil:
     """Make way for the one that we have handed over to, once nothing of ours answers any more."""
     cdef const uint8_t *own = instance.ownership.heir
     cdef timespec pause = duration(BOWOUT_AFTER_DROP)
     nanosleep(&pause, NULL)
-    make_way(instance, own if own[0] or own[1] or own[2] or own[3] or own[4] or own[5] else heir)
+    make_way(runtime, instance, own if own[0] or own[1] or own[2] or own[3] or own[4] or own[5] else heir)
 
 
 cdef void announce(instance_t *instance) noexcept nogil:

@@ -284,21 +284,41 @@ def test_counter_out_of_range(impl: Implementation, counter: int | bytes) -> Non
     vhid=st.integers(1, 255),
     advbase=st.integers(0, 255),
     advskew=st.integers(0, 255),
-    nonce=st.integers(0, 2**24 - 1),
+    nonce=st.integers(0, 7),
+    serial=st.integers(0, 2**16 - 1),
+    pace=st.integers(0, 15),
+    demotion=st.none() | st.integers(0, 255),
     dialect=st.sampled_from(["bsd", "netbsd"]),
 )
-def test_tagged_counter(impl: Implementation, vhid: int, advbase: int, advskew: int, nonce: int, dialect: str) -> None:
+def test_tagged_counter(
+    impl: Implementation, vhid: int, advbase: int, advskew: int, nonce: int, serial: int, pace: int,
+    demotion: int | None, dialect: str,
+) -> None:  # fmt: skip
     authenticator = impl.auth.Authenticator("motdepassehalakon", vhid, ADDRESSES)
     key = wire.key("motdepassehalakon", dialect)
-    counter = authenticator.counter(advbase, advskew, nonce, dialect)
-    assert counter == wire.tagged_counter(key, vhid, advbase, advskew, nonce)
-    assert counter[3:] == nonce.to_bytes(3, "big") + bytes((advbase, advskew))
+    counter = authenticator.counter(advbase, advskew, nonce, dialect, demotion, serial, pace)
+    assert counter == wire.counter_of(
+        key, vhid, advbase, advskew, serial, nonce=nonce, demotion=demotion, pace=pace
+    )  # fmt: skip
+    assert authenticator.tagged(counter, dialect)
+    assert not authenticator.tagged(wire.tagged_counter(key, vhid, advbase, advskew, serial), dialect)
 
 
-def test_tagged_counter_uses_24_bits_of_the_nonce(impl: Implementation) -> None:
+def test_the_counter_that_docs_show(impl: Implementation) -> None:
+    """Bytes that nobody computed with this code's help: openssl dgst -sha1 -mac HMAC."""
     authenticator = impl.auth.Authenticator("motdepassehalakon", 101, ADDRESSES)
-    assert authenticator.counter(1, 0, 0x1234567) == authenticator.counter(1, 0, 0x234567)
-    assert len({authenticator.counter(1, 0, nonce) for nonce in range(256)}) == 256
+    counter = authenticator.counter(1, 100, 5, "bsd", 3, 0xBEEF, 2)
+    assert counter.hex() == "f1952d03beef0164"
+
+
+def test_tagged_counter_takes_what_fits(impl: Implementation) -> None:
+    authenticator = impl.auth.Authenticator("motdepassehalakon", 101, ADDRESSES)
+    assert authenticator.counter(1, 0, 0x1234567) == authenticator.counter(1, 0, 7)
+    assert authenticator.counter(1, 0, 0, serial=0x12345) == authenticator.counter(1, 0, 0, serial=0x2345)
+    assert len({authenticator.counter(1, 0, nonce) for nonce in range(256)}) == 8
+    for wrong in ({"pace": 16}, {"pace": -1}, {"demotion": 256}, {"demotion": -1}):
+        with pytest.raises(ValueError):
+            authenticator.counter(1, 0, 0, **wrong)
 
 
 def test_tagged_counter_goes_with_the_signature(impl: Implementation) -> None:

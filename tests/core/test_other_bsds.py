@@ -149,7 +149,10 @@ def test_an_altered_demotion_is_seen(impl: Implementation, said: int) -> None:
     ):
         assert ours.check(counter, advbase, advskew, "bsd", demotion) == "altered"
         assert not ours.vouches(counter, advbase, advskew, "bsd", demotion)
-    first = sender.counter(1, 100, 0xABCDEF, "bsd")
+    none = sender.counter(1, 100, 7, "bsd")
+    assert ours.check(none, 1, 100, "bsd", 0) == "" and not ours.vouches(none, 1, 100, "bsd", 0)
+    assert ours.check(none, 1, 100, "bsd", 1) == "altered"
+    first = wire.tagged_counter(wire.key("motdepassehalakon"), 101, 1, 100, 0xABCDEF)
     assert ours.check(first, 1, 100, "bsd", 0) == "" and not ours.vouches(first, 1, 100, "bsd", 0)
     assert ours.check(first, 1, 100, "bsd", 1) == "altered"
     assert ours.check(first, 1, 100, "bsd", 0xAB) == "altered"  # the byte of the nonce that stands there

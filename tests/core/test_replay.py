@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_interface
+
 import pytest
 
 from pycarp._impl import Implementation
@@ -24,6 +26,7 @@ def input_with(impl: Implementation, own):
     input_ = impl.input.Input()
     input_.set_instance(VHID, own, virtual_mac(VHID), [b"\x0a\x0d\x25\x2a"])
     input_.set_state(VHID, State.MASTER)
+    input_.set_carpdev(bytes(6), [ip_interface("10.13.37.12/24")])
     return input_
 
 
@@ -44,9 +47,33 @@ def test_an_echo_is_ignored(impl: Implementation) -> None:
     assert input_.stats(VHID).ipackets == 3
 
 
+def test_an_equal_hosts_advert_is_no_echo(impl: Implementation) -> None:
+    """In the same second the counters of two equal hosts are equal, but not their addresses."""
+    own, peer = authenticator(impl), authenticator(impl)
+    input_ = input_with(impl, own)
+    same = advert(impl, own, 3)
+    assert same == advert(impl, peer, 3)
+    assert input_.receive(same).counter == "echo"
+    input_.set_carpdev(bytes(6), [])
+    assert input_.receive(same).counter == ""
+
+
+@pytest.mark.parametrize("pace", [0, 1, 15])
+def test_a_valid_advert_has_its_senders_pace(impl: Implementation, pace: int) -> None:
+    input_ = input_with(impl, authenticator(impl))
+    peer = authenticator(impl, "bsd")
+    template = impl.packet.AdvertTemplate(VHID, virtual_mac(VHID), "10.13.37.12")
+    for counter, heard in (
+        (peer.counter(1, 100, 3, pace=pace), pace),
+        (bytes((1, 2, pace << 4, 0, 3, 4, 1, 100)), 0),  # a BSD's, or an earlier pycarp's
+    ):
+        verdict = input_.receive(template.frame(1, 100, counter, peer.sign(counter)))
+        assert (verdict.counter, verdict.pace) == ("", heard)
+
+
 def test_the_last_64_adverts_under_two_keys_are_known(impl: Implementation) -> None:
     own = authenticator(impl)
-    issued = [own.counter(1, 0, nonce, dialect) for nonce in range(65) for dialect in ("bsd", "netbsd")]
+    issued = [own.counter(1, 0, 7, dialect, None, second) for second in range(65) for dialect in ("bsd", "netbsd")]
     assert [own.check(counter, 1, 0, "bsd") for counter in issued[:2]] == ["", ""]
     assert {own.check(counter, 1, 0, "bsd") for counter in issued[2:]} == {"echo"}
 

@@ -104,7 +104,10 @@ def _crafted(
     key = keys(secret)[dialect]
     if flags & 8:
         vouched = advskew ^ 7 if flags & 16 else advskew
-        counter = wire.tagged_counter(key, vhid, advbase, vouched, peer)
+        if peer & 1:
+            counter = wire.counter_of(key, vhid, advbase, vouched, peer, nonce=flags & 7, pace=peer & 15)
+        else:
+            counter = wire.tagged_counter(key, vhid, advbase, vouched, peer)
     frame = wire.Frame(
         vhid=vhid,
         advbase=advbase,

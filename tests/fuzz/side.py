@@ -130,8 +130,8 @@ class Side:
     def send(self, instance: Instance, action: SendAdvert) -> None:
         for dialect in instance.authenticator.dialects:
             for family, template in instance.templates.items():
-                nonce = instance.random.getrandbits(24)
-                counter = instance.authenticator.counter(action.advbase, action.advskew, nonce, dialect)
+                nonce, serial = instance.random.getrandbits(3), instance.random.getrandbits(16)
+                counter = instance.authenticator.counter(action.advbase, action.advskew, nonce, dialect, serial=serial)
                 digest = instance.authenticator.sign(counter, dialect)
                 self.sent.append(template.frame(action.advbase, action.advskew, counter, digest))
                 self.said.append(self.sent[-1])
@@ -214,7 +214,9 @@ class Side:
         for counter in counters:
             for under in authenticator.dialects:
                 digest = authenticator.sign(counter, under)
-                tagged = authenticator.counter(counter[0], counter[1], counter[2], under)
+                said = counter[3] if counter[2] & 1 else None
+                serial, pace = int.from_bytes(counter[4:6], "big"), counter[6] & 15
+                tagged = authenticator.counter(counter[0], counter[1], counter[2], under, said, serial, pace)
                 self.said += [digest, tagged, authenticator.verify(counter, digest), authenticator.dialects]
                 self.said += [authenticator.check(tagged, counter[0], counter[1], under)]
                 self.said += [authenticator.check(tagged[::-1], counter[0], counter[1], under)]

@@ -83,8 +83,8 @@ class Side:
     def send(self, action: SendAdvert) -> None:
         for dialect in self.authenticator.dialects:
             for family, template in self.templates.items():
-                nonce = self.random.getrandbits(24)
-                counter = self.authenticator.counter(action.advbase, action.advskew, nonce, dialect)
+                nonce, serial = self.random.getrandbits(3), self.random.getrandbits(16)
+                counter = self.authenticator.counter(action.advbase, action.advskew, nonce, dialect, serial=serial)
                 digest = self.authenticator.sign(counter, dialect)
                 self.said.append(template.frame(action.advbase, action.advskew, counter, digest))
                 self.input.count_sent(self.machine.config.vhid, family)

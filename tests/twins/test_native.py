@@ -334,8 +334,13 @@ class Witness:
         self.asked.append((counter, digest))
         return self.dialect
 
-    def check(self, counter: bytes, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str:
+    def check(
+        self, counter: bytes, advbase: int, advskew: int, dialect: str, demotion: int = 0, own: bool = True
+    ) -> str:
         return self.finding
+
+    def tagged(self, counter: bytes, dialect: str) -> bool:
+        return False
 
 
 @pytest.mark.parametrize(("dialect", "finding"), [("bsd", ""), ("bsd", "echo"), ("netbsd", "altered"), (None, "")])

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, DIALECT_BSD
-from ..protocol.keys import counter_bytes, not_in_use, prepare, tags
+from ..protocol.keys import counter_bytes, counter_fields, not_in_use, prepare, tags
 
 if TYPE_CHECKING:
     from ..config import AddressLike
@@ -82,38 +82,47 @@ class Authenticator:
         return found
 
     def counter(
-        self, advbase: int, advskew: int, nonce: int, dialect: str | None = None, demotion: int | None = None
+        self,
+        advbase: int,
+        advskew: int,
+        nonce: int,
+        dialect: str | None = None,
+        demotion: int | None = None,
+        serial: int = 0,
+        pace: int = 0,
     ) -> bytes:
-        """The 8-byte counter of an advert of ours: a tag over nonce (24 bits), advbase and advskew, then those three.
+        """The 8-byte counter of an advert of ours: `tag 16 | pace 4 | part 1 | nonce 3 | demotion 8 | serial 16 |
+        advbase 8 | advskew 8`.
 
-        With a `demotion`, which the advert's byte 4 has to bear, that and 12 bits of the nonce stand in the place of
-        the nonce. Whoever has the key sees from the tag whether the header was altered, which the digest alone does
-        not cover.
+        With a `demotion`, which the advert's byte 4 has to bear, part is 1: the sender takes part in demotion. Whoever
+        has the key sees from the tag whether the header was altered, which the digest alone does not cover.
         """
-        word = nonce & 0xFFFFFF if demotion is None else demotion << 16 | nonce & 0xFFF
-        vouched = word.to_bytes(3, "big") + bytes((advbase, advskew))
-        counter = self._tags(vouched, dialect)[demotion is not None] + vouched
+        first, vouched = counter_fields(advbase, advskew, nonce, demotion, serial, pace)
+        counter = self._tags(vouched, dialect)[1] + first + vouched
         self._issued.append(counter)
         return counter
 
-    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str:
+    def check(
+        self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0, own: bool = True
+    ) -> str:
         """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing.
 
-        An echo is one of our own last 64 adverts. Altered is one of a pycarp host whose counter vouches for another
+        An echo is one of our own last 64 adverts, where its source is ours (`own`): equal hosts have equal counters
+        now and then. Altered is one of a pycarp host whose counter vouches for another
         advbase, advskew or demotion than it bears. Every other counter is a BSD's, and says nothing. With
         replay="off": "".
         """
         octets = counter_bytes(counter)
         if not self._guard:
             return ""
-        if octets in self._issued:
+        if own and octets in self._issued:
             return "echo"
         same = octets[6:] == bytes((advbase, advskew))
         said = same and octets[3] == demotion
         if said and not demotion:
             return ""
-        first, second = self._tags(octets[3:], dialect)
-        if octets[:3] == second:
+        first, tag = self._tags(octets[3:], dialect)
+        if octets[:2] == tag:
             return "" if said else "altered"
         # In the first layout a nonce stands there, which may be any demotion.
         return "altered" if octets[:3] == first and (not same or demotion) else ""
@@ -121,8 +130,13 @@ class Authenticator:
     def vouches(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int) -> bool:
         """Whether an advert whose digest is right under `dialect` is a pycarp host's that says its demotion."""
         octets = counter_bytes(counter)
-        said = octets[3] == demotion and octets[6:] == bytes((advbase, advskew))
-        return said and self._tags(octets[3:], dialect)[1] == octets[:3]
+        said = octets[2] & 8 and octets[3] == demotion and octets[6:] == bytes((advbase, advskew))
+        return bool(said) and self.tagged(octets, dialect)
+
+    def tagged(self, counter: bytes | int, dialect: str) -> bool:
+        """Whether a counter whose digest is right under `dialect` has our tag: then it has a pace and a serial."""
+        octets = counter_bytes(counter)
+        return self._tags(octets[3:], dialect)[1] == octets[:2]
 
     def sibling(self, vhid: int) -> Authenticator:
         """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet.

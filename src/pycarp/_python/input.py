@@ -164,7 +164,10 @@ class Input:
         if advert is None or instance is None or fault:
             return Verdict(fault, advert)
         dialect = instance.authenticator.verify(advert.counter, advert.digest)
-        return Verdict("badauth", advert) if dialect is None else _guard(instance.authenticator, advert, dialect)
+        if dialect is None:
+            return Verdict("badauth", advert)
+        own = datagram.source in self._addresses or datagram.source in instance.addresses
+        return _guard(instance.authenticator, advert, dialect, own)
 
     def _seek(self, advert: Advert, now: int) -> Verdict:
         """What an advert is whose vhid nobody here has."""
@@ -181,7 +184,7 @@ class Input:
             return Verdict("badvhid", advert)
         # A kernel counts it so, whatever else it is to us.
         _count(self._unclaimed, "badvhid")
-        return _guard(found[1], advert, found[2], found[0])
+        return _guard(found[1], advert, found[2], False, found[0])
 
     def _delivery(self, datagram: Datagram) -> tuple[bool, bool]:
         """Which interfaces the kernel would hand this to: (a carp interface, the carpdev itself)."""
@@ -207,12 +210,18 @@ class Input:
         return False, False
 
 
-def _guard(authenticator: abc.Authenticator, advert: Advert, dialect: str, sibling_of: int | None = None) -> Verdict:
-    """What an advert is whose digest is right."""
-    wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect, advert.demotion)
+def _guard(
+    authenticator: abc.Authenticator, advert: Advert, dialect: str, own: bool, sibling_of: int | None = None
+) -> Verdict:
+    """What an advert is whose digest is right; `own`: it may be ours."""
+    counter = advert.counter
+    wrong = authenticator.check(counter, advert.advbase, advert.advskew, dialect, advert.demotion, own)
     if wrong:
         return Verdict(wrong, advert)
-    return Verdict("" if sibling_of is None else "sibling", advert, dialect, sibling_of)
+    pace = counter[2] >> 4
+    if pace and not authenticator.tagged(counter, dialect):
+        pace = 0
+    return Verdict("" if sibling_of is None else "sibling", advert, dialect, sibling_of, pace=pace)
 
 
 def _count(stats: Stats, counter: str) -> None:

@@ -9,6 +9,7 @@ Thread: any caller
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 from .._records import dataclass
@@ -71,11 +72,13 @@ class Plan:
         known = constant or self.authenticator.vouches(advert.counter, advert.advbase, advert.advskew, dialect, said)
         return said if known else None
 
-    def adverts(self, advbase: int, advskew: int, nonce: int, demotion: int = 0) -> Iterator[tuple[int, bytes]]:
+    def adverts(
+        self, advbase: int, advskew: int, nonce: int, demotion: int = 0, serial: int = 0
+    ) -> Iterator[tuple[int, bytes]]:
         """The frames of one advert, with the family of each: one for each family and dialect."""
         said = demotion if self.says_demotion else None
         for dialect in self.authenticator.dialects:
-            counter = self.authenticator.counter(advbase, advskew, nonce, dialect, said)
+            counter = self.authenticator.counter(advbase, advskew, nonce, dialect, said, serial)
             digest = self.authenticator.sign(counter, dialect)
             for family, template in self.templates:
                 yield family, template.frame(advbase, advskew, counter, digest, demotion)
@@ -118,7 +121,7 @@ def make_plan(
 
 def _signed_bowouts(authenticator: Authenticator) -> Iterator[tuple[bytes, bytes]]:
     for dialect in authenticator.dialects:
-        counter = authenticator.counter(BOWOUT, BOWOUT, int.from_bytes(os.urandom(3), "big"), dialect)
+        counter = authenticator.counter(BOWOUT, BOWOUT, os.urandom(1)[0], dialect, serial=int(time.time()))
         yield counter, authenticator.sign(counter, dialect)
 
 

@@ -11,6 +11,7 @@ from ..config import Address, VirtualHost
 from ..engine.plan import Plan, make_plan
 from ..events import Event
 from ..protocol import (
+    NS_PER_SECOND,
     Action,
     Announce,
     Drop,
@@ -200,9 +201,9 @@ class Host(Station):
 
     def _advertise(self, instance: Instance, order: SendAdvert) -> None:
         if self.sending:
-            nonce = self.lan.random.getrandbits(24)
+            nonce, serial = self.lan.random.getrandbits(3), self.lan.now // NS_PER_SECOND
             for family, frame in instance.plan.adverts(
-                order.advbase, order.advskew, nonce, instance.machine.sent_demotion
+                order.advbase, order.advskew, nonce, instance.machine.sent_demotion, serial
             ):
                 self.send(frame)
                 self._input.count_sent(instance.vhid, family)

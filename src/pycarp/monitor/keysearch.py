@@ -59,9 +59,9 @@ class Signature:
         A tag that fits, with a header that does not, is an advert altered on its way (docs/protocol.md, the counter).
         """
         vouched, said = advert.counter[3:], advert.counter[:3]
-        first, second = tags(self.key, self.vhid, vouched)
+        first, tag = tags(self.key, self.vhid, vouched)
         same = vouched[3:] == bytes((advert.advbase, advert.advskew))
-        if hmac.compare_digest(second, said):
+        if hmac.compare_digest(tag, said[:2]):
             return same and vouched[0] == advert.demotion
         return same and advert.demotion == 0 if hmac.compare_digest(first, said) else None
 

@@ -70,10 +70,20 @@ class Authenticator(Protocol):
     def sign(self, counter: bytes | int, dialect: str | None = None) -> bytes: ...
     def verify(self, counter: bytes | int, digest: bytes) -> str | None: ...
     def counter(
-        self, advbase: int, advskew: int, nonce: int, dialect: str | None = None, demotion: int | None = None
+        self,
+        advbase: int,
+        advskew: int,
+        nonce: int,
+        dialect: str | None = None,
+        demotion: int | None = None,
+        serial: int = 0,
+        pace: int = 0,
     ) -> bytes: ...
-    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str: ...
+    def check(
+        self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0, own: bool = True
+    ) -> str: ...
     def vouches(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int) -> bool: ...
+    def tagged(self, counter: bytes | int, dialect: str) -> bool: ...
     def sibling(self, vhid: int) -> Authenticator: ...
     def bequest(self) -> dict[str, Any]: ...
     def inherit(self, values: dict[str, Any]) -> None: ...
@@ -92,7 +102,8 @@ class Verdict(NamedTuple):
     "sibling" is an advert of a vhid that nobody here has, signed with the secret and over the addresses of a host that
     is here: `sibling_of` is that host's vhid. `advert` is there when the frame was long enough to hold one, `dialect`
     ("bsd", "netbsd") when it was valid, or a sibling's, or "badif" because it was sent by IP unicast, and else valid.
-    `vrrp` is the source of a VRRP packet, whatever it counts as; its number is in `vrrp_router`.
+    `vrrp` is the source of a VRRP packet, whatever it counts as; its number is in `vrrp_router`. `pace` is the code
+    that a pycarp host's counter bears in a valid advert or a sibling's, 0 for none.
     """
 
     counter: str
@@ -101,6 +112,7 @@ class Verdict(NamedTuple):
     sibling_of: int | None = None
     vrrp: str | None = None
     vrrp_router: int = 0
+    pace: int = 0
 
 
 class Input(Protocol):

@@ -140,14 +140,28 @@ def covered(address: IPv4Address | IPv6Address) -> bytes:
 
 
 def tags(key: bytes, vhid: int, vouched: bytes) -> tuple[bytes, bytes]:
-    """The first three bytes of our counters, which vouch for the other five: in the first layout and in the second.
+    """How our counters begin, so that they vouch for their last five bytes: in the first layout, and in today's.
 
-    First: a nonce of three bytes, advbase and advskew. Second: the demotion, a nonce of two, advbase and advskew.
+    First: three bytes, before a nonce of three, advbase and advskew. Today's: two bytes; the last five are the
+    demotion, a serial of two, advbase and advskew (`counter_fields`).
     """
     import hmac  # here: it loads OpenSSL, which the compiled implementation does without
 
     made = hmac.digest(key, b"pycarp\x01" + bytes((vhid,)) + vouched, "sha1")
-    return made[:3], made[3:6]
+    return made[:3], made[3:5]
+
+
+def counter_fields(
+    advbase: int, advskew: int, nonce: int, demotion: int | None, serial: int, pace: int
+) -> tuple[bytes, bytes]:
+    """A counter of ours but for its tag of two bytes: the byte that the tag leaves out, and the five that it covers.
+
+    The nonce has 3 bits, the serial 16. A `demotion` of None says that the sender takes no part in it.
+    """
+    if not 0 <= pace <= 15:
+        raise ValueError(f"pace {pace} is out of range: give 0 to 15")
+    first = pace << 4 | (demotion is not None) << 3 | nonce & 7
+    return bytes((first,)), bytes((demotion or 0,)) + (serial & 0xFFFF).to_bytes(2, "big") + bytes((advbase, advskew))
 
 
 def counter_bytes(value: bytes | int) -> bytes:

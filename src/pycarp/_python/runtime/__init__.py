@@ -9,7 +9,7 @@ twin: the same rooms, and the same name for a function that does the same.
     actions      the agenda: what machines want done         addresses   orders to the guardian; leases
     guardian     replies, a lost guardian, hand-over         suspicion   pauses, lost frames, rivals, the watchdog
     reports      events                                      peers       who was heard
-    state        what all of them work on
+    clock        what serials are read from                  state       what all of them work on
 """
 
 from .handle import Runtime

@@ -37,6 +37,7 @@ def freeze(runtime: RuntimeState, instance: Instance, now: int, margin: int) -> 
     return {
         "machine": instance.machine.bequest(),
         "auth": instance.plan.authenticator.bequest(),
+        "clock": runtime.ahead,
         "owned": ownership.owned,
         "lease": ownership.lease,
         "outlived": ownership.outlived,
@@ -76,6 +77,7 @@ def inherit(runtime: RuntimeState, instance: Instance, now: int, values: dict[st
     instance.machine.inherit(values["machine"])
     instance.plan.authenticator.inherit(values["auth"])
     runtime.demotion = instance.reported.demotion = instance.machine.demotion
+    runtime.ahead = max(runtime.ahead, values.get("clock", 0))
     instance.wanted, instance.failing = True, values["failing"]
     ownership = instance.ownership
     for name in ("lease", "outlived", "least_advbase", "advertised", "announcements", "announced", "owned"):

@@ -119,7 +119,7 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
     actions = machine.timeout(now)
     carry_out(runtime, instance, actions, now)
     if leaving and machine.state is State.BACKUP:
-        leave_to(instance, ownership.heir)
+        leave_to(runtime, instance, ownership.heir)
     if master and any(isinstance(action, SendAdvert) for action in actions):
         instance.late = time.monotonic_ns() - due
         runtime.sending.count(instance.late)

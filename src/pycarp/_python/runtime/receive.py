@@ -66,9 +66,9 @@ def _valid(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: s
     carry_out(runtime, instance, actions, now)
     if was is State.MASTER and machine.state is State.BACKUP:
         if leaving:
-            leave_to(instance, advert.source_mac)
+            leave_to(runtime, instance, advert.source_mac)
         else:
-            make_way(instance, advert.source_mac)
+            make_way(runtime, instance, advert.source_mac)
 
 
 def _takes_over(runtime: RuntimeState, instance: Instance, advert: Advert, now: int) -> bool:

@@ -208,6 +208,7 @@ class RuntimeState:
     guardian: GuardianLink = field(default_factory=GuardianLink)
     watchdog: Watchdog = field(default_factory=Watchdog)
     suspended: int = field(default_factory=lambda: boottime() - time.monotonic_ns())  # ns, when looked at last
+    ahead: int = 0  # ns, of the clock that serials are read from, before CLOCK_BOOTTIME
     demotion: int = 0
     aside: bool = False  # no instance becomes MASTER by another's advert
     demotions_due: int | None = None  # then changed demotions are reported

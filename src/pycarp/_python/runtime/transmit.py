@@ -12,6 +12,7 @@ from ... import events
 from ..._unpatched import time
 from ...protocol import BOWOUT
 from ...protocol.timing import BOWOUT_AFTER_DROP
+from .clock import serial
 from .reports import report
 from .state import Instance, RuntimeState
 
@@ -22,7 +23,7 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
     vhid = instance.plan.host.vhid
     # All are made before the first is sent: a better host answers that one at once, and a frame of ours that came
     # later would teach the switch our port again.
-    frames = list(instance.plan.adverts(advbase, advskew, secrets.randbits(24), instance.machine.sent_demotion))
+    frames = _signed(runtime, instance, advbase, advskew)
     for family, signed in frames:
         # Switches are to learn where the virtual MAC is when the addresses are here.
         inherits = instance.ownership.inherits
@@ -37,7 +38,12 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
     return failure is None
 
 
-def make_way(instance: Instance, rival: bytes) -> None:
+def _signed(runtime: RuntimeState, instance: Instance, advbase: int, advskew: int) -> list[tuple[int, bytes]]:
+    nonce, demotion = secrets.randbits(3), instance.machine.sent_demotion
+    return list(instance.plan.adverts(advbase, advskew, nonce, demotion, serial(runtime)))
+
+
+def make_way(runtime: RuntimeState, instance: Instance, rival: bytes) -> None:
     """Tell the MASTER at this MAC, and nobody else, that we have yielded to it: it announces once more.
 
     A bow-out to the group would make other backups take over. It comes from the carpdev's own MAC: switches are not to
@@ -46,17 +52,15 @@ def make_way(instance: Instance, rival: bytes) -> None:
     if rival[0] & 1:
         return
     carpdev, vhid = instance.carpdev, instance.plan.host.vhid
-    for family, frame in list(
-        instance.plan.adverts(BOWOUT, BOWOUT, secrets.randbits(24), instance.machine.sent_demotion)
-    ):
+    for family, frame in _signed(runtime, instance, BOWOUT, BOWOUT):
         if send_frame(instance, rival + carpdev.mac + frame[12:]) is None:
             carpdev.input.count_sent(vhid, family)
 
 
-def leave_to(instance: Instance, heir: bytes) -> None:
+def leave_to(runtime: RuntimeState, instance: Instance, heir: bytes) -> None:
     """Make way for the one that we have handed over to, once nothing of ours answers any more."""
     time.sleep(BOWOUT_AFTER_DROP / 1e9)
-    make_way(instance, instance.ownership.heir or heir)
+    make_way(runtime, instance, instance.ownership.heir or heir)
 
 
 def announce(instance: Instance) -> None:

@@ -1,0 +1,22 @@
+"""The clock that serials are read from: the wall clock, but it never goes back.
+
+Thread: runtime.
+"""
+
+from __future__ import annotations
+
+from ..._unpatched import time
+from ...protocol import NS_PER_SECOND
+from .state import RuntimeState, boottime
+
+
+def read_clock(runtime: RuntimeState) -> int:
+    """ns since 1970, as this process counts them. Steps of the wall clock are followed forward only."""
+    now = boottime()
+    runtime.ahead = max(runtime.ahead, time.time_ns() - now)
+    return now + runtime.ahead
+
+
+def serial(runtime: RuntimeState) -> int:
+    """What an advert bears that is sent now: seconds, modulo 2**16."""
+    return read_clock(runtime) // NS_PER_SECOND & 0xFFFF
