@@ -124,6 +124,7 @@ def flags() -> tuple[list[str], list[str]]:
     if sanitizers := os.environ.get("PYCARP_SANITIZE"):
         sanitize = f"-fsanitize={sanitizers}"
         compile_flags += [sanitize, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
+        compile_flags.append("-DPYCARP_SANITIZED")
         link_flags += [sanitize]
     return compile_flags, link_flags
 
@@ -173,8 +174,6 @@ def program_flags() -> tuple[list[str], list[str]]:
     compile_flags, link_flags = flags()
     compile_flags = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-fPIE", *compile_flags]
     link_flags = ["-pthread", "-pie", "-Wl,-z,relro,-z,now", *link_flags]
-    if os.environ.get("PYCARP_SANITIZE"):
-        compile_flags.append("-DPYCARP_SANITIZED")
     return compile_flags, link_flags
 
 
@@ -207,7 +206,7 @@ class BuildExtensions(build_ext):
         shutil.rmtree(package, ignore_errors=True)
         package.mkdir(parents=True)
         for declarations in ROOT.glob("ext/**/*.pxd"):
-            if declarations.stem in {*MODULES, "arbitration", "guardian", "system", "timing"}:
+            if declarations.stem in {*MODULES, "arbitration", "guardian", "kept", "system", "timing"}:
                 shutil.copy2(declarations, package)
         translated = cythonize(
             # Fresh objects: cythonize wants to see .pyx, and build_ext keeps its own attributes on ours.

@@ -91,5 +91,8 @@ cdef void auth_counter(
 
 
 cdef class Authenticator:
-    cdef auth_t auth
+    cdef auth_t *auth
+    cdef auth_t _own  # where `auth` is at first
     cdef dict _ways  # keeps alive the addresses that the keys point to
+
+    cdef auth_t *keep(self) except NULL

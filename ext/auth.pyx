@@ -19,6 +19,7 @@ from sha1 cimport (
     carp_sha1_init, carp_sha1_mac, carp_sha1_macs, carp_sha1_select, carp_sha1_variant,
 )
 
+from .kept cimport kept_calloc, kept_free
 from .packet cimport COUNTER_LENGTH, DIGEST_LENGTH, octets
 
 from ..errors import ImplementationError
@@ -362,35 +363,52 @@ cdef class Authenticator:
     # In __cinit__, which runs once: no half-made object, and no second key in it.
     def __cinit__(self, passphrase, vhid, addresses, dialect="auto", replay="guard"):
         cdef bytes key, form
+        self.auth = &self._own
         ways, guard = prepare(passphrase, vhid, addresses, dialect, replay)
-        auth_prepare(&self.auth, vhid)
+        auth_prepare(self.auth, vhid)
         self.auth.guard = guard
         self._ways = {name: forms for name, (_key, forms) in ways.items()}
         for name, (key, forms) in ways.items():
-            auth_add_key(&self.auth, _DIALECTS.index(name), _at(key))
+            auth_add_key(self.auth, _DIALECTS.index(name), _at(key))
             for form in forms:
-                auth_add_variant(&self.auth, _at(form), PyBytes_GET_SIZE(form))
+                auth_add_variant(self.auth, _at(form), PyBytes_GET_SIZE(form))
         self.auth.serial = atomic_add64(&_serials, 1) + 1
 
     def __dealloc__(self):
-        auth_clear(&self.auth)
+        if self.auth == NULL:
+            return  # the arguments were wrong
+        auth_clear(self.auth)
+        if self.auth != &self._own:
+            kept_free(self.auth)
+
+    cdef auth_t *keep(self) except NULL:
+        """For a thread that must not wait while the program forks. A forked child finds zeros."""
+        cdef auth_t *kept
+        if self.auth == &self._own:
+            kept = <auth_t *> kept_calloc(sizeof(auth_t))
+            if kept == NULL:
+                raise MemoryError
+            memcpy(kept, self.auth, sizeof(auth_t))
+            auth_clear(self.auth)
+            self.auth = kept
+        return self.auth
 
     def __repr__(self):
-        return f"<Authenticator vhid {self.auth.vhid} {'+'.join(_names(&self.auth))}>"
+        return f"<Authenticator vhid {self.auth.vhid} {'+'.join(_names(self.auth))}>"
 
     @property
     def dialects(self) -> tuple[str, ...]:
         """The dialects under which the next advert is to be sent, one frame each."""
         cdef uint8_t dialects[AUTH_KEYS]
         cdef int index
-        return tuple([_DIALECTS[dialects[index]] for index in range(auth_dialects(&self.auth, dialects))])
+        return tuple([_DIALECTS[dialects[index]] for index in range(auth_dialects(self.auth, dialects))])
 
     def sign(self, counter: bytes | int, dialect: str | None = None) -> bytes:
         """The 20-byte digest for an advert with this counter (8 bytes, or an integer below 2**64)."""
-        cdef int chosen = _chosen(&self.auth, dialect)
+        cdef int chosen = _chosen(self.auth, dialect)
         cdef bytes octets8 = counter_bytes(counter)
         cdef uint8_t digest[DIGEST_LENGTH]
-        auth_sign(&self.auth, chosen, _at(octets8), digest)
+        auth_sign(self.auth, chosen, _at(octets8), digest)
         return PyBytes_FromStringAndSize(<const char *> digest, DIGEST_LENGTH)
 
     def verify(self, counter: bytes | int, digest: bytes) -> str | None:
@@ -400,7 +418,7 @@ cdef class Authenticator:
         cdef int found
         if PyBytes_GET_SIZE(octets20) != DIGEST_LENGTH:
             return None
-        found = auth_verify(&self.auth, _at(octets8), _at(octets20))
+        found = auth_verify(self.auth, _at(octets8), _at(octets20))
         return None if found == AUTH_NONE else _DIALECTS[found]
 
     def counter(
@@ -423,7 +441,7 @@ cdef class Authenticator:
         if demotion is not None:
             said = at[0]
         auth_counter(
-            &self.auth, _chosen(&self.auth, dialect), at[3], at[4], said, _at(first)[0] & 7,
+            self.auth, _chosen(self.auth, dialect), at[3], at[4], said, _at(first)[0] & 7,
             <uint16_t> (at[1] << 8 | at[2]), pace, counter,
         )
         return PyBytes_FromStringAndSize(<const char *> counter, COUNTER_LENGTH)
@@ -435,28 +453,28 @@ cdef class Authenticator:
         cdef bytes octets8 = counter_bytes(counter)
         cdef bytes header = bytes((advbase, advskew, demotion))
         cdef const uint8_t *at = _at(header)
-        cdef int chosen = _chosen(&self.auth, dialect)
-        return _CHECKS[auth_check(&self.auth, chosen, _at(octets8), at[0], at[1], at[2], own)]
+        cdef int chosen = _chosen(self.auth, dialect)
+        return _CHECKS[auth_check(self.auth, chosen, _at(octets8), at[0], at[1], at[2], own)]
 
     def vouches(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int) -> bool:
         """Whether an advert whose digest is right under `dialect` is a pycarp host's that says its demotion."""
         cdef bytes octets8 = counter_bytes(counter)
         cdef bytes header = bytes((advbase, advskew, demotion))
         cdef const uint8_t *at = _at(header)
-        cdef int chosen = _chosen(&self.auth, dialect)
-        return bool(auth_vouches(&self.auth, chosen, _at(octets8), at[0], at[1], at[2]))
+        cdef int chosen = _chosen(self.auth, dialect)
+        return bool(auth_vouches(self.auth, chosen, _at(octets8), at[0], at[1], at[2]))
 
     def tagged(self, counter: bytes | int, dialect: str) -> bool:
         """Whether a counter whose digest is right under `dialect` has our tag: then it has a pace and a serial."""
         cdef bytes octets8 = counter_bytes(counter)
-        return bool(auth_tagged(&self.auth, _chosen(&self.auth, dialect), _at(octets8)))
+        return bool(auth_tagged(self.auth, _chosen(self.auth, dialect), _at(octets8)))
 
     def sibling(self, vhid: int) -> Authenticator:
         """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet."""
         cdef Authenticator made = Authenticator(None, vhid, (), DIALECT_BSD)
         cdef uint64_t serial = made.auth.serial
         cdef int index
-        auth_derive(&self.auth, made.auth.vhid, &made.auth)
+        auth_derive(self.auth, made.auth.vhid, made.auth)
         for index in range(self.auth.key_count):
             made.auth.keys[index].addresses = self.auth.keys[index].addresses
             made.auth.keys[index].length = self.auth.keys[index].length
@@ -480,7 +498,7 @@ cdef class Authenticator:
         cdef bytes counter
         cdef int number
         for name in values["heard"]:
-            if name in _names(&self.auth):
+            if name in _names(self.auth):
                 number = _DIALECTS.index(name)
                 self.auth.heard |= <uint8_t> (1 << number)
                 self.auth.heard_last = <uint8_t> number

@@ -433,7 +433,7 @@ cdef class Input:
             memcpy(instance.counters, former.counters, sizeof(instance.counters))
             _free_instance(former)
         # Not for subclasses: one may verify in its own way.
-        instance.auth = &(<Authenticator> authenticator).auth if type(authenticator) is Authenticator else NULL
+        instance.auth = (<Authenticator> authenticator).auth if type(authenticator) is Authenticator else NULL
         instance.siblings = siblings
         input_set_instance(&self.input_, vhid, instance)
         self._authenticators[vhid] = authenticator

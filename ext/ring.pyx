@@ -11,6 +11,7 @@ from libc.string cimport memset
 
 from .system cimport (
     MAP_FAILED,
+    MADV_DONTFORK,
     MAP_SHARED,
     PACKET_RX_RING,
     PACKET_STATISTICS,
@@ -24,6 +25,7 @@ from .system cimport (
     atomic_load32,
     atomic_store32,
     getsockopt,
+    madvise,
     mlock,
     mmap,
     munmap,
@@ -65,6 +67,8 @@ cdef int ring_open(ring_t *ring, int fd) noexcept nogil:
         return errno
     # The kernel's pages are not swapped; this makes sure that they are mapped. Not being allowed to does no harm.
     mlock(mapping, BLOCK_SIZE * BLOCKS)
+    # A forked child would keep the socket by it.
+    madvise(mapping, BLOCK_SIZE * BLOCKS, MADV_DONTFORK)
     ring.frames = <uint8_t *> mapping
     ring.length = BLOCK_SIZE * BLOCKS
     ring.count = request.tp_frame_nr

@@ -21,8 +21,6 @@ cdef extern from "atomic.h" nogil:
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_t:
         pass
-    ctypedef struct pthread_attr_t:
-        pass
     ctypedef struct pthread_mutex_t:
         pass
     ctypedef struct pthread_mutexattr_t:
@@ -31,8 +29,6 @@ cdef extern from "<pthread.h>" nogil:
         int sched_priority
     int SCHED_FIFO
     int PTHREAD_PROCESS_SHARED, PTHREAD_MUTEX_ROBUST, PTHREAD_MUTEX_ERRORCHECK
-    int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *) noexcept nogil, void *arg)
-    int pthread_join(pthread_t thread, void **result)
     pthread_t pthread_self()
     int pthread_setschedparam(pthread_t thread, int policy, const sched_param *param)
     int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr)
@@ -44,6 +40,10 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutexattr_setpshared(pthread_mutexattr_t *attr, int shared)
     int pthread_mutexattr_setrobust(pthread_mutexattr_t *attr, int robust)
     int pthread_mutexattr_settype(pthread_mutexattr_t *attr, int kind)
+
+cdef extern from "kept.h" nogil:
+    int kept_thread(pthread_t *thread, void **stack, void *(*run)(void *) noexcept nogil, void *argument)
+    void kept_join(pthread_t thread, void *stack)
 
 cdef extern from "<signal.h>" nogil:
     ctypedef struct sigset_t:
@@ -87,6 +87,8 @@ cdef extern from "<sys/mman.h>" nogil:
     void *MAP_FAILED
     void *mmap(void *at, size_t length, int protection, int flags, int fd, long offset)
     int munmap(void *at, size_t length)
+    int MADV_DONTFORK
+    int madvise(void *at, size_t length, int advice)
     int mlock(const void *at, size_t length)
 
 cdef extern from "<sys/prctl.h>" nogil:

@@ -52,7 +52,7 @@ cdef carpdev_t *_find_carpdev(runtime_t *runtime, int number) noexcept nogil:
 # Carpdevs
 
 cdef void add_carpdev(runtime_t *runtime, command_t *command, int64_t now) noexcept nogil:
-    cdef void *grown = realloc(runtime.carpdevs, (runtime.carpdev_count + 1) * sizeof(carpdev_t *))
+    cdef void *grown = kept_realloc(runtime.carpdevs, (runtime.carpdev_count + 1) * sizeof(carpdev_t *))
     command.found = grown != NULL
     if grown == NULL:
         return
@@ -103,15 +103,15 @@ cdef void remove_carpdev(runtime_t *runtime, command_t *command, int64_t now) no
 cdef bint _make_room(runtime_t *runtime) noexcept nogil:
     """For one more instance: in the list, in the heap, and on the agenda."""
     cdef size_t room = runtime.instance_count + 2
-    cdef void *grown = realloc(runtime.instances, room * sizeof(instance_t *))
+    cdef void *grown = kept_realloc(runtime.instances, room * sizeof(instance_t *))
     if grown == NULL:
         return False
     runtime.instances = <instance_t **> grown
-    grown = realloc(runtime.heap, room * sizeof(instance_t *))
+    grown = kept_realloc(runtime.heap, room * sizeof(instance_t *))
     if grown == NULL:
         return False
     runtime.heap = <instance_t **> grown
-    grown = realloc(runtime.agenda.demotions, room * sizeof(demotion_t))
+    grown = kept_realloc(runtime.agenda.demotions, room * sizeof(demotion_t))
     if grown == NULL:
         return False
     runtime.agenda.demotions = <demotion_t *> grown

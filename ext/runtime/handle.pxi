@@ -59,14 +59,16 @@ cdef class Runtime:
     cdef Lifeline _lifeline
     cdef object _emit, _others, _lock, _event_thread, _guardian
     cdef dict _instances, _sockets, _hosts
-    cdef list _forgotten
+    cdef list _forgotten, _wakes  # a forked child finds no other trace of the latter
+    cdef void *_stack
     cdef bint _running, _abandoned, _ended, _realtime
 
     def __cinit__(self):
-        self.runtime = <runtime_t *> calloc(1, sizeof(runtime_t))
+        self.runtime = <runtime_t *> kept_calloc(sizeof(runtime_t))
         if self.runtime == NULL:
             raise MemoryError
         self.runtime.wake = self.runtime.reports.wake = self.runtime.guardian.fd = -1
+        self._wakes = []
         if not _make_room(self.runtime):
             raise MemoryError
 
@@ -79,7 +81,9 @@ cdef class Runtime:
         self.runtime.lifeline = self._lifeline.memory
         try:
             self.runtime.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._wakes.append(self.runtime.wake)
             self.runtime.reports.wake = os.eventfd(0, os.EFD_CLOEXEC)
+            self._wakes.append(self.runtime.reports.wake)
             self._start_thread()
             if realtime is True and self.runtime.has_realtime != 1:
                 raise CapabilityError(
@@ -106,7 +110,7 @@ cdef class Runtime:
         # The program's signals are its own threads' business.
         sigfillset(&everything)
         pthread_sigmask(SIG_SETMASK, &everything, &former)
-        error = pthread_create(&self.runtime.thread, NULL, run, self.runtime)
+        error = kept_thread(&self.runtime.thread, &self._stack, run, self.runtime)
         pthread_sigmask(SIG_SETMASK, &former, NULL)
         if error:
             raise OSError(error, os.strerror(error))
@@ -126,20 +130,20 @@ cdef class Runtime:
             with nogil:
                 self.runtime.closing = True
                 wake(self.runtime.wake)
-                pthread_join(self.runtime.thread, NULL)
+                kept_join(self.runtime.thread, self._stack)
         for at in range(self.runtime.carpdev_count):
             _free_carpdev(self.runtime.carpdevs[at])
-        free(self.runtime.carpdevs)
-        free(self.runtime.instances)
-        free(self.runtime.heap)
-        free(self.runtime.agenda.demotions)
-        free(self.runtime)
+        kept_free(self.runtime.carpdevs)
+        kept_free(self.runtime.instances)
+        kept_free(self.runtime.heap)
+        kept_free(self.runtime.agenda.demotions)
+        kept_free(self.runtime)
 
     # Carpdevs
 
     def add_carpdev(self, int carpdev, sockets, mac, addresses, allow):
         cdef command_t command = _command(add_carpdev, 0, carpdev)
-        cdef carpdev_t *fresh = <carpdev_t *> calloc(1, sizeof(carpdev_t))
+        cdef carpdev_t *fresh = <carpdev_t *> kept_calloc(sizeof(carpdev_t))
         cdef int error, receive
         if fresh == NULL:
             raise MemoryError
@@ -423,7 +427,7 @@ cdef class Runtime:
             if self._running:
                 self._post(&command)
                 with nogil:
-                    pthread_join(self.runtime.thread, NULL)
+                    kept_join(self.runtime.thread, self._stack)
                 self._running = False
                 self._ended = True
         # Outside of the lock: the event thread may wait for it, to bring the thread another guardian.
@@ -453,11 +457,10 @@ cdef class Runtime:
         for sockets in self._sockets.values():
             sockets.close()
         self._sockets.clear()
-        descriptors = [self.runtime.wake, self.runtime.reports.wake]
+        descriptors, self._wakes = self._wakes, []
         self.runtime.wake = self.runtime.reports.wake = -1
         for descriptor in descriptors:
-            if descriptor >= 0:
-                os.close(descriptor)
+            os.close(descriptor)
 
     # Commands
 

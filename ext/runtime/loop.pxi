@@ -54,11 +54,11 @@ cdef void *run(void *argument) noexcept nogil:
                     serial_at(runtime, instance.timers.due),
                 )
         if room < 2 + runtime.carpdev_count:
-            grown = realloc(fds, (2 + runtime.carpdev_count) * sizeof(pollfd))
+            grown = kept_realloc(fds, (2 + runtime.carpdev_count) * sizeof(pollfd))
             if grown != NULL:
                 fds, room = <pollfd *> grown, 2 + runtime.carpdev_count
         _wait(runtime, fds)
-    free(fds)
+    kept_free(fds)
     lifeline_unlock(runtime.lifeline)
     return NULL
 

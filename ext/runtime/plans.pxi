@@ -32,7 +32,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
         place.virtual, place.led = plan.virtual, host.led
         place.obeys_all, place.obeys_known = host.demotion == "obey", host.demotion == "auto"
-        place.auth = &(<Authenticator?> plan.authenticator).auth
+        place.auth = (<Authenticator?> plan.authenticator).keep()
         place.config = machine_read_config(host)
     except BaseException:
         _free_plan(place)
@@ -54,7 +54,7 @@ cdef void _free_carpdev(carpdev_t *carpdev) noexcept:
     ring_close(&carpdev.ring)
     free(carpdev.input.addresses.items)
     free(carpdev.input.broadcasts.items)
-    free(carpdev)
+    kept_free(carpdev)
 
 
 cdef class _Instance:
@@ -65,7 +65,7 @@ cdef class _Instance:
     cdef int carpdev
 
     def __cinit__(self, int index, int carpdev, plan, device, lock):
-        cdef instance_t *instance = <instance_t *> calloc(1, sizeof(instance_t))
+        cdef instance_t *instance = <instance_t *> kept_calloc(sizeof(instance_t))
         cdef uint64_t seed = 0
         self.instance = instance
         self.plan, self.carpdev, self.device, self.lock = plan, carpdev, device, lock
@@ -85,4 +85,4 @@ cdef class _Instance:
     def __dealloc__(self):
         if self.instance != NULL:
             _free_plan(&self.instance.plan)
-            free(self.instance)
+            kept_free(self.instance)

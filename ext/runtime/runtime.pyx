@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EHOSTDOWN, ENODEV, ENOENT, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport timespec
 
@@ -40,6 +40,7 @@ from .machine cimport (
     machine_retire, machine_sent, machine_sent_demotion, machine_set_values, machine_sibling, machine_start,
     machine_stop, machine_t, machine_timeout, machine_values, peer_t,
 )
+from .kept cimport kept_calloc, kept_free, kept_realloc
 from .packet cimport (
     ADVERT_FRAME_MAX, AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, MAC_LENGTH, address_text, advert_t, template_frame,
     template_t,
@@ -49,9 +50,9 @@ from .spawn cimport Lifeline, lifeline_lock, lifeline_unlock
 from .system cimport (
     MSG_DONTWAIT, POLLERR, POLLIN, PR_SET_NAME, PR_SET_TIMERSLACK, SCHED_FIFO, SIG_SETMASK, SO_ERROR, SOL_SOCKET,
     atomic_add64, atomic_load32, atomic_load64, atomic_push, atomic_store32, atomic_store64, atomic_take64,
-    atomic_take_all, boottime, duration, getrandom, getsockopt, mlock, monotonic, nanosleep, pollfd, ppoll, prctl,
-    pthread_create, pthread_join, pthread_self, pthread_setschedparam, pthread_sigmask, pthread_t, read, realtime,
-    sched_param, sem_destroy, sem_init, sem_post, sem_t, sem_wait, send, sigfillset, sigset_t, write,
+    atomic_take_all, boottime, duration, getrandom, getsockopt, kept_join, kept_thread, mlock, monotonic, nanosleep,
+    pollfd, ppoll, prctl, pthread_self, pthread_setschedparam, pthread_sigmask, pthread_t, read, realtime, sched_param,
+    sem_destroy, sem_init, sem_post, sem_t, sem_wait, send, sigfillset, sigset_t, write,
 )
 from .timing cimport (
     ANNOUNCEMENTS_AFTER_RIVAL, ANNOUNCE_AFTER_ADVERT, ANNOUNCE_AFTER_DEFENCE, ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN,
