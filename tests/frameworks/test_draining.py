@@ -84,13 +84,15 @@ def test_a_program_with_a_server_in_it(net: Lan, tmp_path: Path, name: str) -> N
     goes_first(net, tmp_path, [sys.executable, name], implementation)
 
 
-def test_a_lifespan_of_starlette(net: Lan, tmp_path: Path) -> None:
-    # Fault: SIGTERM to uvicorn with an application of Starlette, whose lifespan has an engine for asyncio.
+@pytest.mark.parametrize("name", ["starlette", "fastapi", "django"])
+def test_a_framework_with_an_application_object_of_its_own(net: Lan, tmp_path: Path, name: str) -> None:
+    # Fault: SIGTERM to uvicorn with an application of Starlette or FastAPI, whose lifespan has an engine for asyncio, or
+    # of Django, which raises when it is asked for a lifespan.
     # Expected: As above.
-    pytest.importorskip("starlette")
+    pytest.importorskip(name)
     pytest.importorskip("uvicorn")
-    write(tmp_path, "starlette_served.py")
-    words = [word.replace("served:", "starlette_served:") for word in ASGI[0]]
+    write(tmp_path, f"{name}_served.py")
+    words = [word.replace("served:", f"{name}_served:") for word in ASGI[0]]
     goes_first(net, tmp_path, words, IMPLEMENTATIONS[0])
 
 
