@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.artefacts import ROOT
 
-SUITES = ("bookworm", "trixie")
+SUITES = ("bookworm", "trixie", "sid")
 
 
 @pytest.mark.long

@@ -104,8 +104,11 @@ cdef class Runtime:
 
     cdef int _start_thread(self) except -1:
         cdef sigset_t everything, former
-        cdef timespec pause = duration(50000)
+        cdef timespec pause = duration(50000), at_once = duration(0)
         cdef int error
+        # Refused by a filter, it would be the loop's every turn, without a wait.
+        if ppoll(NULL, 0, &at_once, NULL) < 0:
+            raise OSError(errno, os.strerror(errno))
         self.runtime.wants_realtime = self._realtime
         # The program's signals are its own threads' business.
         sigfillset(&everything)

@@ -86,8 +86,8 @@ def test_a_program_with_a_server_in_it(net: Lan, tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", ["starlette", "fastapi", "django"])
 def test_a_framework_with_an_application_object_of_its_own(net: Lan, tmp_path: Path, name: str) -> None:
-    # Fault: SIGTERM to uvicorn with an application of Starlette or FastAPI, whose lifespan has an engine for asyncio, or
-    # of Django, which raises when it is asked for a lifespan.
+    # Fault: SIGTERM to uvicorn with an application of Starlette or FastAPI, whose lifespan has an engine for asyncio,
+    # or of Django, which raises when it is asked for a lifespan.
     # Expected: As above.
     pytest.importorskip(name)
     pytest.importorskip("uvicorn")

@@ -88,15 +88,31 @@ def test_what_the_system_refuses_is_told_in_one_sentence(lone: Lan, with_impl: s
     assert said.startswith("pycarp.errors.EngineError: there is no /proc here"), said
     if platform.machine() != "x86_64":
         pytest.skip("the numbers of system calls are another machine's")
-    for number, family in (
-        (41, 17),
-        (41, 16),
-        (319, 0),
-        (56, 0),
-    ):  # socket (AF_PACKET, AF_NETLINK), memfd_create, clone
+    # socket (AF_PACKET, AF_NETLINK), memfd_create, clone
+    for number, family in (41, 17), (41, 16), (319, 0), (56, 0):
         said = run(lone, START, with_impl, before=(sys.executable, "-c", FILTER, str(number), str(family)))
         assert said.startswith("pycarp.errors.CapabilityError: the system refuses what an engine needs (")
         assert "Operation not permitted" in said and "seccomp profile" in said, said
+    guardian = (
+        "pycarp.errors.CapabilityError: the system refuses what the guardian needs (Operation not permitted): a filter"
+    )
+    ended = "pycarp.errors.EngineError: the guardian (process "
+    engine = "pycarp.errors.CapabilityError: the system refuses what an engine needs (Operation not permitted"
+    right = f"{with_impl} MASTER\nleft: MainThread\n"
+    native = with_impl == "native"
+    for number, wanted in (
+        (283, guardian),  # timerfd_create
+        (157, guardian),  # prctl
+        (126, guardian),  # capset
+        (271, engine if native else right),  # ppoll
+        (16, f"{engine}, ioctl, SIOCGIFINDEX" if native else ended),  # ioctl
+        (435, engine if native else "pycarp.errors.EngineError: an engine cannot run here (can't start new thread)"),
+        (144, right),  # sched_setscheduler
+        (149, right),  # mlock
+        (434, right),  # pidfd_open
+    ):
+        said = run(lone, START + STOP, with_impl, before=(sys.executable, "-c", FILTER, str(number), "0"))
+        assert said.startswith(wanted), (number, said)
 
 
 @pytest.mark.parametrize("rate", ["-15d", "+0 x10"])

@@ -457,11 +457,14 @@ class Engine:
             self._hooks.configure(hosts)
             return None
         if any(host.hooks for host in hosts):
-            # Imported here: most engines have none.
-            from ..hooks.runner import Hooks
-
-            self._hooks = Hooks(hosts, self.report, self._describe)
+            self._hooks = self._make_hooks(hosts)
         return self._hooks
+
+    def _make_hooks(self, hosts: tuple[VirtualHost, ...]) -> Hooks:
+        # Imported here: most engines have none.
+        from ..hooks.runner import Hooks
+
+        return Hooks(hosts, self.report, self._describe)
 
     def _look_after(self, hosts: tuple[VirtualHost, ...]) -> None:
         """Run the checks of these virtual hosts, and keep together those that move together."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .._unpatched import time
 from ..config import AddressLike, Led
@@ -73,7 +73,7 @@ class Owner:
         )
         # Adverts are heard only to tell of a group that has the same virtual MAC.
         hears = mac == "virtual"
-        self._engine = Engine(
+        self._engine = self._make_engine(
             host, on_event=on_event, queue=queue, allow=hears, realtime=realtime, missing=missing, wait=wait
         )
 
@@ -102,14 +102,14 @@ class Owner:
         call: subtract what the lease had run by then. False where they cannot be here now (the interface is down, the
         kernel refuses): they come by themselves when they can, until the time is over, and events say why.
         """
-        return self._engine._running().hold(_until(for_seconds))
+        return self._engine._running().hold(self._until(for_seconds))
 
     def renew(self, for_seconds: float | None = None) -> bool:
         """Have the addresses for that time from now on, if their time is not over; waits for nothing.
 
         False where it is: nothing has changed, and a program that is still the leader takes them again.
         """
-        return self._engine._running().hold(_until(for_seconds), again=True)
+        return self._engine._running().hold(self._until(for_seconds), again=True)
 
     def release(self) -> None:
         """Let go of the addresses; when this returns, nobody answers for them here. Without them nothing happens."""
@@ -159,11 +159,17 @@ class Owner:
         """See `Engine.measures`."""
         return self._engine.measures()
 
+    def _make_engine(self, host: Led, **options: Any) -> Engine:
+        return Engine(host, **options)
 
-def _until(seconds: float | None) -> int:
-    """The end of a tenure, CLOCK_BOOTTIME: a leader's lease goes on while this machine sleeps."""
-    if seconds is None:
-        return TENURE_FOREVER
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not _SHORTEST <= seconds <= _LONGEST:
-        raise ValueError(f"{seconds!r} is out of range: give 0.1 to 86400 seconds, or None")
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(seconds * NS_PER_SECOND)
+    def _boottime(self) -> int:
+        """CLOCK_BOOTTIME: a leader's lease goes on while this machine sleeps."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def _until(self, seconds: float | None) -> int:
+        """The end of a tenure."""
+        if seconds is None:
+            return TENURE_FOREVER
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not _SHORTEST <= seconds <= _LONGEST:
+            raise ValueError(f"{seconds!r} is out of range: give 0.1 to 86400 seconds, or None")
+        return self._boottime() + int(seconds * NS_PER_SECOND)

@@ -341,7 +341,10 @@ class Hooks:
 
     def _say(self, kind: Callable[..., ev.Event], name: str, **values: object) -> None:
         host = self._hosts.get(name)
-        self._emit(kind(vhid=host.vhid if host is not None else 0, name=name, at=time.monotonic_ns(), **values))
+        self._emit(kind(vhid=host.vhid if host is not None else 0, name=name, at=self._now(), **values))
+
+    def _now(self) -> int:
+        return time.monotonic_ns()
 
 
 def _tell(lane: _Lane) -> None:

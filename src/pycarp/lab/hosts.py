@@ -96,7 +96,10 @@ class Host(Station):
         for instance in self._instances.values():
             if not self.cable.carrier:
                 instance.machine.link(False, self.lan.now)
-            self._do(instance, instance.machine.start(self.lan.now))
+            self._begin(instance)
+
+    def _begin(self, instance: Instance) -> None:
+        self._do(instance, instance.machine.start(self.lan.now))
 
     def stop(self) -> None:
         """Stop in good order: a master drops its addresses and bows out."""

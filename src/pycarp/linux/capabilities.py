@@ -40,19 +40,22 @@ def require(*names: str) -> None:
         )
 
 
+FILTER = "a filter of system calls (a container's seccomp profile, or SystemCallFilter= of a unit) is on this process"
+
+
+def filtered() -> bool:
+    """Whether a filter of system calls is on the calling thread."""
+    with open("/proc/thread-self/status") as file:
+        return "Seccomp:\t2\n" in file
+
+
 def refused(error: OSError) -> CapabilityError:
     """What to raise where the system refuses what these capabilities are enough for."""
     where = error.__traceback__
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     function = where.tb_frame.f_code.co_name if where is not None else "?"
-    with open("/proc/thread-self/status") as file:
-        filtered = "Seccomp:\t2\n" in file
-    who = (
-        "a filter of system calls (a container's seccomp profile, or SystemCallFilter= of a unit) is on this process"
-        if filtered
-        else "an AppArmor or SELinux profile may be on this process"
-    )
+    who = FILTER if filtered() else "an AppArmor or SELinux profile may be on this process"
     what = f"{error.strerror}, {error.filename}" if error.filename else error.strerror
     return CapabilityError(
         f"the system refuses what an engine needs ({what}; in {function}): {who}, and has to allow it"

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any, Self
 
-from .._unpatched import socket
 from ..config import VirtualHost
 from ..errors import CapabilityError, InterfaceError, InterfaceMissing
 from ..protocol import timing
@@ -22,7 +21,7 @@ from ..protocol.frames import virtual_mac
 from . import fib, gate, lock, messages, netlink, settings
 from .differences import Differences, compare, goes_by_another, part
 from .fib import Route, Rule, Snapshot
-from .interfaces import OWN_PROTOCOL, Interface, Mark, mark_on, read_interfaces
+from .interfaces import OWN_PROTOCOL, Interface, Mark, index_of, mark_on, read_interfaces
 from .leftovers import Inventory
 from .messages import Address
 from .routes import EARLY, Place, Planner, Ways, near, refusal, tables_of, turn_of
@@ -496,7 +495,7 @@ class Device:
         )
         if added is not None:
             raise self._refused(added)
-        self.index = socket.if_nametoindex(self.name)
+        self.index = index_of(self.name, route)
         self._set_gate()
         inventory.interfaces += (Interface(self.index, self.name, self.mac, up=False, alias=str(mark)),)
         netlink.raise_first(others, () if 6 in self.host.families else (errno.EAFNOSUPPORT,))

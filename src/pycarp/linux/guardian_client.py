@@ -24,7 +24,7 @@ from .._records import dataclass
 from .._unpatched import select, socket, threading, time
 from ..errors import CapabilityError, CarpError, EngineError
 from . import gate, netlink
-from .capabilities import effective
+from .capabilities import FILTER, effective, filtered
 from .lock import lives
 
 if TYPE_CHECKING:
@@ -298,7 +298,8 @@ class Guardian:
         while not said:
             left = give_up - time.monotonic()
             if left <= 0:
-                raise EngineError(f"the guardian (process {self.pid}) was not ready within {_READY_WITHIN:.0f} s")
+                slow = f"the guardian (process {self.pid}) was not ready within {_READY_WITHIN:.0f} s"
+                raise EngineError(f"{slow}: {FILTER}, and may refuse what it needs" if filtered() else slow)
             _wait(self._socket.fileno(), select.POLLIN, left)
             try:
                 said = [one for one in self.replies() if one.kind is Kind.HELLO]
@@ -310,7 +311,12 @@ class Guardian:
         error = said[0].error
         if error and error not in (errno.EPERM, errno.EACCES):
             raise OSError(error, f"the guardian cannot work: {os.strerror(error)}")
-        if error or not _may_configure(self.pid):
+        capable = _may_configure(self.pid)
+        if error and capable and filtered():
+            raise CapabilityError(
+                f"the system refuses what the guardian needs ({os.strerror(error)}): {FILTER}, and has to allow it"
+            )
+        if error or not capable:
             # Capabilities pass to another program with root, or as ambient ones.
             raise CapabilityError(
                 "the guardian may not change addresses: start the engine as root, or from a systemd unit with "

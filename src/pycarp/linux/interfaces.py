@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
@@ -11,7 +13,8 @@ from .._records import dataclass, field, replace
 from .._unpatched import socket
 from ..config import VirtualHost
 from ..errors import InterfaceError, InterfaceMissing
-from . import netlink
+from . import messages, netlink
+from .capabilities import refused
 from .messages import IPV4_CONF, Address
 
 OWN_PROTOCOL = 112
@@ -138,6 +141,17 @@ def read_interfaces() -> tuple[Interface, ...]:
         interface.replace(addresses=tuple(addresses.get(interface.index, ())))
         for interface in sorted(interfaces, key=lambda interface: interface.index)
     )
+
+
+def index_of(name: str, route: netlink.RouteSocket) -> int:
+    """The index of the interface that was just made. Without ioctl(2) it is removed again."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        # The C library says "no interface with this name" of whatever its ioctl was answered.
+        route.execute(netlink.batch(messages.delete_link(name)))
+        denied = PermissionError(errno.EPERM, os.strerror(errno.EPERM), "ioctl, SIOCGIFINDEX")
+        raise refused(denied.with_traceback(error.__traceback__)) from None
 
 
 def parse_link(payload: bytes) -> Interface:

@@ -98,8 +98,11 @@ def rename_link(index: int, name: str) -> bytes:
     return set_link(index, text(IFLA_IFNAME, name))
 
 
-def delete_link(index: int) -> bytes:
-    return _link(netlink.RTM_DELLINK, 0, index)
+def delete_link(which: int | str) -> bytes:
+    """By index or name."""
+    if isinstance(which, str):
+        return _link(netlink.RTM_DELLINK, 0, 0, text(IFLA_IFNAME, which))
+    return _link(netlink.RTM_DELLINK, 0, which)
 
 
 def link_of_kind(kind: str, *data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""`SimulatedEngine`: a `pycarp.Engine` whose host is on a simulated LAN, and the same for asyncio.
+"""`SimulatedEngine` and `SimulatedOwner`: as pycarp's, but their host is on a simulated LAN; the same for asyncio.
 
 Thread: any caller
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .. import aio
 from ..engine.engine import Engine
+from ..engine.owner import Owner
 from ..engine.sync import Sync
 from ..errors import EngineError
 from ..events import Event, StateChanged
@@ -42,7 +43,8 @@ class SimulatedEngine(Engine):
     happens while no time passes; `CarpLan.run` lets it pass, and so do `hand_over` with a timeout, and `events` in the
     thread that made the LAN. Checks look in their turn, in the thread that lets time pass, and `on_event` is called
     there. `realtime`, `missing`, `inherit` and `wait` are about a machine and change
-    nothing. Programs of hooks are not started, and `bequeath` raises `EngineError`.
+    nothing. Programs of hooks are real ones: the LAN's time stands still while they run. `bequeath` raises
+    `EngineError`.
     """
 
     _clock: Clock
@@ -124,8 +126,11 @@ class SimulatedEngine(Engine):
         finally:
             self._calling_back = False
 
-    def _have_hooks(self, hosts: tuple[VirtualHost, ...]) -> Hooks | None:
-        return None
+    def _make_hooks(self, hosts: tuple[VirtualHost, ...]) -> Hooks:
+        # Imported here: most engines have none.
+        from .hooks import SimulatedHooks
+
+        return SimulatedHooks(hosts, self.report, self._describe, self._lan)
 
     def _make_health(self) -> Health:
         return _Health(self, self._lan)
@@ -139,6 +144,29 @@ class SimulatedAioEngine(aio.Engine):
 
     def __init__(self, engine: SimulatedEngine) -> None:
         self._engine = engine
+
+
+class SimulatedOwner(Owner):
+    """The `pycarp.Owner` of a host on a simulated LAN; `CarpLan.owner` makes it. `for_seconds` is on the LAN's time."""
+
+    _engine: SimulatedEngine
+
+    def __init__(self, place: EngineHost, *addresses: Any, **options: Any) -> None:
+        self._place = place
+        super().__init__(*addresses, **options)
+
+    def _make_engine(self, host: VirtualHost, **options: Any) -> SimulatedEngine:
+        return SimulatedEngine(self._place, host, **options)
+
+    def _boottime(self) -> int:
+        return self._place.lan.now
+
+
+class SimulatedAioOwner(aio.Owner):
+    """`pycarp.aio.Owner` on a simulated LAN; `CarpLan.aio_owner` makes it, and `CarpLan.arun` lets time pass."""
+
+    def __init__(self, owner: SimulatedOwner) -> None:
+        self._owner, self._engine = owner, owner._engine
 
 
 class _Health(Health):

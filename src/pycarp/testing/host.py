@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .. import _impl, events
@@ -16,8 +17,8 @@ from ..engine.snapshot import Overview, Peer, Reading
 from ..events import Event
 from ..lab import hosts
 from ..lab.network import Record
-from ..protocol import BOWOUT, Advert, Reason, State, abc
-from ..protocol.timing import DEAF_AT_LEAST
+from ..protocol import BOWOUT, Advert, Reason, SendAdvert, State, abc
+from ..protocol.timing import DEAF_AT_LEAST, TENURE_ENDS_BEFORE, TENURE_FOREVER
 from ..stats import Histogram, Measures, Stats
 from .network import SharedLan
 
@@ -37,6 +38,8 @@ class _Noted:
     rival_heard: int = 0
     rival_since: int = 0
     deaf: bool = False
+    tenure: int = 0
+    """Of an owner: until when the program has the addresses here."""
 
 
 def _nobody(_event: Event) -> None:
@@ -124,7 +127,8 @@ class EngineHost(hosts.Host):
         machine, now = instance.machine, self.lan.now
         machine.link(self.cable.carrier, now)
         machine.stand_aside(self._aside)
-        self._do(instance, [*machine.demote(self._shared, now), *machine.start(now)])
+        self._do(instance, machine.demote(self._shared, now))
+        self._begin(instance)
 
     def _remove(self, vhid: int) -> None:
         instance = self._instances[vhid]
@@ -146,6 +150,56 @@ class EngineHost(hosts.Host):
     def _make_instance(self, config: VirtualHost) -> hosts.Instance:
         self._notes[config.vhid] = _Noted(self.lan.now)
         return super()._make_instance(config)
+
+    # Who has the addresses because the program says so
+
+    def hold(self, vhid: int, until: int, again: bool = False) -> bool:
+        """See `Runtime.hold`. Addresses that are taken are here `take_delay` later."""
+        with self.lan.lock:
+            noted = self._notes[vhid]
+            if again and noted.tenure - self.lan.now <= TENURE_ENDS_BEFORE:
+                return False
+            noted.tenure = until
+            self._follow(self._instances[vhid])
+            return True
+
+    def _begin(self, instance: hosts.Instance) -> None:
+        if instance.plan.host.led:
+            self._follow(instance)
+        else:
+            super()._begin(instance)
+
+    def _link(self, up: bool) -> None:
+        super()._link(up)
+        for instance in tuple(self._instances.values()):
+            self._follow(instance)
+
+    def _follow(self, instance: hosts.Instance) -> None:
+        """Do what the program has said of a led one: its machine runs for the time of the tenure."""
+        noted, machine, now = self._notes[instance.vhid], instance.machine, self.lan.now
+        if not instance.plan.host.led:
+            return
+        if noted.tenure - now <= TENURE_ENDS_BEFORE:
+            if noted.tenure:
+                self._tell(instance, events.TenureEnded)
+            noted.tenure = 0
+            self._do(instance, machine.stop(now))
+            return
+        if noted.tenure != TENURE_FOREVER:
+            self.lan.at(noted.tenure - TENURE_ENDS_BEFORE, partial(self._tenure_is_due, instance))
+        self._do(instance, machine.start(now))
+        if machine.state is State.BACKUP:
+            self._do(instance, machine.force(State.MASTER, now))
+
+    def _tenure_is_due(self, instance: hosts.Instance) -> None:
+        if self._runs(instance) and self._notes[instance.vhid].tenure - self.lan.now <= TENURE_ENDS_BEFORE:
+            self._follow(instance)
+
+    def _advertise(self, instance: hosts.Instance, order: SendAdvert) -> None:
+        if instance.plan.host.led:
+            self._do(instance, instance.machine.sent(self.sending, self.lan.now))
+        else:
+            super()._advertise(instance, order)
 
     # What an engine asks
 

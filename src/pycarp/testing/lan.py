@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from ..config import VirtualHost
+from ..config import AddressLike, VirtualHost
 from ..lab.clients import Client
 from ..lab.network import Record
 from ..lab.simulation import SECOND
 from ..protocol import State
-from .engine import SimulatedAioEngine, SimulatedEngine
+from .engine import SimulatedAioEngine, SimulatedAioOwner, SimulatedEngine, SimulatedOwner
 from .host import EngineHost
 from .network import SharedLan
 
@@ -88,6 +88,22 @@ class CarpLan:
         length; without it, it gets some of 198.18.0.0/15 and fd00:c42b::/64. After the stop or the death of its engine
         a host may have another.
         """
+        return self._made_on(name, SimulatedEngine(self._free_place(name, address), *hosts, **options))
+
+    def owner(
+        self,
+        name: str,
+        *addresses: AddressLike,
+        vhid: int,
+        address: str | Iterable[str] | None = None,
+        **options: Any,
+    ) -> SimulatedOwner:
+        """A `pycarp.Owner` on the host of this name, as `engine` has an engine there."""
+        owner = SimulatedOwner(self._free_place(name, address), *addresses, vhid=vhid, **options)
+        self._made_on(name, owner._engine)
+        return owner
+
+    def _free_place(self, name: str, address: str | Iterable[str] | None) -> EngineHost:
         place = self._lan.hosts.get(name)
         if place is None:
             number = len(self._lan.switch.cables) + 1
@@ -96,7 +112,9 @@ class CarpLan:
         elif name in self._engines and self._running(name):
             raise ValueError(f"an engine runs on {name} already: stop it, kill it, or take another name")
         assert isinstance(place, EngineHost)
-        engine = SimulatedEngine(place, *hosts, **options)
+        return place
+
+    def _made_on(self, name: str, engine: SimulatedEngine) -> SimulatedEngine:
         self._engines[name] = engine
         self._made.append(engine)
         return engine
@@ -106,6 +124,17 @@ class CarpLan:
     ) -> SimulatedAioEngine:
         """As `engine`, for asyncio: a `pycarp.aio.Engine`."""
         return SimulatedAioEngine(self.engine(name, *hosts, address=address, **options))
+
+    def aio_owner(
+        self,
+        name: str,
+        *addresses: AddressLike,
+        vhid: int,
+        address: str | Iterable[str] | None = None,
+        **options: Any,
+    ) -> SimulatedAioOwner:
+        """As `owner`, for asyncio: a `pycarp.aio.Owner`."""
+        return SimulatedAioOwner(self.owner(name, *addresses, vhid=vhid, address=address, **options))
 
     def client(self, name: str, address: str = "198.19.255.254/15") -> Client:
         """A client on the LAN that resolves addresses and pings them, and counts outages."""

@@ -102,6 +102,14 @@ class SimulatedSupervisor:
     def waiting(self) -> dict[str, str]:
         return {}
 
+    def hold(self, until: int, again: bool = False) -> bool:
+        """See `Supervisor.hold`. Who takes lets the time pass that this needs."""
+        outcomes = [self.runtime.hold(one.index, until, again) for one in self.instances]
+        if again or not until:
+            return all(outcomes)
+        LanClock(self.runtime.lan).sleep(self.runtime.take_delay / SECOND)
+        return all(self.runtime.owns(one.index) for one in self.instances)
+
     def stand_aside(self, aside: bool) -> None:
         """See `Supervisor.stand_aside`."""
         self.runtime.stand_aside(aside)
