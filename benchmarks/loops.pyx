@@ -152,7 +152,7 @@ def receive(Machine machine, uint8_t advbase, uint8_t advskew, int64_t now, size
     with nogil:
         for turn in range(turns):
             now += 1000
-            machine_receive(&machine.machine, 4, advbase, advskew, -1, &peer, now, &actions)
+            machine_receive(&machine.machine, 4, advbase, advskew, -1, 0, now, &peer, now, &actions)
     return machine_deadline(&machine.machine)
 
 

@@ -84,6 +84,7 @@ cdef bint auth_tagged(const auth_t *auth, int dialect, const uint8_t *counter) n
 cdef bint auth_vouches(
     const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
 ) noexcept nogil
+cdef uint8_t auth_pace(const auth_t *auth, int dialect, const uint8_t *counter) noexcept nogil
 cdef void auth_counter(
     auth_t *auth, int dialect, uint8_t advbase, uint8_t advskew, int demotion, uint8_t nonce, uint16_t serial,
     uint8_t pace, uint8_t *counter,

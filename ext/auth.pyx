@@ -342,6 +342,12 @@ cdef bint auth_vouches(
     return auth_tagged(auth, dialect, counter)
 
 
+cdef uint8_t auth_pace(const auth_t *auth, int dialect, const uint8_t *counter) noexcept nogil:
+    """The code of the pace that such a counter says, or 0."""
+    cdef uint8_t code = counter[2] >> 4
+    return code if code and auth_tagged(auth, dialect, counter) else 0
+
+
 # The border
 
 cdef inline const uint8_t *_at(bytes data) noexcept:
@@ -468,6 +474,11 @@ cdef class Authenticator:
         """Whether a counter whose digest is right under `dialect` has our tag: then it has a pace and a serial."""
         cdef bytes octets8 = counter_bytes(counter)
         return bool(auth_tagged(self.auth, _chosen(self.auth, dialect), _at(octets8)))
+
+    def pace(self, counter: bytes | int, dialect: str) -> int:
+        """The code of the pace that a counter says whose digest is right under `dialect`, or 0."""
+        cdef bytes octets8 = counter_bytes(counter)
+        return auth_pace(&self.auth, _chosen(&self.auth, dialect), _at(octets8))
 
     def sibling(self, vhid: int) -> Authenticator:
         """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet."""

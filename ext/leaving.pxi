@@ -36,8 +36,8 @@ cdef int machine_leave(machine_t *machine, int64_t now, actions_t *actions) noex
     if machine.withheld_until != MACHINE_NEVER:
         return machine_retire(machine, REASON_HANDED_OVER, True, now, actions)
     machine.leaving_until = now + min(machine_interval(machine), HEIR_HEARD_WITHIN)
-    machine.advert_due = MACHINE_NEVER
-    _add_advert(actions, BOWOUT, BOWOUT)
+    machine.advert_due = machine.pace_due = MACHINE_NEVER
+    _add_bowout(actions)
     return 0
 
 

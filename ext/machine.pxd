@@ -49,7 +49,8 @@ cdef struct action_t:
     int64_t at  # of a transition
     peer_t peer  # of a transition, or of the sibling
     uint8_t kind
-    uint8_t advbase, advskew  # of an advert to send
+    uint8_t advbase, advskew, pace  # of an advert to send
+    bint between  # those of its interval
     uint8_t before, after, reason  # of a transition
     uint8_t family  # that is silent
     int8_t by  # of a suppression
@@ -73,10 +74,26 @@ cdef struct machine_config_t:
     bint says_demotion  # in the byte of its adverts
     bint adds_demotion  # to advskew
     int64_t preempt_delay, start_delay
+    int64_t pace  # between adverts, 0: there are none in between
 
 
 # A whole number of 0 to bound - 1, or -1 for a failure.
 ctypedef int64_t (*machine_draw_t)(void *context, int64_t bound) noexcept nogil
+
+
+cdef struct gaps_t:
+    # How far apart adverts came; `worst` is halved when nothing near it has been seen for a while.
+    int64_t last, worst, halve_at
+
+
+cdef struct pace_t:
+    gaps_t own, heard
+    int64_t least  # between our adverts, as the caller limits them
+    int64_t said  # by the master heard last, ns
+    int64_t count  # of its adverts since it says a pace
+    peer_t source
+    int64_t took  # after so much silence we took over from it
+    int64_t wait  # our random part: equals do not act together
 
 
 cdef struct machine_t:
@@ -89,6 +106,7 @@ cdef struct machine_t:
     int64_t advert_due, master_down_due, takeover_due, forget_errors_due, withheld_until
     int64_t held_until  # a moment; it takes nothing over before
     int64_t preempt_from  # a moment; a slower master is not preempted before
+    int64_t pace_due  # the next advert between those of the interval
     int64_t leaving_until  # a MASTER has offered its addresses to the others, and keeps them until another has them
     int64_t family_due[2]  # master-down of a family in which the master was heard
     bint silent_families[2]
@@ -105,6 +123,7 @@ cdef struct machine_t:
     bint started, link, link_suppressed
     bint stands_back, aside  # it has handed over, or stands aside: another's advert does not make it MASTER
     arbitration_t arbitration
+    pace_t pace
 
 
 cdef extern from *:
@@ -132,16 +151,27 @@ cdef uint8_t machine_advskew(const machine_t *machine) noexcept nogil
 cdef int64_t machine_interval(const machine_t *machine) noexcept nogil
 cdef int64_t machine_master_down(const machine_t *machine) noexcept nogil
 
+# With those in between; 0: there are none. The code of what the next advert says. The silence after which the master
+# heard last is gone.
+cdef int64_t machine_pacing(const machine_t *machine) noexcept nogil
+cdef uint8_t machine_said_pace(const machine_t *machine) noexcept nogil
+cdef int64_t machine_silence(const machine_t *machine) noexcept nogil
+cdef int64_t machine_usual_silence(const machine_t *machine) noexcept nogil
+cdef int64_t machine_heard_pace(const machine_t *machine) noexcept nogil
+cdef void machine_pause_pace(machine_t *machine, int64_t now) noexcept nogil
+cdef void machine_limit_pace(machine_t *machine, int64_t least, int64_t now) noexcept nogil
+
 # The demotion byte of what is sent.
 cdef uint8_t machine_sent_demotion(const machine_t *machine) noexcept nogil
 
-# An advert's `peer` is never NULL. `demotion` is its byte where that is to be obeyed, or -1.
+# An advert's `peer` is never NULL. `demotion` is its byte where that is to be obeyed, or -1; `pace` the code that its
+# counter vouches for; `arrived` when the kernel had it.
 cdef int machine_start(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_stop(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_link(machine_t *machine, bint up, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_receive(
-    machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, int demotion, const peer_t *peer,
-    int64_t now, actions_t *actions,
+    machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, int demotion, uint8_t pace,
+    int64_t arrived, const peer_t *peer, int64_t now, actions_t *actions,
 ) noexcept nogil
 cdef int machine_sibling(
     machine_t *machine, uint8_t vhid, uint8_t advbase, uint8_t advskew, const peer_t *peer, int64_t now,

@@ -6,7 +6,7 @@ The compiled twin of `pycarp._python.machine`, which says where each rule comes 
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from .arbitration cimport (
     SIBLINGS, STANDING_PREFER, STANDING_SEVERAL, STANDING_STALEMATE, STANDING_YIELD, arbitration_answer,
@@ -15,8 +15,9 @@ from .arbitration cimport (
 )
 from .packet cimport address_text
 from .timing cimport (
-    HEIR_HEARD_WITHIN, HEIR_READY_WITHIN, MASTER_DOWN_INTERVALS, NS_PER_SECOND, NS_PER_SKEW, SEND_ERRORS_FORGOTTEN,
-    TAKEOVER_JITTER, TAKEOVER_STEP, TIE_COPIES_END, TIE_JITTER, master_down,
+    HEIR_HEARD_WITHIN, HEIR_READY_WITHIN, MASTER_DOWN_INTERVALS, NO_PACE, NS_PER_MS, NS_PER_SECOND, NS_PER_SKEW,
+    PACE_GAPS_FORGOTTEN, PACE_HEARD_FIRST, PACE_NEVER, PACE_RETURNS_WITHIN, SEND_ERRORS_FORGOTTEN, TAKEOVER_JITTER,
+    TAKEOVER_STEP, TIE_COPIES_END, TIE_JITTER, master_down,
 )
 
 from ipaddress import ip_address
@@ -25,6 +26,7 @@ include "machine_handle.pxi"
 include "machine_bequest.pxi"
 include "demotion.pxi"
 include "leaving.pxi"
+include "pace.pxi"
 
 
 # What it is now
@@ -71,7 +73,7 @@ cdef int64_t machine_deadline(const machine_t *machine) noexcept nogil:
     """When machine_timeout is to be called next, MACHINE_NEVER: not before something else happens."""
     return min(
         machine.advert_due, machine.master_down_due, machine.takeover_due, machine.forget_errors_due,
-        machine.withheld_until, machine.leaving_until,
+        machine.withheld_until, machine.leaving_until, machine.pace_due,
         machine.family_due[MACHINE_IPV4], machine.family_due[MACHINE_IPV6],
     )
 
@@ -86,10 +88,9 @@ cdef inline action_t *_add(actions_t *actions, uint8_t kind) noexcept nogil:
     return added
 
 
-cdef inline void _add_advert(actions_t *actions, uint8_t advbase, uint8_t advskew) noexcept nogil:
+cdef inline void _add_bowout(actions_t *actions) noexcept nogil:
     cdef action_t *added = _add(actions, ACTION_SEND_ADVERT)
-    added.advbase = advbase
-    added.advskew = advskew
+    added.advbase = added.advskew = BOWOUT
 
 
 cdef inline void _add_take(actions_t *actions) noexcept nogil:
@@ -107,12 +108,6 @@ cdef inline void _add_transition(
     added.at = now
     if peer != NULL:
         added.peer = peer[0]
-
-
-cdef inline void _advert_now(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil:
-    """An advert out of turn: the next one is due an interval later."""
-    machine.advert_due = now + _period(machine)
-    _add_advert(actions, machine.config.advbase, machine_advskew(machine))
 
 
 # Timers
@@ -162,7 +157,7 @@ cdef void _clear_timers(machine_t *machine) noexcept nogil:
     machine.takeover_reason = REASON_BOWOUT
     machine.peer.family = PEER_NOBODY
     machine.preempt_from = MACHINE_NEVER
-    machine.withheld_until = machine.leaving_until = MACHINE_NEVER
+    machine.withheld_until = machine.leaving_until = machine.pace_due = MACHINE_NEVER
     machine.has_heir = False
 
 
@@ -199,6 +194,7 @@ cdef int _run(machine_t *machine, uint8_t reason, int64_t now, actions_t *action
     _clear_timers(machine)
     if reason == REASON_STARTED:
         machine.held_until = now + machine.config.start_delay
+    machine.pace.wait = wait * TAKEOVER_JITTER // TIE_JITTER
     machine.master_down_due = max(now + machine_master_down(machine), machine.held_until) + wait
     _arm_forget_errors(machine, now)
     _add_transition(actions, STATE_INIT, STATE_BACKUP, reason, NULL, now)
@@ -210,13 +206,14 @@ cdef void _halt(machine_t *machine, uint8_t reason, int64_t now, bint bowout, ac
     cdef uint8_t before = machine.state
     machine.state = STATE_INIT
     _clear_timers(machine)
+    _forget_pace(&machine.pace)
     arbitration_forget(&machine.arbitration, -1)
     if before == STATE_INIT:
         return
     if before == STATE_MASTER:
         _add(actions, ACTION_DROP)
         if bowout:
-            _add_advert(actions, BOWOUT, BOWOUT)
+            _add_bowout(actions)
     _add_transition(actions, before, STATE_INIT, reason, NULL, now)
 
 
@@ -226,6 +223,7 @@ cdef void _become_master(
     cdef int64_t gone_at = arbitration_gone_at(&machine.arbitration, now)
     machine.state = STATE_MASTER
     machine.stands_back = False
+    _begin_pace(machine, reason)
     _clear_timers(machine)
     machine.forget_errors_due = MACHINE_NEVER
     machine.master_since = now
@@ -248,7 +246,7 @@ cdef void _become_backup(
     _arm_forget_errors(machine, now)
     _add(actions, ACTION_DROP)
     if bowout:
-        _add_advert(actions, BOWOUT, BOWOUT)
+        _add_bowout(actions)
     _add_transition(actions, STATE_MASTER, STATE_BACKUP, reason, peer, now)
 
 
@@ -299,7 +297,7 @@ cdef void _heard_master(machine_t *machine, int family, int64_t now, actions_t *
     cdef int other = MACHINE_IPV6 if family == MACHINE_IPV4 else MACHINE_IPV4
     machine.takeover_due = MACHINE_NEVER
     machine.master_down_due = MACHINE_NEVER
-    machine.family_due[family] = max(now + machine_master_down(machine), machine.held_until) + machine.tie_wait
+    machine.family_due[family] = max(now + machine_silence(machine), machine.held_until)
     # The other family's silence means something only now that the master is known to live.
     if machine.silent_families[other]:
         _add(actions, ACTION_FAMILY_SILENT).family = 6 if other == MACHINE_IPV6 else 4
@@ -380,6 +378,7 @@ cdef void machine_init(
     memset(machine, 0, sizeof(machine_t))
     machine.config = config[0]
     machine.draw = draw
+    machine.pace.own.last = machine.pace.heard.last = MACHINE_NEVER
     machine.context = context
     machine.seed = seed
     machine.link = True
@@ -427,8 +426,8 @@ cdef int machine_link(machine_t *machine, bint up, int64_t now, actions_t *actio
 
 
 cdef int machine_receive(
-    machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, int demotion, const peer_t *peer,
-    int64_t now, actions_t *actions,
+    machine_t *machine, uint8_t family, uint8_t advbase, uint8_t advskew, int demotion, uint8_t pace,
+    int64_t arrived, const peer_t *peer, int64_t now, actions_t *actions,
 ) noexcept nogil:
     cdef int64_t interval = advbase * NS_PER_SECOND + advskew * NS_PER_SKEW
     cdef bint bowout = advbase == BOWOUT and advskew == BOWOUT
@@ -438,6 +437,8 @@ cdef int machine_receive(
     cdef int64_t owned_until
     actions.count = 0
     if machine.state == STATE_MASTER:
+        if not bowout:
+            _master_returned(&machine.pace, peer, arrived)
         return _receive_as_master(machine, index, interval, demotion, peer, now, actions)
     if machine.state != STATE_BACKUP:
         return 0
@@ -472,6 +473,7 @@ cdef int machine_receive(
         machine.tie_wait = 0
     elif now < machine.tie_copies_end:
         return 0
+    _hear_pace(&machine.pace, peer, 0 if bowout else pace, arrived)
     _heard_master(machine, index, now, actions)
     return 0
 
@@ -512,12 +514,16 @@ cdef int machine_timeout(machine_t *machine, int64_t now, actions_t *actions) no
     if machine.forget_errors_due <= now:
         _forget_send_errors(machine, actions)
     if machine.advert_due <= now:
-        _add_advert(actions, machine.config.advbase, machine_advskew(machine))
+        _advert(machine, False, now, actions)
         # The schedule is absolute: a late wake-up shifts nothing, and missed adverts are not made up for.
         interval = _period(machine)
         machine.advert_due += interval
         if machine.advert_due <= now:
             machine.advert_due = now + interval
+        _arm_pace(machine, now)
+    elif machine.pace_due <= now:
+        _advert(machine, True, now, actions)
+        _arm_pace(machine, now)
     if machine.withheld_until <= now:
         _take_withheld(machine, actions)
     if machine.leaving_until <= now:
@@ -576,7 +582,7 @@ cdef bint machine_overdue(const machine_t *machine, int64_t now) noexcept nogil:
 
 
 cdef void machine_delay_takeover(machine_t *machine, int64_t now) noexcept nogil:
-    cdef int64_t later = now + _period(machine)
+    cdef int64_t later = now + min(_period(machine), machine_silence(machine))
     cdef int family
     if not machine_overdue(machine, now):
         return

@@ -30,6 +30,7 @@ cdef dict machine_values(const machine_t *machine):
         "withheld_until": _due(machine.withheld_until),
         "leaving_until": _due(machine.leaving_until),
         "preempt_from": _due(machine.preempt_from),
+        "pace_due": _due(machine.pace_due),
         "held_until": machine.held_until,
         "demotion": machine.demotion,
         "send_errors": machine.send_errors,
@@ -68,6 +69,7 @@ cdef int machine_set_values(machine_t *machine, dict values) except -1:
     machine.withheld_until = _due_of(values["withheld_until"])
     machine.leaving_until = _due_of(values["leaving_until"])
     machine.preempt_from = _due_of(values["preempt_from"])
+    machine.pace_due = _due_of(values.get("pace_due"))
     machine.held_until = values["held_until"]
     machine.demotion = values["demotion"]
     machine.send_errors, machine.send_successes = values["send_errors"], values["send_successes"]

@@ -45,14 +45,25 @@ cdef machine_config_t machine_read_config(object config) except *:
     read.adds_demotion = config.demotion == "add"
     read.preempt_delay = config.preempt_delay * NS_PER_SECOND
     read.start_delay = config.start_delay * NS_PER_SECOND
+    read.pace = config.pace * NS_PER_MS
     return read
+
+
+cdef void _opaque(peer_t *peer, object source):
+    """A source that the machine compares, and hands on: two texts that differ are two."""
+    cdef int64_t number
+    memset(peer, 0, sizeof(peer_t))
+    if source is not None:
+        peer.family = PEER_OPAQUE
+        number = hash(source)
+        memcpy(peer.address, &number, sizeof(number))
 
 
 cdef object _action(const action_t *action, object source):
     """`source` is who a transition's peer is."""
     cdef object peer = None if action.peer.family == PEER_NOBODY else source
     if action.kind == ACTION_SEND_ADVERT:
-        return SendAdvert(action.advbase, action.advskew)
+        return SendAdvert(action.advbase, action.advskew, action.pace, bool(action.between))
     if action.kind == ACTION_ANNOUNCE:
         return Announce()
     if action.kind == ACTION_TAKE:
@@ -139,6 +150,40 @@ cdef class Machine:
         return machine_master_down(&self.machine)
 
     @property
+    def pacing(self) -> int:
+        """Nanoseconds between a MASTER's adverts with those in between; 0: there are none in between."""
+        return machine_pacing(&self.machine)
+
+    @property
+    def said_pace(self) -> int:
+        """The code of the pace that the next advert says: a slower one if this machine does not keep its own."""
+        return machine_said_pace(&self.machine)
+
+    @property
+    def silence(self) -> int:
+        """Nanoseconds of silence after which the master heard last is gone: fewer than master-down if it says a pace.
+        """
+        return machine_silence(&self.machine)
+
+    @property
+    def heard_pace(self) -> int:
+        """The pace in ns that the master heard last says, once it is obeyed; 0: none is."""
+        return machine_heard_pace(&self.machine)
+
+    @property
+    def usual_silence(self) -> int:
+        """What `silence` would be if adverts came regularly."""
+        return machine_usual_silence(&self.machine)
+
+    def pause_pace(self, now: int) -> None:
+        """Until `limit_pace` no pace is said; none that was heard is obeyed."""
+        machine_pause_pace(&self.machine, _moment(now))
+
+    def limit_pace(self, least: int, now: int) -> None:
+        """Adverts are at least this many ns apart, whatever the configured pace is."""
+        machine_limit_pace(&self.machine, least, _moment(now))
+
+    @property
     def withheld(self) -> bool:
         """A MASTER that has not taken the addresses yet: another vhid has to let go of them first."""
         return self.machine.withheld_until != MACHINE_NEVER
@@ -178,21 +223,27 @@ cdef class Machine:
         cdef actions_t actions
         return self._done(machine_link(&self.machine, up, _moment(now), &actions), &actions)
 
-    def receive(self, advert: Advert, source: str | None, now: int, demotion: int | None = None) -> list[Action]:
+    def receive(
+        self, advert: Advert, source: str | None, now: int, demotion: int | None = None, pace: int = 0,
+        arrived: int | None = None,
+    ) -> list[Action]:
         """A valid advert was heard; `source` is the address that it claims to come from.
 
-        `demotion` is its demotion byte where that is to be obeyed as OpenBSD does, or None.
+        `demotion` is its demotion byte where that is to be obeyed as OpenBSD does, or None. `pace` is the code of what
+        its counter vouches for (`timing.PACES`), `arrived` when the kernel had it, if not now.
         """
         cdef actions_t actions
-        cdef int64_t moment = _moment(now)
+        cdef int64_t moment = _moment(now), came = moment if arrived is None else arrived
         cdef uint8_t family = advert.family
         cdef bint planned = self.machine.takeover_due != MACHINE_NEVER or self.machine.has_heir
         cdef peer_t peer
         cdef int outcome, said = -1 if demotion is None else demotion
         if family != 4 and family != 6:
             raise ValueError(f"an advert's family is 4 or 6, not {family}")
-        peer.family = PEER_NOBODY if source is None else PEER_OPAQUE
-        outcome = machine_receive(&self.machine, family, advert.advbase, advert.advskew, said, &peer, moment, &actions)
+        _opaque(&peer, source)
+        outcome = machine_receive(
+            &self.machine, family, advert.advbase, advert.advskew, said, pace, came, &peer, moment, &actions
+        )
         if not planned:
             self._peer = source
         return self._done(outcome, &actions, source)

@@ -56,6 +56,7 @@ def describe(event: pycarp.Event) -> str:
             | events.RivalHeard()
             | events.SiblingHeard()
             | events.Stalled()
+            | events.PaceChanged()
             | events.TakeoverDelayed()
             | events.TenureEnded()
             | events.VirtualMacFiltered()

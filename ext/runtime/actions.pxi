@@ -113,7 +113,7 @@ cdef void _do(runtime_t *runtime, const item_t *item, int64_t now) noexcept nogi
         if item.after_drop:
             pause = duration(BOWOUT_AFTER_DROP)
             nanosleep(&pause, NULL)
-        _advertise(runtime, instance, action.advbase, action.advskew, now)
+        _advertise(runtime, instance, action, now)
     elif (action.kind == ACTION_ANNOUNCE or action.kind == ACTION_TAKE) and instance.timers.take_due != MACHINE_NEVER:
         pass
     elif action.kind == ACTION_ANNOUNCE and instance.ownership.inherits:
@@ -139,13 +139,16 @@ cdef void _do(runtime_t *runtime, const item_t *item, int64_t now) noexcept nogi
 
 
 cdef void _advertise(
-    runtime_t *runtime, instance_t *instance, uint8_t advbase, uint8_t advskew, int64_t now
+    runtime_t *runtime, instance_t *instance, const action_t *advert, int64_t now
 ) noexcept nogil:
     cdef actions_t actions
-    cdef bint sent = send_advert(runtime, instance, advbase, advskew, now)
+    cdef bint sent = send_advert(runtime, instance, advert.advbase, advert.advskew, advert.pace, now)
     # One that bows out as MASTER goes on until another has the addresses.
     if instance.machine.state == STATE_MASTER:
-        beat(runtime, instance, now)
+        beat(runtime, instance, now, advert.between)
+    if advert.between:
+        return
+    follow_pace(runtime, instance, now)
     if instance.machine.state != STATE_INIT:
         machine_sent(&instance.machine, sent, now, &actions)
         put(runtime, instance, &actions, now)
@@ -159,6 +162,8 @@ cdef void _transition(runtime_t *runtime, instance_t *instance, const action_t *
     instance.suspicion.rival_heard = 0
     if action.after == STATE_MASTER:
         instance.ownership.advertised = boottime()
+    if instance.machine.config.pace and instance.carpdev != NULL:
+        share_pace(runtime, instance.carpdev, action.at)
     if instance.plan.led:
         # It is MASTER or INIT, and BACKUP only on its way.
         if action.after == STATE_BACKUP:

@@ -8,7 +8,7 @@ cdef void order(runtime_t *runtime, instance_t *instance, int kind, int64_t now,
     A take or drop that finds no room is sent later: an order that got lost could leave an address behind.
     """
     cdef ownership_t *ownership = &instance.ownership
-    cdef int64_t next_beat = machine_interval(&instance.machine) + runtime.guardian.late_allowance
+    cdef int64_t next_beat = beats(&instance.machine) + runtime.guardian.late_allowance
     cdef order_t message
     cdef bint sent
     if instance.tenure and instance.tenure != TENURE_FOREVER:
@@ -70,16 +70,26 @@ cdef void drop(runtime_t *runtime, instance_t *instance, int64_t now) noexcept n
     order(runtime, instance, ORDER_DROP, now, False)
 
 
-cdef void beat(runtime_t *runtime, instance_t *instance, int64_t now) noexcept nogil:
-    """An advert was due: the guardian hears that we live; if the advert was sent, the lease goes on."""
+cdef inline int64_t beats(const machine_t *machine) noexcept nogil:
+    """The guardian hears from a MASTER every so many ns: see `pycarp.protocol.timing`."""
+    cdef int64_t pacing = machine_pacing(machine)
+    return max(PACE_BEAT, pacing) + pacing if pacing else machine_interval(machine)
+
+
+cdef void beat(runtime_t *runtime, instance_t *instance, int64_t now, bint between) noexcept nogil:
+    """An advert was due: the guardian hears that we live; if the advert was sent, the lease goes on. Of those between
+    those of the interval, it hears now and then."""
     cdef ownership_t *ownership = &instance.ownership
+    # A lifetime lasts until the next advert of the interval; to renew it keeps RTNL.
+    cdef bint only_beat = instance.transmit.failing or (between and not instance.plan.gated)
     ownership.advertised = boottime()
-    if not ownership.owned:
+    if not ownership.owned or (between and now - ownership.beaten < PACE_BEAT):
         return
+    ownership.beaten = now
     ask_whether_it_hangs(runtime, now)
     choose_lease(instance)
     report_unleased(runtime, instance, now)
-    order(runtime, instance, ORDER_BEAT if instance.transmit.failing else ORDER_RENEW, now, False)
+    order(runtime, instance, ORDER_BEAT if only_beat else ORDER_RENEW, now, False)
 
 
 cdef inline uint8_t least_advbase(const instance_t *instance) noexcept nogil:
@@ -106,7 +116,7 @@ cdef void choose_lease(instance_t *instance) noexcept nogil:
     cdef int64_t longest = interval + RENEWAL_LATE_ALLOWANCE
     cdef int64_t seconds = (longest + NS_PER_SECOND - 1) // NS_PER_SECOND
     cdef int64_t limit = takeover_after(instance) - GATE_SHUTS_BEFORE
-    cdef int64_t left = instance.tenure - boottime()
+    cdef int64_t left = instance.tenure - boottime(), pacing = machine_pacing(&instance.machine)
     if instance.tenure and instance.tenure != TENURE_FOREVER:
         ownership.outlived = False
         if instance.plan.gated:
@@ -117,10 +127,15 @@ cdef void choose_lease(instance_t *instance) noexcept nogil:
     if instance.plan.gated:
         ownership.outlived = limit < max(interval + GATE_RENEWED_LATE, GATE_SHUTS_BEFORE)
         ownership.lease = <uint32_t> ((longest * 3 // 2 if ownership.outlived else limit) // 1000000)
+        if pacing:
+            longest = beats(&instance.machine) + RENEWAL_LATE_ALLOWANCE
+            ownership.outlived = True
+            ownership.lease = min(ownership.lease, <uint32_t> (longest * 3 // 2 // 1000000))
         return
     limit = _missed(instance) * NS_PER_SECOND * least_advbase(instance)
     ownership.outlived = seconds * NS_PER_SECOND + LEASE_ENDS_LATE >= limit
     ownership.lease = LEASE_FOREVER if ownership.outlived else <uint32_t> seconds
+    ownership.outlived = ownership.outlived or pacing
 
 
 cdef int64_t lease_ends_after(const instance_t *instance) noexcept nogil:
@@ -136,6 +151,10 @@ cdef void report_unleased(runtime_t *runtime, instance_t *instance, int64_t now)
     instance.reported.unleased = True
     record = new_record(instance, outlived_event if instance.plan.gated else unleased_event, now)
     record.value, record.detail = machine_interval(&instance.machine), least_advbase(instance)
+    if machine_pacing(&instance.machine):
+        record.make = paced_event
+        record.value = machine_pacing(&instance.machine) << 31 | min(lease_ends_after(instance) // 1000000, 0x7FFFFFFF)
+        record.detail = <uint8_t> _missed(instance)
     report(runtime, &record)
 
 
@@ -210,6 +229,11 @@ cdef object unleased_event(const record_t *record, dict who, object host):
 cdef object outlived_event(const record_t *record, dict who, object host):
     after = takeover_time(record.detail, host.advskew if host else 0)
     return events.LeaseUnavailable(**who, why=no_gate(record.value, after))
+
+
+cdef object paced_event(const record_t *record, dict who, object host):
+    why = paced_lease(record.value >> 31, record.detail, (record.value & 0x7FFFFFFF) * 1000000)
+    return events.LeaseUnavailable(**who, why=why)
 
 
 cdef object guardian_lost_event(const record_t *record, dict who, object host):

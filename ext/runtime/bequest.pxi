@@ -8,6 +8,7 @@ cdef void freeze(runtime_t *runtime, instance_t *instance, command_t *command, i
     cdef const ownership_t *ownership = &instance.ownership
     cdef const timers_t *timers = &instance.timers
     cdef int64_t margin = min(command.value, machine_interval(&instance.machine) // 3)
+    pause_pace(runtime, instance, now)
     command.value = (
         instance.wanted and instance.carpdev != NULL and ownership.unanswered == 0 and ownership.unsent == 0
         and not machine_leaving(&instance.machine) and not ownership.inherits
@@ -15,6 +16,7 @@ cdef void freeze(runtime_t *runtime, instance_t *instance, command_t *command, i
         and (timers.heap_at < 0 or timers.due - now >= margin)
     )
     if not command.value:
+        go_on_with_pace(runtime, instance, now)
         return
     instance.frozen = True
     instance.carpdev.instances[instance.vhid] = NULL
@@ -24,6 +26,7 @@ cdef void freeze(runtime_t *runtime, instance_t *instance, command_t *command, i
 
 cdef void thaw(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
     """Go on here after all."""
+    go_on_with_pace(runtime, instance, now)
     instance.frozen = False
     instance.transmit.ready_count = 0
     _join(instance)
@@ -57,6 +60,7 @@ cdef void inherit(runtime_t *runtime, instance_t *instance, command_t *command, 
     ring_count_losses(&instance.carpdev.ring)
     instance.suspicion.losses = instance.carpdev.ring.losses
     _join(instance)
+    go_on_with_pace(runtime, instance, now)
     if instance.ownership.owned:
         # They are here already: no event follows.
         order(runtime, instance, ORDER_TAKE, now, True)

@@ -105,7 +105,10 @@ cdef void _inherited(runtime_t *runtime, instance_t *instance) noexcept nogil:
     cdef int64_t now = monotonic()
     instance.ownership.inherits = False
     announce(instance)
-    send_advert(runtime, instance, instance.plan.config.advbase, machine_advskew(&instance.machine), now)
+    send_advert(
+        runtime, instance, instance.plan.config.advbase, machine_advskew(&instance.machine),
+        machine_said_pace(&instance.machine), now,
+    )
     instance.timers.announce_due = now + HEIR_ANNOUNCES_AGAIN
     schedule(runtime, instance)
 

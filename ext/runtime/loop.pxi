@@ -51,7 +51,7 @@ cdef void *run(void *argument) noexcept nogil:
             if instance.machine.state == STATE_MASTER:
                 prepare(
                     instance, instance.machine.config.advbase, machine_advskew(&instance.machine),
-                    serial_at(runtime, instance.timers.due),
+                    machine_said_pace(&instance.machine), serial_at(runtime, instance.timers.due),
                 )
         if room < 2 + runtime.carpdev_count:
             grown = kept_realloc(fds, (2 + runtime.carpdev_count) * sizeof(pollfd))
@@ -140,18 +140,19 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
 
 cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, int64_t now) noexcept nogil:
     cdef actions_t actions
-    cdef bint advert, owned = instance.ownership.owned, leaving = machine_leaving(&instance.machine)
+    cdef bint advert, between, owned = instance.ownership.owned, leaving = machine_leaving(&instance.machine)
     if must_wait(runtime, instance, now):
         machine_delay_takeover(&instance.machine, now)
+    between = instance.machine.state == STATE_MASTER and instance.machine.pace_due == due
     advert = instance.machine.state == STATE_MASTER and instance.machine.advert_due == due
     machine_timeout(&instance.machine, now, &actions)
     carry_out(runtime, instance, &actions, now)
     if leaving and instance.machine.state == STATE_BACKUP:
         leave_to(runtime, instance, instance.ownership.heir)
-    if advert:
+    if advert or between:
         instance.transmit.late = monotonic() - due
         measure(runtime.measures.sending, instance.transmit.late)
-        if owned and instance.ownership.owned and (
+        if owned and advert and instance.ownership.owned and (
             instance.ownership.announcements or now - instance.ownership.announced >= ANNOUNCE_AGAIN
         ):
             instance.ownership.announcements -= instance.ownership.announcements > 0
@@ -173,9 +174,9 @@ cdef void _wait(runtime_t *runtime, pollfd *fds) noexcept nogil:
     if left <= 0:
         return
     _refresh_allowance(pacing, now)
-    lead = min(pacing.lead, pacing.allowance)
+    lead = 0 if _between(runtime, due) else min(pacing.lead, pacing.allowance)
     # Many instances keep the processor warm.
-    if runtime.heap_count <= FEW and pacing.allowance > ALLOWANCE_MOST // 2:
+    if lead and runtime.heap_count <= FEW and pacing.allowance > ALLOWANCE_MOST // 2:
         lead += WARM
     if left <= lead:
         while monotonic() < due:
@@ -216,6 +217,11 @@ cdef bint _poll(runtime_t *runtime, pollfd *fds, const timespec *timeout, bint f
             length = sizeof(error)
             getsockopt(fds[at].fd, SOL_SOCKET, SO_ERROR, &error, &length)
     return ready != 0
+
+
+cdef inline bint _between(const runtime_t *runtime, int64_t due) noexcept nogil:
+    """Whether nothing but an advert between those of the interval is due then: that may be a little late."""
+    return runtime.heap_count and runtime.heap[0].timers.due == due == runtime.heap[0].machine.pace_due
 
 
 cdef inline int64_t _next_look(const runtime_t *runtime) noexcept nogil:

@@ -54,7 +54,7 @@ cdef void _valid(
         return
     machine_receive(
         &instance.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew,
-        _obeyed(instance, verdict, peer, now), peer, now, &actions,
+        _obeyed(instance, verdict, peer, now), _pace(instance, verdict), now, peer, now, &actions,
     )
     if was == STATE_MASTER and instance.machine.state == STATE_MASTER and not leaving:
         _announce_soon(instance, now)
@@ -62,6 +62,7 @@ cdef void _valid(
         if instance.ownership.announcements < ANNOUNCEMENTS_AFTER_RIVAL:
             instance.ownership.announcements = <uint8_t> ANNOUNCEMENTS_AFTER_RIVAL
     carry_out(runtime, instance, &actions, now)
+    follow_pace(runtime, instance, now)
     if was == STATE_MASTER and instance.machine.state == STATE_BACKUP:
         if leaving:
             leave_to(runtime, instance, verdict.datagram.source_mac)
@@ -84,6 +85,11 @@ cdef int _obeyed(instance_t *instance, const verdict_t *verdict, const peer_t *p
         return advert.demotion
     same_for = now - find_source(&instance.sources, peer, advert.vhid).counter_since
     return advert.demotion if 4 * same_for >= 5 * interval else -1
+
+
+cdef inline uint8_t _pace(const instance_t *instance, const verdict_t *verdict) noexcept nogil:
+    """The code of the pace that an advert says, where it is vouched for."""
+    return auth_pace(instance.plan.auth, verdict.dialect, verdict.advert.counter)
 
 
 cdef bint _takes_over(

@@ -18,7 +18,7 @@ from posix.time cimport timespec
 
 from pycarp._unpatched import threading, time
 from .auth cimport (
-    AUTH_KEYS, AUTH_NONE, Authenticator, auth_counter, auth_dialects, auth_sign, auth_t, auth_vouches,
+    AUTH_KEYS, AUTH_NONE, Authenticator, auth_counter, auth_dialects, auth_pace, auth_sign, auth_t, auth_vouches,
 )
 from .guardian cimport (
     GUARDIAN_GONE, LEASE_FOREVER, MESSAGE_DONE, ORDER_BEAT, ORDER_DROP, ORDER_FORGET, ORDER_NOBODY, ORDER_QUIET,
@@ -35,10 +35,11 @@ from .machine cimport (
     ACTION_TAKE, ACTION_TRANSITION, MACHINE_ACTIONS, MACHINE_NEVER, PEER_NOBODY, REASON_BOWOUT, REASON_DEMOTED,
     REASON_HANDED_OVER, REASON_PREEMPT, REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, SEND_ERRORS, STATE_BACKUP,
     STATE_INIT, STATE_MASTER, action_t, actions_t, machine_advskew, machine_config_t, machine_deadline, machine_defend,
-    machine_delay_takeover, machine_demote, machine_force, machine_heir, machine_init, machine_interval, machine_leave,
-    machine_leaving, machine_link, machine_overdue, machine_read_config, machine_receive, machine_reconfigure,
-    machine_retire, machine_sent, machine_sent_demotion, machine_set_values, machine_sibling, machine_start,
-    machine_stop, machine_t, machine_timeout, machine_values, peer_t,
+    machine_delay_takeover, machine_demote, machine_force, machine_heard_pace, machine_heir, machine_init,
+    machine_interval, machine_leave, machine_leaving, machine_limit_pace, machine_link, machine_overdue, machine_pacing,
+    machine_pause_pace, machine_read_config, machine_receive, machine_reconfigure, machine_retire, machine_said_pace,
+    machine_sent, machine_sent_demotion, machine_set_values, machine_sibling, machine_silence, machine_start,
+    machine_stop, machine_t, machine_timeout, machine_usual_silence, machine_values, peer_t,
 )
 from .kept cimport kept_calloc, kept_free, kept_realloc
 from .packet cimport (
@@ -58,9 +59,10 @@ from .timing cimport (
     ANNOUNCEMENTS_AFTER_RIVAL, ANNOUNCE_AFTER_ADVERT, ANNOUNCE_AFTER_DEFENCE, ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN,
     BOWOUT_AFTER_DROP, DEAF_AT_LEAST, DEMOTION_REPORTED_AFTER, DEVICE_REMOVED_AFTER_DROP, GATE_RENEWED_LATE,
     GATE_SHUTS_BEFORE, GUARDIAN_ANSWERS_WITHIN, GUARDIAN_REPLACED_WITHIN, HEIR_ANNOUNCES_AGAIN,
-    LATE_ALLOWANCE_ORDINARY, LATE_ALLOWANCE_REALTIME, LEASE_ENDS_LATE, MADE_WAY_WITHIN, MASTER_DOWN_INTERVALS,
-    NS_PER_SECOND, NS_PER_SKEW, ORDERS_DONE_WITHIN, PAUSE_NOTICED, RENEWAL_LATE_ALLOWANCE, RETRY_FIRST, RETRY_LAST,
-    TAKE_AFTER_DEPOSING, TENURE_ENDS_BEFORE, TENURE_FOREVER, VRRP_FORGOTTEN,
+    LATE_ALLOWANCE_ORDINARY, LATE_ALLOWANCE_REALTIME, LEASE_ENDS_LATE, MADE_WAY_WITHIN, MASTER_DOWN_INTERVALS, NO_PACE,
+    NS_PER_SECOND, NS_PER_SKEW, ORDERS_DONE_WITHIN, PACE_ADVERTS_A_SECOND, PACE_BEAT, PACE_NEVER, PAUSE_NOTICED,
+    RENEWAL_LATE_ALLOWANCE, RETRY_FIRST, RETRY_LAST, TAKE_AFTER_DEPOSING, TENURE_ENDS_BEFORE, TENURE_FOREVER,
+    VRRP_FORGOTTEN,
 )
 
 from .._records import fields
@@ -73,8 +75,11 @@ from ..linux.guardian_client import Guardian, GuardianGone
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD, STANDINGS, Reason, State
 from ..protocol.checks import HINTS, LED_HINT, vrrp_advice
 from ..protocol.frames import virtual_mac
-from ..protocol.timing import no_gate, no_lease
+from ..protocol.timing import PACES as _PACES
+from ..protocol.timing import no_gate, no_lease, paced_lease
 from ..protocol.timing import takeover_after as takeover_time
+from ..sentences import PACE_OBEYED as _PACE_OBEYED, PACE_SAID as _PACE_SAID, PACE_SENT as _PACE_SENT
+from ..sentences import pace_kept, pace_slowed
 from ..stats import Measures, Stats
 from . import spawn
 
@@ -84,6 +89,7 @@ include "timers.pxi"
 include "clock.pxi"
 include "transmit.pxi"
 include "addresses.pxi"
+include "pace.pxi"
 include "actions.pxi"
 include "tenure.pxi"
 include "suspicion.pxi"

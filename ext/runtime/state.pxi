@@ -57,6 +57,8 @@ cdef struct reported_t:
     bint deaf  # that rival
     int64_t demotion
     bint unleased
+    uint8_t slow  # which pace is slower than it was to be, 0: none
+    int64_t slow_pace  # and what it is
 
 cdef struct measures_t:
     # See stats.Measures.
@@ -100,10 +102,12 @@ cdef struct frame_t:
 cdef struct transmit_t:
     frame_t ready[READY]  # the next advert, signed ahead
     int ready_count
-    uint8_t ready_advbase, ready_advskew, ready_demotion
+    uint8_t ready_advbase, ready_advskew, ready_demotion, ready_pace
     uint16_t ready_serial
     uint32_t ready_dialects
     bint failing  # the last advert could not be sent
+    int paced_frames  # of one advert, when the pace was shared out
+    int64_t least_pace  # that the machine was told, ns
     int64_t late  # ns that the last advert of a MASTER was sent after its deadline
     int64_t ahead  # what another process leaves: the runtime's
 
@@ -123,6 +127,7 @@ cdef struct ownership_t:
     bint inherits  # they come from one that has bowed out, and keeps them until they are announced here
     uint8_t heir[6]  # the MAC of one that is taking them from us, or zeros
     int64_t decided  # when the take or drop under way was, 0: there is none
+    int64_t beaten  # when the guardian heard that we live
     int64_t advertised  # CLOCK_BOOTTIME of the last advert as MASTER
     int64_t retry_delay
 

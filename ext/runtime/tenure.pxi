@@ -50,7 +50,7 @@ cdef void follow(runtime_t *runtime, instance_t *instance, int64_t now) noexcept
         machine_force(&instance.machine, STATE_MASTER, now, &actions)
         carry_out(runtime, instance, &actions, now)
     elif instance.machine.state == STATE_MASTER:
-        beat(runtime, instance, now)
+        beat(runtime, instance, now, False)
     schedule(runtime, instance)
 
 

@@ -2,7 +2,9 @@
 #
 # Thread: runtime, no GIL.
 
-cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew, uint16_t serial) noexcept nogil:
+cdef void prepare(
+    instance_t *instance, uint8_t advbase, uint8_t advskew, uint8_t pace, uint16_t serial
+) noexcept nogil:
     """Have the next advert ready: signed ahead, so that at the deadline there is nothing to do but to send.
 
     One that is ready may have the serial before: its second ended between the deadline and now.
@@ -22,14 +24,14 @@ cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew, uint16
         mask |= 1 << dialects[at]
     if (
         transmit.ready_count and transmit.ready_advbase == advbase and transmit.ready_advskew == advskew
-        and transmit.ready_dialects == mask and transmit.ready_demotion == demotion
+        and transmit.ready_dialects == mask and transmit.ready_demotion == demotion and transmit.ready_pace == pace
         and <uint16_t> (serial - transmit.ready_serial) <= 1
     ):
         return
     transmit.ready_count = 0
     getrandom(&nonce, 1, 0)
     for at in range(count):
-        auth_counter(plan.auth, dialects[at], advbase, advskew, said, nonce, serial, 0, counter)
+        auth_counter(plan.auth, dialects[at], advbase, advskew, said, nonce, serial, pace, counter)
         auth_sign(plan.auth, dialects[at], counter, digest)
         for family in range(plan.template_count):
             frame = &transmit.ready[transmit.ready_count]
@@ -39,18 +41,18 @@ cdef void prepare(instance_t *instance, uint8_t advbase, uint8_t advskew, uint16
             frame.family = plan.templates[family].family
             transmit.ready_count += 1
     transmit.ready_advbase, transmit.ready_advskew, transmit.ready_dialects = advbase, advskew, mask
-    transmit.ready_demotion, transmit.ready_serial = demotion, serial
+    transmit.ready_demotion, transmit.ready_pace, transmit.ready_serial = demotion, pace, serial
 
 
 cdef bint send_advert(
-    runtime_t *runtime, instance_t *instance, uint8_t advbase, uint8_t advskew, int64_t now
+    runtime_t *runtime, instance_t *instance, uint8_t advbase, uint8_t advskew, uint8_t pace, int64_t now
 ) noexcept nogil:
     """Send an advert in every family and dialect; False if any frame could not be sent."""
     cdef transmit_t *transmit = &instance.transmit
     cdef record_t record
     cdef int at, error, failure = 0
     read_clock(runtime)
-    prepare(instance, advbase, advskew, serial_at(runtime, monotonic()))
+    prepare(instance, advbase, advskew, pace, serial_at(runtime, monotonic()))
     for at in range(transmit.ready_count):
         if instance.ownership.inherits and instance.carpdev != NULL and instance.carpdev.input.has_mac:
             # Switches are to learn where the virtual MAC is when the addresses are here.
@@ -81,7 +83,7 @@ cdef void make_way(runtime_t *runtime, instance_t *instance, const uint8_t *riva
     if rival[0] & 1 or instance.carpdev == NULL or not instance.carpdev.input.has_mac:
         return
     read_clock(runtime)
-    prepare(instance, BOWOUT, BOWOUT, serial_at(runtime, monotonic()))
+    prepare(instance, BOWOUT, BOWOUT, <uint8_t> NO_PACE, serial_at(runtime, monotonic()))
     for at in range(transmit.ready_count):
         frame = &transmit.ready[at]
         memcpy(frame.octets, rival, MAC_LENGTH)

@@ -46,6 +46,7 @@ class _VirtualHost:
     demotion: Demotion = DEFAULT["demotion"]
     preempt_delay: int = DEFAULT["preempt_delay"]
     start_delay: int = DEFAULT["start_delay"]
+    pace: int = DEFAULT["pace"]
     state: State | None = None
     up: bool = DEFAULT["up"]
     checks: Iterable[Check] = ()
@@ -104,6 +105,8 @@ class VirtualHost(_VirtualHost):
                    all, or of nobody; or each demotion is added to advskew, as on FreeBSD (auto)
     preempt_delay  0-900, seconds for which a slower master is heard before it is preempted (0)
     start_delay    0-900, seconds after the start in which nothing is taken over (0)
+    pace           0-500, milliseconds between a master's adverts with those that it sends in between, 0 for none;
+                   pycarp backups miss it after three of those, other hosts as ever (0)
 
     Raises `ConfigError` with the field's name in `.field`. Its message repeats no value that may be the passphrase, in
     whichever field it stands.

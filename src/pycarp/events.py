@@ -27,11 +27,7 @@ _RULES = {
     "tie": "it is as good, this host yields",
     "worse": "this host is the better one and stays",
 }
-_NO_GATE = (
-    "no gate can be made ({why}): when engine and guardian die at once, the addresses stay until their lifetime ends, "
-    "a whole number of seconds and up to 2 s more; a gate needs Linux 5.16 with nf_tables"
-)
-
+_NO_GATE = sentences.NO_GATE
 _UNITS = {"took": (1e6, "ms"), "pause": (1e9, "s"), "silence": (1e9, "s")}
 """Fields that are ns, and the unit in which a sentence has them."""
 
@@ -252,6 +248,13 @@ class TakeoverDelayed(
     """
 
     losses: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PaceChanged(BaseEvent, severity="warning", says="{what}"):
+    """A pace that is sent, said or obeyed is slower than it was to be, or no longer; `what` is one sentence."""
+
+    what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -554,6 +557,7 @@ Event = (
     | Inherited
     | LeaseUnavailable
     | NativeUnavailable
+    | PaceChanged
     | PeerHeard
     | RivalDeaf
     | RivalHeard

@@ -54,6 +54,37 @@ def not_sent(error: int) -> str:
     return f"an advert could not be sent: {os.strerror(error)}"
 
 
+PACE_SENT, PACE_SAID, PACE_OBEYED = 1, 2, 3
+
+
+def _ms(ns: int) -> str:
+    return f"{ns / 1_000_000:.3g} ms" if ns < 10_000_000_000 else "no pace"
+
+
+def pace_slowed(what: int, now: int, wanted: int) -> str:
+    """The `what` of a `PaceChanged`: `now` and `wanted` are ns."""
+    if what == PACE_SENT:
+        slower = f"sends adverts every {_ms(now)}" if now else "sends none in between"
+        return f"its pace of {_ms(wanted)} is too fast for so many virtual hosts on one interface: it {slower}"
+    if what == PACE_SAID:
+        slower = f"a pace of {_ms(now)}" if now else "none"
+        return f"this machine does not keep a pace of {_ms(wanted)}: it says {slower}"
+    return f"the master's adverts come irregularly: it takes over after {_ms(now)} of silence, not {_ms(wanted)}"
+
+
+def pace_kept(what: int, wanted: int) -> str:
+    """The `what` of a `PaceChanged` when it is as it was to be."""
+    if what == PACE_OBEYED:
+        return f"it takes over after {_ms(wanted)} of silence"
+    return f"it keeps its pace of {_ms(wanted)}"
+
+
+NO_GATE = (
+    "no gate can be made ({why}): when engine and guardian die at once, the addresses stay until their lifetime ends, "
+    "a whole number of seconds and up to 2 s more; a gate needs Linux 5.16 with nf_tables"
+)
+"""What a `GateUnavailable` says."""
+
 GUARDIAN_DIED = "it died; another is started"
 """The `what` of a `GuardianLost`."""
 

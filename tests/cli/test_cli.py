@@ -891,6 +891,7 @@ EVENTS: list[tuple[ev.Event, str]] = [
         ev.TakeoverDelayed(vhid=1, name="carp0", at=1, losses=7),
         "carp0 no master is heard, but frames were lost here (7): waits for one more interval",
     ),
+    (ev.PaceChanged(vhid=1, name="carp0", at=1, what="this machine is slow"), "carp0 this machine is slow"),
     (ev.GuardianLost(vhid=0, name="", at=1, what="it was killed"), "the guardian is lost: it was killed"),
     (ev.GuardianReplaced(vhid=0, name="", at=1), "there is a guardian again"),
     (

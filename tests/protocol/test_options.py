@@ -20,11 +20,11 @@ from pycarp.health.check import Check
 from pycarp.hooks.hook import Hook
 from pycarp.ifconfig.vocabulary import KNOWN, nearest
 from pycarp.protocol import choices
-from pycarp.protocol.options import DEFAULT, OPTIONS, REQUIRED, STATED, Choice, Flag, Number, Option
+from pycarp.protocol.options import DEFAULT, OPTIONS, REQUIRED, STATED, Choice, Flag, Milliseconds, Number, Option
 
 ROOT = Path(__file__).parents[2]
 PLAIN = [pytest.param(option, id=option.name) for option in OPTIONS if isinstance(option.kind, Number | Choice | Flag)]
-TYPES: dict[type, type] = {Number: int, Flag: bool}
+TYPES: dict[type, type] = {Number: int, Milliseconds: int, Flag: bool}
 
 
 def test_every_field_is_a_row() -> None:

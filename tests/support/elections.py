@@ -54,6 +54,7 @@ class _Arrival:
     number: int
     to: Node = field(compare=False)
     advert: Advert = field(compare=False)
+    pace: int = field(default=0, compare=False)
 
 
 class Lan:
@@ -121,7 +122,7 @@ class Lan:
             for other in self.nodes:
                 if other is not node and not node.cut and not (self.lost and self.random.randrange(1000) < self.lost):
                     at = self.now + self.delay(self.random)
-                    heapq.heappush(self._wire, _Arrival(at, next(self._numbers), other, advert))
+                    heapq.heappush(self._wire, _Arrival(at, next(self._numbers), other, advert, action.pace))
 
     def kill(self, node: Node) -> None:
         """Power off: it no longer hears or sends."""
@@ -148,15 +149,17 @@ class Lan:
                 event = heapq.heappop(self._wire)
                 self.now = event.at
                 if event.to.alive and not event.to.cut:
-                    self._hear(event.to, event.advert)
+                    self._hear(event.to, event.advert, event.pace)
             else:
                 self.now = max(self.now, deadline)
                 self.carry_out(self.nodes[index], self.nodes[index].machine.timeout(self.now))
         self.now = until
 
-    def _hear(self, node: Node, advert: Advert) -> None:
+    def _hear(self, node: Node, advert: Advert, pace: int) -> None:
         machine = node.machine
-        if advert.vhid == machine.config.vhid:
+        if pace and advert.vhid == machine.config.vhid and hasattr(machine, "said_pace"):
+            self.carry_out(node, machine.receive(advert, advert.source, self.now, advert.demotion, pace))
+        elif advert.vhid == machine.config.vhid:
             self.carry_out(node, machine.receive(advert, advert.source, self.now, advert.demotion))
         else:
             self.carry_out(node, machine.sibling(advert.vhid, advert, advert.source, self.now))

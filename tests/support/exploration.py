@@ -25,13 +25,14 @@ from pycarp._python.arbitration import SIBLING_ANSWERS
 from pycarp._python.demotion import Demotion
 from pycarp._python.leaving import Leaving
 from pycarp._python.machine import Machine
+from pycarp._python.pace import Paced
 from pycarp.protocol import Action, Advert, Drop, Reason, SendAdvert, State, Take
 from pycarp.protocol.timing import TIE_JITTER
 
 from .elections import heard
 
 DELAY = 50_000
-_SLOTS = (*Machine.__slots__, *Demotion.__slots__, *Leaving.__slots__)
+_SLOTS = (*Machine.__slots__, *Paced.__slots__, *Demotion.__slots__, *Leaving.__slots__)
 _DUE = ("_advert_due", "_master_down_due", "_takeover_due", "_forget_errors_due", "_withheld_until", "_leaving_until")
 
 

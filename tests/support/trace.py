@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import ip_interface
 from typing import Any
 
@@ -17,6 +18,7 @@ from pycarp import VirtualHost
 from pycarp._impl import Implementation
 from pycarp.protocol import Advert, Reason, SendAdvert, State, Transition
 from pycarp.protocol.frames import virtual_mac
+from pycarp.protocol.timing import PACES
 
 from . import wire
 from .wire import Frame
@@ -35,6 +37,7 @@ BASES = (1, 1, 1, 0, 2, 3, 4, 85, 86, 254)
 SKEWS = (0, 1, 99, 100, 101, 239, 240, 241, 254)
 HEARD = (0, 1, 2, 3, 4, 5, 254, 255)
 SIEGE = 6
+KEPT_UP = 70
 RETIRED = (Reason.STALLED, Reason.WATCHDOG, Reason.HANDED_OVER)
 INSTANTS = (0, 1, 1_000_000_000, 1_700_000_000_000_000_000, (1 << 62) - (1 << 58))
 
@@ -102,12 +105,18 @@ class Side:
         for number in range(SIEGE):
             self.call("sibling", vhid, advert, source, now + number * advert.interval)
 
+    def keep_up(self, advert: Advert, source: str | None, now: int, pace: int, late: int) -> None:
+        """A master with a pace: mostly on time, once late, for long enough to be believed."""
+        for number in range(KEPT_UP):
+            came = now + number * PACES[pace] + (late if number == KEPT_UP // 2 else 0)
+            self.call("receive", advert, source, came, None, pace, came)
+
     def attempt(self, name: str, *arguments: Any) -> None:
         """A step, whatever comes of it: an error is something said, too."""
         self.said = []
         self.asked.clear()
         try:
-            if name in ("hear", "besiege"):
+            if name in ("hear", "besiege", "keep_up"):
                 getattr(self, name)(*arguments)
             else:
                 self.call(name, *arguments)
@@ -123,7 +132,8 @@ class Side:
         now = min(max(machine.deadline or 0, now), (1 << 62) - 1)
         return (
             machine.state, machine.deadline, machine.demotion, machine.advskew, machine.interval, machine.master_down,
-            machine.withheld, machine.overdue(now), self.asked, self.authenticator.dialects, self.said,
+            machine.pacing, machine.said_pace, machine.silence, machine.withheld,
+            machine.overdue(now), self.asked, self.authenticator.dialects, self.said,
         )  # fmt: skip
 
     def counters(self) -> tuple[Any, ...]:
@@ -144,6 +154,7 @@ def _config(advbase: int, advskew: int, passphrase: str | None, d: int, warn: bo
         mac="interface" if d > 191 else "virtual",
         siblings="warn" if warn else "arbitrate",
         up=d != 255,
+        pace=3 if d % 8 == 7 else 0,
     )
 
 
@@ -260,7 +271,15 @@ class Pair:
         if op < 243:
             # Any advert at all, as nobody would have let it through.
             advert = Advert(6 if d & 1 else 4, "192.0.2.1", "", b"", c >> 4, c & 15, a, b, c, d, a, bytes(8), bytes(20))
-            return "receive", (advert, "192.0.2.1" if d & 2 else None, self.now)
+            source = "192.0.2.1" if d & 2 else None
+            if op == 242:
+                now, pace = self.now, 1 + b % 4
+                self.now = min(now + KEPT_UP * PACES[pace], max(now, (1 << 62) - 1))
+                advert = self._sibling(a, 255, c, d)[1]
+                return "keep_up", (replace(advert, vhid=config.vhid), source, now, pace, b * 100_000)
+            if op == 241:
+                return "limit_pace", (b * 1_000_000, self.now)
+            return "receive", (advert, source, self.now, None, (b ^ c) & 15)
         if op < 251:
             self.config = _config_of(a, b, c, d)
             return "reconfigure", (self.config, self.now)

@@ -138,6 +138,12 @@ class Authenticator:
         octets = counter_bytes(counter)
         return self._tags(octets[3:], dialect)[1] == octets[:2]
 
+    def pace(self, counter: bytes | int, dialect: str) -> int:
+        """The code of the pace that a counter says whose digest is right under `dialect`, or 0."""
+        octets = counter_bytes(counter)
+        code = octets[2] >> 4
+        return code if code and self.tagged(octets, dialect) else 0
+
     def sibling(self, vhid: int) -> Authenticator:
         """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet.
 

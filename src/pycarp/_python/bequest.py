@@ -28,6 +28,7 @@ _REASONS = ("master_reason", "takeover_reason")
 def of_machine(machine: Machine) -> dict[str, Any]:
     """All that a machine of the same configuration needs to go on."""
     values: dict[str, Any] = {name: getattr(machine, f"_{name}") for name in (*_TIMERS, *_NUMBERS, *_SIGNS)}
+    values["pace_due"] = machine._pace_due
     values |= {name: str(getattr(machine, f"_{name}")) for name in _REASONS}
     return values | {
         "state": int(machine._state),
@@ -45,6 +46,7 @@ def to_machine(machine: Machine, values: dict[str, Any]) -> None:
     """Go on from there. Where the values make no sense it raises `KeyError`, `TypeError` or `ValueError`, and nothing
     has changed."""
     fresh: dict[str, Any] = {name: values[name] for name in (*_TIMERS, *_NUMBERS, "peer")}
+    fresh["pace_due"] = values.get("pace_due")  # hosts before paces have none
     fresh |= {name: bool(values[name]) for name in _SIGNS}
     fresh |= {name: Reason(values[name]) for name in _REASONS}
     fresh["state"] = State(values["state"])

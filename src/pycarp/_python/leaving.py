@@ -14,13 +14,23 @@ from ..protocol.timing import HEIR_HEARD_WITHIN, HEIR_READY_WITHIN
 class Leaving:
     """What `Machine` does to hand over; the attributes are the machine's."""
 
-    __slots__ = ("_advert_due", "_aside", "_family_due", "_heir", "_leaving_until", "_stands_back", "_state")
+    __slots__ = (
+        "_advert_due",
+        "_aside",
+        "_family_due",
+        "_heir",
+        "_leaving_until",
+        "_pace_due",
+        "_stands_back",
+        "_state",
+    )
 
     _advert_due: int | None
     _aside: bool
     _family_due: dict[int, int]
     _heir: tuple[int, str | None] | None
     _leaving_until: int | None
+    _pace_due: int | None
     _stands_back: bool
     _state: State
 
@@ -57,7 +67,7 @@ class Leaving:
         if self.withheld:
             return self.retire(Reason.HANDED_OVER, True, now)
         self._leaving_until = now + min(self.interval, HEIR_HEARD_WITHIN)
-        self._advert_due = None
+        self._advert_due = self._pace_due = None
         return [SendAdvert(BOWOUT, BOWOUT)]
 
     def defend(self, now: int) -> list[Action]:

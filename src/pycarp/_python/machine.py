@@ -31,6 +31,7 @@ from ..protocol import (
 from ..protocol.abc import Random
 from ..protocol.timing import (
     MASTER_DOWN_INTERVALS,
+    NO_PACE,
     TAKEOVER_JITTER,
     TAKEOVER_STEP,
     TIE_COPIES_END,
@@ -39,11 +40,11 @@ from ..protocol.timing import (
 )
 from .arbitration import Arbitration
 from .bequest import of_machine, to_machine
-from .demotion import Demotion
 from .leaving import check_moment
+from .pace import Pace, Paced
 
 
-class Machine(Demotion):
+class Machine(Paced):
     """`Machine(config)`: one virtual host between INIT, BACKUP and MASTER.
 
     Every call takes `now`, nanoseconds of a monotonic clock (0 to 2**62-1, `OverflowError` otherwise), and returns the
@@ -55,7 +56,7 @@ class Machine(Demotion):
     __slots__ = (
         "_arbitration", "_held_until", "_link", "_master_down_due", "_master_reason", "_master_since",
         "_peer", "_preempt_from", "_random", "_silent_families", "_started", "_takeover_due", "_takeover_reason",
-        "_tie_copies_end", "_tie_wait", "_withheld_until",
+        "_tie_copies_end", "_withheld_until",
     )  # fmt: skip
 
     _master_down_due: int | None
@@ -72,6 +73,7 @@ class Machine(Demotion):
         self._state = State.INIT
         self._started = False
         self._stands_back = self._aside = False
+        self._pace = Pace()
         self._link = True
         self._demotion = 0
         self._link_suppressed = False
@@ -98,7 +100,7 @@ class Machine(Demotion):
         """When `timeout` is to be called next, in ns; None: not before something else happens."""
         due = (
             self._advert_due, self._master_down_due, self._takeover_due, self._forget_errors_due, self._withheld_until,
-            self._leaving_until, *self._family_due.values(),
+            self._leaving_until, self._pace_due, *self._family_due.values(),
         )  # fmt: skip
         return min((at for at in due if at is not None), default=None)
 
@@ -171,16 +173,28 @@ class Machine(Demotion):
         self._link = up
         return actions
 
-    def receive(self, advert: Advert, source: str | None, now: int, demotion: int | None = None) -> list[Action]:
+    def receive(
+        self,
+        advert: Advert,
+        source: str | None,
+        now: int,
+        demotion: int | None = None,
+        pace: int = NO_PACE,
+        arrived: int | None = None,
+    ) -> list[Action]:
         """A valid advert was heard; `source` is the address that it claims to come from.
 
-        `demotion` is its demotion byte where that is to be obeyed as OpenBSD does, or None.
+        `demotion` is its demotion byte where that is to be obeyed as OpenBSD does, or None. `pace` is the code of what
+        its counter vouches for (`timing.PACES`), `arrived` when the kernel had it, if not now.
         """
         check_moment(now)
+        arrived = now if arrived is None else arrived
         if self._state is State.MASTER:
+            if not advert.bowout:
+                self._pace.returned(source, arrived)
             return self._receive_as_master(advert, source, now, demotion)
         if self._state is State.BACKUP:
-            return self._receive_as_backup(advert, source, now, demotion)
+            return self._receive_as_backup(advert, source, now, demotion, pace, arrived)
         return []
 
     def sibling(self, vhid: int, advert: Advert, source: str | None, now: int) -> list[Action]:
@@ -215,11 +229,15 @@ class Machine(Demotion):
         if self._forget_errors_due is not None and self._forget_errors_due <= now:
             actions += self._forget_send_errors()
         if self._advert_due is not None and self._advert_due <= now:
-            actions.append(self._advert())
+            actions.append(self._advert(now))
             # The schedule is absolute: a late wake-up shifts nothing, and missed adverts are not made up for.
             self._advert_due += self._period
             if self._advert_due <= now:
                 self._advert_due = now + self._period
+            self._arm_pace(now)
+        elif self._pace_due is not None and self._pace_due <= now:
+            actions.append(self._advert(now, between=True))
+            self._arm_pace(now)
         if self._withheld_until is not None and self._withheld_until <= now:
             actions += self._take_withheld()
         if self._leaving_until is not None and self._leaving_until <= now:
@@ -310,7 +328,7 @@ class Machine(Demotion):
         """Frames were lost here, so silence proves nothing: a takeover that is overdue waits one more interval."""
         if not self.overdue(now):
             return
-        later = now + self._period
+        later = now + min(self._period, self.silence)
         if self._withheld_until is not None:
             self._withheld_until = later
         if self._master_down_due is not None:
@@ -343,7 +361,9 @@ class Machine(Demotion):
         self._family_due[advert.family] = now + self.master_down + wait
         return actions
 
-    def _receive_as_backup(self, advert: Advert, source: str | None, now: int, demotion: int | None) -> list[Action]:
+    def _receive_as_backup(
+        self, advert: Advert, source: str | None, now: int, demotion: int | None, pace: int, arrived: int
+    ) -> list[Action]:
         peer = advert.interval
         relieve = demotion is not None and demotion > self.sent_demotion
         relieved = demotion is not None and demotion < self.sent_demotion
@@ -378,6 +398,7 @@ class Machine(Demotion):
             self._tie_wait = 0
         elif now < self._tie_copies_end:
             return []
+        self._pace.hear(source, NO_PACE if advert.bowout else pace, arrived)
         return self._heard_master(advert.family, now)
 
     def _may_preempt(self, bowout: bool, now: int) -> bool:
@@ -389,7 +410,7 @@ class Machine(Demotion):
     def _heard_master(self, family: int, now: int) -> list[Action]:
         self._takeover_due = None
         self._master_down_due = None
-        self._family_due[family] = max(now + self.master_down, self._held_until) + self._tie_wait
+        self._family_due[family] = max(now + self.silence, self._held_until)
         self._silent_families.discard(family)
         # The other family's silence means something only now that the master is known to live.
         silent: list[Action] = [FamilySilent(other) for other in sorted(self._silent_families)]
@@ -467,6 +488,7 @@ class Machine(Demotion):
         self._clear_timers()
         if reason is Reason.STARTED:
             self._held_until = now + self._config.start_delay * NS_PER_SECOND
+        self._pace.draw(wait)
         self._master_down_due = max(now + self.master_down, self._held_until) + wait
         self._arm_forget_errors(now)
         return [*actions, Transition(State.INIT, State.BACKUP, reason, None, now)]
@@ -475,6 +497,7 @@ class Machine(Demotion):
         """Any state -> INIT."""
         before, self._state = self._state, State.INIT
         self._clear_timers()
+        self._pace.forget()
         self._arbitration.forget()
         if before is State.INIT:
             return []
@@ -488,6 +511,7 @@ class Machine(Demotion):
     def _become_master(self, reason: Reason, peer: str | None, now: int) -> list[Action]:
         self._state = State.MASTER
         self._stands_back = False
+        self._begin_pace(reason)
         self._clear_timers()
         self._forget_errors_due = None
         self._master_since, self._master_reason = now, reason
@@ -522,7 +546,7 @@ class Machine(Demotion):
 
     def _clear_timers(self) -> None:
         self._advert_due = None
-        self._leaving_until = self._heir = None
+        self._pace_due = self._leaving_until = self._heir = None
         self._master_down_due = None
         # A family's own master-down runs only once the master has been heard in it: not every BSD speaks both.
         self._family_due = {}
@@ -551,11 +575,3 @@ class Machine(Demotion):
         if not 0 <= drawn <= most:
             raise ValueError(f"random({most + 1}) gave {drawn}: it must be 0 to {most}")
         return drawn
-
-    def _advert(self) -> SendAdvert:
-        return SendAdvert(self._config.advbase, self.advskew)
-
-    def _advert_now(self, now: int) -> SendAdvert:
-        """An advert out of turn: the next one is due an interval later."""
-        self._advert_due = now + self._period
-        return self._advert()

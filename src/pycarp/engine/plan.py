@@ -72,13 +72,17 @@ class Plan:
         known = constant or self.authenticator.vouches(advert.counter, advert.advbase, advert.advskew, dialect, said)
         return said if known else None
 
+    def pace(self, advert: Advert, dialect: str) -> int:
+        """The code of the pace that an advert says, where it is vouched for."""
+        return self.authenticator.pace(advert.counter, dialect)
+
     def adverts(
-        self, advbase: int, advskew: int, nonce: int, demotion: int = 0, serial: int = 0
+        self, advbase: int, advskew: int, nonce: int, demotion: int = 0, serial: int = 0, pace: int = 0
     ) -> Iterator[tuple[int, bytes]]:
         """The frames of one advert, with the family of each: one for each family and dialect."""
         said = demotion if self.says_demotion else None
         for dialect in self.authenticator.dialects:
-            counter = self.authenticator.counter(advbase, advskew, nonce, dialect, said, serial)
+            counter = self.authenticator.counter(advbase, advskew, nonce, dialect, said, serial, pace)
             digest = self.authenticator.sign(counter, dialect)
             for family, template in self.templates:
                 yield family, template.frame(advbase, advskew, counter, digest, demotion)

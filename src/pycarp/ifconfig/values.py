@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..protocol import State
-from ..protocol.options import BY_NAME, Number, Option, StateName
+from ..protocol.options import BY_NAME, Milliseconds, Number, Option, StateName
 from .diagnostics import show
 
 IP = IPv4Address | IPv6Address
@@ -45,6 +45,8 @@ def value(option: Option, text: str) -> Any:
     kind = option.kind
     if not text:
         raise Wrong(f"{option.name} is empty: give {kind.takes}")
+    if isinstance(kind, Milliseconds):
+        return number(option.name, text.removesuffix("ms"), kind.low, kind.high)
     if isinstance(kind, Number):
         return number(option.name, text, kind.low, kind.high)
     if isinstance(kind, StateName):

@@ -206,12 +206,13 @@ class Host(Station):
         if self.sending:
             nonce, serial = self.lan.random.getrandbits(3), self.lan.now // NS_PER_SECOND
             for family, frame in instance.plan.adverts(
-                order.advbase, order.advskew, nonce, instance.machine.sent_demotion, serial
+                order.advbase, order.advskew, nonce, instance.machine.sent_demotion, serial, order.pace
             ):
                 self.send(frame)
                 self._input.count_sent(instance.vhid, family)
         # Last, for it may make the machine send again.
-        self._do(instance, instance.machine.sent(self.sending, self.lan.now))
+        if not order.between:
+            self._do(instance, instance.machine.sent(self.sending, self.lan.now))
 
     def _order(self, instance: Instance, *, take: bool) -> None:
         instance.orders += 1
@@ -279,7 +280,8 @@ class Host(Station):
                 instance.counters[advert.source] = advert.counter, (since := self.lan.now)
             same_for = self.lan.now - since
             demotion = instance.plan.obeyed(advert, dialect, instance.machine.sent_demotion, same_for)
-            self._do(instance, instance.machine.receive(advert, advert.source, self.lan.now, demotion))
+            pace = instance.plan.pace(advert, dialect)
+            self._do(instance, instance.machine.receive(advert, advert.source, self.lan.now, demotion, pace))
 
     def _heard(self, instance: Instance, verdict: abc.Verdict) -> bool:
         """A valid advert came for it. Returns whether its machine is to see it."""

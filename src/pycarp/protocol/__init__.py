@@ -104,10 +104,16 @@ class Advert:
 
 @dataclass(frozen=True, slots=True)
 class SendAdvert:
-    """Send one advert in each family that the virtual host has; 255/255 is a bow-out."""
+    """Send one advert in each family that the virtual host has; 255/255 is a bow-out.
+
+    `pace` is the code of what its counter says (`timing.PACES`). One `between` those of its interval counts for nothing
+    else: a failure is no reason to demote this host.
+    """
 
     advbase: int
     advskew: int
+    pace: int = 0
+    between: bool = False
 
 
 @dataclass(frozen=True, slots=True)

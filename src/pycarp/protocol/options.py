@@ -55,6 +55,19 @@ class Number(Kind):
         return int(value)  # also of an enum
 
 
+class Milliseconds(Number):
+    """As a number, or as text with its unit: "3ms"."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__(low, high)
+        self.argument = "Nms"
+        self.takes = f"milliseconds, {low}-{high}, as 3ms"
+
+    def check(self, name: str, value: Any) -> int:
+        text = value.strip().removesuffix("ms").rstrip() if isinstance(value, str) else ""
+        return super().check(name, int(text) if text.isascii() and text.isdigit() and len(text) < 5 else value)
+
+
 class Choice(Kind):
     """One of some values: those of the `Literal` of that name in `choices`."""
 
@@ -285,6 +298,9 @@ OPTIONS = (
            ours=True, similar={"preempt_delay": "preempt-delay preemptdelay"}),
     Option("start_delay", Number(0, 900), 0, "seconds after the start in which nothing is taken over", ours=True,
            similar={"start_delay": "start-delay startdelay startup_delay"}),
+    Option("pace", Milliseconds(0, 500), 0,
+           "milliseconds between a master's adverts with those that it sends in between, 0 for none; pycarp backups "
+           "miss it after three of those, other hosts as ever", ours=True, similar={"pace": "beat fast"}),
 )
 # fmt: on
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from . import NS_PER_SECOND, NS_PER_SKEW
 
-_MS = 1_000_000
+_MS = NS_PER_MS = 1_000_000
 
 # The state machine
 
@@ -27,6 +27,24 @@ MASTER_DOWN_INTERVALS = 3
 """Of a master's adverts, so many are missed before it is gone."""
 SEND_ERRORS_FORGOTTEN = 30 * NS_PER_SECOND
 """A BACKUP sends nothing that could succeed: its demotion for send errors ends after this time."""
+
+# Pace
+
+NO_PACE = 0
+PACES = tuple(ms * _MS for ms in (0, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 3000))
+"""What the four bits of the counter say: the time between a MASTER's adverts, with those in between; 0: none are."""
+PACE_HEARD_FIRST = 64
+"""A BACKUP obeys a pace after so many adverts of one host that say one."""
+PACE_GAPS_FORGOTTEN = 600 * NS_PER_SECOND
+"""A gap between adverts counts half when none of half its length has been seen for this long."""
+PACE_RETURNS_WITHIN = 4
+"""A master that is heard again within so many times the silence after which another took over had not gone."""
+PACE_ADVERTS_A_SECOND = 1000
+"""The most adverts a second of all MASTERs with a pace on one interface."""
+PACE_NEVER = 1 << 61
+"""A pace of which no advert comes (ns)."""
+PACE_BEAT = 50 * _MS
+"""With a pace, the guardian hears from the runtime this often, and a gate is renewed."""
 
 # Sibling search
 
@@ -176,6 +194,19 @@ def gate_bounds(advbase: int, advskew: int, missed: int) -> tuple[int, int]:
     in ms."""
     after, demoted = takeover_after(advbase, advskew, missed), (advbase + 1) * NS_PER_SECOND
     return gate(0, after) or 0, 0 if gate(demoted, after) else gate_without_room(demoted)
+
+
+def beats(interval: int, pacing: int) -> int:
+    """The guardian hears from a MASTER every so many ns: with each advert, or, with a pace, not that often."""
+    return max(PACE_BEAT, pacing) + pacing if pacing else interval
+
+
+def paced_lease(pacing: int, missed: int, ends: int) -> str:
+    """One sentence for those whose backups take over faster than anything ends: after `ends` ns."""
+    return (
+        f"with a pace of {pacing // NS_PER_MS} ms, others may take over after {missed * pacing // NS_PER_MS} ms: a "
+        f"host that stands still may keep the addresses for {ends / NS_PER_SECOND:.3g} s"
+    )
 
 
 def tenure_lease(left: int, gated: bool) -> int:

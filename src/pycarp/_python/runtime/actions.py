@@ -17,6 +17,8 @@ from ..._unpatched import time
 from ...protocol import Action, Drop, Reason, SiblingFound, State, Take, Transition
 from ...protocol.timing import BOWOUT_AFTER_DROP, DEMOTION_REPORTED_AFTER, TAKE_AFTER_DEPOSING
 from . import addresses
+from .pace import follow as follow_pace
+from .pace import share
 from .reports import report
 from .state import Demotion, Instance, Item, RuntimeState, active, boottime
 from .timers import schedule
@@ -97,13 +99,16 @@ def _demote_next(runtime: RuntimeState, now: int) -> None:
 def _do(runtime: RuntimeState, item: Item, now: int) -> None:
     instance = item.instance
     match item.action:
-        case protocol.SendAdvert(advbase=advbase, advskew=advskew):
+        case protocol.SendAdvert(advbase=advbase, advskew=advskew, pace=pace, between=between):
             if item.after_drop:
                 time.sleep(BOWOUT_AFTER_DROP / 1e9)
-            sent = send_advert(runtime, instance, advbase, advskew, now)
+            sent = send_advert(runtime, instance, advbase, advskew, pace, now)
             # One that bows out as MASTER goes on until another has the addresses.
             if instance.machine.state is State.MASTER:
-                addresses.beat(runtime, instance, now)
+                addresses.beat(runtime, instance, now, between)
+            if between:
+                return
+            follow_pace(runtime, instance, now)
             if instance.machine.state is not State.INIT:
                 put(runtime, instance, instance.machine.sent(sent, now), now)
         case protocol.Announce() | Take() if instance.timers.take_due is not None:
@@ -134,6 +139,8 @@ def _transition(runtime: RuntimeState, instance: Instance, transition: Transitio
     instance.suspicion.rival_heard = 0
     if transition.after is State.MASTER:
         instance.ownership.advertised = boottime()
+    if instance.plan.host.pace:
+        share(runtime, instance.carpdev, transition.at)
     before = transition.before
     if instance.plan.host.led:
         # It is MASTER or INIT, and BACKUP only on its way.

@@ -26,7 +26,10 @@ def order(runtime: RuntimeState, instance: Instance, kind: Kind, now: int, again
     ownership = instance.ownership
     advbase = instance.plan.host.advbase
     late_allowance = max(advbase * NS_PER_SECOND // 2, timing.LATE_ALLOWANCE_PYTHON)
-    next_beat = instance.machine.interval + late_allowance
+    pacing = instance.machine.pacing
+    if pacing:
+        late_allowance = timing.LATE_ALLOWANCE_ORDINARY
+    next_beat = timing.beats(instance.machine.interval, pacing) + late_allowance
     if instance.tenure and instance.tenure != timing.TENURE_FOREVER:
         next_beat = max(0, instance.tenure - boottime() - timing.GATE_SHUTS_BEFORE)
         choose_lease(instance)
@@ -78,16 +81,20 @@ def drop(runtime: RuntimeState, instance: Instance, now: int) -> None:
     order(runtime, instance, Kind.DROP, now)
 
 
-def beat(runtime: RuntimeState, instance: Instance, now: int) -> None:
-    """An advert was due: the guardian hears that we live; if the advert was sent, the lease goes on."""
+def beat(runtime: RuntimeState, instance: Instance, now: int, between: bool = False) -> None:
+    """An advert was due: the guardian hears that we live; if the advert was sent, the lease goes on. Of those between
+    those of the interval, it hears now and then."""
     ownership = instance.ownership
     ownership.advertised = boottime()
-    if not ownership.owned:
+    if not ownership.owned or (between and now - ownership.beaten < timing.PACE_BEAT):
         return
+    ownership.beaten = now
     ask_whether_it_hangs(runtime, now)
     choose_lease(instance)
     report_unleased(runtime, instance, now)
-    order(runtime, instance, Kind.BEAT if instance.failing else Kind.RENEW, now)
+    # A lifetime lasts until the next advert of the interval; to renew it keeps RTNL.
+    only_beat = instance.failing or (between and instance.device.gate is None)
+    order(runtime, instance, Kind.BEAT if only_beat else Kind.RENEW, now)
 
 
 def least_advbase(instance: Instance) -> int:
@@ -115,6 +122,11 @@ def choose_lease(instance: Instance) -> None:
         lease, otherwise = timing.gate(interval, takeover_after(instance)), timing.gate_without_room(interval)
     ownership.outlived = lease is None
     ownership.lease = otherwise if lease is None else lease
+    if instance.machine.pacing and not instance.tenure:
+        ownership.outlived = True
+        if instance.device.gate is not None:
+            beats = timing.beats(interval, instance.machine.pacing)
+            ownership.lease = min(ownership.lease, timing.gate_without_room(beats))
 
 
 def lease_ends_after(instance: Instance) -> int:
@@ -127,7 +139,10 @@ def report_unleased(runtime: RuntimeState, instance: Instance, now: int) -> None
     if instance.ownership.outlived and not instance.reported.unleased:
         instance.reported.unleased = True
         interval = instance.machine.interval
-        if instance.device.gate is None:
+        if instance.machine.pacing:
+            ends = min(lease_ends_after(instance), timing.TENURE_FOREVER)
+            why = timing.paced_lease(instance.machine.pacing, min(instance.plan.host.missed, 3), ends)
+        elif instance.device.gate is None:
             why = timing.no_lease(interval, least_advbase(instance))
         else:
             why = timing.no_gate(interval, takeover_after(instance))

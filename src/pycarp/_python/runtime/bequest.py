@@ -12,7 +12,7 @@ from typing import Any
 
 from ...linux.guardian_client import Kind
 from ...protocol import Reason
-from . import addresses
+from . import addresses, pace
 from .state import Instance, RuntimeState, Source
 from .suspicion import look_at_silence, stalled
 from .timers import schedule
@@ -22,12 +22,13 @@ def freeze(runtime: RuntimeState, instance: Instance, now: int, margin: int) -> 
     """What the instance leaves; None where this is no moment for it: it is due in less than `margin` ns and a third of
     its interval, or an order or a hand-over to another host is under way."""
     ownership, timers = instance.ownership, instance.timers
+    pace.pause(runtime, instance, now)
     margin = min(margin, instance.machine.interval // 3)
     waits = ownership.unanswered or ownership.unsent is not None or timers.take_due is not None
     waits = waits or instance.machine.leaving or ownership.inherits
-    if waits or not instance.wanted or timers.retry_due is not None:
-        return None
-    if timers.due is not None and timers.due - now < margin:
+    waits = waits or not instance.wanted or timers.retry_due is not None
+    if waits or (timers.due is not None and timers.due - now < margin):
+        pace.go_on(runtime, instance, now)
         return None
     instance.frozen = True
     instance.carpdev.instances.pop(instance.plan.host.vhid, None)
@@ -62,6 +63,7 @@ def freeze(runtime: RuntimeState, instance: Instance, now: int, margin: int) -> 
 
 def thaw(runtime: RuntimeState, instance: Instance, now: int) -> None:
     """Go on here after all."""
+    pace.go_on(runtime, instance, now)
     instance.frozen = False
     if instance.released:
         stalled(runtime, instance, released=True)
@@ -75,6 +77,7 @@ def inherit(runtime: RuntimeState, instance: Instance, now: int, values: dict[st
     if now >= until:
         return False
     instance.machine.inherit(values["machine"])
+    pace.go_on(runtime, instance, now)
     instance.plan.authenticator.inherit(values["auth"])
     runtime.demotion = instance.reported.demotion = instance.machine.demotion
     runtime.ahead = max(runtime.ahead, values.get("clock", 0))

@@ -110,7 +110,7 @@ def _inherited(runtime: RuntimeState, instance: Instance) -> None:
     machine, now = instance.machine, time.monotonic_ns()
     instance.ownership.inherits = False
     announce(instance)
-    send_advert(runtime, instance, instance.plan.host.advbase, machine.advskew, now)
+    send_advert(runtime, instance, instance.plan.host.advbase, machine.advskew, machine.said_pace, now)
     instance.timers.announce_due = now + HEIR_ANNOUNCES_AGAIN
     schedule(runtime, instance)
 

@@ -120,10 +120,16 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
     carry_out(runtime, instance, actions, now)
     if leaving and machine.state is State.BACKUP:
         leave_to(runtime, instance, ownership.heir)
-    if master and any(isinstance(action, SendAdvert) for action in actions):
+    adverts = [action for action in actions if isinstance(action, SendAdvert)] if master else []
+    if adverts:
         instance.late = time.monotonic_ns() - due
         runtime.sending.count(instance.late)
-        if owned and ownership.owned and (ownership.announcements or now - ownership.announced >= ANNOUNCE_AGAIN):
+        if (
+            owned
+            and not adverts[0].between
+            and ownership.owned
+            and (ownership.announcements or now - ownership.announced >= ANNOUNCE_AGAIN)
+        ):
             ownership.announcements = max(0, ownership.announcements - 1)
             if instance.timers.announce_due is None:
                 instance.timers.announce_due = now + min(ANNOUNCE_AFTER_ADVERT, machine.interval // 2)

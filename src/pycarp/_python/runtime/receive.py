@@ -16,6 +16,7 @@ from ...protocol.timing import (
     VRRP_FORGOTTEN,
 )
 from .actions import carry_out
+from .pace import follow as follow_pace
 from .peers import note_source
 from .reports import report
 from .state import KNOWN_PEERS, Carpdev, Instance, RuntimeState, boottime
@@ -58,12 +59,13 @@ def _valid(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: s
         return
     same_for = now - instance.sources[advert.source, advert.vhid].counter_since
     demotion = instance.plan.obeyed(advert, dialect, machine.sent_demotion, same_for)
-    actions = machine.receive(advert, advert.source, now, demotion)
+    actions = machine.receive(advert, advert.source, now, demotion, instance.plan.pace(advert, dialect))
     if was is machine.state is State.MASTER and not leaving:
         _announce_soon(instance, now)
         # It yields to our next advert, and may do so in silence.
         instance.ownership.announcements = max(instance.ownership.announcements, ANNOUNCEMENTS_AFTER_RIVAL)
     carry_out(runtime, instance, actions, now)
+    follow_pace(runtime, instance, now)
     if was is State.MASTER and machine.state is State.BACKUP:
         if leaving:
             leave_to(runtime, instance, advert.source_mac)

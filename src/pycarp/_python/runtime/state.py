@@ -68,6 +68,7 @@ class Ownership:
     unanswered: int = 0  # orders
     unsent: Kind | None = None  # an order that found no room
     decided: int | None = None  # when the take or drop under way was
+    beaten: int = 0  # when the guardian heard that we live
     advertised: int = 0  # CLOCK_BOOTTIME of the last advert as MASTER
     announcements: int = 0  # still to be repeated after a takeover, or after a rival was heard
     announced: int = 0  # when last
@@ -102,6 +103,8 @@ class Reported:
     vrrp_heard: int = 0
     demotion: int = 0
     unleased: bool = False
+    slow: int = 0  # which pace is slower than it was to be, 0: none
+    slow_pace: int = 0  # and what it is
 
 
 @dataclass(slots=True)
@@ -135,6 +138,8 @@ class Instance:
     frozen: bool = False  # another process is to go on with it: nothing happens here meanwhile
     released: bool = False  # the guardian has let go of it while it was frozen
     failing: bool = False  # the last advert could not be sent
+    paced_frames: int = 0  # of one advert, when the pace was shared out
+    least_pace: int = 0  # that the machine was told, ns
     late: int = 0  # ns that the last advert of a MASTER was sent after its deadline
     timers: Timers = field(default_factory=Timers)
     suspicion: Suspicion = field(default_factory=Suspicion)

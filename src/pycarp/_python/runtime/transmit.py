@@ -17,13 +17,13 @@ from .reports import report
 from .state import Instance, RuntimeState
 
 
-def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew: int, now: int) -> bool:
+def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew: int, pace: int, now: int) -> bool:
     """Send an advert in every family and dialect; False if any frame could not be sent."""
     failure: OSError | None = None
     vhid = instance.plan.host.vhid
     # All are made before the first is sent: a better host answers that one at once, and a frame of ours that came
     # later would teach the switch our port again.
-    frames = _signed(runtime, instance, advbase, advskew)
+    frames = _signed(runtime, instance, advbase, advskew, pace)
     for family, signed in frames:
         # Switches are to learn where the virtual MAC is when the addresses are here.
         inherits = instance.ownership.inherits
@@ -38,9 +38,11 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
     return failure is None
 
 
-def _signed(runtime: RuntimeState, instance: Instance, advbase: int, advskew: int) -> list[tuple[int, bytes]]:
+def _signed(
+    runtime: RuntimeState, instance: Instance, advbase: int, advskew: int, pace: int = 0
+) -> list[tuple[int, bytes]]:
     nonce, demotion = secrets.randbits(3), instance.machine.sent_demotion
-    return list(instance.plan.adverts(advbase, advskew, nonce, demotion, serial(runtime)))
+    return list(instance.plan.adverts(advbase, advskew, nonce, demotion, serial(runtime), pace))
 
 
 def make_way(runtime: RuntimeState, instance: Instance, rival: bytes) -> None:
