@@ -478,7 +478,7 @@ cdef class Authenticator:
     def pace(self, counter: bytes | int, dialect: str) -> int:
         """The code of the pace that a counter says whose digest is right under `dialect`, or 0."""
         cdef bytes octets8 = counter_bytes(counter)
-        return auth_pace(&self.auth, _chosen(&self.auth, dialect), _at(octets8))
+        return auth_pace(self.auth, _chosen(self.auth, dialect), _at(octets8))
 
     def sibling(self, vhid: int) -> Authenticator:
         """One for another vhid, with the same passphrase, addresses, dialect and replay; it has heard nobody yet."""
