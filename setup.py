@@ -45,8 +45,9 @@ MODULES: dict[str, list[str]] = {
     "input": [],
     "machine": [],
 }
-EACH_FRAME = ("auth", "input", "packet", "ring")
-"""What each frame goes through, forged ones too, is compiled for speed: 24 KB of the wheel, 8 % of the time."""
+EACH_FRAME = {"auth": "-O3", "input": "-O2", "packet": "-O2", "ring": "-O2"}
+"""What each frame goes through, forged ones too, is compiled for speed: 24 KB of the wheel, 8 % of the time. SHA-1 without
+instructions for it takes 4 % fewer at -O3."""
 # A program beside the modules, and its sources: what guards a process's addresses must not end with it.
 PROGRAM = "guardian"
 PROGRAM_SOURCES: list[str] = []
@@ -225,8 +226,9 @@ class BuildExtensions(build_ext):
             compile_flags, link_flags = flags()
             for extension in self.extensions:
                 extension.extra_compile_args += compile_flags
-                if extension.name.rpartition(".")[2] in EACH_FRAME and "-Os" in compile_flags:
-                    extension.extra_compile_args.append("-O2")
+                faster = EACH_FRAME.get(extension.name.rpartition(".")[2])
+                if faster and "-Os" in compile_flags:
+                    extension.extra_compile_args.append(faster)
                 extension.extra_link_args += link_flags
         super().build_extensions()
         if PROGRAM_SOURCES:
