@@ -46,8 +46,8 @@ MODULES: dict[str, list[str]] = {
     "machine": [],
 }
 EACH_FRAME = {"auth": "-O3", "input": "-O2", "packet": "-O2", "ring": "-O2"}
-"""What each frame goes through, forged ones too, is compiled for speed: 24 KB of the wheel, 8 % of the time. SHA-1 without
-instructions for it takes 4 % fewer at -O3."""
+"""What each frame goes through, forged ones too, is compiled for speed: 24 KB of the wheel, 8 % of the time. SHA-1
+without instructions of its own takes 4 % fewer at -O3."""
 # A program beside the modules, and its sources: what guards a process's addresses must not end with it.
 PROGRAM = "guardian"
 PROGRAM_SOURCES: list[str] = []
