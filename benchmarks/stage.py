@@ -145,11 +145,13 @@ def busy_cores() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def blast(program: Path, host: Host, frames: Sequence[bytes], rate: float, seconds: float) -> Iterator[Blast]:
-    """Frames from a host at a rate, until the context ends."""
+def blast(
+    program: Path, host: Host, frames: Sequence[bytes], rate: float, seconds: float, under: Sequence[str] = ()
+) -> Iterator[Blast]:
+    """Frames from a host at a rate, until the context ends; `under`: what the program is started by."""
     path = program.with_name(f"frames-{host.name}")
     path.write_bytes(b"".join(frames))
-    arguments = [str(program), host.ifname, str(path), str(len(frames[0])), f"{rate:g}", f"{seconds:g}"]
+    arguments = [*under, str(program), host.ifname, str(path), str(len(frames[0])), f"{rate:g}", f"{seconds:g}"]
     process = host.popen(arguments, stdout=subprocess.PIPE, text=True)
     blaster = Blast(process)
     try:

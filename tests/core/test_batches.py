@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator
 from ipaddress import ip_interface
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +26,7 @@ GROUPS = {
     104: ("correct horse battery staple", tuple(f"10.13.37.{number}" for number in range(50, 63))),
 }
 SIBLING = 77
-ROUNDS = 60
+ROUNDS = 40
 
 
 def variants() -> tuple[str, ...]:
@@ -66,6 +68,12 @@ class Host:
         if self._together:
             return self.input.receive_many(frames, now)
         return [self.input.receive(frame, now) for frame in frames]
+
+    def hear_as_a_runtime(self, frames: list[bytes], now: int) -> list[Verdict | None]:
+        """By the reference's shortcut: None for what it says is a forgery as before."""
+        from pycarp._python.forgeries import forged_again
+
+        return [None if forged_again(self.input, one) else self.input.receive(one, now) for one in frames]
 
     def learned(self) -> dict[int, Any]:
         """Counters, and who was heard: of the dialects only the last one's place counts."""
@@ -124,6 +132,36 @@ def test_together_as_one_by_one(variant: str) -> None:
     assert seen >= {"", "badauth", "badsum", "badttl", "badver", "badlen", "badvhid", "badif", "ignored"}
 
 
+@pytest.mark.skipif("python" not in IMPLEMENTATIONS, reason="the compiled twin has no such shortcut")
+def test_forged_again() -> None:
+    """The shortcut says the same and counts the same, while states, authenticators and instances change under it."""
+    numbers = random.Random("again")
+    plain, quick = (Host(_impl.load("python"), False) for _ in range(2))
+    known = 0
+    for turn in range(2 * ROUNDS):
+        # Some are of the past: what was forged may be right by now, or its group gone.
+        frames = [frame(numbers) for _ in range(40)]
+        expected = plain.hear(frames, turn * 1_000_000)
+        found = quick.hear_as_a_runtime(frames, turn * 1_000_000)
+        for wanted, said in zip(expected, found, strict=True):
+            assert said == wanted or (said is None and wanted.counter == "badauth" and wanted.vrrp is None)
+        known += found.count(None)
+        assert quick.learned() == plain.learned()
+        for host in (plain, quick):
+            host.input.allow = turn % 7 > 0
+        if turn % 5 == 0:
+            vhid, state = numbers.choice(tuple(GROUPS)), numbers.choice(tuple(State))
+            for host in (plain, quick):
+                host.input.set_state(vhid, state)
+        if turn % 11 == 0:
+            for host in (plain, quick):
+                made = host.authenticators[102] = _impl.load("python").auth.Authenticator(
+                    f"pass {turn}", 102, ["10.0.0.1"]
+                )
+                host.input.set_instance(102, made, virtual_mac(102), [])
+    assert known > 300
+
+
 def test_the_valid_one_among_forgeries(variant: str) -> None:
     """At each place of a full batch, and it alone."""
     passphrase, addresses = GROUPS[101]
@@ -137,3 +175,38 @@ def test_the_valid_one_among_forgeries(variant: str) -> None:
             assert [verdict.counter for verdict in verdicts] == ["badauth"] * place + [""] + ["badauth"] * (40 - place)
         stats = host.input.stats(101)
         assert (stats.ipackets, stats.badauth) == (41 * 41, 41 * 40)
+
+
+@pytest.mark.skipif("python" not in IMPLEMENTATIONS, reason="the compiled twin reads the whole ring")
+@pytest.mark.parametrize("advert_at", [300, 900, None])
+def test_an_advert_behind_forgeries_is_read_before_a_takeover(
+    monkeypatch: pytest.MonkeyPatch, advert_at: int | None
+) -> None:
+    """A backup is overdue, and its socket holds more than a turn reads: all is read, until an advert is found."""
+    from pycarp._python.runtime import loop, state
+
+    overdue, read = [True], []
+    instance = SimpleNamespace(machine=SimpleNamespace(overdue=lambda _now: overdue[0]), timers=SimpleNamespace(due=1))
+    runtime = SimpleNamespace(heap=[(1, 0)], instances={0: instance})
+
+    def receive(_runtime: Any, _carpdev: Any, frame: bytes, _now: int) -> None:
+        read.append(frame)
+        overdue[0] = overdue[0] and frame != b"advert"
+
+    monkeypatch.setattr(loop, "receive", receive)
+    monkeypatch.setattr(loop, "forged_again", lambda _input, _frame: False)
+    ours, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, others:
+        ours.setblocking(False)
+        # A stream, so that a thousand fit: each turn's reads are of one frame's length.
+        queue = [b"advert" if number == advert_at else b"forged" for number in range(1000)]
+        others.sendall(b"".join(queue))
+        sockets = SimpleNamespace(receive=SimpleNamespace(recv_into=lambda _buffer: ours.recv_into(_buffer, 6)))
+        carpdev = instance.carpdev = state.Carpdev(sockets, SimpleNamespace())  # type: ignore[arg-type]
+        buffer = bytearray(64)
+        loop._read_frames(runtime, carpdev, buffer)  # type: ignore[arg-type]
+        assert carpdev.behind and len(read) < 300
+        loop._catch_up(runtime, buffer)  # type: ignore[arg-type]
+    assert (b"advert" in read) == (advert_at is not None)
+    if advert_at is None:
+        assert len(read) == 1000 and not carpdev.behind

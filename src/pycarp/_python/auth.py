@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, DIALECT_BSD
 from ..protocol.keys import counter_bytes, counter_fields, not_in_use, prepare, tags
+from .forgeries import Mac
 
 if TYPE_CHECKING:
     from ..config import AddressLike
@@ -67,7 +68,7 @@ class Authenticator:
 
         Without `dialect`: the one last heard, "bsd" when nobody was (or the fixed one).
         """
-        return self._digest(self._macs[self._choose(dialect)][0], counter_bytes(counter))
+        return self._macs[self._choose(dialect)][0].digest(counter_bytes(counter))
 
     def verify(self, counter: bytes | int, digest: bytes) -> str | None:
         """The dialect under which `digest` is right for `counter`, or None. Compares in constant time."""
@@ -75,7 +76,7 @@ class Authenticator:
         found = None
         for name, macs in self._macs.items():
             for mac in macs:
-                if hmac.compare_digest(self._digest(mac, octets), digest) and found is None:
+                if hmac.compare_digest(mac.digest(octets), digest) and found is None:
                     found = name
         if found is not None:
             self._heard = (*(name for name in self._heard if name != found), found)
@@ -165,12 +166,13 @@ class Authenticator:
         self._heard = tuple(name for name in values["heard"] if name in self._ways)
         self._issued.extend(bytes.fromhex(one) for one in values["issued"])
 
-    def _prepared(self) -> dict[str, list[hmac.HMAC]]:
+    def _every_mac(self) -> list[Mac]:
+        """What makes the digests of which one may be right."""
+        return [mac for macs in self._macs.values() for mac in macs]
+
+    def _prepared(self) -> dict[str, list[Mac]]:
         head = bytes((CARP_VERSION, CARP_TYPE_ADVERTISEMENT, self._vhid))
-        # hmac keeps both pads pre-hashed; a copy costs no compression.
-        return {
-            name: [hmac.new(key, head + body, "sha1") for body in forms] for name, (key, forms) in self._ways.items()
-        }
+        return {name: [Mac(key, head + body) for body in forms] for name, (key, forms) in self._ways.items()}
 
     def _tags(self, vouched: bytes, dialect: str | None) -> tuple[bytes, bytes]:
         return tags(self._ways[self._choose(dialect)][0], self._vhid, vouched)
@@ -181,9 +183,3 @@ class Authenticator:
         if dialect not in self._ways:
             raise not_in_use(dialect, self._ways)
         return dialect
-
-    @staticmethod
-    def _digest(prepared: hmac.HMAC, counter: bytes) -> bytes:
-        mac = prepared.copy()
-        mac.update(counter)
-        return mac.digest()

@@ -16,6 +16,7 @@ from ..protocol.checks import HINTS, MAYBE_VRRP, first_fault, vrrp_router
 from ..stats import Stats
 from . import packet
 from .auth import Authenticator
+from .forgeries import Forgeries
 from .siblings import Search
 
 IGNORED = "ignored"
@@ -47,7 +48,7 @@ class Input:
     `allow` is net.inet.carp.allow: while False every advert is counted and dropped.
     """
 
-    __slots__ = ("_addresses", "_broadcasts", "_instances", "_mac", "_search", "_unclaimed", "allow")
+    __slots__ = ("_addresses", "_broadcasts", "_forgeries", "_instances", "_mac", "_search", "_unclaimed", "allow")
 
     def __init__(self) -> None:
         self.allow = True
@@ -57,9 +58,11 @@ class Input:
         self._instances: dict[int, _Instance] = {}
         self._unclaimed = Stats()
         self._search = Search()
+        self._forgeries = Forgeries()
 
     def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
         """The carpdev's MAC and addresses, which tell what came for the host itself and not for its group."""
+        self._forgeries.forget()
         addresses = tuple(addresses)
         self._mac = mac
         self._addresses = frozenset(address.packed for address in addresses)
@@ -86,15 +89,18 @@ class Input:
             if former.authenticator is not authenticator:
                 self._search.forget(vhid)
         self._instances[vhid] = instance
+        self._forgeries.forget()
 
     def set_state(self, vhid: int, state: State) -> None:
         """In INIT an instance hears nothing (badvhid); as MASTER it also hears what comes for its own MAC."""
         self._instances[vhid].state = state
+        self._forgeries.forget()
 
     def remove_instance(self, vhid: int) -> None:
         """Forget an instance and its counters."""
         del self._instances[vhid]
         self._search.forget(vhid)
+        self._forgeries.forget()
 
     def stats(self, vhid: int | None = None) -> Stats:
         """The counters of one instance, including what came to its carpdev for no instance at all.
@@ -140,6 +146,10 @@ class Input:
                     _count(stats, verdict.counter)
         if verdict.counter in MAYBE_VRRP and (router := vrrp_router(payload)) is not None:
             return verdict._replace(vrrp=str(ip_address(datagram.source)), vrrp_router=router)
+        if verdict.counter == "badauth" and not for_carpdev and instance is not None:
+            # As in the compiled twin, not for subclasses: one may verify in its own way.
+            if type(instance.authenticator) is Authenticator:
+                self._forgeries.note(bytes(frame), datagram, stats, instance.authenticator._every_mac())
         return verdict
 
     def receive_many(self, frames: Sequence[bytes], now: int = 0) -> list[Verdict]:
