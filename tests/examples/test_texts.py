@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import subprocess
 
@@ -11,6 +12,8 @@ from support.pages import ROOT
 from pycarp.ifconfig import parse_words
 
 yaml = pytest.importorskip("yaml")
+compose_spec = pytest.importorskip("compose_spec")
+kubernetes_validate = pytest.importorskip("kubernetes_validate")
 EXAMPLES = ROOT / "examples"
 
 
@@ -35,6 +38,14 @@ def test_the_compose_file() -> None:
     carp = compose["services"]["carp"]
     assert carp["cap_add"] == ["NET_ADMIN", "NET_RAW"] and all(isinstance(word, str) for word in carp["command"])
     assert_words(carp["command"], "/run/secrets/carp")
+    # A parser of the specification: it knows every key, and what refers to what.
+    text = (EXAMPLES / "containers" / "compose.yaml").read_text()
+    parsed = compose_spec.PyCompose.from_yaml(text)
+    parsed.validate()
+    assert set(parsed.services) == set(compose["services"])
+    for wrong in (text.replace("network_mode:", "network_modes:"), text.replace("secrets: [carp]", "secrets: [other]")):
+        with pytest.raises(Exception, match=r"network_modes|other"):
+            compose_spec.PyCompose.from_yaml(wrong).validate()
     if shutil.which("docker") and not subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         config = ["docker", "compose", "-f", EXAMPLES / "containers" / "compose.yaml", "config", "--quiet"]
         assert subprocess.run(config, capture_output=True).returncode == 0
@@ -51,6 +62,12 @@ def assert_words(command: list[str], passfile: str) -> None:
 def test_the_manifest_for_kubernetes() -> None:
     """The fields that apps/v1 DaemonSet and v1 Secret have, and what they require of each other."""
     secret, daemons = yaml.safe_load_all((EXAMPLES / "containers" / "daemonset.yaml").read_text())
+    for manifest in (secret, daemons):
+        kubernetes_validate.validate(manifest, "1.30", strict=True)
+    misspelt = copy.deepcopy(daemons)
+    misspelt["spec"]["template"]["spec"]["hostNetworks"] = True
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(misspelt, "1.30", strict=True)
     assert (secret["apiVersion"], secret["kind"], daemons["apiVersion"], daemons["kind"]) == (
         "v1",
         "Secret",
