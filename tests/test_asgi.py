@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import threading
@@ -177,6 +178,23 @@ def test_elsewhere_than_in_the_main_thread() -> None:
     thread.join()
     assert engine.told == ["start", "stop"]
     assert errors == ["handlers of signals belong to the main thread: call release_first there"]
+
+
+def test_a_signal_that_is_handled_in_c(handled: list[int]) -> None:
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+    install = ctypes.CDLL(None).signal
+    install.restype = ctypes.c_void_p
+    install.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    theirs = kind(lambda _number: None)
+    before = signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    pointer = ctypes.cast(theirs, ctypes.c_void_p).value
+    install(signal.SIGUSR2, pointer)
+    try:
+        with pytest.raises(EngineError, match="SIGUSR2 is handled by this process's C code"):
+            release_first(Told(), [signal.SIGUSR2])
+        assert install(signal.SIGUSR2, None) == pointer, "it is still there"
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def test_nobody_else_hears() -> None:

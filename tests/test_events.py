@@ -46,6 +46,12 @@ def test_each_event_has_a_sentence_and_plain_values(kind: type[Event]) -> None:
     assert plain["at"] == 1_500_000_000
 
 
+def test_a_peer_that_bows_out_has_no_pace() -> None:
+    heard = events.PeerHeard(vhid=1, name="carp1", at=0, peer="10.0.0.2", dialect="netbsd", advbase=255, advskew=255)
+    assert heard.text == "heard 10.0.0.2: it bows out, key as netbsd"
+    assert "advbase 1, advskew 0" in dataclasses.replace(heard, advbase=1, advskew=0).text
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_events_compare_by_kind_and_fields(kind: type[Event]) -> None:
     event, same, other = example(kind), example(kind), example(kind, at=2)

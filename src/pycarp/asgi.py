@@ -14,6 +14,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ._unpatched import threading
 from .errors import CarpError, EngineError
 from .release import release_first
 
@@ -136,7 +137,9 @@ class _Lifespan:
 def _first_to_hear(engine: AnyEngine) -> Iterator[None]:
     try:
         chained = release_first(engine)
-    except EngineError:  # not in the main thread
+    except EngineError as error:
+        if threading.current_thread() is threading.main_thread():
+            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
         yield
         return
     with chained:

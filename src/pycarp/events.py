@@ -6,7 +6,7 @@ from enum import Enum
 
 from . import sentences
 from ._records import dataclass, fields
-from .protocol import Reason, State
+from .protocol import BOWOUT, Reason, State
 
 TYPE_CHECKING = False  # importing typing would take longer than this module
 if TYPE_CHECKING:
@@ -120,13 +120,19 @@ class AddressesDropped(BaseEvent, says="gave up {addresses} ({took})"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PeerHeard(BaseEvent, says="heard {peer}: advbase {advbase}, advskew {advskew}, key as {dialect}"):
+class PeerHeard(BaseEvent):
     """A valid advert came from an address, or under a dialect, that had not been heard before."""
 
     peer: str
     dialect: str
     advbase: int
     advskew: int
+
+    @property
+    def text(self) -> str:
+        bows_out = self.advbase == self.advskew == BOWOUT
+        pace = "it bows out" if bows_out else f"advbase {self.advbase}, advskew {self.advskew}"
+        return f"heard {self.peer}: {pace}, key as {self.dialect}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

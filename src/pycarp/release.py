@@ -34,7 +34,8 @@ class release_first:
     ignores stays ignored. A forked child passes signals on and releases nothing.
 
     `restore` puts back the handlers that were there, unless others were installed since; so does the end of a `with`
-    statement. Raises `EngineError` outside of the main thread, where Python takes no handlers.
+    statement. Raises `EngineError` outside of the main thread, where Python takes no handlers, and where a signal is
+    handled in C, as uWSGI does: no handler can be chained in front of that, nor put back.
     """
 
     def __init__(
@@ -48,6 +49,13 @@ class release_first:
         self._installed = True
         # All of them are known before the first signal can come.
         found = {number: signal.getsignal(number) for number in signals}
+        caught = _caught()
+        for number, former in found.items():
+            if former is None or (former == signal.SIG_DFL and caught >> number - 1 & 1):
+                raise EngineError(
+                    f"{signal.Signals(number).name} is handled by this process's C code, which Python cannot call: "
+                    "call engine.hand_over() and engine.stop() where that code tells the program that it ends"
+                )
         self._former: dict[int, Any] = {number: former for number, former in found.items() if former != signal.SIG_IGN}
         try:
             for number in self._former:
@@ -73,7 +81,7 @@ class release_first:
         """Put back the former handlers, and wait for a release that has begun. May be called again."""
         for number, former in self._former.items():
             if signal.getsignal(number) == self._handle:
-                signal.signal(number, signal.SIG_DFL if former is None else former)
+                signal.signal(number, former)
         self._installed = False
         if self._releasing is not None and os.getpid() == self._pid:
             self._releasing.join()
@@ -96,6 +104,15 @@ class release_first:
         finally:
             self._engine.stop()
             self._released.set()
+
+
+def _caught() -> int:
+    """Which signals this process handles, a bit for each from 1 on. Python knows only of handlers that it installed."""
+    try:
+        with open("/proc/self/status") as file:
+            return int(next(line for line in file if line.startswith("SigCgt:")).split()[1], 16)
+    except (OSError, StopIteration):
+        return 0
 
 
 def _call(handler: Callable[[int, Any], object] | int | None, number: int, frame: Any) -> None:

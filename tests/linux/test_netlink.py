@@ -61,6 +61,11 @@ class TestOnTheKernel:
             with pytest.raises(OSError) as raised:
                 route.request(messages.delete_link(4711))
             assert raised.value.errno == errno.ENODEV
+            # Somebody was interrupted between a request and its answer.
+            route._ask(netlink.batch(messages.link_state(4711, True)))
+            assert route.execute(netlink.batch(messages.link_state(index, True))) == [None]
+            route._ask(netlink.batch(messages.link_state(4711, True)))
+            assert len(route.dump(netlink.RTM_GETLINK)) >= 2
 
     def test_the_kernel_may_say_more_than_a_number(self) -> None:
         with Lab(hosts=("main",)) as lab, lab["main"].enter(), netlink.RouteSocket() as route:

@@ -109,6 +109,7 @@ def test_the_same_command_twice(net: Lan, secret: str) -> None:
     assert again.end() == 2
     assert again.errors.count("\n") == 1
     assert f"is already run by process {main.process.pid}" in again.errors
+    assert "wait=" not in again.errors and "pycarp status" in again.errors
     assert "Traceback" not in again.errors
     assert belongings(net["main"]) == before
     assert net.ping().wait(3)

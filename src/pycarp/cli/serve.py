@@ -13,6 +13,7 @@ from ..config import VirtualHost
 from ..engine.mailbox import Mailbox, Outcome
 from ..errors import CarpError
 from ..events import CarpdevChanged, Waiting
+from ..linux.lock import ENGINES_WAIT
 from .changes import changes
 from .control import controlled, state_file
 from .measured import measured
@@ -58,6 +59,11 @@ class Beside:
 _NOTHING_BESIDE = Beside()
 
 
+def _for_commands(text: str) -> str:
+    """An engine's error, with a command's remedy in the place of a program's."""
+    return text.replace(ENGINES_WAIT, "`pycarp status` shows what runs, `pycarp run --take-over` goes on in its place")
+
+
 def serve(
     hosts: Sequence[VirtualHost],
     printer: Printer,
@@ -81,7 +87,7 @@ def serve(
             if beside.take_over:
                 see_off(engine)
         except (CarpError, OSError) as error:
-            complain(f"{command}: {error}")
+            complain(f"{command}: {_for_commands(str(error))}")
             return 2
         notify(f"READY=1\nSTATUS={_status(engine)}")
         code = 0

@@ -32,7 +32,7 @@ _MOST_AHEAD = NS_PER_SECOND
 _MOMENTS_WITHIN = 4.0
 """Seconds until there was a moment for each instance."""
 _LOOK = 0.003
-_SPOKEN_WITHIN = 30.0
+_SPOKEN_WITHIN = 10.0
 """Seconds for which a successor that has said what it wants, and then says nothing, keeps others out."""
 _MOST_SILENT = 8
 """Callers that have said nothing yet; one more takes the place of the first."""

@@ -139,6 +139,10 @@ def _wanted(carpdev: Interface, vhid: int, addresses: Iterable[Address]) -> dict
     return wanted | {_address_name(carpdev.index, ip): ip for ip in addresses}
 
 
+ENGINES_WAIT = "while it is ending, an engine with wait=SECONDS waits for it"
+"""What a program can do; a command says something else in its place."""
+
+
 class _What:
     """What a lock is for, as an error names it: a virtual host or, with `ip`, one of its addresses."""
 
@@ -152,7 +156,7 @@ class _What:
         if self.ip is None:
             return InterfaceError(
                 f"{self.name} (vhid {self.vhid} on {self.carpdev.name}) is already run by {who}: "
-                "stop that one or give another vhid; while it is ending, an engine with wait=SECONDS waits for it"
+                f"stop that one or give another vhid; {ENGINES_WAIT}"
             )
         vhids = [str(vhid) for vhid in _VHIDS if pid and holder(self.carpdev.index, vhid) == pid]
         which = f"vhid {' or '.join(vhids)} on {self.carpdev.name}" if vhids else "another virtual host"

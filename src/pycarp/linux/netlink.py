@@ -188,6 +188,9 @@ class RouteSocket(SocketOwner):
     Not for several threads at once.
     """
 
+    _unread = False
+    """Whether somebody was interrupted before all answers were read: requests are numbered anew for each batch."""
+
     def __init__(self) -> None:
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         with closed_on_error(opened) as self._socket:
@@ -205,14 +208,24 @@ class RouteSocket(SocketOwner):
         for part, count in _parts(requests):
             first = len(outcome)
             outcome += [None] * count
-            self._socket.send(part)
+            self._ask(part)
             missing = count
             while missing:
                 for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE)):
                     if kind == NLMSG_ERROR and first < sequence <= first + count:
                         outcome[sequence - 1] = failure(flags, payload)
                         missing -= 1
+            self._unread = False
         return outcome
+
+    def _ask(self, requests: bytes) -> None:
+        """Send; the kernel has answered what was asked before, in full, before it takes what is asked now."""
+        if self._unread:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
+        self._unread = True
+        self._socket.send(requests)
 
     def request(self, *requests: bytes, fine: Collection[int] = ()) -> None:
         """Send requests in one call; raises the first `OSError` but `fine` ones, after all were tried."""
@@ -244,7 +257,7 @@ class RouteSocket(SocketOwner):
         request = message(wanted, DUMP, body)
         for _attempt in range(_DUMP_ATTEMPTS):
             found: list[bytes] = []
-            self._socket.send(request)
+            self._ask(request)
             done = interrupted = False
             while not done:
                 for kind, flags, _sequence, payload in told(self._socket.recv(_RECEIVE)):
@@ -254,7 +267,7 @@ class RouteSocket(SocketOwner):
                             errno.EPROTO, "a dump was answered by an acknowledgement"
                         )
                     if kind == NLMSG_DONE:
-                        done = True
+                        done, self._unread = True, False
                         (code,) = _ERROR.unpack_from(payload.ljust(4, b"\0"))
                         if code < 0:
                             raise OSError(-code, os.strerror(-code))
