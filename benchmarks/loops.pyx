@@ -53,7 +53,7 @@ def verify_one(Authenticator authenticator, const uint8_t[::1] records, size_t t
     cdef int found
     with nogil:
         for turn in range(turns):
-            found = auth_verify(&authenticator.auth, &records[at * RECORD], &records[at * RECORD + 8])
+            found = auth_verify(authenticator.auth, &records[at * RECORD], &records[at * RECORD + 8])
             right += found != AUTH_NONE
             # What was found decides which is next, so that the processor cannot begin it before.
             at = (at + 1 + <size_t> (found - AUTH_BSD)) % count
@@ -69,11 +69,11 @@ def verify_many(Authenticator authenticator, const uint8_t[::1] records, size_t 
         for turn in range(turns // BATCH):
             first = turn * BATCH % (count - BATCH + 1)
             for at in range(BATCH):
-                each = auth_orders(&authenticator.auth, &records[(first + at) * RECORD], &orders[at * each])
+                each = auth_orders(authenticator.auth, &records[(first + at) * RECORD], &orders[at * each])
             auth_compute(orders, BATCH * each)
             for at in range(BATCH):
                 right += AUTH_NONE != auth_judge(
-                    &authenticator.auth, &orders[at * each], &records[(first + at) * RECORD + 8]
+                    authenticator.auth, &orders[at * each], &records[(first + at) * RECORD + 8]
                 )
     return right
 
@@ -86,7 +86,7 @@ def sign(Authenticator authenticator, size_t turns):
     memset(counter, 0, 8)
     with nogil:
         for turn in range(turns):
-            auth_sign(&authenticator.auth, AUTH_BSD, counter, digest)
+            auth_sign(authenticator.auth, AUTH_BSD, counter, digest)
             for at in range(8):
                 counter[at] = digest[at]
     return digest[0]

@@ -14,6 +14,8 @@ from pycarp._impl import Implementation
 from pycarp.protocol import Advert, Drop, SendAdvert, State, Take, Transition
 from pycarp.protocol.abc import Machine
 
+from .openbsd import OpenBsd
+
 NS = 1_000_000_000
 
 
@@ -160,7 +162,11 @@ class Lan:
         if pace and advert.vhid == machine.config.vhid and hasattr(machine, "said_pace"):
             self.carry_out(node, machine.receive(advert, advert.source, self.now, advert.demotion, pace))
         elif advert.vhid == machine.config.vhid:
-            self.carry_out(node, machine.receive(advert, advert.source, self.now, advert.demotion))
+            # What NetBSD and FreeBSD have there is 0 and says nothing; OpenBSD obeys it all the same.
+            sender = next(one.machine for one in self.nodes if one.source == advert.source)
+            told = isinstance(machine, OpenBsd) or getattr(sender, "says_demotion", True)
+            said = advert.demotion if told else None
+            self.carry_out(node, machine.receive(advert, advert.source, self.now, said))
         else:
             self.carry_out(node, machine.sibling(advert.vhid, advert, advert.source, self.now))
 
