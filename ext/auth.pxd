@@ -77,8 +77,7 @@ cdef void auth_compute(carp_sha1_mac *orders, size_t count) noexcept nogil
 cdef int auth_judge(auth_t *auth, const carp_sha1_mac *orders, const uint8_t *digest) noexcept nogil
 cdef int auth_verify(auth_t *auth, const uint8_t *counter, const uint8_t *digest) noexcept nogil
 cdef int auth_check(
-    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion,
-    bint own,
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
 ) noexcept nogil
 cdef bint auth_tagged(const auth_t *auth, int dialect, const uint8_t *counter) noexcept nogil
 cdef bint auth_vouches(

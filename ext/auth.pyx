@@ -302,22 +302,17 @@ cdef void auth_counter(
 
 
 cdef int auth_check(
-    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion,
-    bint own,
+    const auth_t *auth, int dialect, const uint8_t *counter, uint8_t advbase, uint8_t advskew, uint8_t demotion
 ) noexcept nogil:
-    """What is wrong with an advert whose digest is right under `dialect`: CHECK_ECHO, CHECK_ALTERED, or CHECK_FINE.
-
-    `own`: its source is ours, so that it may be an echo.
-    """
+    """What is wrong with an advert whose digest is right under `dialect`: CHECK_ECHO, CHECK_ALTERED, or CHECK_FINE."""
     cdef int index
     cdef bint same = counter[6] == advbase and counter[7] == advskew
     cdef uint64_t tags
     if not auth.guard:
         return CHECK_FINE
-    if own:
-        for index in range(auth.issued_count):
-            if memcmp(auth.issued[index], counter, COUNTER_LENGTH) == 0:
-                return CHECK_ECHO
+    for index in range(auth.issued_count):
+        if memcmp(auth.issued[index], counter, COUNTER_LENGTH) == 0:
+            return CHECK_ECHO
     cdef bint says = same and counter[3] == demotion
     if says and demotion == 0:
         return CHECK_FINE
@@ -452,15 +447,13 @@ cdef class Authenticator:
         )
         return PyBytes_FromStringAndSize(<const char *> counter, COUNTER_LENGTH)
 
-    def check(
-        self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0, own: bool = True
-    ) -> str:
+    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str:
         """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing."""
         cdef bytes octets8 = counter_bytes(counter)
         cdef bytes header = bytes((advbase, advskew, demotion))
         cdef const uint8_t *at = _at(header)
         cdef int chosen = _chosen(self.auth, dialect)
-        return _CHECKS[auth_check(self.auth, chosen, _at(octets8), at[0], at[1], at[2], own)]
+        return _CHECKS[auth_check(self.auth, chosen, _at(octets8), at[0], at[1], at[2])]
 
     def vouches(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int) -> bool:
         """Whether an advert whose digest is right under `dialect` is a pycarp host's that says its demotion."""

@@ -145,4 +145,4 @@ cdef class Input:
     cdef list _authenticators  # by vhid; keeps alive what the instances point to
     cdef input_instance_t *_instance(self, object vhid) except NULL
     cdef object _told(self, verdict_t *verdict)
-    cdef object _ask(self, object advert, bint own)
+    cdef object _ask(self, object advert)

@@ -150,7 +150,7 @@ cdef inline int _check(input_t *input_, input_instance_t *instance, verdict_t *v
     verdict.dialect = _verified(instance.auth, verdict)
     if verdict.dialect == AUTH_NONE:
         return COUNT_BADAUTH
-    return _guard(instance.auth, verdict, _is_own(input_, instance, &verdict.datagram), VERDICT_VALID)
+    return _guard(instance.auth, verdict, VERDICT_VALID)
 
 
 cdef inline int _verified(auth_t *auth, const verdict_t *verdict) noexcept nogil:
@@ -160,20 +160,11 @@ cdef inline int _verified(auth_t *auth, const verdict_t *verdict) noexcept nogil
     return auth_verify(auth, verdict.advert.counter, verdict.advert.digest)
 
 
-cdef inline bint _is_own(
-    const input_t *input_, const input_instance_t *instance, const datagram_t *datagram
-) noexcept nogil:
-    """Whether an advert from this source may be the instance's own."""
-    cdef uint8_t length = 4 if datagram.family == 4 else 16
-    return _among(&input_.addresses, datagram.source, length) or _among(&instance.addresses, datagram.source, length)
-
-
-cdef inline int _guard(const auth_t *auth, verdict_t *verdict, bint own, int fine) noexcept nogil:
-    """What an advert whose digest is right is counted as; `own`: it may be ours, `fine`: nothing is wrong with it."""
+cdef inline int _guard(const auth_t *auth, verdict_t *verdict, int fine) noexcept nogil:
+    """What an advert whose digest is right is counted as; `fine`: nothing is wrong with it."""
     cdef const uint8_t *counter = verdict.advert.counter
     cdef int wrong = auth_check(
-        auth, verdict.dialect, counter, verdict.advert.advbase, verdict.advert.advskew, verdict.advert.demotion,
-        own,
+        auth, verdict.dialect, counter, verdict.advert.advbase, verdict.advert.advskew, verdict.advert.demotion
     )
     if wrong == CHECK_ECHO:
         return COUNT_ECHO
@@ -509,9 +500,7 @@ cdef class Input:
             dialect = _DIALECTS[verdict.dialect]
         asked = Verdict(_VERDICTS[verdict.counter], advert, dialect, sibling_of, pace=verdict.pace)
         if verdict.counter == VERDICT_UNVERIFIED:
-            asked = self._ask(
-                advert, _is_own(&self.input_, self.input_.instances[verdict.advert.vhid], &verdict.datagram)
-            )
+            asked = self._ask(advert)
             verdict.vrrp = asked.counter == "badauth" and packet_is_vrrp(
                 verdict.datagram.payload, verdict.datagram.length
             )
@@ -520,15 +509,13 @@ cdef class Input:
         family, router = verdict.datagram.family, verdict.datagram.payload[1]
         return asked._replace(vrrp=address_text(verdict.datagram.source, family), vrrp_router=router)
 
-    cdef object _ask(self, advert, bint own):
+    cdef object _ask(self, advert):
         """The verdict on an advert whose instance has an authenticator in Python, counted."""
         cdef object authenticator = self._authenticators[advert.vhid], wrong
         cdef object dialect = authenticator.verify(advert.counter, advert.digest)
         cdef int counter = COUNT_BADAUTH
         if dialect is not None:
-            wrong = authenticator.check(
-                advert.counter, advert.advbase, advert.advskew, dialect, advert.demotion, own
-            )
+            wrong = authenticator.check(advert.counter, advert.advbase, advert.advskew, dialect, advert.demotion)
             if not wrong:
                 pace = advert.counter[2] >> 4
                 if pace and not authenticator.tagged(advert.counter, dialect):

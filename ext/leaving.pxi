@@ -9,6 +9,17 @@ cdef int machine_defend(machine_t *machine, int64_t now, actions_t *actions) noe
     return 0
 
 
+cdef int machine_echo(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil:
+    actions.count = 0
+    if (
+        machine.state == STATE_MASTER and not machine_leaving(machine) and machine.echo_answered != machine.master_since
+        and _is_new(machine, now)
+    ):
+        machine.echo_answered = machine.master_since
+        _advert_now(machine, now, actions)
+    return 0
+
+
 cdef void _left_to(
     machine_t *machine, int family, const peer_t *peer, int64_t now, actions_t *actions
 ) noexcept nogil:

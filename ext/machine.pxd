@@ -113,6 +113,7 @@ cdef struct machine_t:
     int64_t tie_wait  # the random part of master-down, kept after a tie for as long as nobody but equals is heard
     int64_t tie_copies_end  # until then equal adverts are copies of those of the rivals in a tie
     int64_t master_since
+    int64_t echo_answered  # the `master_since` for which that is done, or -1
     uint8_t master_reason
     uint8_t state
     uint8_t takeover_reason
@@ -189,6 +190,7 @@ cdef int machine_retire(
 ) noexcept nogil
 
 cdef int machine_leave(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
+cdef int machine_echo(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef int machine_defend(machine_t *machine, int64_t now, actions_t *actions) noexcept nogil
 cdef void machine_heir(machine_t *machine, uint8_t family, const peer_t *peer, int64_t now) noexcept nogil
 cdef inline bint machine_leaving(const machine_t *machine) noexcept nogil:

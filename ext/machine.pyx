@@ -252,11 +252,18 @@ cdef void _become_backup(
 
 # Adverts of our own group
 
+cdef inline bint _is_new(const machine_t *machine, int64_t now) noexcept nogil:
+    """It has been MASTER for so short that an equal may have taken over at the same time."""
+    cdef int64_t age = now - machine.master_since
+    return age <= TIE_JITTER and 2 * age <= machine_interval(machine)
+
+
 cdef int _receive_as_master(
     machine_t *machine, int family, int64_t interval, int demotion, const peer_t *peer, int64_t now,
     actions_t *actions,
 ) noexcept nogil:
-    cdef int64_t own = machine_interval(machine), age = now - machine.master_since, wait = 0
+    cdef int64_t own = machine_interval(machine), wait = 0
+    cdef bint new = _is_new(machine, now)
     cdef bint bowout = interval == BOWOUT * NS_PER_SECOND + BOWOUT * NS_PER_SKEW
     cdef bint relieved = 0 <= demotion < machine_sent_demotion(machine) and not bowout
     cdef bint tie = own == interval and not relieved
@@ -275,7 +282,7 @@ cdef int _receive_as_master(
     if wait < 0:
         return -1
     _become_backup(machine, REASON_TIE if tie else REASON_BETTER, peer, False, now, actions)
-    if tie and age <= TIE_JITTER and 2 * age <= own:
+    if tie and new:
         # Equals took over at the same time, and each yields to the others: the one with the shortest wait has it. An
         # equal that stays MASTER is heard again when we are older than that.
         machine.takeover_due = now + TIE_COPIES_END + wait
@@ -382,6 +389,7 @@ cdef void machine_init(
     machine.context = context
     machine.seed = seed
     machine.link = True
+    machine.echo_answered = -1
     machine.forget_errors_due = MACHINE_NEVER
     machine.master_reason = REASON_MASTER_DOWN
     machine.arbitration.vhid = config.vhid

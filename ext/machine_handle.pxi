@@ -320,6 +320,11 @@ cdef class Machine:
         cdef actions_t actions
         return self._done(machine_defend(&self.machine, _moment(now), &actions), &actions)
 
+    def echo(self, now: int) -> list[Action]:
+        """An advert was heard with a counter of our own: of us, or of an equal that took over at the same time."""
+        cdef actions_t actions
+        return self._done(machine_echo(&self.machine, _moment(now), &actions), &actions)
+
     def heir(self, family: int, source: str | None, now: int) -> None:
         """An advert was heard of one that takes over from a MASTER that leaves, but has not got the addresses yet."""
         cdef int64_t moment = _moment(now)

@@ -11,6 +11,7 @@ cdef void receive(
 ) noexcept nogil:
     """Judge one frame of a batch, and show it to the machine that it is for."""
     cdef instance_t *instance
+    cdef actions_t actions
     cdef peer_t peer
     input_judge(&carpdev.input, verdict, now)
     if not verdict.has_advert and not verdict.vrrp:
@@ -29,6 +30,12 @@ cdef void receive(
         instance = carpdev.instances[verdict.sibling_of]
         if instance != NULL:
             _sibling(runtime, instance, verdict, &peer, now)
+    elif verdict.counter == COUNT_ECHO and instance != NULL:
+        machine_echo(&instance.machine, now, &actions)
+        if actions.count:
+            carry_out(runtime, instance, &actions, now)
+        else:
+            _rejected(runtime, carpdev, instance, verdict, &peer, now)
     else:
         _rejected(runtime, carpdev, instance, verdict, &peer, now)
 

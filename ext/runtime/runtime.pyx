@@ -26,16 +26,16 @@ from .guardian cimport (
     guardian_reply, order_t, reply_t,
 )
 from .input cimport (
-    BATCH, COUNT_BADIF, COUNT_BADVHID, COUNTERS, VERDICT_SIBLING, VERDICT_VALID, addresses_t, batch_t, input_add,
-    input_begin, input_compute, input_forget_all, input_instance_t, input_judge, input_remove_instance, input_sent,
-    input_set_instance, input_store_addresses, input_store_carpdev, input_t, verdict_t,
+    BATCH, COUNT_BADIF, COUNT_BADVHID, COUNT_ECHO, COUNTERS, VERDICT_SIBLING, VERDICT_VALID, addresses_t, batch_t,
+    input_add, input_begin, input_compute, input_forget_all, input_instance_t, input_judge, input_remove_instance,
+    input_sent, input_set_instance, input_store_addresses, input_store_carpdev, input_t, verdict_t,
 )
 from .machine cimport (
     ACTION_ANNOUNCE, ACTION_DROP, ACTION_FAMILY_SILENT, ACTION_SEND_ADVERT, ACTION_SIBLING_FOUND, ACTION_SUPPRESS,
     ACTION_TAKE, ACTION_TRANSITION, MACHINE_ACTIONS, MACHINE_NEVER, PEER_NOBODY, REASON_BOWOUT, REASON_DEMOTED,
     REASON_HANDED_OVER, REASON_PREEMPT, REASON_STALLED, REASON_TOO_SLOW, REASON_WATCHDOG, SEND_ERRORS, STATE_BACKUP,
     STATE_INIT, STATE_MASTER, action_t, actions_t, machine_advskew, machine_config_t, machine_deadline, machine_defend,
-    machine_delay_takeover, machine_demote, machine_force, machine_heard_pace, machine_heir, machine_init,
+    machine_delay_takeover, machine_demote, machine_echo, machine_force, machine_heard_pace, machine_heir, machine_init,
     machine_interval, machine_leave, machine_leaving, machine_limit_pace, machine_link, machine_overdue, machine_pacing,
     machine_pause_pace, machine_read_config, machine_receive, machine_reconfigure, machine_retire, machine_said_pace,
     machine_sent, machine_sent_demotion, machine_set_values, machine_sibling, machine_silence, machine_start,

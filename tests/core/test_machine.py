@@ -1026,6 +1026,24 @@ def test_others_adverts(
     assert machine.state is after
 
 
+@pytest.mark.parametrize(
+    ("state", "age", "answers"),
+    [
+        pytest.param(MASTER, 20_000_000, True, id="T42"),
+        pytest.param(MASTER, 20_000_001, False, id="T42 not any more"),
+        pytest.param(BACKUP, 0, False, id="T42 not as BACKUP"),
+    ],
+)
+def test_an_equal_with_the_same_counter(impl: Implementation, state: State, age: int, answers: bool) -> None:
+    machine = machine_in(impl, BACKUP)
+    now = machine.deadline or T
+    if state is MASTER:
+        machine.timeout(now)
+    actions = machine.echo(now + age)
+    assert actions == ([SendAdvert(machine.config.advbase, machine.advskew)] if answers else [])
+    assert machine.echo(now + age) == []
+
+
 @pytest.mark.parametrize("state", [pytest.param(MASTER, id="T36"), pytest.param(BACKUP, id="T36 not as BACKUP")])
 def test_it_defends_its_addresses(impl: Implementation, state: State) -> None:
     machine = machine_in(impl, state)

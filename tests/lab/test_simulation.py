@@ -65,6 +65,27 @@ def test_the_whole_story() -> None:
     ]
 
 
+def test_equals_that_take_over_at_once_with_the_same_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    lan = Lan(seed=3)
+    third = lan.host("third", "10.13.37.14/24", GROUP)
+    third.start()
+    lan.run(4 * SECOND)
+    equals = [lan.host(f"equal{at}", f"10.13.37.{11 + at}/24", GROUP.replace(advskew=9)) for at in range(2)]
+    for each in equals:
+        each.start()
+    lan.run(2 * SECOND)
+    nonces, drawn = iter((0, *range(100))), lan.random.getrandbits
+    monkeypatch.setattr(lan.random, "getrandbits", lambda bits: next(nonces) & 7 if bits == 3 else drawn(bits))
+    third.crash()
+    before = lan.now
+    lan.run(5 * SECOND)
+    assert all(host.stats(101).echo for host in equals)
+    first = min(change.at for change in lan.transitions() if change.after is State.MASTER and change.at > before)
+    last = max(change.at for change in lan.transitions())
+    assert last - first < 30 * MILLISECOND
+    assert len(lan.masters(101)) == 1
+
+
 def test_a_cut_that_nobody_sees_makes_two_masters_until_it_is_mended() -> None:
     lan = Lan(seed=2)
     main, _second, client = pair(lan)

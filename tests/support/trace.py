@@ -249,7 +249,7 @@ class Pair:
         if op < 170:
             return "timeout", (self.now,)
         if op < 171:
-            return "defend" if b & 1 else "leave", (self.now,)
+            return ("leave", "defend", "echo", "echo")[b & 3], (self.now,)
         if op < 172:
             return ("heir", (6 if b & 1 else 4, "192.0.2.1", self.now)) if a & 1 else ("stand_aside", (bool(b & 1),))
         if op < 173:

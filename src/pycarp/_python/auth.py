@@ -103,20 +103,17 @@ class Authenticator:
         self._issued.append(counter)
         return counter
 
-    def check(
-        self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0, own: bool = True
-    ) -> str:
+    def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str:
         """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing.
 
-        An echo is one of our own last 64 adverts, where its source is ours (`own`): equal hosts have equal counters
-        now and then. Altered is one of a pycarp host whose counter vouches for another
+        An echo has the counter of one of our own last 64 adverts. Altered is one of a pycarp host whose counter vouches for another
         advbase, advskew or demotion than it bears. Every other counter is a BSD's, and says nothing. With
         replay="off": "".
         """
         octets = counter_bytes(counter)
         if not self._guard:
             return ""
-        if own and octets in self._issued:
+        if octets in self._issued:
             return "echo"
         same = octets[6:] == bytes((advbase, advskew))
         said = same and octets[3] == demotion

@@ -176,8 +176,7 @@ class Input:
         dialect = instance.authenticator.verify(advert.counter, advert.digest)
         if dialect is None:
             return Verdict("badauth", advert)
-        own = datagram.source in self._addresses or datagram.source in instance.addresses
-        return _guard(instance.authenticator, advert, dialect, own)
+        return _guard(instance.authenticator, advert, dialect)
 
     def _seek(self, advert: Advert, now: int) -> Verdict:
         """What an advert is whose vhid nobody here has."""
@@ -194,7 +193,7 @@ class Input:
             return Verdict("badvhid", advert)
         # A kernel counts it so, whatever else it is to us.
         _count(self._unclaimed, "badvhid")
-        return _guard(found[1], advert, found[2], False, found[0])
+        return _guard(found[1], advert, found[2], found[0])
 
     def _delivery(self, datagram: Datagram) -> tuple[bool, bool]:
         """Which interfaces the kernel would hand this to: (a carp interface, the carpdev itself)."""
@@ -220,12 +219,10 @@ class Input:
         return False, False
 
 
-def _guard(
-    authenticator: abc.Authenticator, advert: Advert, dialect: str, own: bool, sibling_of: int | None = None
-) -> Verdict:
-    """What an advert is whose digest is right; `own`: it may be ours."""
+def _guard(authenticator: abc.Authenticator, advert: Advert, dialect: str, sibling_of: int | None = None) -> Verdict:
+    """What an advert is whose digest is right."""
     counter = advert.counter
-    wrong = authenticator.check(counter, advert.advbase, advert.advskew, dialect, advert.demotion, own)
+    wrong = authenticator.check(counter, advert.advbase, advert.advskew, dialect, advert.demotion)
     if wrong:
         return Verdict(wrong, advert)
     pace = counter[2] >> 4

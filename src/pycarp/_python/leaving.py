@@ -15,21 +15,17 @@ class Leaving:
     """What `Machine` does to hand over; the attributes are the machine's."""
 
     __slots__ = (
-        "_advert_due",
-        "_aside",
-        "_family_due",
-        "_heir",
-        "_leaving_until",
-        "_pace_due",
-        "_stands_back",
-        "_state",
-    )
+        "_advert_due", "_aside", "_echo_answered", "_family_due", "_heir", "_leaving_until", "_master_since", "_pace_due",
+        "_stands_back", "_state",
+    )  # fmt: skip
 
     _advert_due: int | None
     _aside: bool
+    _echo_answered: int
     _family_due: dict[int, int]
     _heir: tuple[int, str | None] | None
     _leaving_until: int | None
+    _master_since: int
     _pace_due: int | None
     _stands_back: bool
     _state: State
@@ -43,6 +39,7 @@ class Leaving:
         @property
         def withheld(self) -> bool: ...
         def retire(self, reason: Reason, bowout: bool, now: int) -> list[Action]: ...
+        def _is_new(self, now: int) -> bool: ...
         def _advert_now(self, now: int) -> SendAdvert: ...
         def _become_backup(self, reason: Reason, peer: str | None, now: int) -> list[Action]: ...
 
@@ -76,6 +73,16 @@ class Leaving:
         if self._state is not State.MASTER or self.leaving or self.withheld:
             return []
         return [self._advert_now(now), Announce()]
+
+    def echo(self, now: int) -> list[Action]:
+        """An advert was heard with a counter of our own. That is ours, come back; or that of an equal that took over at
+        the same time, by chance: a MASTER that is new advertises once more, with another nonce."""
+        check_moment(now)
+        new = self._state is State.MASTER and not self.leaving and self._echo_answered != self._master_since
+        if not new or not self._is_new(now):
+            return []
+        self._echo_answered = self._master_since
+        return [self._advert_now(now)]
 
     def heir(self, family: int, source: str | None, now: int) -> None:
         """An advert was heard of one that takes over from a MASTER that leaves, but has not got the addresses yet."""

@@ -54,8 +54,8 @@ class Machine(Paced):
     """
 
     __slots__ = (
-        "_arbitration", "_held_until", "_link", "_master_down_due", "_master_reason", "_master_since",
-        "_peer", "_preempt_from", "_random", "_silent_families", "_started", "_takeover_due", "_takeover_reason",
+        "_arbitration", "_held_until", "_link", "_master_down_due", "_master_reason", "_peer",
+        "_preempt_from", "_random", "_silent_families", "_started", "_takeover_due", "_takeover_reason",
         "_tie_copies_end", "_withheld_until",
     )  # fmt: skip
 
@@ -80,7 +80,7 @@ class Machine(Paced):
         self._send_errors = 0
         self._send_successes = 0
         self._forget_errors_due = None
-        self._master_since = 0
+        self._master_since, self._echo_answered = 0, -1
         self._master_reason = Reason.MASTER_DOWN
         self._held_until = 0
         self._clear_timers()
@@ -337,6 +337,11 @@ class Machine(Paced):
 
     # Adverts of our own group
 
+    def _is_new(self, now: int) -> bool:
+        """It has been MASTER for so short that an equal may have taken over at the same time."""
+        age = now - self._master_since
+        return age <= TIE_JITTER and 2 * age <= self.interval
+
     def _receive_as_master(self, advert: Advert, source: str | None, now: int, demotion: int | None) -> list[Action]:
         own, peer = self.interval, advert.interval
         if self.leaving:
@@ -350,9 +355,9 @@ class Machine(Paced):
         # One that is less demoted does not.
         tie = own == peer and not relieved
         wait = self._draw(TIE_JITTER) if tie else 0
-        age = now - self._master_since
+        new = self._is_new(now)
         actions = self._become_backup(Reason.TIE if tie else Reason.BETTER, source, now)
-        if tie and age <= TIE_JITTER and 2 * age <= own:
+        if tie and new:
             # Equals took over at the same time, and each yields to the others: the one with the shortest wait has it.
             # An equal that stays MASTER is heard again when we are older than that.
             self._takeover_due, self._takeover_reason = now + TIE_COPIES_END + wait, self._master_reason

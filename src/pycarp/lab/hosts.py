@@ -264,6 +264,9 @@ class Host(Station):
             self._do(ours, ours.machine.sibling(advert.vhid, advert, advert.source, self.lan.now))
             return
         instance = self._instances.get(advert.vhid)
+        if instance is not None and verdict.counter == "echo" and (answer := instance.machine.echo(self.lan.now)):
+            self._do(instance, answer)
+            return
         if instance is None or (verdict.counter and verdict.counter not in HINTS):
             return
         counter, dialect = verdict.counter, verdict.dialect or ""

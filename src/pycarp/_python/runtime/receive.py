@@ -40,6 +40,8 @@ def receive(runtime: RuntimeState, carpdev: Carpdev, frame: bytes, now: int) -> 
             _valid(runtime, instance, advert, verdict.dialect, now)
     elif verdict.counter == "sibling" and verdict.sibling_of is not None:
         _sibling(runtime, carpdev.instances[verdict.sibling_of], advert, verdict.dialect, now)
+    elif verdict.counter == "echo" and instance is not None and (actions := instance.machine.echo(now)):
+        carry_out(runtime, instance, actions, now)
     elif verdict.counter in HINTS:
         _rejected(runtime, carpdev, instance, verdict, advert, now)
 
