@@ -106,9 +106,9 @@ class Authenticator:
     def check(self, counter: bytes | int, advbase: int, advskew: int, dialect: str, demotion: int = 0) -> str:
         """What is wrong with an advert whose digest is right under `dialect`: "echo", "altered", or "" for nothing.
 
-        An echo has the counter of one of our own last 64 adverts. Altered is one of a pycarp host whose counter vouches for another
-        advbase, advskew or demotion than it bears. Every other counter is a BSD's, and says nothing. With
-        replay="off": "".
+        An echo has the counter of one of our own last 64 adverts. Altered is one of a pycarp host whose counter
+        vouches for another advbase, advskew or demotion than it bears. Every other counter is a BSD's, and says
+        nothing. With replay="off": "".
         """
         octets = counter_bytes(counter)
         if not self._guard:

@@ -15,8 +15,8 @@ class Leaving:
     """What `Machine` does to hand over; the attributes are the machine's."""
 
     __slots__ = (
-        "_advert_due", "_aside", "_echo_answered", "_family_due", "_heir", "_leaving_until", "_master_since", "_pace_due",
-        "_stands_back", "_state",
+        "_advert_due", "_aside", "_echo_answered", "_family_due", "_heir", "_leaving_until", "_master_since",
+        "_pace_due", "_stands_back", "_state",
     )  # fmt: skip
 
     _advert_due: int | None
