@@ -55,6 +55,12 @@ cdef struct addresses_t:
     size_t count
 
 
+cdef struct hearing_t:
+    # See `pycarp.protocol.abc.Hearing`.
+    addresses_t groups, peers, routed
+    bint aimed  # it is not that of carp(4)
+
+
 cdef struct input_instance_t:
     # What the input path knows of an instance. Whoever sets it owns the memory.
     auth_t *auth  # NULL: the caller verifies
@@ -62,6 +68,7 @@ cdef struct input_instance_t:
     uint8_t mac[6]
     bint has_mac
     uint8_t state
+    hearing_t hearing
     bint siblings  # whether adverts of other vhids are tried with `auth`
     uint64_t counters[COUNTERS]
 
@@ -92,6 +99,7 @@ cdef struct input_t:
     addresses_t broadcasts
     uint8_t mac[6]
     bint has_mac
+    bint aimed  # the hearing of some instance is not that of carp(4)
     bint allow
     uint64_t unclaimed[COUNTERS]
     search_t search
@@ -137,6 +145,8 @@ cdef void input_sent(input_t *input_, uint8_t vhid, uint8_t family) noexcept nog
 # At the border, under the GIL
 
 cdef int input_store_addresses(addresses_t *addresses, object packed) except -1
+cdef int input_store_hearing(hearing_t *place, object hearing) except -1
+cdef void input_free_hearing(hearing_t *hearing) noexcept
 cdef int input_store_carpdev(addresses_t *addresses, addresses_t *broadcasts, object given) except -1
 
 

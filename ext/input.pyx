@@ -8,7 +8,7 @@ The compiled twin of `pycarp._python.input`, which says where each rule comes fr
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free
 from libc.stdint cimport uint32_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from .auth cimport (
     AUTH_MACS, AUTH_NONE, CHECK_ALTERED, CHECK_ECHO, Authenticator, auth_check, auth_clear, auth_compute, auth_derive,
@@ -22,7 +22,7 @@ from .packet cimport (
 from .timing cimport SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
 
 from .._records import fields
-from ..protocol.abc import Verdict
+from ..protocol.abc import EVERYTHING, Hearing, Verdict
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD, State
 from ..stats import Stats
 
@@ -65,6 +65,9 @@ cdef inline bint _to_everybody(const uint8_t *address, uint8_t length) noexcept 
     return memcmp(address, b"\xff\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16) == 0
 
 
+include "hearing.pxi"
+
+
 cdef int _delivery_to_group(const input_t *input_, const uint8_t *mac) noexcept nogil:
     """An access point or a bridge has turned the multicast into unicasts."""
     cdef const input_instance_t *instance
@@ -83,7 +86,7 @@ cdef int _delivery_by_mac(const input_t *input_, const datagram_t *datagram, uin
     cdef const uint8_t *destination = datagram.destination
     cdef const input_instance_t *instance
     cdef int index
-    if _to_group(destination, length):
+    if _in_group(input_, destination, length):
         return _delivery_to_group(input_, datagram.destination_mac)
     # The carpdev's own MAC may also be the virtual host's (mac="interface"): then what comes for its address is its.
     for index in range(input_.instance_count):
@@ -108,9 +111,11 @@ cdef int _delivery_by_mac(const input_t *input_, const datagram_t *datagram, uin
 cdef inline int _delivery(const input_t *input_, const datagram_t *datagram) noexcept nogil:
     """Whether the kernel would hand this to a carp interface, to the carpdev itself, or to both."""
     cdef uint8_t length = 4 if datagram.family == 4 else 16
+    if input_.aimed and _of_peer(input_, datagram, length):
+        return FOR_CARP
     if not datagram.destination_mac[0] & 1:
         return _delivery_by_mac(input_, datagram, length)
-    if _to_group(datagram.destination, length):
+    if _in_group(input_, datagram.destination, length):
         return FOR_CARP
     if _to_everybody(datagram.destination, length) or _among(&input_.broadcasts, datagram.destination, length):
         return FOR_CARP | FOR_CARPDEV
@@ -119,10 +124,10 @@ cdef inline int _delivery(const input_t *input_, const datagram_t *datagram) noe
 
 # The checks
 
-cdef inline int _fault(const verdict_t *verdict) noexcept nogil:
-    """The counter of the first check that fails for the bytes alone, or VERDICT_VALID."""
+cdef inline int _fault(const verdict_t *verdict, bint any_ttl) noexcept nogil:
+    """The counter of the first check that fails for the bytes alone, or VERDICT_VALID. `any_ttl`: of a routed peer."""
     cdef const datagram_t *datagram = &verdict.datagram
-    if datagram.ttl != TTL:
+    if datagram.ttl != TTL and not any_ttl:
         return COUNT_BADTTL
     if not verdict.has_advert:
         return COUNT_BADLEN
@@ -135,13 +140,19 @@ cdef inline int _fault(const verdict_t *verdict) noexcept nogil:
 
 cdef inline int _check(input_t *input_, input_instance_t *instance, verdict_t *verdict, int64_t now) noexcept nogil:
     """What the carp interface makes of it."""
+    cdef const datagram_t *datagram = &verdict.datagram
+    cdef int fault = verdict.fault
     if not input_.allow:
         return VERDICT_ALLOW
-    if verdict.fault != VERDICT_VALID:
-        return verdict.fault
+    if fault == COUNT_BADTTL and instance != NULL and _among(
+        &instance.hearing.routed, datagram.source, 4 if datagram.family == 4 else 16
+    ):
+        fault = _fault(verdict, True)
+    if fault != VERDICT_VALID:
+        return fault
     if instance == NULL:
         return _seek(input_, verdict, now)
-    if instance.state == STATE_INIT:
+    if instance.state == STATE_INIT or (input_.aimed and not _heard(input_, instance, datagram)):
         return COUNT_BADVHID
     if verdict.advert.version != VERSION:
         return COUNT_BADVER
@@ -194,7 +205,7 @@ cdef inline void _read(const uint8_t *frame, size_t length, verdict_t *verdict) 
     verdict.carp = packet_dissect(frame, length, &verdict.datagram)
     if verdict.carp:
         verdict.has_advert = packet_advert(verdict.datagram.payload, verdict.datagram.length, &verdict.advert)
-        verdict.fault = _fault(verdict)
+        verdict.fault = _fault(verdict, False)
 
 
 cdef void input_begin(batch_t *batch) noexcept nogil:
@@ -286,6 +297,7 @@ cdef void input_set_instance(input_t *input_, uint8_t vhid, input_instance_t *in
         input_.vhids[input_.instance_count] = vhid
         input_.instance_count += 1
     input_.instances[vhid] = instance
+    _note_aimed(input_)
     _forget(input_, vhid, instance.auth)
 
 
@@ -298,6 +310,7 @@ cdef void input_remove_instance(input_t *input_, uint8_t vhid) noexcept nogil:
         if input_.vhids[at] == vhid:
             input_.vhids[at] = input_.vhids[input_.instance_count]
             break
+    _note_aimed(input_)
     _forget(input_, vhid, NULL)
 
 
@@ -354,6 +367,7 @@ cdef void _add(uint64_t *total, const uint64_t *counters) noexcept nogil:
 
 
 cdef void _free_instance(input_instance_t *instance) noexcept:
+    input_free_hearing(&instance.hearing)
     free(instance.addresses.items)
     free(instance)
 
@@ -397,7 +411,13 @@ cdef class Input:
         self.input_.has_mac = _store_mac(self.input_.mac, mac)
 
     def set_instance(
-        self, vhid: int, authenticator: Authenticator, mac: bytes, addresses: Iterable[bytes], siblings: bool = True
+        self,
+        vhid: int,
+        authenticator: Authenticator,
+        mac: bytes,
+        addresses: Iterable[bytes],
+        siblings: bool = True,
+        hearing: Hearing | None = None,
     ) -> None:
         """Add an instance, or change what is known of it; `addresses` are packed. Its counters and state stay.
 
@@ -413,6 +433,7 @@ cdef class Input:
         try:
             instance.has_mac = _store_mac(instance.mac, mac)
             input_store_addresses(&instance.addresses, addresses)
+            input_store_hearing(&instance.hearing, hearing or EVERYTHING)
         except BaseException:
             _free_instance(instance)
             raise

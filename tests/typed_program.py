@@ -59,6 +59,7 @@ def describe(event: pycarp.Event) -> str:
             | events.PaceChanged()
             | events.TakeoverDelayed()
             | events.TenureEnded()
+            | events.UnicastPeer()
             | events.VirtualMacFiltered()
             | events.VrrpHeard()
             | events.Waiting()

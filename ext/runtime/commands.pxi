@@ -265,6 +265,7 @@ cdef void _join(instance_t *instance) noexcept nogil:
     cdef input_instance_t *entry = &instance.input
     entry.auth = instance.plan.auth
     entry.addresses = instance.plan.addresses
+    entry.hearing = instance.plan.hearing
     memcpy(entry.mac, instance.plan.mac, 6)
     entry.has_mac = True
     entry.siblings = not instance.plan.led

@@ -50,6 +50,17 @@ cdef source_t *find_source(sources_t *sources, const peer_t *peer, uint8_t vhid)
     return source
 
 
+cdef const source_t *heard_last(const sources_t *sources, const uint8_t *mac) noexcept nogil:
+    """The host with this MAC, or NULL; of several, which had the group's one after another, the last one."""
+    cdef const source_t *found = NULL
+    cdef int at
+    for at in range(sources.count):
+        if memcmp(sources.items[at].mac, mac, MAC_LENGTH) == 0:
+            if found == NULL or sources.items[at].heard > found.heard:
+                found = &sources.items[at]
+    return found
+
+
 cdef tuple peer_objects(const sources_t *sources):
     """Those of a copy, the one that was heard last first."""
     cdef const source_t *source

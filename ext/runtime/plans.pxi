@@ -4,7 +4,9 @@
 
 cdef void _free_plan(plan_t *plan) noexcept:
     free(plan.announce_frames)
+    free(plan.destinations)
     free(plan.addresses.items)
+    input_free_hearing(&plan.hearing)
     memset(plan, 0, sizeof(plan_t))
 
 
@@ -19,6 +21,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
         for _family, template in plan.templates:
             place.templates[place.template_count] = template.template
             place.template_count += 1
+        _fill_destinations(place, plan)
         place.announce_frames = <frame_t *> calloc(len(plan.announce_frames) + 1, sizeof(frame_t))
         if place.announce_frames == NULL:
             raise MemoryError
@@ -37,6 +40,26 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
     except BaseException:
         _free_plan(place)
         raise
+    return 0
+
+
+cdef int _fill_destinations(plan_t *place, object plan) except -1:
+    cdef destination_t *destination
+    cdef bytes header
+    cdef int family
+    input_store_hearing(&place.hearing, plan.hearing)
+    for family in plan.aimed:
+        place.aimed |= 1 << family
+    place.destinations = <destination_t *> calloc(len(plan.destinations) + 1, sizeof(destination_t))
+    if place.destinations == NULL:
+        raise MemoryError
+    for one in plan.destinations:
+        destination = &place.destinations[place.destination_count]
+        header = one.header
+        destination.length = <uint8_t> min(len(header), 14 + 40)
+        destination.family = one.address.version
+        memcpy(destination.header, PyBytes_AS_STRING(header), destination.length)
+        place.destination_count += 1
     return 0
 
 

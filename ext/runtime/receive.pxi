@@ -24,7 +24,7 @@ cdef void receive(
         return
     instance = carpdev.instances[verdict.advert.vhid]
     if verdict.counter == VERDICT_VALID and instance != NULL:
-        if frame[0] & 1 or not _made_way(instance, verdict):
+        if frame[0] & 1 or not _made_way(instance, verdict, &peer):
             _valid(runtime, instance, verdict, &peer, now)
     elif verdict.counter == VERDICT_SIBLING:
         instance = carpdev.instances[verdict.sibling_of]
@@ -114,11 +114,13 @@ cdef bint _takes_over(
     return True
 
 
-cdef bint _made_way(const instance_t *instance, const verdict_t *verdict) noexcept nogil:
+cdef bint _made_way(const instance_t *instance, const verdict_t *verdict, const peer_t *peer) noexcept nogil:
     """Whether this is the bow-out of one that yielded to us, while we have yielded to a third."""
     return (
         verdict.advert.advbase == BOWOUT and verdict.advert.advskew == BOWOUT
         and instance.machine.state == STATE_BACKUP and boottime() - instance.ownership.advertised < MADE_WAY_WITHIN
+        # What peers send comes by unicast, also the bow-out of the one that we have yielded to.
+        and not (instance.plan.aimed and memcmp(&instance.reported.cause, peer, sizeof(peer_t)) == 0)
     )
 
 
@@ -188,7 +190,8 @@ cdef void _rejected(
     cdef uint8_t counter = <uint8_t> verdict.counter
     cdef record_t record
     cdef int at
-    if counter == COUNT_BADVHID and (instance != NULL or runtime.expected[verdict.advert.vhid]):
+    cdef bint deaf = instance != NULL and instance.plan.aimed != 0 and instance.machine.state != STATE_INIT
+    if counter == COUNT_BADVHID and not deaf and (instance != NULL or runtime.expected[verdict.advert.vhid]):
         return  # the kernel counts so too, but it is ours, and only in INIT; or it comes soon, or has just gone
     if counter == COUNT_BADIF and verdict.dialect == AUTH_NONE:
         return  # not of the group
@@ -211,6 +214,8 @@ cdef object peer_event(const record_t *record, dict who, object host):
 cdef object rejected_event(const record_t *record, dict who, object host):
     counter = _COUNTERS[record.detail]
     hint = LED_HINT if host and host.led else HINTS[counter]
+    if counter == "badvhid" and host:
+        hint = DEAF_HINT
     return events.AdvertRejected(**who, counter=counter, peer=peer_of(record), hint=hint)
 
 

@@ -27,8 +27,9 @@ from .guardian cimport (
 )
 from .input cimport (
     BATCH, COUNT_BADIF, COUNT_BADVHID, COUNT_ECHO, COUNTERS, VERDICT_SIBLING, VERDICT_VALID, addresses_t, batch_t,
-    input_add, input_begin, input_compute, input_forget_all, input_instance_t, input_judge, input_remove_instance,
-    input_sent, input_set_instance, input_store_addresses, input_store_carpdev, input_t, verdict_t,
+    hearing_t, input_add, input_begin, input_compute, input_forget_all, input_free_hearing, input_instance_t,
+    input_judge, input_remove_instance, input_sent, input_set_instance, input_store_addresses, input_store_carpdev,
+    input_store_hearing, input_t, verdict_t,
 )
 from .machine cimport (
     ACTION_ANNOUNCE, ACTION_DROP, ACTION_FAMILY_SILENT, ACTION_SEND_ADVERT, ACTION_SIBLING_FOUND, ACTION_SUPPRESS,
@@ -73,7 +74,7 @@ from ..errors import GUARDIAN_HANGS, HANDED_ON, NO_GUARDIAN, NOT_ENTRUSTED, Capa
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD, STANDINGS, Reason, State
-from ..protocol.checks import HINTS, LED_HINT, vrrp_advice
+from ..protocol.checks import DEAF_HINT, HINTS, LED_HINT, vrrp_advice
 from ..protocol.frames import virtual_mac
 from ..protocol.timing import PACES as _PACES
 from ..protocol.timing import no_gate, no_lease, paced_lease

@@ -150,10 +150,19 @@ cdef struct watchdog_t:
 
 # Instances and carpdevs
 
+cdef struct destination_t:
+    # What stands before an advert to one address: see `pycarp.engine.destinations`.
+    uint8_t header[14 + 40]
+    uint8_t length, family
+
 cdef struct plan_t:
     # A plan's bytes; the authenticator is the Python object's and is kept alive there.
     template_t templates[2]
     int template_count
+    destination_t *destinations
+    int destination_count
+    uint8_t aimed  # a mask of the families (bit 4, bit 6) whose adverts go there
+    hearing_t hearing
     frame_t *announce_frames
     int announce_count
     uint8_t announce_repeats

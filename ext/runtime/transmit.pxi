@@ -50,18 +50,18 @@ cdef bint send_advert(
     """Send an advert in every family and dialect; False if any frame could not be sent."""
     cdef transmit_t *transmit = &instance.transmit
     cdef record_t record
-    cdef int at, error, failure = 0
+    cdef int at, to, error, failure = 0
     read_clock(runtime)
     prepare(instance, advbase, advskew, pace, serial_at(runtime, monotonic()))
     for at in range(transmit.ready_count):
-        if instance.ownership.inherits and instance.carpdev != NULL and instance.carpdev.input.has_mac:
-            # Switches are to learn where the virtual MAC is when the addresses are here.
-            memcpy(transmit.ready[at].octets + MAC_LENGTH, instance.carpdev.input.mac, MAC_LENGTH)
-        error = send_frame(instance, &transmit.ready[at])
-        if error == 0:
-            input_sent(&instance.carpdev.input, instance.vhid, transmit.ready[at].family)
-        elif failure == 0:
-            failure = error
+        if not instance.plan.aimed >> transmit.ready[at].family & 1:
+            error = _send_ready(instance, &transmit.ready[at])
+            failure = failure or error
+            continue
+        for to in range(instance.plan.destination_count):
+            if _aim(&instance.plan.destinations[to], &transmit.ready[at]):
+                error = _send_ready(instance, &transmit.ready[at])
+                failure = failure or error
     transmit.ready_count = 0
     if failure and not transmit.failing:
         record = new_record(instance, not_sent_event, now)
@@ -71,11 +71,50 @@ cdef bint send_advert(
     return failure == 0
 
 
+cdef int _send_ready(instance_t *instance, frame_t *frame) noexcept nogil:
+    cdef int error
+    if instance.ownership.inherits and instance.carpdev != NULL and instance.carpdev.input.has_mac:
+        # Switches are to learn where the virtual MAC is when the addresses are here.
+        memcpy(frame.octets + MAC_LENGTH, instance.carpdev.input.mac, MAC_LENGTH)
+    error = send_frame(instance, frame)
+    if error == 0:
+        input_sent(&instance.carpdev.input, instance.vhid, frame.family)
+    return error
+
+
+cdef inline bint _aim(const destination_t *destination, frame_t *frame) noexcept nogil:
+    """Send the frame to this address next, if it is of that family."""
+    if destination.family != frame.family:
+        return False
+    memcpy(frame.octets, destination.header, destination.length)
+    return True
+
+
+cdef bint _aim_at(const instance_t *instance, const source_t *source, frame_t *frame) noexcept nogil:
+    """Send the frame to the group next, or, where adverts go to peers, to this one; False if it is none of them."""
+    cdef const destination_t *destination
+    cdef const uint8_t *address
+    cdef int to
+    if not instance.plan.aimed >> frame.family & 1:
+        return True
+    for to in range(instance.plan.destination_count):
+        destination = &instance.plan.destinations[to]
+        address = destination.header + (30 if destination.family == 4 else 38)
+        # A group's address has its first bits set; no peer has such a one.
+        if destination.family == frame.family and (
+            address[0] >= (0xE0 if destination.family == 4 else 0xFF)
+            or (source != NULL and source.family == frame.family
+                and memcmp(address, source.address, 4 if frame.family == 4 else 16) == 0)
+        ):
+            return _aim(destination, frame)
+    return False
+
+
 cdef void make_way(runtime_t *runtime, instance_t *instance, const uint8_t *rival) noexcept nogil:
     """Tell the MASTER at this MAC, and nobody else, that we have yielded to it: it announces once more.
 
     A bow-out to the group would make other backups take over. It comes from the carpdev's own MAC: switches are not to
-    learn the virtual MAC here again.
+    learn the virtual MAC here again. A peer hears what is sent to its address.
     """
     cdef transmit_t *transmit = &instance.transmit
     cdef frame_t *frame
@@ -86,6 +125,8 @@ cdef void make_way(runtime_t *runtime, instance_t *instance, const uint8_t *riva
     prepare(instance, BOWOUT, BOWOUT, <uint8_t> NO_PACE, serial_at(runtime, monotonic()))
     for at in range(transmit.ready_count):
         frame = &transmit.ready[at]
+        if not _aim_at(instance, heard_last(&instance.sources, rival), frame):
+            continue
         memcpy(frame.octets, rival, MAC_LENGTH)
         memcpy(frame.octets + MAC_LENGTH, instance.carpdev.input.mac, MAC_LENGTH)
         if send_frame(instance, frame) == 0:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from ._records import dataclass, field, replace
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
-from .protocol.options import DEFAULT, NAME, OPTIONS, STATED
+from .protocol.options import DEFAULT, NAME, OPTIONS, STATED, check_destinations
 from .protocol.timing import master_down
 
 TYPE_CHECKING = False  # importing typing would take longer than this module
@@ -47,6 +47,9 @@ class _VirtualHost:
     preempt_delay: int = DEFAULT["preempt_delay"]
     start_delay: int = DEFAULT["start_delay"]
     pace: int = DEFAULT["pace"]
+    peers: Iterable[str | IPv4Address | IPv6Address] = ()
+    groups: Iterable[str | IPv4Address | IPv6Address] = ()
+    multicast: bool = DEFAULT["multicast"]
     state: State | None = None
     up: bool = DEFAULT["up"]
     checks: Iterable[Check] = ()
@@ -61,6 +64,7 @@ class _VirtualHost:
         if self.advbase == 0 and self.advskew == 0 and self.timing != "openbsd":
             no_time = "advbase 0 with advskew 0 leaves no time between adverts: give advskew 1-254 or advbase 1-254"
             raise ConfigError(no_time, "advbase")
+        check_destinations(self.peers, self.groups, self.addresses)
 
 
 # Python names the constructor when an argument is unknown.
@@ -85,6 +89,7 @@ class VirtualHost(_VirtualHost):
     advbase        0-254, seconds between adverts; 0 needs an advskew (1)
     advskew        0-254, 1/256 seconds more between adverts: the lower, the more eager to be master (0)
     carpdev        the interface to speak on; without it, the one whose subnet has the addresses
+    multicast      with peers: hear adverts to the multicast group as well (False)
     state          a state to force once, right after the start
     up             take part in the group, or only be configured (True)
     preempt        become master as soon as a slower master is heard (False)
@@ -119,6 +124,8 @@ class VirtualHost(_VirtualHost):
 
     if TYPE_CHECKING:
         addresses: tuple[Address, ...]
+        peers: tuple[IPv4Address | IPv6Address, ...]
+        groups: tuple[IPv4Address | IPv6Address, ...]
         passphrase: str | bytes
         name: str
         checks: tuple[Check, ...]

@@ -6,11 +6,11 @@ from enum import Enum
 
 from . import sentences
 from ._records import dataclass, fields
+from .event_log import log as log
 from .protocol import BOWOUT, Reason, State
 
 TYPE_CHECKING = False  # importing typing would take longer than this module
 if TYPE_CHECKING:
-    import logging
     from typing import Any, ClassVar, Literal
 
     from ._types import Severity as Severity
@@ -153,6 +153,14 @@ class VrrpHeard(BaseEvent, severity="warning", says="{advice}"):
 
     Reported once for each `peer`, and once more when VRRP is heard again after ten minutes.
     """
+
+    peer: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class UnicastPeer(BaseEvent, severity="warning", says="{advice}"):
+    """Adverts are sent to `peer` alone, and either a router is on the way, or nobody answers there. Told once each."""
 
     peer: str
     advice: str
@@ -572,6 +580,7 @@ Event = (
     | StateChanged
     | TakeoverDelayed
     | TenureEnded
+    | UnicastPeer
     | VirtualMacFiltered
     | VrrpHeard
     | Waiting
@@ -579,22 +588,6 @@ Event = (
     | WatchdogFed
 )
 """One of the events. A `match` over their kinds can be exhaustive: by `typing.assert_never` a type checker sees it."""
-_LEVELS: dict[Severity, int] = {"news": 20, "warning": 30, "alarm": 40}
-"""Those of `logging`: INFO, WARNING and ERROR."""
-
-
-def log(event: Event, logger: logging.Logger | None = None) -> None:
-    """Log an event; as it stands it can be an engine's `on_event`. Nothing is set up: that is the program's.
-
-    News are INFO, warnings WARNING, alarms ERROR. The record has the event itself as `carp_event`. `logger` is
-    `logging.getLogger("pycarp")` where none is given.
-    """
-    # Imported here: its import takes some ms, and most programs have no use for it.
-    import logging
-
-    about = f"{event.name}: {event.text}" if event.name else event.text
-    where = logging.getLogger("pycarp") if logger is None else logger
-    where.log(_LEVELS[event.severity], "%s", about, extra={"carp_event": event}, stacklevel=2)
 
 
 def __getattr__(name: str) -> object:

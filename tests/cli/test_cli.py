@@ -871,6 +871,10 @@ EVENTS: list[tuple[ev.Event, str]] = [
         "carp0 10.0.0.9 speaks VRRP",
     ),
     (
+        ev.UnicastPeer(vhid=1, name="carp0", at=1, peer="10.0.0.9", advice="peer 10.0.0.9 is not found"),
+        "carp0 peer 10.0.0.9 is not found",
+    ),
+    (
         ev.Stalled(vhid=1, name="carp0", at=1, pause=2_450_000_001, released=False),
         "carp0 did not run for 2.5 s; it stands by",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -277,12 +278,13 @@ def test_weights_in_a_sync_group(tmp_path, heeded, advskew, files):
 
 def test_openbsd_and_freebsd(tmp_path):
     one = convert(
-        f"inet 10.0.1.1 255.255.255.0 10.0.1.255 vhid 1 carpdev em0 \\\n pass {SECRET} advskew 100\n!route add x\n",
+        f"inet 10.0.1.1 255.255.255.0 10.0.1.255 vhid 1 carpdev em0 \\\n pass {SECRET} advskew 100 \\\n"
+        " carppeer 10.0.1.2\n!route add x\n",
         "/etc/hostname.carp1",
     )
     (host,) = hosts(one, tmp_path)
     assert (host.name, host.vhid, host.advskew, host.carpdev) == ("carp1", 1, 100, None)
-    assert host.address_texts == ("10.0.1.1/24",)
+    assert (host.address_texts, host.peers) == (("10.0.1.1/24",), (ip_address("10.0.1.2"),))
     assert any("shell command" in remark.message for remark in one.remarks)
     assert any("write 'carpdev'" in remark.message for remark in one.remarks)
 

@@ -49,6 +49,11 @@ OPENBSD = {
     ),
     f"carpnodes 1:0 carpdev eth0 {PASS} balancing none {VIP}/24": host(),
     f"carpnodes 1:100 carpdev eth0 {PASS} {VIP}/24 carppeer 224.0.0.18": host(advskew=100),
+    f"inet {VIP} 255.255.255.0 10.13.37.255 {REST} carppeer 10.13.37.2": host(peers=["10.13.37.2"]),
+    f"inet {VIP} 255.255.255.0 NONE {REST} carppeer 224.0.0.20": host(groups=["224.0.0.20"]),
+    f"{REST} carppeer 10.13.37.2 -carppeer {VIP}/24": host(),
+    f"{REST} peer 10.13.37.2 10.13.37.3 {VIP}/24 multicast": host(peers=["10.13.37.2", "10.13.37.3"], multicast=True),
+    f"{REST} peer 10.13.37.2 {VIP} 255.255.255.0 peer 10.13.37.3": host(peers=["10.13.37.2", "10.13.37.3"]),
     f"inet {VIP}/24 NONE {REST} rdomain 0 lladdr 00:00:5e:00:01:01": host(),
     f"inet {VIP} prefixlen 24 10.13.37.255 {REST}": host(),
     f"inet {VIP}/24 10.13.37.255 {REST}": host(),
@@ -60,6 +65,10 @@ FREEBSD = {
     f"inet6 vhid 1 {PASS} alias 2001:db8::42/128": host("2001:db8::42/128", carpdev=None),
     f"inet {VIP}/24 alias vhid 1 {PASS} mcast -tso4 -lro": host(carpdev=None),
     f"add {VIP}/24 vhid 1 {PASS} state master carpver 2 peer 224.0.0.18 peer6 ff02::12": host(carpdev=None, state=2),
+    f"inet vhid 1 {PASS} peer 10.13.37.2 alias {VIP}/24": host(carpdev=None, peers=["10.13.37.2"]),
+    f"inet6 vhid 1 {PASS} peer6 fe80::2 alias 2001:db8::42/64": host(
+        "2001:db8::42/64", carpdev=None, peers=["fe80::2"]
+    ),
     f"ifconfig carp0 vhid 1 {PASS} {VIP}/24": host(carpdev=None),
     f"/sbin/ifconfig em0 inet vhid 1 {PASS} alias {VIP}/24": host(carpdev=None),
     f'cloned_interfaces="carp0"\nifconfig_carp0="vhid 1 {PASS} {VIP}/24"': host(carpdev=None),

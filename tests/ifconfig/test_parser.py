@@ -121,7 +121,11 @@ def test_without_a_name_the_vhid_gives_one() -> None:
         ("vhid 1 \x1b[31m", 3, ["the word is unknown"]),
         ("vhid 1 mtu 9000", 3, ["'mtu' cannot be done here", "remove"]),
         ("vhid 1 destroy", 3, ["'destroy' cannot be done here", "remove"]),
-        ("vhid 1 carppeer 10.0.0.9", 3, ["'carppeer' cannot be done here", "remove"]),
+        ("vhid 1 carppeer 10.0.0.9/24", 4, ["what stands after 'carppeer'", "10.13.37.2"]),
+        ("vhid 1 peer eth0", 4, ["what stands after 'peer'"]),
+        ("vhid 1 peer6 10.0.0.9", 4, ["peer6 takes an IPv6 address"]),
+        ("vhid 1 group 10.0.0.9", 4, ["group takes a multicast address", "'peer 10.0.0.9'"]),
+        ("vhid 1 peer 10.0.0.9 peer 2001:db8::1", 4, ["peers has an IPv6"]),
     ],
 )
 def test_mistakes_in_words(line: str, column: int, parts: list[str]) -> None:

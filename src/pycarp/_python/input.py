@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 
 from .._records import fields
-from ..protocol import CARP_VERSION, GROUP_IPV4, GROUP_IPV6, Advert, State, abc
-from ..protocol.abc import Datagram, Verdict
+from ..protocol import CARP_VERSION, Advert, State, abc
+from ..protocol.abc import EVERYTHING, Datagram, Hearing, Verdict
 from ..protocol.checks import HINTS, MAYBE_VRRP, first_fault, vrrp_router
 from ..stats import Stats
 from . import packet
@@ -22,22 +22,27 @@ from .siblings import Search
 IGNORED = "ignored"
 """The verdict on a frame that no IP layer would have handed to CARP: nothing is counted."""
 
-_GROUPS = {IPv4Address(GROUP_IPV4).packed, IPv6Address(GROUP_IPV6).packed}
 _EVERYBODY = {IPv4Address("224.0.0.1").packed, IPv4Address("255.255.255.255").packed, IPv6Address("ff02::1").packed}
 
 
 class _Instance:
     """What the input path knows of an instance."""
 
-    __slots__ = ("addresses", "authenticator", "mac", "siblings", "state", "stats")
+    __slots__ = ("addresses", "authenticator", "hearing", "mac", "siblings", "state", "stats")
 
     def __init__(
-        self, authenticator: abc.Authenticator, mac: bytes, addresses: frozenset[bytes], siblings: bool
+        self,
+        authenticator: abc.Authenticator,
+        mac: bytes,
+        addresses: frozenset[bytes],
+        siblings: bool,
+        hearing: Hearing,
     ) -> None:
         self.authenticator = authenticator
         self.mac = mac
         self.addresses = addresses
         self.siblings = siblings
+        self.hearing = hearing
         self.state = State.INIT
         self.stats = Stats()
 
@@ -48,13 +53,24 @@ class Input:
     `allow` is net.inet.carp.allow: while False every advert is counted and dropped.
     """
 
-    __slots__ = ("_addresses", "_broadcasts", "_forgeries", "_instances", "_mac", "_search", "_unclaimed", "allow")
+    __slots__ = (
+        "_addresses",
+        "_broadcasts",
+        "_forgeries",
+        "_groups",
+        "_instances",
+        "_mac",
+        "_search",
+        "_unclaimed",
+        "allow",
+    )
 
     def __init__(self) -> None:
         self.allow = True
         self._mac = b""
         self._addresses: frozenset[bytes] = frozenset()
         self._broadcasts: frozenset[bytes] = frozenset()
+        self._groups = EVERYTHING.groups
         self._instances: dict[int, _Instance] = {}
         self._unclaimed = Stats()
         self._search = Search()
@@ -73,16 +89,22 @@ class Input:
         )
 
     def set_instance(
-        self, vhid: int, authenticator: abc.Authenticator, mac: bytes, addresses: Iterable[bytes], siblings: bool = True
+        self,
+        vhid: int,
+        authenticator: abc.Authenticator,
+        mac: bytes,
+        addresses: Iterable[bytes],
+        siblings: bool = True,
+        hearing: Hearing | None = None,
     ) -> None:
         """Add an instance, or change what is known of it; `addresses` are packed. Its counters and state stay.
 
         With `siblings`, and with this package's own authenticator, adverts of vhids that nobody here has are tried as
-        well.
+        well. `hearing`: where its adverts are sent to, carp(4)'s groups without it.
         """
         if vhid not in range(256):
             raise ValueError(f"vhid {vhid!r} is not a number of 0-255")
-        instance = _Instance(authenticator, mac, frozenset(addresses), siblings)
+        instance = _Instance(authenticator, mac, frozenset(addresses), siblings, hearing or EVERYTHING)
         former = self._instances.get(vhid)
         if former is not None:
             instance.state, instance.stats = former.state, former.stats
@@ -90,6 +112,7 @@ class Input:
                 self._search.forget(vhid)
         self._instances[vhid] = instance
         self._forgeries.forget()
+        self._note_groups()
 
     def set_state(self, vhid: int, state: State) -> None:
         """In INIT an instance hears nothing (badvhid); as MASTER it also hears what comes for its own MAC."""
@@ -101,6 +124,11 @@ class Input:
         del self._instances[vhid]
         self._search.forget(vhid)
         self._forgeries.forget()
+        self._note_groups()
+
+    def _note_groups(self) -> None:
+        """All that somebody may send adverts to: who does not hear them counts them."""
+        self._groups = EVERYTHING.groups.union(*(one.hearing.groups for one in self._instances.values()))
 
     def stats(self, vhid: int | None = None) -> Stats:
         """The counters of one instance, including what came to its carpdev for no instance at all.
@@ -123,11 +151,11 @@ class Input:
         datagram = packet.dissect(frame)
         if datagram is None:
             return Verdict(IGNORED)
-        for_carp, for_carpdev = self._delivery(datagram)
-        if not for_carp and not for_carpdev:
-            return Verdict(IGNORED)
         payload = datagram.payload
         instance = self._instances.get(payload[1]) if len(payload) > 1 else None
+        for_carp, for_carpdev = (True, False) if self._of_peer(datagram, instance) else self._delivery(datagram)
+        if not for_carp and not for_carpdev:
+            return Verdict(IGNORED)
         stats = self._unclaimed if instance is None else instance.stats
         packets = "ipackets" if datagram.family == 4 else "ipackets6"
         advert = packet.advert(datagram)
@@ -167,8 +195,9 @@ class Input:
 
     def _check(self, datagram: Datagram, advert: Advert | None, instance: _Instance | None, now: int) -> Verdict:
         """What the carp interface makes of it."""
-        known = instance is not None and instance.state is not State.INIT
-        fault = first_fault(datagram, advert, packet.checksum_ok, known)
+        known = instance is not None and instance.state is not State.INIT and self._heard(datagram, instance)
+        any_ttl = instance is not None and datagram.source in instance.hearing.routed
+        fault = first_fault(datagram, advert, packet.checksum_ok, known, any_ttl)
         if advert is not None and instance is None and fault == "badvhid":
             return self._seek(advert, now)
         if advert is None or instance is None or fault:
@@ -195,15 +224,30 @@ class Input:
         _count(self._unclaimed, "badvhid")
         return _guard(found[1], advert, found[2], found[0])
 
+    def _of_peer(self, datagram: Datagram, instance: _Instance | None) -> bool:
+        """Whether this was sent to the host by a peer of the instance, or, of another vhid, by that of any."""
+        if datagram.destination not in self._addresses:
+            return False
+        among = self._instances.values() if instance is None else (instance,)
+        if not any(datagram.source in one.hearing.peers for one in among):
+            return False
+        mac = datagram.destination_mac
+        # A peer that does not know our MAC sends to those that look for it.
+        return bool(mac[0] & 1) or mac == self._mac or any(mac == one.mac for one in self._instances.values())
+
+    def _heard(self, datagram: Datagram, instance: _Instance) -> bool:
+        """Whether the instance listens to the group that this was sent to, if it was sent to one."""
+        return datagram.destination not in self._groups or datagram.destination in instance.hearing.groups
+
     def _delivery(self, datagram: Datagram) -> tuple[bool, bool]:
         """Which interfaces the kernel would hand this to: (a carp interface, the carpdev itself)."""
         destination = datagram.destination
         if datagram.destination_mac[0] & 1:
-            if destination in _GROUPS:
+            if destination in self._groups:
                 return True, False
             everybody = destination in _EVERYBODY or destination in self._broadcasts
             return everybody, everybody
-        if destination in _GROUPS:
+        if destination in self._groups:
             # An access point or a bridge has turned the multicast into unicasts.
             mac = datagram.destination_mac
             return mac == self._mac or any(mac == instance.mac for instance in self._instances.values()), False

@@ -14,7 +14,7 @@ from ..ifconfig.files import interface_name
 from ..ifconfig.lexer import Line, Word, lex
 from ..ifconfig.parser import Parsed, Parser
 from ..ifconfig.rcconf import about_virtual_host
-from ..protocol.options import OPTIONS, REQUIRED, Flag
+from ..protocol.options import OPTIONS, REQUIRED, Flag, Hosts
 from .model import Conversion, Target
 
 _SYSCTL = re.compile(r"^[ \t]*(?:sysctl[ \t]+(?:-w[ \t]+)?)?net\.inet\.carp\.(\w+)[ \t]*=[ \t]*[\"']?(-?\d+)[\"']?.*$")
@@ -107,7 +107,10 @@ def to_target(host: VirtualHost, origin: str) -> Target:
         value = getattr(host, option.name)
         if option.name in ("passphrase", "addresses") or value == option.default:
             continue
-        if isinstance(option.kind, Flag):
+        if isinstance(option.kind, Hosts):
+            word = next(iter(option.words))
+            target.words[word] = (" " if word == "peer" else f" {word} ").join(map(str, value))
+        elif isinstance(option.kind, Flag):
             target.words[option.name if value else option.opposite] = ""
         elif option.default is REQUIRED or value is not None:
             target.words[option.name] = getattr(value, "name", None) or str(value)

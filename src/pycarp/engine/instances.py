@@ -16,7 +16,7 @@ from ..config import Address, VirtualHost
 from ..events import CarpdevChanged, CarpdevMacUsed, ChangedByOthers, Event, Failed, GateUnavailable, Waiting
 from ..linux import settings
 from ..linux.device import Device
-from ..linux.interfaces import Interface, source_address
+from ..linux.interfaces import Interface, source_address, usable_addresses
 from ..linux.lock import VirtualHostLock
 from ..linux.sockets import Sockets, join_groups, receive_socket, send_socket
 from ..protocol.abc import IPAddress, Runtime
@@ -170,4 +170,5 @@ def plan_on(carpdev: Interface, host: VirtualHost, former: Plan | None = None) -
         address = source_address(carpdev, family, floating)
         if address is not None:
             sources[family] = address
-    return make_plan(_impl.current, host, carpdev.mac, sources, former, bool(carpdev.forwarding6))
+    own = [one.interface for one in usable_addresses(carpdev, floating)] if host.peers or host.groups else ()
+    return make_plan(_impl.current, host, carpdev.mac, sources, former, bool(carpdev.forwarding6), own)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
-from .._records import dataclass
+from .._records import dataclass, replace
 from ..config import VirtualHost
 from ..protocol import BOWOUT, Advert
-from ..protocol.abc import AdvertTemplate, Authenticator, Implementation, IPAddress
+from ..protocol.abc import EVERYTHING, AdvertTemplate, Authenticator, Hearing, Implementation, IPAddress
 from ..protocol.frames import gratuitous_arp, neighbour_advertisement, virtual_mac
+from .destinations import HEADER_LENGTHS, Destination, aimed_families, destinations, hearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Plan:
     are whole frames, one for each address; `packed` are the addresses as bytes. The authenticator learns from peers
     and is handed on from plan to plan while passphrase, vhid and addresses stay. `signed_bowouts` are the counters and
     digests of a bow-out, signed ahead under every dialect: the guardian sends them when nobody here can sign.
+    `destinations` are those of the families in `aimed`; the others' adverts go to the group. `hearing` is for `Input`.
     """
 
     host: VirtualHost
@@ -37,6 +40,9 @@ class Plan:
     packed: tuple[bytes, ...]
     authenticator: Authenticator
     signed_bowouts: tuple[tuple[bytes, bytes], ...]
+    aimed: tuple[int, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+    hearing: Hearing = EVERYTHING
 
     @property
     def virtual(self) -> bool:
@@ -47,10 +53,27 @@ class Plan:
     def bowouts(self) -> tuple[bytes, ...]:
         """The frames of the bow-out that is signed already."""
         return tuple(
-            template.frame(BOWOUT, BOWOUT, counter, digest)
+            frame
             for counter, digest in self.signed_bowouts
-            for _family, template in self.templates
+            for family, template in self.templates
+            for frame in self.aim(family, template.frame(BOWOUT, BOWOUT, counter, digest))
         )
+
+    def aim(self, family: int, frame: bytes) -> Iterator[bytes]:
+        """A frame that is made for the group, once for each address that adverts of the family go to."""
+        if family not in self.aimed:
+            yield frame
+            return
+        for one in self.destinations:
+            if one.address.version == family:
+                yield one.header + frame[HEADER_LENGTHS[family] :]
+
+    def is_to(self, family: int, frame: bytes, address: IPAddress | None) -> bool:
+        """Whether a frame of `adverts` is for the host at this address, or for all of a group."""
+        if family not in self.aimed:
+            return True
+        to = ip_address(frame[30:34] if family == 4 else frame[38:54])
+        return to.is_multicast or to == address
 
     @property
     def says_demotion(self) -> bool:
@@ -79,13 +102,14 @@ class Plan:
     def adverts(
         self, advbase: int, advskew: int, nonce: int, demotion: int = 0, serial: int = 0, pace: int = 0
     ) -> Iterator[tuple[int, bytes]]:
-        """The frames of one advert, with the family of each: one for each family and dialect."""
+        """The frames of one advert, with the family of each: one for each family, dialect and destination."""
         said = demotion if self.says_demotion else None
         for dialect in self.authenticator.dialects:
             counter = self.authenticator.counter(advbase, advskew, nonce, dialect, said, serial, pace)
             digest = self.authenticator.sign(counter, dialect)
             for family, template in self.templates:
-                yield family, template.frame(advbase, advskew, counter, digest, demotion)
+                for frame in self.aim(family, template.frame(advbase, advskew, counter, digest, demotion)):
+                    yield family, frame
 
 
 def make_plan(
@@ -95,19 +119,20 @@ def make_plan(
     sources: dict[int, IPAddress],
     former: Plan | None = None,
     router: bool = False,
+    own: Iterable[IPv4Interface | IPv6Interface] = (),
 ) -> Plan:
     """Prepare a virtual host for its carpdev, with the templates and the authenticator of one implementation.
 
     `sources` has the carpdev's own address for each family that it has one in; where it has none the (first) virtual
     address speaks for itself, as seen on NetBSD. `former` is the plan that this one replaces; `router`
-    says whether the carpdev forwards IPv6.
+    says whether the carpdev forwards IPv6. `own` are its usable addresses, which peers are sent to from.
     """
     mac = virtual_mac(host.vhid) if host.mac == "virtual" else carpdev_mac
     addresses = [address.ip for address in host.addresses]
     templates = []
     for family in () if host.led else host.families:
-        own = sources.get(family) or next(ip for ip in addresses if ip.version == family)
-        templates.append((family, implementation.packet.AdvertTemplate(host.vhid, mac, own)))
+        source = sources.get(family) or next(ip for ip in addresses if ip.version == family)
+        templates.append((family, implementation.packet.AdvertTemplate(host.vhid, mac, source)))
     announce_frames = tuple(
         gratuitous_arp(mac, ip) if ip.version == 4 else neighbour_advertisement(mac, ip, router) for ip in addresses
     )
@@ -120,7 +145,19 @@ def make_plan(
         )
         signed_bowouts = tuple(_signed_bowouts(authenticator))
     packed = tuple(ip.packed for ip in addresses)
-    return Plan(host, mac, tuple(templates), announce_frames, packed, authenticator, signed_bowouts)
+    plan = Plan(host, mac, tuple(templates), announce_frames, packed, authenticator, signed_bowouts)
+    return _aimed(plan, sources, own, former) if aimed_families(host) else plan
+
+
+def _aimed(
+    plan: Plan,
+    sources: dict[int, IPAddress],
+    own: Iterable[IPv4Interface | IPv6Interface],
+    former: Plan | None,
+) -> Plan:
+    known = former.destinations if former is not None else ()
+    found = destinations(plan.host, plan.templates, sources, own, known)
+    return replace(plan, aimed=aimed_families(plan.host), destinations=found, hearing=hearing(plan.host, found))
 
 
 def _signed_bowouts(authenticator: Authenticator) -> Iterator[tuple[bytes, bytes]]:

@@ -31,6 +31,7 @@ from .demotions import Demotions
 from .host_look import HostLook
 from .instances import Instances
 from .mailbox import Mailbox
+from .peer_macs import PeerMacs
 from .places import Place, places_to_change_to, places_to_start
 from .reconcile import Reconciler
 from .reload import Reload
@@ -99,6 +100,7 @@ class Supervisor:
             self.demotions = Demotions(self.runtime, self.instances, tell)
             self._builder = Builder(self.instances)
             self._reconciler = Reconciler(self.instances, self._watch, self._route_watch)
+            self._peer_macs = undo.enter_context(contextlib.closing(PeerMacs(self.instances, tell)))
             self._held = held
             self._bequest: Bequest | None = None
             self._selector: selectors.BaseSelector | None = None
@@ -179,6 +181,7 @@ class Supervisor:
         self._route_watch.close()
         self._conflicts.close()
         self._defence.close()
+        self._peer_macs.close()
         self._mailbox.abandon()
         if self._selector is not None:
             self._selector.close()
@@ -209,7 +212,9 @@ class Supervisor:
                 self._bequest.attach(selector)
             while not self._stopped:
                 next_look = self._conflicts.look(self.instances)
-                timeout = max(0, min(next_look, self._reconciler.due_in(), _PROGRAM_END_NOTICED))
+                self._peer_macs.run(selector)
+                due = min(next_look, self._reconciler.due_in(), self._peer_macs.due_in())
+                timeout = max(0, min(due, _PROGRAM_END_NOTICED))
                 for key, _ in selector.select(timeout):
                     if self._stopped:
                         break

@@ -11,9 +11,11 @@ from typing import Any, Literal
 from .._records import asdict, dataclass, field
 from ..config import VirtualHost
 from ..errors import ConfigError
+from ..protocol import GROUPS
 from ..protocol.choices import Dialect, Mac
 from ..protocol.options import DEFAULT, Flag
 from . import values
+from .destinations import DESTINATIONS, destination, wanted
 from .diagnostics import COMMAND_LINE, Diagnostic, Severity, WordsError
 from .lexer import Line, Word, command_line
 from .passphrase import advice, read_passfile, zero_key
@@ -321,11 +323,25 @@ class Parser:
                 case "netmask" | "prefixlen":
                     self.mask_words(word, argument)
                     self.previous = "mask"
+                case _ if name in DESTINATIONS:
+                    self.destinations(word, argument)
                 case _:
                     self.put(name, argument, values.value(BY_WORD[name], argument.text))
         except Wrong as error:
             self.given.setdefault(name, argument)
             self.say(argument, str(error))
+
+    def destinations(self, word: Word, argument: Word) -> None:
+        words = wanted(word.text, argument, self.words[self.at :])
+        if not words:
+            self.warn(word, f"'{word.text}' with a name changes nothing here and is left out: remove both words")
+            return
+        self.at += len(words) - 1
+        for one in words:
+            name, address = destination(word.text, one.text)
+            if name == "peers" or address.packed not in GROUPS.values():  # carp(4)'s own group holds here anyway
+                self.fields[name] = (*self.fields.get(name, ()), address)
+            self.given.setdefault(name, one)
 
     def flag(self, word: Word) -> None:
         option = BY_WORD.get(word.text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-from ..protocol import GROUP_IPV4, GROUP_IPV6
 from ..protocol.options import OPTIONS, Flag
 
 BY_WORD = {word: option for option in OPTIONS for word in option.words}
@@ -27,22 +26,18 @@ _NO_ARGUMENT = """
     -monitor autoconf -autoconf temporary -temporary soii -soii tentative -tentative anycast -anycast deprecated
     -deprecated detached no_dad -no_dad prefer_source -prefer_source no_prefer_iface -no_prefer_iface accept_rtadv
     -accept_rtadv auto_linklocal -auto_linklocal ifdisabled -ifdisabled nud -nud wol -wol polling -polling mcast mcast6
-    -carppeer -rtlabel -description -descr -inet -inet6 -mode rxcsum -rxcsum txcsum -txcsum rxcsum6 -rxcsum6 txcsum6
+    -rtlabel -description -descr -inet -inet6 -mode rxcsum -rxcsum txcsum -txcsum rxcsum6 -rxcsum6 txcsum6
     -txcsum6 tso -tso tso4 -tso4 tso6 -tso6 lro -lro tcplro -tcplro vlanmtu -vlanmtu vlanhwtag -vlanhwtag vlanhwfilter
     -vlanhwfilter vlanhwcsum -vlanhwcsum vlanhwtso -vlanhwtso ip4csum -ip4csum tcp4csum -tcp4csum udp4csum -udp4csum
     tcp6csum -tcp6csum udp6csum -udp6csum
 """
 _ONE_ARGUMENT = """
-    broadcast description descr metric media mediaopt -mediaopt mode instance inst group -group rtlabel priority llprio
+    broadcast description descr metric media mediaopt -mediaopt mode instance inst -group rtlabel priority llprio
     pltime vltime preference linkstr
 """
 IGNORED = dict.fromkeys(_NO_ARGUMENT.split(), 0) | dict.fromkeys(_ONE_ARGUMENT.split(), 1)
 """Words of some BSD's ifconfig that change nothing here, with the number of their arguments."""
 
-_UNICAST = (
-    "adverts go to the multicast group only, and a host that sends them to one address would be a second master: "
-    "remove the word and its address, on every host of the group"
-)
 _BALANCING = "load balancing between hosts is OpenBSD's: give one vhid and one advskew"
 _TABLE = "the addresses are in the network namespace that pycarp runs in: remove the word and what follows"
 _MAC = "the MAC follows from the vhid, or is the carpdev's own with 'mac interface': remove the word and its MAC"
@@ -66,9 +61,6 @@ REFUSED = {
     "carpnode": (1, _BALANCING),
     "carpnodes": (1, _BALANCING),
     "balancing": (1, _BALANCING),
-    "carppeer": (1, _UNICAST),
-    "peer": (1, _UNICAST),
-    "peer6": (1, _UNICAST),
     "carpver": (1, _VRRP),
     "vrrpprio": (1, _VRRP),
     "vrrpinterval": (1, _VRRP),
@@ -77,9 +69,6 @@ REFUSED = {
 
 AS_HERE = {
     ("balancing", "none"),
-    ("carppeer", GROUP_IPV4),
-    ("peer", GROUP_IPV4),
-    ("peer6", GROUP_IPV6),
     ("carpver", "2"),
     ("rdomain", "0"),
     ("rtable", "0"),

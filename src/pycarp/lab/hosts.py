@@ -148,8 +148,8 @@ class Host(Station):
 
     def _make_instance(self, config: VirtualHost) -> Instance:
         sources: dict[int, abc.IPAddress] = {address.version: address.ip for address in reversed(self.addresses)}
-        plan = make_plan(_impl.current, config, self.mac, sources)
-        self._input.set_instance(config.vhid, plan.authenticator, plan.mac, plan.packed)
+        plan = make_plan(_impl.current, config, self.mac, sources, own=self.addresses)
+        self._input.set_instance(config.vhid, plan.authenticator, plan.mac, plan.packed, True, plan.hearing)
         return Instance(plan, _impl.current.machine.Machine(config, self.lan.random.randrange))
 
     def _do(self, instance: Instance, actions: list[Action]) -> None:

@@ -245,19 +245,21 @@ def _fitting(host: VirtualHost, interfaces: Sequence[Interface]) -> Interface:
     )
 
 
+def usable_addresses(interface: Interface, exclude: Collection[Address] = ()) -> list[InterfaceAddress]:
+    """The interface's own addresses that it can send from now; never a floating one."""
+    return [
+        one
+        for one in interface.addresses
+        if not one.ours and one.interface.ip not in exclude and not one.flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED)
+    ]
+
+
 def source_address(interface: Interface, family: int, exclude: Collection[Address] = ()) -> Address | None:
     """The address that adverts of a family (4 or 6) leave from: the interface's own, usable now, never a floating one.
 
     IPv6: a link-local one first (NetBSD's kernel sends from it). None if there is none.
     """
-    usable = [
-        one
-        for one in interface.addresses
-        if one.interface.version == family
-        and not one.ours
-        and one.interface.ip not in exclude
-        and not one.flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED)
-    ]
+    usable = [one for one in usable_addresses(interface, exclude) if one.interface.version == family]
     usable.sort(
         key=lambda one: (
             family == 6 and not one.interface.is_link_local,

@@ -231,6 +231,15 @@ class RouteSocket(SocketOwner):
         """Send requests in one call; raises the first `OSError` but `fine` ones, after all were tried."""
         raise_first(self.execute(batch(*requests)), fine)
 
+    def get(self, wanted: int, *body: bytes) -> bytes:
+        """The payload of the one object that a request of RTM_GET* is about. Raises `OSError` where there is none."""
+        self._socket.send(message(wanted, 0, *body))
+        while True:
+            for kind, flags, _sequence, payload in told(self._socket.recv(_RECEIVE)):
+                if kind != NLMSG_ERROR:
+                    return payload
+                raise failure(flags, payload) or OSError(errno.EPROTO, "a request was answered by an acknowledgement")
+
     def dump_routes(self, family: int, *, table: int = 0, index: int = 0, protocol: int = 0) -> list[bytes]:
         """Like `dump`, but of one table, by one interface, of one protocol, where each is given.
 

@@ -21,6 +21,8 @@ CARP_HEADER_LENGTH = 36
 CARP_TTL = 255
 GROUP_IPV4 = "224.0.0.18"
 GROUP_IPV6 = "ff02::12"
+GROUPS = {4: bytes((224, 0, 0, 18)), 6: bytes((0xFF, 2, *(0,) * 13, 0x12))}
+"""The same, packed, by family."""
 BOWOUT = 255
 """advbase and advskew of a bow-out."""
 SUPPRESSED_ADVSKEW = 240

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from . import GROUPS
+
 if TYPE_CHECKING:
     from ..config import Address, AddressLike, VirtualHost
     from ..engine.plan import Plan
@@ -95,6 +97,19 @@ class AuthModule(Protocol):
     Authenticator: type[Authenticator]
 
 
+class Hearing(NamedTuple):
+    """What an instance takes for adverts: those to these groups, and those that these peers send to the carpdev's own
+    address. The TTL of the `routed` ones of them is not looked at. All addresses are packed."""
+
+    groups: frozenset[bytes]
+    peers: frozenset[bytes] = frozenset()
+    routed: frozenset[bytes] = frozenset()
+
+
+EVERYTHING = Hearing(frozenset(GROUPS.values()))
+"""That of carp(4)."""
+
+
 class Verdict(NamedTuple):
     """`counter` is "" for a valid advert, "ignored", "allow", or the name of the counter of the check that failed.
 
@@ -121,7 +136,13 @@ class Input(Protocol):
 
     def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None: ...
     def set_instance(
-        self, vhid: int, authenticator: Authenticator, mac: bytes, addresses: Iterable[bytes], siblings: bool = True
+        self,
+        vhid: int,
+        authenticator: Authenticator,
+        mac: bytes,
+        addresses: Iterable[bytes],
+        siblings: bool = True,
+        hearing: Hearing | None = None,
     ) -> None: ...
     def set_state(self, vhid: int, state: State) -> None: ...
     def remove_instance(self, vhid: int) -> None: ...

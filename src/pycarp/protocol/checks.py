@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .abc import Datagram
 
 HINTS = {
-    "badif": "it was sent to this host alone, which is not obeyed: remove that host's carppeer (OpenBSD) or peer "
-    "(FreeBSD), so that it sends to the group",
+    "badif": "it was sent to this host alone, and its sender is none of this host's peers: give 'peer' with its "
+    "address here, or remove that host's carppeer (OpenBSD) or peer (FreeBSD), so that it sends to the group",
     "badttl": "the TTL is not 255: it has crossed a router or is forged; the hosts of a group share one link",
     "badlen": "it is shorter than an advert",
     "badsum": "its checksum is wrong: it was damaged on its way, or its sender computes the checksum otherwise",
@@ -37,18 +37,27 @@ LED_HINT = (
     "them another vhid"
 )
 """The same where the vhid is that of a led virtual host, which has no adverts of its own."""
+DEAF_HINT = (
+    "it was sent to a multicast group, and this host hears its peers only, or another group: give all hosts of the "
+    "group 'peer', or the same 'group', or give 'multicast' here"
+)
+"""The same where the vhid is ours (badvhid) but adverts go elsewhere."""
 MAYBE_VRRP = frozenset(("badif", "badlen", "badsum", "badvhid", "badver", "badauth"))
 """How CARP counts what VRRP sends, whose packets have the same protocol, groups, TTL and MACs."""
 
 
 def first_fault(
-    datagram: Datagram, advert: Advert | None, checksum_ok: Callable[[Datagram], bool], known: bool = True
+    datagram: Datagram,
+    advert: Advert | None,
+    checksum_ok: Callable[[Datagram], bool],
+    known: bool = True,
+    any_ttl: bool = False,
 ) -> str:
     """The counter of the first check that fails before the digest is looked at, in the kernel's order; "" for none.
 
-    `known`: whether the vhid is one of ours. A bystander leaves that check out.
+    `known`: whether the vhid is one of ours. A bystander leaves that check out. `any_ttl`: of a peer beyond a router.
     """
-    if datagram.ttl != CARP_TTL:
+    if datagram.ttl != CARP_TTL and not any_ttl:
         return "badttl"
     if advert is None:
         return "badlen"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from ipaddress import IPv4Address, IPv6Address, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv6Address, IPv6Interface, ip_address, ip_interface
 
 from .._records import dataclass, field
 from ..errors import ConfigError
@@ -149,6 +149,50 @@ class Addresses(Kind):
         return address
 
 
+class Hosts(Kind):
+    """Addresses of hosts, or of groups of them (`multicast`): texts or `ipaddress` objects without a prefix."""
+
+    def __init__(self, argument: str, takes: str, multicast: bool) -> None:
+        super().__init__(argument, takes)
+        self.multicast = multicast
+
+    def check(self, name: str, value: Any) -> tuple[Any, ...]:
+        found: dict[Any, None] = {}
+        for at, one in enumerate(_listed(name, value, "a list of addresses")):
+            what = f"{name}[{at}]"
+            if not isinstance(one, str | IPv4Address | IPv6Address):
+                raise ConfigError(f"{_of_type(what, one)}: give text or an ipaddress object", name)
+            address = _address(one)
+            if address is None:
+                raise ConfigError(f"{what} is not an IP address without a length: give {self.takes}", name)
+            if isinstance(address, IPv6Address) and address.scope_id is not None:
+                raise ConfigError(f"{what} has a zone: give it without, the carpdev tells the link", name)
+            if address.is_multicast is not self.multicast or (not self.multicast and _nobodys(address)):
+                raise ConfigError(f"{name} cannot have {address}: give {self.takes}", name)
+            found[address] = None
+        if len(found) > MOST_PEERS:
+            raise ConfigError(f"{name} has more than {MOST_PEERS} addresses: a group of so many needs multicast", name)
+        return tuple(found)
+
+
+def check_destinations(peers: Iterable[Any], groups: Iterable[Any], addresses: Iterable[Any]) -> None:
+    """What shows of these fields only together; raises `ConfigError`."""
+    floating = {address.ip for address in addresses}
+    for peer in peers:
+        if peer in floating:
+            raise ConfigError(f"peers has the floating address {peer}: give the peers' own addresses", "peers")
+    for name, given in (("peers", peers), ("groups", groups)):
+        for family in sorted({one.version for one in given} - {one.version for one in floating}):
+            lacking = f"{name} has an IPv{family} address, and no IPv{family} address floats: no such advert is sent"
+            raise ConfigError(f"{lacking}; remove it, or give an address of that family", name)
+    if len({one.version for one in groups}) < len(tuple(groups)):
+        raise ConfigError("groups has two groups of one family: give one", "groups")
+
+
+def _nobodys(address: IPv4Address | IPv6Address) -> bool:
+    return address.is_unspecified or address.is_loopback or address == IPv4Address("255.255.255.255")
+
+
 class Names(Kind):
     """A list of names of virtual hosts."""
 
@@ -185,6 +229,13 @@ def _listed(name: str, value: Any, takes: str) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def _address(value: Any) -> Any:
+    try:
+        return ip_address(value)
+    except ValueError:
+        return None  # The error is not chained: it repeats the value.
+
+
 def _interface(value: Any) -> Any:
     try:
         return ip_interface(value)
@@ -200,6 +251,8 @@ def _may_be_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH and _NAME_LETTERS.issuperset(value)
 
 
+MOST_PEERS = 16
+"""Each advert is sent once for each of them."""
 REQUIRED: Any = ...  # the default of a field that has none
 
 
@@ -267,6 +320,16 @@ OPTIONS = (
     Option("carpdev", InterfaceName("NAME", "the name of an interface"), None,
            "the interface to speak on; without it, the one whose subnet has the addresses",
            opposite="-carpdev", similar={"carpdev": "interface dev"}),
+    Option("peers", Hosts("peer ADDRESS...", "the address of another host of the group, like 10.13.37.2", False), (),
+           "adverts go to these hosts of the group alone, by unicast, and are heard from them; on every host",
+           ours=True, opposite="-carppeer",
+           own_words={"peer": "the address of a host", "peer6": "the IPv6 address of a host",
+                      "carppeer": "the address of a host"}, similar={"peer": "peers unicast_peer"}),
+    Option("groups", Hosts("group ADDRESS", "a multicast address, like 224.0.0.18 or ff02::12", True), (),
+           "the multicast group that adverts go to, if not carp(4)'s own; one for each family, on every host",
+           ours=True, own_words={"group": "a multicast address"}),
+    Option("multicast", Flag(), False, "with peers: hear adverts to the multicast group as well", ours=True,
+           opposite="-multicast"),
     Option("state", StateName("INIT|BACKUP|MASTER", "INIT, BACKUP or MASTER"), None,
            "a state to force once, right after the start"),
     Option("up", Flag(), True, "take part in the group, or only be configured", opposite="down"),

@@ -143,8 +143,8 @@ class EngineHost(hosts.Host):
 
     def _plan(self, config: VirtualHost, former: Plan | None) -> Plan:
         sources: dict[int, abc.IPAddress] = {address.version: address.ip for address in reversed(self.addresses)}
-        plan = make_plan(_impl.current, config, self.mac, sources, former)
-        self._input.set_instance(config.vhid, plan.authenticator, plan.mac, plan.packed)
+        plan = make_plan(_impl.current, config, self.mac, sources, former, own=self.addresses)
+        self._input.set_instance(config.vhid, plan.authenticator, plan.mac, plan.packed, True, plan.hearing)
         return plan
 
     def _make_instance(self, config: VirtualHost) -> hosts.Instance:

@@ -238,7 +238,8 @@ def _join(instance: Instance) -> None:
     """Show the input path of its carpdev what the instance is."""
     plan, carpdev = instance.plan, instance.carpdev
     carpdev.instances[plan.host.vhid] = instance
-    carpdev.input.set_instance(plan.host.vhid, plan.authenticator, plan.mac, plan.packed, not plan.host.led)
+    vhid, siblings = plan.host.vhid, not plan.host.led
+    carpdev.input.set_instance(vhid, plan.authenticator, plan.mac, plan.packed, siblings, plan.hearing)
     carpdev.input.set_state(plan.host.vhid, instance.machine.state)
 
 

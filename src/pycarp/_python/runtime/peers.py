@@ -5,8 +5,11 @@ Thread: runtime.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from ...engine.snapshot import Peer
 from ...protocol import BOWOUT, Advert
+from ...protocol.abc import IPAddress
 from .state import KNOWN_PEERS, Instance, Source
 
 
@@ -25,6 +28,12 @@ def note_source(instance: Instance, advert: Advert, now: int) -> Source:
     source.count += 1
     source.advbase, source.advskew, source.mac = advert.advbase, advert.advskew, advert.source_mac
     return source
+
+
+def heard_last(instance: Instance, mac: bytes) -> IPAddress | None:
+    """The address of the host with this MAC; of several, which had the group's one after another, the last one's."""
+    found = [(one.heard, address) for (address, _vhid), one in instance.sources.items() if one.mac == mac]
+    return ip_address(max(found)[1]) if found else None
 
 
 def peer_objects(instance: Instance) -> tuple[Peer, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ... import events
 from ...protocol import Advert, State
 from ...protocol.abc import Verdict
-from ...protocol.checks import HINTS, LED_HINT, vrrp_advice
+from ...protocol.checks import DEAF_HINT, HINTS, LED_HINT, vrrp_advice
 from ...protocol.timing import (
     ANNOUNCE_AFTER_RIVAL,
     ANNOUNCEMENTS_AFTER_RIVAL,
@@ -88,7 +88,9 @@ def _takes_over(runtime: RuntimeState, instance: Instance, advert: Advert, now: 
 def _made_way(instance: Instance, advert: Advert) -> bool:
     """Whether this is the bow-out of one that yielded to us, while we have yielded to a third."""
     since = boottime() - instance.ownership.advertised
-    return advert.bowout and instance.machine.state is State.BACKUP and since < MADE_WAY_WITHIN
+    # What peers send comes by unicast, also the bow-out of the one that we have yielded to.
+    from_master = bool(instance.plan.aimed) and advert.source == instance.reported.cause
+    return advert.bowout and instance.machine.state is State.BACKUP and since < MADE_WAY_WITHIN and not from_master
 
 
 def _sibling(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: str | None, now: int) -> None:
@@ -137,7 +139,8 @@ def _rejected(
     runtime: RuntimeState, carpdev: Carpdev, instance: Instance | None, verdict: Verdict, advert: Advert, now: int
 ) -> None:
     counter, peer, vhid = verdict.counter, advert.source, advert.vhid
-    if counter == "badvhid" and (instance is not None or vhid in runtime.expected):
+    deaf = instance is not None and bool(instance.plan.aimed) and instance.machine.state is not State.INIT
+    if counter == "badvhid" and not deaf and (instance is not None or vhid in runtime.expected):
         return  # the kernel counts so too, but it is ours, and only in INIT; or it comes soon, or has just gone
     if counter == "badif" and verdict.dialect is None:
         return  # not of the group
@@ -148,4 +151,6 @@ def _rejected(
     carpdev.rejected.add((counter, peer, vhid))
     name = instance.plan.host.name if instance is not None else ""
     hint = LED_HINT if instance is not None and instance.plan.host.led else HINTS[counter]
+    if counter == "badvhid" and deaf:
+        hint = DEAF_HINT
     runtime.emit(events.AdvertRejected(vhid=vhid, name=name, at=now, counter=counter, peer=peer, hint=hint))

@@ -13,6 +13,7 @@ from ..._unpatched import time
 from ...protocol import BOWOUT
 from ...protocol.timing import BOWOUT_AFTER_DROP
 from .clock import serial
+from .peers import heard_last
 from .reports import report
 from .state import Instance, RuntimeState
 
@@ -49,13 +50,15 @@ def make_way(runtime: RuntimeState, instance: Instance, rival: bytes) -> None:
     """Tell the MASTER at this MAC, and nobody else, that we have yielded to it: it announces once more.
 
     A bow-out to the group would make other backups take over. It comes from the carpdev's own MAC: switches are not to
-    learn the virtual MAC here again.
+    learn the virtual MAC here again. A peer hears what is sent to its address.
     """
     if rival[0] & 1:
         return
     carpdev, vhid = instance.carpdev, instance.plan.host.vhid
+    address = heard_last(instance, rival) if instance.plan.aimed else None
     for family, frame in _signed(runtime, instance, BOWOUT, BOWOUT):
-        if send_frame(instance, rival + carpdev.mac + frame[12:]) is None:
+        wanted = instance.plan.is_to(family, frame, address)
+        if wanted and send_frame(instance, rival + carpdev.mac + frame[12:]) is None:
             carpdev.input.count_sent(vhid, family)
 
 

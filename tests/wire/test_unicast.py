@@ -1,0 +1,113 @@
+"""Adverts to peers alone: where a switch passes no multicast, and beyond a router."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from support.lan import VIP, VIP6, Lan, stays, wait_until
+from support.wire import passfile
+
+from pycarp import State, events
+from pycarp.lab.namespaces import Frame
+
+MASTER, BACKUP = State.MASTER, State.BACKUP
+BOTH = [f"{VIP}/24", f"{VIP6}/64"]
+NO_MULTICAST = (
+    "add table bridge t",
+    "add chain bridge t c { type filter hook forward priority 0; }",
+    "add rule bridge t c ether daddr { 01:00:5e:00:00:12, 33:33:00:00:00:12 } drop",
+)
+
+
+def adverts(net: Lan, name: str, since: int = 0) -> list[Frame]:
+    """Those that came from a host, of both families."""
+    frames = [one for one in list(net.capture.frames) if one.port == name and not one.outgoing and one.at_ns > since]
+    return [
+        one
+        for one in frames
+        if (one.ethertype == 0x0800 and one.data[23] == 112) or (one.ethertype == 0x86DD and one.data[20] == 112)
+    ]
+
+
+def destinations(frames: list[Frame]) -> set[tuple[bytes, str]]:
+    return {
+        (one.data[:6], str(ip_address(one.data[30:34] if one.ethertype == 0x0800 else one.data[38:54])))
+        for one in frames
+    }
+
+
+def test_three_hosts_without_multicast(
+    make_lan: Callable[..., Lan], with_impl: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fault: The switch drops multicast. The master is killed; a backup gets another MAC; of four peers one is nobody.
+    # Expected: Adverts go to each peer's MAC, in both families; the one that is nobody is told of. The guardian's
+    #   bow-out reaches the next one in time, which follows the other's new MAC. What the worse one says when it yields
+    #   goes to the better one alone.
+    from pycarp.engine import peer_macs
+
+    monkeypatch.setattr(peer_macs, "_TOLD_AFTER", 0.5)
+    net = make_lan(("main", "second", "third", "client"))
+    for words in NO_MULTICAST:
+        net.lab.switch.run(["nft", words])
+    names = ("main", "second", "third")
+    peers = [net[name].address for name in names] + ["10.13.37.99"] + [net[name].address6 for name in names]
+    words = [passfile(tmp_path), "preempt", *(word for one in peers for word in ("peer", one)), *BOTH]
+    main = net.command("main", "up", "carp0", "vhid", "101", "advskew", "0", "passfile", *words)
+    main.become(MASTER)
+    second = net.start("second", peers=peers, addresses=BOTH, advbase=1, advskew=50, preempt=True)
+    third = net.start("third", peers=peers, addresses=BOTH, advbase=1, advskew=100)
+    for node in (second, third):
+        for address in (net["main"].address, net["main"].address6):
+            node.wait(events.PeerHeard, peer=address)
+    assert second.wait(events.UnicastPeer, peer="10.13.37.99")
+    known = {(net[name].mac, str(at)) for name in names[1:] for at in (net[name].address, net[name].address6)}
+    began = time.time_ns()
+    wait_until(lambda: {*destinations(adverts(net, "main", began))} >= known)
+    assert destinations(adverts(net, "main", began)) == known | {(b"\xff" * 6, "10.13.37.99")}
+    assert main.process.poll() is None and third.state() is BACKUP
+    begun = time.monotonic()
+    main.send_signal(signal.SIGKILL)
+    second.become(MASTER)
+    assert time.monotonic() - begun < 1.5  # no master-down, which is three seconds
+    other = bytes.fromhex("020000000077")
+    net["third"].run(["ip", "link", "set", "eth0", "address", other.hex(":")])
+    wait_until(lambda: (other, net["third"].address) in destinations(adverts(net, "second")))
+    stays(lambda: third.state() is BACKUP, 1.5)
+    main = net.command("main", "up", "carp0", "vhid", "101", "advskew", "0", "passfile", *words)
+    main.become(MASTER)
+    second.become(BACKUP)
+    wait_until(lambda: len(adverts(net, "second", began)) > 0)
+    made_way = [one for one in adverts(net, "second", began) if one.data[34 + 2] == one.data[34 + 5] == 255]
+    assert {to for _mac, to in destinations(made_way)} <= {net["main"].address, net["main"].address6}
+    assert third.state() is BACKUP
+    third.stop()
+    net["third"].run(["ip", "link", "set", "eth0", "address", net["third"].mac.hex(":")])
+    assert not [one for name in names for one in adverts(net, name) if one.data[:3] in (b"\x01\0\x5e", b"\x33\x33\0")]
+
+
+def test_beyond_a_router(make_lan: Callable[..., Lan], with_impl: str) -> None:
+    # Fault: A peer is in another subnet.
+    # Expected: Adverts go by the router's MAC and are heard with a lower TTL; the engine warns. A bow-out gets through.
+    net = make_lan(("main", "router", "far", "client"))
+    net.cable("router", "far")
+    net["router"].run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    net["main"].run(["ip", "route", "add", "192.0.2.0/24", "via", net["router"].address])
+    net["far"].run(["ip", "address", "flush", "dev", "eth0"])
+    net["far"].run(["ip", "route", "add", "10.13.37.0/24", "via", "192.0.2.1"])
+    main = net.start("main", peers=["192.0.2.2"], advbase=1)
+    main.become(MASTER)
+    far = net.start("far", peers=[net["main"].address], carpdev="eth1", advbase=1, advskew=100)
+    far.wait(events.PeerHeard, peer=net["main"].address)
+    told = main.wait(events.UnicastPeer, peer="192.0.2.2")
+    assert net["router"].address in told.advice
+    assert {mac for mac, _to in destinations(adverts(net, "main"))} >= {net["router"].mac}
+    assert far.state() is BACKUP and far.stats()["badttl"] == 0
+    begun = time.monotonic()
+    main.stop()
+    far.become(MASTER)
+    assert time.monotonic() - begun < 1.5
