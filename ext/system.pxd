@@ -27,9 +27,10 @@ cdef extern from "<pthread.h>" nogil:
         pass
     cdef struct sched_param:
         int sched_priority
-    int SCHED_FIFO
+    int SCHED_FIFO, SCHED_RR, SCHED_OTHER
     int PTHREAD_PROCESS_SHARED, PTHREAD_MUTEX_ROBUST, PTHREAD_MUTEX_ERRORCHECK
     pthread_t pthread_self()
+    int pthread_getschedparam(pthread_t thread, int *policy, sched_param *param)
     int pthread_setschedparam(pthread_t thread, int policy, const sched_param *param)
     int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr)
     int pthread_mutex_lock(pthread_mutex_t *mutex)

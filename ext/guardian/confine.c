@@ -28,18 +28,25 @@ static void lock_memory(void)
 #endif
 }
 
+/* Not lower than the program's own, which might stop it. By the system calls: musl's functions only refuse. */
+static void choose_priority(bool realtime)
+{
+    const struct sched_param wanted = { .sched_priority = realtime ? 1 : 0 };
+    long policy = syscall(SYS_sched_getscheduler, 0) & ~(long) SCHED_RESET_ON_FORK;
+    if ((policy == SCHED_FIFO || policy == SCHED_RR) != realtime)
+        (void) syscall(SYS_sched_setscheduler, 0, realtime ? SCHED_FIFO : SCHED_OTHER, &wanted);
+}
+
 void confine_process(bool realtime)
 {
     static const int ignored[] = { SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGQUIT, SIGUSR1, SIGUSR2 };
-    const struct sched_param lowest = { .sched_priority = 1 };
     for (size_t at = 0; at < sizeof ignored / sizeof *ignored; at++)
         (void) signal(ignored[at], SIG_IGN);
     (void) prctl(PR_SET_NAME, "pycarp-guardian");
     (void) prctl(PR_SET_TIMERSLACK, 1UL);
     (void) setsid();
     (void) !chdir("/");
-    if (realtime)
-        (void) sched_setscheduler(0, SCHED_FIFO, &lowest);
+    choose_priority(realtime);
     int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (score >= 0) {
         (void) !write(score, "-1000", 5);

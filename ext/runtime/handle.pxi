@@ -88,7 +88,8 @@ cdef class Runtime:
             if realtime is True and self.runtime.has_realtime != 1:
                 raise CapabilityError(
                     "realtime=True needs the permission for SCHED_FIFO: grant CAP_SYS_NICE, or a limit on rtprio "
-                    '(systemd: LimitRTPRIO=2), or take realtime="auto"'
+                    "(systemd: LimitRTPRIO=2), in a control group of version 1 cpu.rt_runtime_us as well, "
+                    'or take realtime="auto"'
                 )
             self.runtime.guardian.late_allowance = (
                 LATE_ALLOWANCE_REALTIME if self.runtime.has_realtime == 1 else LATE_ALLOWANCE_ORDINARY
@@ -580,6 +581,7 @@ cdef class Runtime:
         """In a Python thread: events from the ring, and those of others, to their consumer."""
         cdef reports_t *reports = &self.runtime.reports
         cdef record_t record
+        precise()
         while True:
             os.read(reports.wake, 8)
             ended = self._ended

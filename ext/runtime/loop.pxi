@@ -63,16 +63,27 @@ cdef void *run(void *argument) noexcept nogil:
     return NULL
 
 
-cdef void _begin(runtime_t *runtime) noexcept nogil:
+cdef bint _choose_priority(bint realtime) noexcept nogil:
+    """Of a real-time program this thread keeps what it was started with: the program's own loops would else stop it."""
     cdef sched_param priority
+    cdef int policy = SCHED_OTHER
+    cdef bint has
+    pthread_getschedparam(pthread_self(), &policy, &priority)
+    has = policy in (SCHED_FIFO, SCHED_RR) and priority.sched_priority >= PRIORITY
+    if realtime and not has:
+        priority.sched_priority = PRIORITY
+        has = pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority) == 0
+    elif not realtime and policy in (SCHED_FIFO, SCHED_RR):
+        priority.sched_priority = 0
+        pthread_setschedparam(pthread_self(), SCHED_OTHER, &priority)
+    return realtime and has
+
+
+cdef void _begin(runtime_t *runtime) noexcept nogil:
     prctl(PR_SET_NAME, <unsigned long> <char *> b"pycarp-runtime")
     prctl(PR_SET_TIMERSLACK, 1)
     mlock(runtime, sizeof(runtime_t))
-    if runtime.wants_realtime:
-        priority.sched_priority = PRIORITY
-        atomic_store32(
-            &runtime.has_realtime, 1 if pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority) == 0 else 2
-        )
+    atomic_store32(&runtime.has_realtime, 1 if _choose_priority(runtime.wants_realtime) else 2)
     lifeline_lock(runtime.lifeline)
     atomic_store32(&runtime.lifeline_locked, 1)
     runtime.pacing.refreshed = monotonic()

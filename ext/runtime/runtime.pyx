@@ -50,11 +50,12 @@ from .packet cimport (
 from .ring cimport ring_ahead, ring_close, ring_count_losses, ring_expect, ring_open, ring_release, ring_t
 from .spawn cimport Lifeline, lifeline_lock, lifeline_unlock
 from .system cimport (
-    MSG_DONTWAIT, POLLERR, POLLIN, PR_SET_NAME, PR_SET_TIMERSLACK, SCHED_FIFO, SIG_SETMASK, SO_ERROR, SOL_SOCKET,
-    atomic_add64, atomic_load32, atomic_load64, atomic_push, atomic_store32, atomic_store64, atomic_take64,
-    atomic_take_all, boottime, duration, getrandom, getsockopt, kept_join, kept_thread, mlock, monotonic, nanosleep,
-    pollfd, ppoll, prctl, pthread_self, pthread_setschedparam, pthread_sigmask, pthread_t, read, realtime, sched_param,
-    sem_destroy, sem_init, sem_post, sem_t, sem_wait, send, sigfillset, sigset_t, write,
+    MSG_DONTWAIT, POLLERR, POLLIN, PR_SET_NAME, PR_SET_TIMERSLACK, SCHED_FIFO, SCHED_OTHER, SCHED_RR, SIG_SETMASK,
+    SO_ERROR, SOL_SOCKET, atomic_add64, atomic_load32, atomic_load64, atomic_push, atomic_store32, atomic_store64,
+    atomic_take64, atomic_take_all, boottime, duration, getrandom, getsockopt, kept_join, kept_thread, mlock, monotonic,
+    nanosleep, pollfd, ppoll, prctl, pthread_getschedparam, pthread_self, pthread_setschedparam, pthread_sigmask,
+    pthread_t, read, realtime, sched_param, sem_destroy, sem_init, sem_post, sem_t, sem_wait, send, sigfillset,
+    sigset_t, write,
 )
 from .timing cimport (
     ANNOUNCEMENTS_AFTER_RIVAL, ANNOUNCE_AFTER_ADVERT, ANNOUNCE_AFTER_DEFENCE, ANNOUNCE_AFTER_RIVAL, ANNOUNCE_AGAIN,
@@ -73,6 +74,7 @@ from ..engine.teller import Others
 from ..errors import GUARDIAN_HANGS, HANDED_ON, NO_GUARDIAN, NOT_ENTRUSTED, CapabilityError, CarpError, EngineError
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
+from ..linux.threads import precise
 from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD, STANDINGS, Reason, State
 from ..protocol.checks import DEAF_HINT, HINTS, LED_HINT, vrrp_advice
 from ..protocol.frames import virtual_mac

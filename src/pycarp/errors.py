@@ -7,6 +7,10 @@ NOT_ENTRUSTED = "the guardian of the addresses does not know the virtual host"
 GUARDIAN_HANGS = "the guardian of the addresses does not answer"
 HANDED_ON = "the virtual host is on its way to another process"
 """What an `EngineError` of either runtime says."""
+DEADLINE = (
+    "a thread under SCHED_DEADLINE may not start others, and an engine has some: start the engine first, or give the "
+    "program SCHED_RESET_ON_FORK too (chrt --reset-on-fork --deadline)"
+)
 
 
 class CarpError(Exception):

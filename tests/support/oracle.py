@@ -13,7 +13,7 @@ from typing import Any
 from pyroute2.netlink import nla, nlmsg
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg, macvx_data
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
@@ -29,6 +29,9 @@ REQUEST, ACK, REPLACE, EXCLUSIVE, CREATE, APPEND, DUMP = 0x1, 0x4, 0x100, 0x200,
 NESTED = 0x8000
 FOREVER = 0xFFFFFFFF
 ONLINK, UNICAST, TO_TABLE, LINK_SCOPE, OWN_PROTOCOL = 4, 1, 1, 253, 112
+
+# It knows the first six.
+macvx_data.nla_map = (*macvx_data.nla_map, ("IFLA_MACVLAN_BC_QUEUE_LEN", "uint32"))
 
 
 class ipv4conf(nlmsg):  # type: ignore[misc]
@@ -109,7 +112,8 @@ def delete_link(index: int) -> bytes:
 
 
 def add_macvlan(name: str, parent: int, mac: bytes) -> bytes:
-    kind = [("IFLA_INFO_KIND", "macvlan"), ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", "bridge")]})]
+    mode = [("IFLA_MACVLAN_MODE", "bridge"), ("IFLA_MACVLAN_BC_QUEUE_LEN", 10_000)]
+    kind = [("IFLA_INFO_KIND", "macvlan"), ("IFLA_INFO_DATA", {"attrs": mode})]
     attrs = [("IFLA_IFNAME", name), ("IFLA_LINK", parent), ("IFLA_ADDRESS", mac.hex(":"))]
     return new_link([*attrs, ("IFLA_LINKINFO", {"attrs": kind})])
 

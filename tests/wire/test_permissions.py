@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.lan import VIP, Lan, belongings
@@ -231,3 +232,58 @@ def test_a_change_after_root_was_given_up() -> None:
         "carp8 cannot be added",
     ], done
     assert all(sentence in line for line in told) and failures == "[]", done
+
+
+THREADS = textwrap.dedent(
+    f"""
+    import contextlib, ctypes, glob, os, sys, time
+    import pycarp
+    from pycarp.lab.namespaces import Lab
+
+    ctypes.CDLL(None).prctl(29, 1_000_000_000)  # PR_SET_TIMERSLACK
+    with Lab(("main",)) as lab, lab["main"].enter():
+        own = os.stat("/proc/thread-self/ns/net").st_ino
+        host = pycarp.VirtualHost(vhid=101, passphrase="motdepassehalakon", addresses=["{VIP}/24"], advbase=0,
+                                  advskew=10)
+        engine = pycarp.Engine(host, realtime=eval(sys.argv[1]))
+        engine.start()
+        while engine.state(101) is not pycarp.State.MASTER:
+            time.sleep(0.01)
+        found = [int(one) for one in os.listdir("/proc/self/task") if int(one) != os.getpid()]
+        slack = max(int(open(f"/proc/{{one}}/timerslack_ns").read()) for one in found)
+        for path in glob.glob("/proc/[0-9]*/comm"):
+            one = int(path.split("/")[2])
+            with contextlib.suppress(OSError):
+                if open(path).read() == "pycarp-guardian\\n" and os.stat(f"/proc/{{one}}/ns/net").st_ino == own:
+                    found.append(one)
+        priorities = [os.sched_getparam(one).sched_priority for one in found]
+        engine.stop()
+    print(len(found), slack, min(priorities), sorted(priorities)[1])
+    """
+)
+
+
+@pytest.mark.parametrize("realtime", ["'auto'", "False"])
+def test_in_a_real_time_program(impl: Any, realtime: str) -> None:
+    # Fault: The program has SCHED_FIFO 50, and lets its timers end up to 1 s late.
+    # Expected: Runtime and guardian are as urgent as the program, or ordinary by `realtime=False`; no timer is late.
+    env = {**_environment(), "PYCARP_IMPL": impl.name}
+    if subprocess.run(["chrt", "-f", "50", "true"], capture_output=True).returncode:
+        pytest.skip("no real-time priority may be had here")
+    command = ["chrt", "-f", "50", sys.executable, "-c", THREADS, realtime]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=env)
+    assert done.returncode == 0, done.stderr
+    threads, slack, least, next_to_least = (int(one) for one in done.stdout.split())
+    assert threads >= 3 and slack <= 1, done.stdout
+    assert (least, next_to_least) == ((50, 50) if realtime != "False" else (0, 0)), done.stdout
+
+
+def test_a_thread_with_a_deadline_is_told_what_to_do() -> None:
+    words = ["chrt", "-d", "-T", "1000000", "-D", "10000000", "-P", "10000000", "0"]
+    if subprocess.run([*words, "true"], capture_output=True).returncode:
+        pytest.skip("no deadline may be had here")
+    script = (
+        "import pycarp; pycarp.Engine(pycarp.VirtualHost(vhid=1, addresses=['10.1.2.3/24'], passphrase='x')).start()"
+    )
+    done = subprocess.run([*words, sys.executable, "-c", script], capture_output=True, text=True, env=_environment())
+    assert "EngineError: a thread under SCHED_DEADLINE may not start others" in done.stderr, done.stderr

@@ -17,6 +17,7 @@ from .._records import dataclass, field
 from .._unpatched import selectors, socket, threading, time
 from ..errors import CarpError, EngineError
 from ..events import ControlClientDropped
+from ..linux.threads import precise
 from . import places, wire
 from .calls import Calls, Later, Reload
 
@@ -123,6 +124,7 @@ class Server:
     # The loop
 
     def _run(self) -> None:
+        precise()
         try:
             while not self._closing:
                 self._turn()

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from .._unpatched import patched, threading, time
 from ..config import VirtualHost
-from ..errors import CapabilityError, ConfigError, EngineError
+from ..errors import DEADLINE, CapabilityError, ConfigError, EngineError
 from ..events import Event, Failed, NativeUnavailable
+from ..linux.threads import may_start_threads
 from ..protocol import State
 from ..stats import Measures
 from .arguments import checked_hosts, checked_options, free_within, positive, watchdog_ns
@@ -158,6 +159,8 @@ class Engine:
         with self._lock:
             if self._started:
                 raise EngineError("an engine runs once: make a new one")
+            if not may_start_threads():
+                raise EngineError(DEADLINE)
             self._started = True
             self._since = self._clock.monotonic_ns()
             self._pid = os.getpid()

@@ -22,6 +22,7 @@ from ..linux.capabilities import require
 from ..linux.interfaces import read_interfaces
 from ..linux.leftovers import Inventory
 from ..linux.lock import all_free
+from ..linux.threads import precise
 from ..linux.watch import RouteWatch, Watch
 from ..protocol.abc import Runtime
 from .builder import Builder
@@ -194,6 +195,7 @@ class Supervisor:
     # In the supervisor's thread
 
     def _run(self) -> None:
+        precise()
         try:
             self._loop()
         finally:

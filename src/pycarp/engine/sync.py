@@ -17,6 +17,7 @@ from .._unpatched import select, threading, time
 from ..config import VirtualHost
 from ..errors import CarpError
 from ..events import StateChanged
+from ..linux.threads import precise
 from ..protocol import Reason, State
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Sync:
             self._engine.untap(self._queue)
 
     def _run(self) -> None:
+        precise()
         waits = select.poll()
         with contextlib.suppress(OSError, ValueError):
             waits.register(self._queue.fileno(), select.POLLIN)

@@ -18,6 +18,7 @@ from .._unpatched import threading, time
 from ..config import VirtualHost
 from ..errors import CarpError, ConfigError
 from ..events import CheckChanged
+from ..linux.threads import precise
 from .arguments import read
 from .check import Check
 from .look import Look, Tools, look
@@ -196,6 +197,7 @@ class Health:
 
     def _run(self) -> None:
         """The clock: it sees to the looks that hang."""
+        precise()
         while not self._closed:
             with self._lock:
                 watches = list(self._watches.values())
@@ -280,6 +282,7 @@ class _Watch:
             self._judge(Look(False, f"it hangs since {now - self._begun:.0f} s, and is not begun again until it ends"))
 
     def _run(self) -> None:
+        precise()
         tools = Tools(self._health.children)
         while not self._end.wait(max(0.0, self.next - time.monotonic())):
             self.look(tools)

@@ -16,6 +16,7 @@ from ..config import VirtualHost
 from ..engine.mailbox import Mailbox, Outcome
 from ..errors import CarpError, EngineError
 from ..linux.children import Child, Children
+from ..linux.threads import precise
 from ..protocol import State
 from .fifo import Fifo
 from .hook import Hook
@@ -152,6 +153,7 @@ class Hooks:
     # In the thread
 
     def _run(self) -> None:
+        precise()
         # A named pipe whose reader goes must not end the program that the engine is in.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGPIPE,))
         try:

@@ -30,6 +30,17 @@ def _lock_memory() -> None:
     libc.mlockall(MCL_CURRENT | later)
 
 
+def _choose_priority(realtime: bool) -> None:
+    """Not lower than the program's own, which might stop it. By pthread's functions: musl's others only refuse."""
+    policy, priority = ctypes.c_int(), ctypes.c_int()
+    libc.pthread_self.restype = ctypes.c_void_p
+    this = ctypes.c_void_p(libc.pthread_self())
+    libc.pthread_getschedparam(this, ctypes.byref(policy), ctypes.byref(priority))
+    if (policy.value & ~os.SCHED_RESET_ON_FORK in (os.SCHED_FIFO, os.SCHED_RR)) != realtime:
+        wanted = os.SCHED_FIFO if realtime else os.SCHED_OTHER
+        libc.pthread_setschedparam(this, wanted, ctypes.byref(ctypes.c_int(int(realtime))))
+
+
 def confine_process(realtime: bool) -> None:
     """Its name, session, signals, priority and memory: it goes on where other processes end. What is refused is done
     without."""
@@ -39,8 +50,7 @@ def confine_process(realtime: bool) -> None:
     libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     _succeeds(os.setsid)
     os.chdir("/")
-    if realtime:
-        _succeeds(os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_param(1))
+    _choose_priority(realtime)
     _succeeds(_write, "/proc/self/oom_score_adj", b"-1000")
     _lock_memory()
 

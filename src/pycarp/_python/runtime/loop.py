@@ -6,6 +6,7 @@ Thread: runtime.
 from __future__ import annotations
 
 from ..._unpatched import time
+from ...linux.threads import ordinary, precise
 from ...protocol import SendAdvert, State
 from ...protocol.timing import ANNOUNCE_AFTER_ADVERT, ANNOUNCE_AGAIN
 from ..forgeries import forged_again
@@ -33,6 +34,9 @@ _FRAME_ROOM = 1 << 17
 def run(runtime: RuntimeState) -> None:
     """Run until `closing`."""
     buffer = bytearray(_FRAME_ROOM)
+    precise()
+    if not runtime.realtime:
+        ordinary()
     try:
         while not runtime.closing:
             ready = [key.data for key, _ in runtime.selector.select(_wait(runtime))]
