@@ -173,11 +173,14 @@ def test_requests_for_dumps(monkeypatch: pytest.MonkeyPatch) -> None:
         def send(self, data: bytes) -> None:
             raise Sent(data)
 
+        def recv(self, *_words: int) -> bytes:
+            raise BlockingIOError
+
         def setsockopt(self, *_words: int) -> None:
             pass
 
     route = netlink.RouteSocket.__new__(netlink.RouteSocket)
-    route._socket = Recording()  # type: ignore[assignment]
+    route._socket, route._unread = Recording(), False  # type: ignore[assignment]
     for wanted in (netlink.RTM_GETLINK, netlink.RTM_GETADDR, netlink.RTM_GETNEIGH, netlink.RTM_GETRULE):
         for family in (0, 2, 10):
             with pytest.raises(Sent) as sent:

@@ -107,8 +107,10 @@ def rename_link(index: int, name: str) -> bytes:
     return set_link([("IFLA_IFNAME", name)], index=index)
 
 
-def delete_link(index: int) -> bytes:
-    return encode(ifinfmsg(), LINK + DELETE, ACK, index=index)
+def delete_link(which: int | str) -> bytes:
+    if isinstance(which, str):
+        return encode(ifinfmsg(), LINK + DELETE, ACK, [("IFLA_IFNAME", which)])
+    return encode(ifinfmsg(), LINK + DELETE, ACK, index=which)
 
 
 def add_macvlan(name: str, parent: int, mac: bytes) -> bytes:
