@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from .._python.guardian import protocol
@@ -201,13 +201,28 @@ class Table:
         self._addresses: dict[int, list[bytes]] = {}
         for one in addresses:
             self._addresses.setdefault(one.version, []).append(one.packed)
-        remark = comment.encode()[:_COMMENT_LENGTH] + b"\0"
-        made = self._message(_NEWTABLE, attribute(6, bytes((0, len(remark))) + remark))
-        gone = _message(_DELTABLE, 0, text(1, self.name))
+        self._remark = comment.encode()[:_COMMENT_LENGTH] + b"\0"
         self.delete = deletion(carpdev, vhid, turn)
-        parts = *self._sets(), *self._chains(), *self._key_rules(), *self._rules()
-        self.add = _transaction(_with(made, EXCLUSIVE), *parts)
-        self.create = _transaction(made, gone, made, *parts)
+
+    # Made when they are asked for: they are long, and asked for at a start and after a fault.
+
+    @property
+    def add(self) -> bytes:
+        return _transaction(_with(self._made(), EXCLUSIVE), *self._parts())
+
+    @property
+    def create(self) -> bytes:
+        gone = _message(_DELTABLE, 0, text(1, self.name))
+        return _transaction(self._made(), gone, self._made(), *self._parts())
+
+    def _made(self) -> bytes:
+        return self._message(_NEWTABLE, attribute(6, bytes((0, len(self._remark))) + self._remark))
+
+    def _parts(self) -> Iterator[bytes]:
+        yield from self._sets()
+        yield from self._chains()
+        yield from self._key_rules()
+        yield from self._rules()
 
     def _message(self, kind: int, *attributes: bytes) -> bytes:
         """Every one names the table by the same attribute."""
@@ -346,7 +361,6 @@ def describe(table: Table | None, device: int) -> bytes:
     """What the guardian is told of a gate on the interface of that index."""
     if table is None:
         return b""
-    head = protocol.GATE_DESCRIPTION.pack(
-        device, table.made, len(table.steps), len(table.create), len(table.delete), table.key
-    )
-    return head + struct.pack(f"={len(table.steps)}I", *table.steps) + table.create + table.delete
+    create, delete = table.create, table.delete
+    head = protocol.GATE_DESCRIPTION.pack(device, table.made, len(table.steps), len(create), len(delete), table.key)
+    return head + struct.pack(f"={len(table.steps)}I", *table.steps) + create + delete
