@@ -123,10 +123,13 @@ class Pycarp(Subject):
         *,
         hold_gil: int = 0,
         realtime: bool = True,
+        pace: int = 0,
+        passphrase: str = PASSPHRASE,
         **_options: Any,
     ) -> Running:
         told = {
-            "passphrase": PASSPHRASE,
+            "passphrase": passphrase,
+            "pace": pace,
             "prefix": PREFIX,
             "master": master,
             "advskew": 0 if master else BACKUP_SKEW,
@@ -196,9 +199,11 @@ class Keepalived(Subject):
     def due(self) -> int:
         return 3 * NS_PER_SECOND + (256 - PRIORITIES[False]) * NS_PER_SKEW
 
-    def start(self, host: Host, master: bool, count: int = 1, **_options: Any) -> Running:
+    def start(
+        self, host: Host, master: bool, count: int = 1, *, interval: float = 1, **_options: Any
+    ) -> Running:
         base = self.scratch / f"keepalived-{host.name}"
-        lines = ["global_defs {", "    vrrp_garp_master_refresh 0", "}"]
+        lines = ["global_defs {", "    vrrp_garp_master_refresh 0", f"    vrrp_version {2 if interval >= 1 else 3}", "}"]
         for vhid in range(1, count + 1):
             lines += [
                 f"vrrp_instance carp{vhid} {{",
@@ -206,7 +211,7 @@ class Keepalived(Subject):
                 "    interface eth0",
                 f"    virtual_router_id {vhid}",
                 f"    priority {PRIORITIES[master]}",
-                "    advert_int 1",
+                f"    advert_int {interval:g}",
                 f"    virtual_ipaddress {{ {address(vhid)}/16 dev eth0 }}",
                 "}",
             ]

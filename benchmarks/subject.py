@@ -43,6 +43,7 @@ def virtual_hosts(told: dict[str, Any]) -> list[pycarp.VirtualHost]:
             addresses=[f"{told['prefix']}{vhid}/16"],
             advskew=told["advskew"],
             preempt=True,
+            pace=told.get("pace", 0),
             state=pycarp.State.MASTER if told["master"] else None,
         )
         for vhid in range(1, told["count"] + 1)
@@ -55,7 +56,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     if not told["realtime"]:
         drop_realtime()
-    engine = pycarp.Engine(*virtual_hosts(told))
+    moves: list[str] = []
+
+    def note(event: pycarp.Event) -> None:
+        if isinstance(event, pycarp.events.StateChanged | pycarp.events.PaceChanged):
+            moves.append(event.text)
+
+    engine = pycarp.Engine(*virtual_hosts(told), on_event=note)
     engine.start()
     print("ready", flush=True)
     # Called with the GIL held, as a badly written extension module does it.
@@ -63,7 +70,7 @@ def main() -> None:
     while told["hold_gil"] and not stopping.wait(0.001):
         hold(told["hold_gil"])
     stopping.wait()
-    told_in_the_end = {"counters": engine.stats(1), "measures": asdict(engine.measures())}
+    told_in_the_end = {"counters": engine.stats(1), "measures": asdict(engine.measures()), "moves": moves}
     engine.stop()
     print(json.dumps(told_in_the_end), flush=True)
 

@@ -16,8 +16,8 @@ from .arbitration cimport (
 from .packet cimport address_text
 from .timing cimport (
     HEIR_HEARD_WITHIN, HEIR_READY_WITHIN, MASTER_DOWN_INTERVALS, NO_PACE, NS_PER_MS, NS_PER_SECOND, NS_PER_SKEW,
-    PACE_GAPS_FORGOTTEN, PACE_HEARD_FIRST, PACE_NEVER, PACE_RETURNS_WITHIN, SEND_ERRORS_FORGOTTEN, TAKEOVER_JITTER,
-    TAKEOVER_STEP, TIE_COPIES_END, TIE_JITTER, master_down,
+    PACE_GAPS_FORGOTTEN, PACE_HEARD_FIRST, PACE_NEVER, PACE_RETURNS_WITHIN, PACE_STEP, SEND_ERRORS_FORGOTTEN,
+    TAKEOVER_JITTER, TAKEOVER_STEP, TIE_COPIES_END, TIE_JITTER, master_down,
 )
 
 from ipaddress import ip_address
@@ -194,7 +194,7 @@ cdef int _run(machine_t *machine, uint8_t reason, int64_t now, actions_t *action
     _clear_timers(machine)
     if reason == REASON_STARTED:
         machine.held_until = now + machine.config.start_delay
-    machine.pace.wait = wait * TAKEOVER_JITTER // TIE_JITTER
+    machine.pace.wait = wait * TAKEOVER_JITTER // (2 * TIE_JITTER)
     machine.master_down_due = max(now + machine_master_down(machine), machine.held_until) + wait
     _arm_forget_errors(machine, now)
     _add_transition(actions, STATE_INIT, STATE_BACKUP, reason, NULL, now)

@@ -56,7 +56,7 @@ cdef int64_t _paced_limit(const machine_t *machine, int64_t worst) noexcept nogi
     if machine_heard_pace(machine) == 0:
         return 0
     return (
-        max(machine.config.missed * pace.said, 2 * worst) + machine_advskew(machine) * TAKEOVER_STEP
+        max(machine.config.missed * pace.said, 2 * worst) + machine_advskew(machine) * PACE_STEP
         + pace.wait
     )
 

@@ -77,8 +77,10 @@ cdef void follow_pace(runtime_t *runtime, instance_t *instance, int64_t now) noe
                 is_now = PACES[machine_said_pace(machine)]
     elif machine.state == STATE_BACKUP and machine_heard_pace(machine):
         wanted, is_now, what = machine_usual_silence(machine), machine_silence(machine), SLOW_OBEYED
-        # Told when it has doubled.
-        if is_now > wanted and what == reported.slow and is_now < 2 * reported.slow_pace:
+        # A little is no news, nor is a little more.
+        if 4 * is_now <= 5 * wanted:
+            is_now = wanted
+        elif what == reported.slow and is_now < 2 * reported.slow_pace:
             return
     else:
         return

@@ -15,9 +15,9 @@ from ..protocol.timing import (
     PACE_HEARD_FIRST,
     PACE_NEVER,
     PACE_RETURNS_WITHIN,
+    PACE_STEP,
     PACES,
     TAKEOVER_JITTER,
-    TAKEOVER_STEP,
     TIE_JITTER,
 )
 from .demotion import Demotion
@@ -60,7 +60,7 @@ class Pace:
 
     def draw(self, wait: int) -> None:
         """Equals differ by this part of TIE_JITTER."""
-        self.wait = wait * TAKEOVER_JITTER // TIE_JITTER
+        self.wait = wait * TAKEOVER_JITTER // (2 * TIE_JITTER)
 
     def forget(self) -> None:
         """No master is known. What was measured is kept."""
@@ -83,7 +83,7 @@ class Pace:
         if not self.said or self.count < PACE_HEARD_FIRST:
             return None
         worst = self.heard.worst if worst is None else worst
-        return max(missed * self.said, 2 * worst) + advskew * TAKEOVER_STEP + self.wait
+        return max(missed * self.said, 2 * worst) + advskew * PACE_STEP + self.wait
 
     def returned(self, source: str | None, at: int) -> None:
         """A MASTER hears another one. Is it the one that it took over from, which has been there all the time?"""

@@ -33,6 +33,8 @@ SEND_ERRORS_FORGOTTEN = 30 * NS_PER_SECOND
 NO_PACE = 0
 PACES = tuple(ms * _MS for ms in (0, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 3000))
 """What the four bits of the counter say: the time between a MASTER's adverts, with those in between; 0: none are."""
+PACE_STEP = 10_000
+"""Each unit of advskew makes a BACKUP wait this much longer for a master that says a pace."""
 PACE_HEARD_FIRST = 64
 """A BACKUP obeys a pace after so many adverts of one host that say one."""
 PACE_GAPS_FORGOTTEN = 600 * NS_PER_SECOND

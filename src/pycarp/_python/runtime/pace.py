@@ -49,8 +49,10 @@ def follow(runtime: RuntimeState, instance: Instance, now: int) -> None:
             what, is_now = PACE_SAID, said if said != least else wanted
     elif machine.state is State.BACKUP and machine.heard_pace:
         wanted, is_now, what = machine.usual_silence, machine.silence, PACE_OBEYED
-        # Told when it has doubled.
-        if is_now > wanted and what == reported.slow and is_now < 2 * reported.slow_pace:
+        # A little is no news, nor is a little more.
+        if 4 * is_now <= 5 * wanted:
+            is_now = wanted
+        elif what == reported.slow and is_now < 2 * reported.slow_pace:
             return
     else:
         return
