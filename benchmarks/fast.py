@@ -2,9 +2,9 @@
 
     python benchmarks/fast.py [--cuts 200] [--busy] [--json FILE]
 
-The groups are cut in turn, so that all see the same machine. A cut is the switch's port of the master, which sees nothing
-of it; when it is put back, the master has the address again. The client asks for an echo every 0.5 ms. An outage lasts from
-the last request that was answered to the first answer after the cut.
+The groups are cut in turn, so that all see the same machine. A cut is the switch's port of the master, which sees
+nothing of it; when it is put back, the master has the address again. The client asks for an echo every 0.5 ms. An
+outage lasts from the last request that was answered to the first answer after the cut.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ class Group:
     def cut(self) -> None:
         """One silent cut, at any moment of an interval."""
         time.sleep(SETTLED + random.random() * 0.1)
+        if not self.pinger.wait(200, 60):
+            raise RuntimeError(f"{self.name}: the address does not answer after a cut")
         first = len(self.pinger.requests()) - 200
         self.lab.unplug("main", seen=False)
         at = time.time_ns()

@@ -199,11 +199,14 @@ class Keepalived(Subject):
     def due(self) -> int:
         return 3 * NS_PER_SECOND + (256 - PRIORITIES[False]) * NS_PER_SKEW
 
-    def start(
-        self, host: Host, master: bool, count: int = 1, *, interval: float = 1, **_options: Any
-    ) -> Running:
+    def start(self, host: Host, master: bool, count: int = 1, *, interval: float = 1, **_options: Any) -> Running:
         base = self.scratch / f"keepalived-{host.name}"
-        lines = ["global_defs {", "    vrrp_garp_master_refresh 0", f"    vrrp_version {2 if interval >= 1 else 3}", "}"]
+        lines = [
+            "global_defs {",
+            "    vrrp_garp_master_refresh 0",
+            f"    vrrp_version {2 if interval >= 1 else 3}",
+            "}",
+        ]
         for vhid in range(1, count + 1):
             lines += [
                 f"vrrp_instance carp{vhid} {{",

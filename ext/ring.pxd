@@ -2,7 +2,7 @@
 """A memory-mapped ring of received frames (TPACKET_V2): reading a frame costs no system call."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef struct ring_t:
@@ -19,5 +19,6 @@ cdef int ring_open(ring_t *ring, int fd) noexcept nogil
 cdef void ring_close(ring_t *ring) noexcept nogil
 cdef void ring_expect(const ring_t *ring, uint32_t first, uint32_t end) noexcept nogil
 cdef const uint8_t *ring_ahead(ring_t *ring, uint32_t ahead, size_t *length) noexcept nogil
+cdef int64_t ring_arrival(const ring_t *ring) noexcept nogil
 cdef void ring_release(ring_t *ring) noexcept nogil
 cdef void ring_count_losses(ring_t *ring) noexcept nogil

@@ -114,6 +114,12 @@ cdef const uint8_t *ring_ahead(ring_t *ring, uint32_t ahead, size_t *length) noe
     return <const uint8_t *> header + header.tp_mac
 
 
+cdef int64_t ring_arrival(const ring_t *ring) noexcept nogil:
+    """When the next frame, which is there, came to the kernel: CLOCK_REALTIME, ns."""
+    cdef const tpacket2_hdr *header = <const tpacket2_hdr *> (ring.frames + <size_t> ring.at * FRAME_SIZE)
+    return <int64_t> header.tp_sec * 1000000000 + header.tp_nsec
+
+
 cdef void ring_release(ring_t *ring) noexcept nogil:
     """Give the next frame back to the kernel."""
     cdef tpacket2_hdr *header = <tpacket2_hdr *> (ring.frames + <size_t> ring.at * FRAME_SIZE)

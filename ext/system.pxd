@@ -122,6 +122,8 @@ cdef extern from "<linux/if_packet.h>" nogil:
         uint32_t tp_snaplen
         unsigned short tp_mac
         unsigned short tp_net
+        uint32_t tp_sec
+        uint32_t tp_nsec
     cdef struct tpacket_stats:
         unsigned int tp_packets
         unsigned int tp_drops

@@ -85,7 +85,8 @@ cdef void follow_pace(runtime_t *runtime, instance_t *instance, int64_t now) noe
     else:
         return
     if is_now == wanted:
-        if reported.slow:
+        # What it obeyed as BACKUP it obeys again when it is that again.
+        if reported.slow and (reported.slow == SLOW_OBEYED) == (what == SLOW_OBEYED):
             reported.slow = 0
             _tell_pace(runtime, instance, True, what, is_now, wanted, now)
     elif what != reported.slow or is_now != reported.slow_pace:

@@ -47,6 +47,7 @@ cdef void _valid(
     cdef actions_t actions
     cdef uint8_t was = instance.machine.state
     cdef bint leaving = machine_leaving(&instance.machine)
+    cdef uint8_t pace
     _note_peer(runtime, instance, verdict, peer, now)
     if verdict.advert.advbase < instance.ownership.least_advbase:
         instance.ownership.least_advbase = verdict.advert.advbase
@@ -59,9 +60,10 @@ cdef void _valid(
         note_rival(runtime, instance, verdict, peer, now)
     if makes_way_in_vain(runtime, instance, verdict):
         return
+    pace = _pace(instance, verdict)
     machine_receive(
         &instance.machine, peer.family, verdict.advert.advbase, verdict.advert.advskew,
-        _obeyed(instance, verdict, peer, now), _pace(instance, verdict), now, peer, now, &actions,
+        _obeyed(instance, verdict, peer, now), pace, _arrived(instance, now) if pace else now, peer, now, &actions,
     )
     if was == STATE_MASTER and instance.machine.state == STATE_MASTER and not leaving:
         _announce_soon(instance, now)
@@ -97,6 +99,12 @@ cdef int _obeyed(instance_t *instance, const verdict_t *verdict, const peer_t *p
 cdef inline uint8_t _pace(const instance_t *instance, const verdict_t *verdict) noexcept nogil:
     """The code of the pace that an advert says, where it is vouched for."""
     return auth_pace(instance.plan.auth, verdict.dialect, verdict.advert.counter)
+
+
+cdef int64_t _arrived(const instance_t *instance, int64_t now) noexcept nogil:
+    """When the kernel had the frame that is judged; now, where the wall clock says something else."""
+    cdef int64_t age = realtime() - ring_arrival(&instance.carpdev.ring)
+    return monotonic() - age if 0 <= age < NS_PER_SECOND else now
 
 
 cdef bint _takes_over(

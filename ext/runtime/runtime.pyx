@@ -47,7 +47,9 @@ from .packet cimport (
     ADVERT_FRAME_MAX, AdvertTemplate, COUNTER_LENGTH, DIGEST_LENGTH, MAC_LENGTH, address_text, advert_t, template_frame,
     template_t,
 )
-from .ring cimport ring_ahead, ring_close, ring_count_losses, ring_expect, ring_open, ring_release, ring_t
+from .ring cimport (
+    ring_ahead, ring_arrival, ring_close, ring_count_losses, ring_expect, ring_open, ring_release, ring_t,
+)
 from .spawn cimport Lifeline, lifeline_lock, lifeline_unlock
 from .system cimport (
     MSG_DONTWAIT, POLLERR, POLLIN, PR_SET_NAME, PR_SET_TIMERSLACK, SCHED_FIFO, SCHED_OTHER, SCHED_RR, SIG_SETMASK,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,7 @@ from support.linux import carpdev, needs_namespaces
 
 from pycarp.lab import links
 from pycarp.lab.namespaces import Lab, Namespace
-from pycarp.linux.sockets import FRAME_LIMIT, join_groups, receive_socket, send_socket
+from pycarp.linux.sockets import FRAME_LIMIT, Sockets, join_groups, receive_socket, send_socket
 
 pytestmark = needs_namespaces()
 
@@ -165,3 +166,15 @@ def test_a_missing_interface_is_an_error_and_leaves_no_descriptor() -> None:
             with pytest.raises(OSError):
                 opening(4711)
         assert join_groups(4711, (4, 6)) == []
+
+
+def test_the_age_of_a_frame() -> None:
+    """Of the one that was read last, however late that was."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.bind(("127.0.0.1", 0))
+        both = Sockets(opened, opened)
+        assert both.age() == 0
+        opened.sendto(b"1", opened.getsockname())
+        time.sleep(0.05)
+        assert opened.recv(1) == b"1"
+        assert 40_000_000 < both.age() < 1_000_000_000

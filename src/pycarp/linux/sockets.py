@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
@@ -24,6 +25,7 @@ _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 1, 6, 23
 _PACKET_MR_MULTICAST = 0
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
+_SIOCGSTAMPNS = 0x8907
 _TIMESPEC = struct.Struct("@ll")
 _RECEIVE_BUFFER = 16 << 20
 """Room for 20,000 frames, which a flood of 200,000/s fills in a tenth of a second. It takes memory only when filled."""
@@ -186,6 +188,16 @@ class Sockets:
         """How many frames found no room since this was asked last (PACKET_STATISTICS)."""
         statistics = self.receive.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
         return int(struct.unpack("=II", statistics)[1])
+
+    def age(self) -> int:
+        """How many ns ago the kernel had the frame that was read last; 0 where it does not say (SIOCGSTAMPNS: from the
+        first question on it does)."""
+        try:
+            seconds, nanoseconds = _TIMESPEC.unpack(fcntl.ioctl(self.receive, _SIOCGSTAMPNS, bytes(_TIMESPEC.size)))
+        except OSError:
+            return 0
+        age = time.time_ns() - (int(seconds) * NS_PER_SECOND + int(nanoseconds))
+        return age if 0 <= age < NS_PER_SECOND else 0
 
     def close(self) -> None:
         for one in (self.receive, self.send, *self.memberships):

@@ -57,7 +57,8 @@ def follow(runtime: RuntimeState, instance: Instance, now: int) -> None:
     else:
         return
     if is_now == wanted:
-        if reported.slow:
+        # What it obeyed as BACKUP it obeys again when it is that again.
+        if reported.slow and (reported.slow == PACE_OBEYED) == (what == PACE_OBEYED):
             reported.slow = 0
             report(runtime, instance, events.PaceChanged, now, what=pace_kept(what, wanted))
     elif what != reported.slow or is_now != reported.slow_pace:

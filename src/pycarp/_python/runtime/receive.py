@@ -61,7 +61,9 @@ def _valid(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: s
         return
     same_for = now - instance.sources[advert.source, advert.vhid].counter_since
     demotion = instance.plan.obeyed(advert, dialect, machine.sent_demotion, same_for)
-    actions = machine.receive(advert, advert.source, now, demotion, instance.plan.pace(advert, dialect))
+    pace = instance.plan.pace(advert, dialect)
+    arrived = now - instance.carpdev.sockets.age() if pace else now
+    actions = machine.receive(advert, advert.source, now, demotion, pace, arrived)
     if was is machine.state is State.MASTER and not leaving:
         _announce_soon(instance, now)
         # It yields to our next advert, and may do so in silence.
