@@ -149,7 +149,9 @@ def test_sub_interpreters(lone: Lan, with_impl: str) -> None:
     program = SUBINTERPRETER + in_interpreter("legacy", START + leave)
     program += "_interpreters.destroy(legacy)\nprint('destroyed')\n"
     said = run(lone, program, with_impl)
-    assert said.startswith(f"{with_impl} MASTER\n") and said.endswith("destroyed\n"), said
+    assert said.startswith(f"{with_impl} MASTER\n") and "destroyed\n" in said, said
+    warned = "RuntimeWarning: Python before 3.12 cannot end a sub-interpreter in which an engine runs" in said
+    assert warned == (sys.version_info < (3, 12)), said
 
     caught = "try:\n{}\nexcept pycarp.CarpError as error: print(type(error).__name__, error)\n"
     core = caught.format("    print(pycarp.__impl__)")
