@@ -65,6 +65,8 @@ def test_three_hosts_without_multicast(
         for address in (net["main"].address, net["main"].address6):
             node.wait(events.PeerHeard, peer=address)
     assert second.wait(events.UnicastPeer, peer="10.13.37.99")
+    shown = second.engine.snapshot().instances[0].unicast
+    assert (shown[net["main"].address], shown["10.13.37.99"]) == (net["main"].mac.hex(":"), "")
     known = {(net[name].mac, str(at)) for name in names[1:] for at in (net[name].address, net[name].address6)}
     began = time.time_ns()
     wait_until(lambda: {*destinations(adverts(net, "main", began))} >= known)

@@ -39,6 +39,7 @@ def lines(found: Found) -> list[str]:
                 f"on {one['carpdev']}" if one["carpdev"] else "",
                 _master(status, one),
                 f"demotion {one['demotion']}",
+                _unicast(one),
             ]
             told.append(f"{one['name']}: " + ", ".join(part for part in parts if part))
             told += [f"  ! {text}" for text in _wrong(status, one)]
@@ -128,6 +129,13 @@ def _master(status: dict[str, Any], one: dict[str, Any]) -> str:
     if master is None:
         return "nobody is heard"
     return f"master {master['source']}, heard {seconds(status['taken'] - master['heard'])} ago"
+
+
+def _unicast(one: dict[str, Any]) -> str:
+    """Where adverts go by unicast; engines of before have no such field."""
+    peers = (one.get("unicast") or {}).items()
+    told = ", ".join(f"{address} ({mac or 'MAC unknown'})" for address, mac in peers)
+    return f"adverts to {told}" if told else ""
 
 
 def _wrong(status: dict[str, Any], one: dict[str, Any]) -> list[str]:

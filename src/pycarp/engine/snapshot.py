@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
-from .._records import dataclass, fields, is_dataclass, replace
+from .._records import dataclass, field, fields, is_dataclass, replace
 from .._unpatched import time
 from ..protocol import NS_PER_SECOND, NS_PER_SKEW, Reason, State
 from ..stats import Measures, Stats
@@ -142,6 +142,7 @@ class InstanceSnapshot:
     due           when it does something by itself: a MASTER its next advert, a BACKUP the takeover
     late          how much later than due the last advert of a MASTER was sent
     checks        of its health
+    unicast       the peers that adverts go to alone, and the MAC of each: its own or a router's, "" while it is unknown
     led           the program decides who has the addresses (`pycarp.Owner`): INIT is as good as MASTER
     """
 
@@ -176,6 +177,7 @@ class InstanceSnapshot:
     counters: Stats
     checks: tuple[CheckStatus, ...] = ()
     led: bool = False
+    unicast: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
@@ -321,6 +323,9 @@ def _instance(
         late=reading.late,
         counters=reading.counters,
         led=host.led,
+        unicast={
+            str(one.address): one.mac.hex(":") if one.found else "" for one in instance.plan.destinations if one.peer
+        },
     )
 
 
