@@ -61,6 +61,9 @@ class _VirtualHost:
             object.__setattr__(self, name, check(getattr(self, name)))
         if self.name is None:
             object.__setattr__(self, "name", f"carp{self.vhid}")
+        if self.pace and self.peers:
+            no_pace = "a pace is for a LAN: adverts to peers alone go further, leave pace out, or peers"
+            raise ConfigError(no_pace, "pace")
         if self.advbase == 0 and self.advskew == 0 and self.timing != "openbsd":
             no_time = "advbase 0 with advskew 0 leaves no time between adverts: give advskew 1-254 or advbase 1-254"
             raise ConfigError(no_time, "advbase")

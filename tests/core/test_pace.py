@@ -10,7 +10,7 @@ import pytest
 from support.elections import NS, Lan, heard
 from support.openbsd import OpenBsd
 
-from pycarp import VirtualHost
+from pycarp import ConfigError, VirtualHost
 from pycarp._impl import Implementation
 from pycarp.protocol import NS_PER_SKEW, Reason, SendAdvert, State
 from pycarp.protocol.abc import Machine
@@ -191,6 +191,11 @@ def test_no_advert_between(impl: Implementation) -> None:
     machine = master(impl)
     machine.receive(heard(0, 9), PEER, T + MS)
     assert machine.state is BACKUP and machine.deadline == T + MS + 3 * NS
+
+
+def test_never_to_peers_alone() -> None:
+    with pytest.raises(ConfigError, match="a pace is for a LAN"):
+        config(pace=3, peers=["10.13.37.12"])
 
 
 def test_the_caller_limits_it(impl: Implementation) -> None:
