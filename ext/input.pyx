@@ -181,7 +181,11 @@ cdef inline int _guard(const auth_t *auth, verdict_t *verdict, int fine) noexcep
         return COUNT_ECHO
     if wrong == CHECK_ALTERED:
         return COUNT_ALTERED
-    if counter[2] >> 4 and auth_tagged(auth, verdict.dialect, counter):
+    # Most counters without our tag show it by the header that they do not repeat.
+    if (
+        counter[2] >> 4 and counter[7] == verdict.advert.advskew and counter[6] == verdict.advert.advbase
+        and auth_tagged(auth, verdict.dialect, counter)
+    ):
         verdict.pace = counter[2] >> 4
     return fine
 
