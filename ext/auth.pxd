@@ -2,22 +2,28 @@
 """Digests over adverts without Python objects: what does not change from one advert to the next is hashed once."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sha1 cimport carp_sha1_mac
 
 
 cdef enum:
     KEY_BYTES = 20
-    AUTH_KEYS = 3  # one for each dialect, at most
+    AUTH_DIALECTS = 3
+    AUTH_KEYS = 2 * AUTH_DIALECTS  # one for each dialect, at most, and during a change the next one's
     AUTH_VARIANTS = 2  # forms of the addresses under one key: OpenBSD believes two
-    AUTH_MACS = AUTH_KEYS + AUTH_VARIANTS - 1
+    AUTH_MACS = AUTH_KEYS + 2 * (AUTH_VARIANTS - 1)
     AUTH_ISSUED = 128  # counters of one's own that are known again: 64 adverts under two dialects; a power of two
     AUTH_NONE = -1
     AUTH_BSD = 0
     AUTH_NETBSD = 1
     AUTH_OPENBSD = 2
     COUNTER_PART = 8  # of a counter's byte 2: its sender takes part in demotion
+    AUTH_NEXT = AUTH_DIALECTS  # is added to the dialects of the secret and addresses that hold after a change
+    # What is spoken during a change.
+    SPEAK_OLD = 0
+    SPEAK_BOTH = 1
+    SPEAK_NEW = 2
 
 
 cdef struct mac_t:
@@ -40,8 +46,17 @@ cdef struct key_t:
     size_t length
 
 
+cdef struct change_t:
+    # See `pycarp._python.change.Change`. Any caller writes `value` and `told`, a byte each.
+    int64_t heard[2]  # when the old and the new were heard last, 0: never
+    uint8_t value  # SPEAK_...
+    bint changing
+    uint8_t told
+
+
 cdef struct auth_t:
     key_t keys[AUTH_KEYS]
+    change_t change
     uint8_t key_count
     uint8_t heard  # peers' dialects, a bit each
     uint8_t heard_last
@@ -69,6 +84,7 @@ cdef void auth_derive(const auth_t *auth, uint8_t vhid, auth_t *out) noexcept no
 # Per advert. A dialect is AUTH_BSD, AUTH_NETBSD or AUTH_OPENBSD, of which there is a key; auth_verify may give
 # AUTH_NONE.
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil
+cdef bint auth_follow(auth_t *auth, int dialect, int64_t now, int64_t interval) noexcept nogil
 cdef void auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil
 # Verifying in steps, for many at once: what is to be computed (at most AUTH_MACS for each), by one call for all of
 # them, and what comes of it.

@@ -11,7 +11,7 @@ which OpenBSD's digest leaves out.
 import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from sha1 cimport (
@@ -21,10 +21,11 @@ from sha1 cimport (
 
 from .kept cimport kept_calloc, kept_free
 from .packet cimport COUNTER_LENGTH, DIGEST_LENGTH, octets
+from .timing cimport CHANGE_HEARD_INTERVALS, NS_PER_SECOND
 
 from ..errors import ImplementationError
-from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD
-from ..protocol.keys import counter_bytes, counter_fields, not_in_use, prepare
+from ..protocol import DIALECT_BSD, DIALECTS, SPOKEN
+from ..protocol.keys import counter_bytes, counter_fields, not_in_use, prepare, spoken
 
 cdef extern from "atomic.h" nogil:
     uint64_t atomic_add64(uint64_t *place, uint64_t by)
@@ -44,7 +45,7 @@ cdef extern from *:
 REMEMBERED = AUTH_ISSUED // 2
 """This many of one's own adverts are known again when they come back."""
 
-cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD)
+cdef tuple _DIALECTS = DIALECTS
 cdef uint64_t _serials = 0
 
 include "digest.pxi"
@@ -185,13 +186,26 @@ cdef void _hash_variant(key_t *key, uint8_t vhid, const uint8_t *addresses, size
 
 cdef int auth_dialects(const auth_t *auth, uint8_t *dialects) noexcept nogil:
     """How many dialects the next advert is to be sent under; `dialects` (of AUTH_KEYS) says which."""
+    cdef int count = 0
+    if auth.change.value != SPEAK_NEW:
+        count = _spoken(auth, 0, dialects, 0)
+    if auth.change.value != SPEAK_OLD:
+        count = _spoken(auth, AUTH_NEXT, dialects, count)
+    return count
+
+
+cdef inline int _spoken(const auth_t *auth, int first, uint8_t *dialects, int count) noexcept nogil:
+    """Adds those from dialect `first` on: the one that was heard, or all. Returns how many there are then."""
     cdef int index
-    if auth.heard == 1 << auth.heard_last:
-        dialects[0] = auth.heard_last
-        return 1
+    cdef uint8_t heard = auth.heard >> first & ((1 << AUTH_DIALECTS) - 1), dialect
     for index in range(auth.key_count):
-        dialects[index] = auth.keys[index].dialect
-    return auth.key_count
+        dialect = auth.keys[index].dialect
+        if dialect < first or dialect >= first + AUTH_DIALECTS:
+            continue
+        if heard == 0 or heard & (heard - 1) or heard == 1 << (dialect - first):
+            dialects[count] = dialect
+            count += 1
+    return count
 
 
 cdef void auth_sign(const auth_t *auth, int dialect, const uint8_t *counter, uint8_t *digest) noexcept nogil:
@@ -343,6 +357,9 @@ cdef uint8_t auth_pace(const auth_t *auth, int dialect, const uint8_t *counter) 
     return code if code and auth_tagged(auth, dialect, counter) else 0
 
 
+include "change.pxi"
+
+
 # The border
 
 cdef inline const uint8_t *_at(bytes data) noexcept:
@@ -353,7 +370,7 @@ cdef tuple _CHECKS = ("", "echo", "altered")
 
 
 cdef class Authenticator:
-    """Authenticator(passphrase, vhid, addresses, dialect='auto', replay='guard')
+    """Authenticator(passphrase, vhid, addresses, dialect='auto', replay='guard', following=None)
 --
 
     Signs and verifies the adverts of one virtual host.
@@ -362,11 +379,13 @@ cdef class Authenticator:
     """
 
     # In __cinit__, which runs once: no half-made object, and no second key in it.
-    def __cinit__(self, passphrase, vhid, addresses, dialect="auto", replay="guard"):
+    def __cinit__(self, passphrase, vhid, addresses, dialect="auto", replay="guard", following=None):
         cdef bytes key, form
         self.auth = &self._own
-        ways, guard = prepare(passphrase, vhid, addresses, dialect, replay)
+        ways, guard = prepare(passphrase, vhid, addresses, dialect, replay, following)
         auth_prepare(self.auth, vhid)
+        if following is not None:
+            self.auth.change.changing, self.auth.change.value = True, SPEAK_BOTH
         self.auth.guard = guard
         self._ways = {name: forms for name, (_key, forms) in ways.items()}
         for name, (key, forms) in ways.items():
@@ -403,6 +422,27 @@ cdef class Authenticator:
         cdef uint8_t dialects[AUTH_KEYS]
         cdef int index
         return tuple([_DIALECTS[dialects[index]] for index in range(auth_dialects(self.auth, dialects))])
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        """The dialects that are understood."""
+        return tuple(_names(self.auth))
+
+    @property
+    def speaks(self) -> str:
+        """During a change what is signed with: "old", "both" or "new". Otherwise ""."""
+        return SPOKEN[self.auth.change.value] if self.auth.change.changing else ""
+
+    def speak(self, which: str) -> None:
+        """Sign with "old", "both" or "new" from now on, whatever is heard; "auto": with what the group speaks."""
+        cdef int value = spoken(which, self.auth.change.changing)
+        self.auth.change.told = value >= 0
+        if value >= 0:
+            self.auth.change.value = <uint8_t> value
+
+    def follow(self, dialect: str, now: int, interval: int) -> str:
+        """An advert that is right under `dialect` was heard at `now` (ns); `interval` is our own."""
+        return self.speaks if auth_follow(self.auth, _chosen(self.auth, dialect), now, interval) else ""
 
     def sign(self, counter: bytes | int, dialect: str | None = None) -> bytes:
         """The 20-byte digest for an advert with this counter (8 bytes, or an integer below 2**64)."""
@@ -495,6 +535,7 @@ cdef class Authenticator:
         return {
             "heard": [_DIALECTS[number] for number in heard],
             "issued": [(<bytes> self.auth.issued[at][:COUNTER_LENGTH]).hex() for at in order],
+            "change": _change_values(&self.auth.change),
         }
 
     def inherit(self, values: dict[str, Any]) -> None:
@@ -511,6 +552,7 @@ cdef class Authenticator:
             memcpy(self.auth.issued[self.auth.issued_next], _at(counter), COUNTER_LENGTH)
             self.auth.issued_next = (self.auth.issued_next + 1) & (AUTH_ISSUED - 1)
             self.auth.issued_count = min(AUTH_ISSUED, self.auth.issued_count + 1)
+        _inherit_change(&self.auth.change, values.get("change"))
 
 
 cdef list _names(const auth_t *auth):
@@ -520,8 +562,14 @@ cdef list _names(const auth_t *auth):
 
 cdef int _chosen(const auth_t *auth, object dialect) except -2:
     cdef list names
+    cdef uint8_t dialects[AUTH_KEYS]
+    cdef int index, count
     if dialect is None:
-        return auth.heard_last if auth.heard else auth.keys[0].dialect
+        count = auth_dialects(auth, dialects)
+        for index in range(count):
+            if auth.heard and dialects[index] == auth.heard_last:
+                return auth.heard_last
+        return dialects[0]
     names = _names(auth)
     if dialect not in names:
         raise not_in_use(dialect, names)

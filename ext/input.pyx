@@ -23,10 +23,10 @@ from .timing cimport SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
 
 from .._records import fields
 from ..protocol.abc import EVERYTHING, Hearing, Verdict
-from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD, State
+from ..protocol import DIALECTS, State
 from ..stats import Stats
 
-cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD)
+cdef tuple _DIALECTS = DIALECTS
 IGNORED = "ignored"
 """The verdict on a frame that no IP layer would have handed to CARP: nothing is counted."""
 

@@ -2,7 +2,7 @@
 #
 # Thread: runtime, no GIL; `peer_objects`: any caller.
 
-cdef tuple _DIALECTS = (DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD)
+cdef tuple _DIALECTS = DIALECTS
 
 
 cdef source_t *note_source(

@@ -82,8 +82,7 @@ cdef void _valid(
 cdef int _obeyed(instance_t *instance, const verdict_t *verdict, const peer_t *peer, int64_t now) noexcept nogil:
     """The demotion byte of an advert where that is to be obeyed, or -1: see `Plan.obeyed`."""
     cdef const advert_t *advert = &verdict.advert
-    cdef const machine_config_t *config = &instance.machine.config
-    cdef int64_t same_for, interval = max(config.advbase * NS_PER_SECOND + config.advskew * NS_PER_SKEW, NS_PER_SKEW)
+    cdef int64_t same_for
     if instance.plan.obeys_all:
         return advert.demotion
     if not instance.plan.obeys_known or (advert.demotion == 0 and machine_sent_demotion(&instance.machine) == 0):
@@ -93,7 +92,13 @@ cdef int _obeyed(instance_t *instance, const verdict_t *verdict, const peer_t *p
     ):
         return advert.demotion
     same_for = now - find_source(&instance.sources, peer, advert.vhid).counter_since
-    return advert.demotion if 4 * same_for >= 5 * interval else -1
+    return advert.demotion if 4 * same_for >= 5 * _interval(instance) else -1
+
+
+cdef inline int64_t _interval(const instance_t *instance) noexcept nogil:
+    """As configured, not as a demotion makes it."""
+    cdef const machine_config_t *config = &instance.machine.config
+    return max(config.advbase * NS_PER_SECOND + config.advskew * NS_PER_SKEW, NS_PER_SKEW)
 
 
 cdef inline uint8_t _pace(const instance_t *instance, const verdict_t *verdict) noexcept nogil:
@@ -162,6 +167,11 @@ cdef inline void _note_peer(
 ) noexcept nogil:
     cdef source_t *source = note_source(instance, verdict, peer, now)
     cdef record_t record
+    if auth_follow(instance.plan.auth, verdict.dialect, now, _interval(instance)):
+        record = new_record(instance, change_event, now)
+        record.peer = peer[0]
+        record.detail = instance.plan.auth.change.value
+        report(runtime, &record)
     if source.dialects >> verdict.dialect & 1:
         return
     source.dialects |= 1 << verdict.dialect
@@ -217,6 +227,10 @@ cdef object peer_event(const record_t *record, dict who, object host):
     advbase, advskew = divmod(record.value, 256)
     dialect = _DIALECTS[record.detail]
     return events.PeerHeard(**who, peer=peer_of(record), dialect=dialect, advbase=advbase, advskew=advskew)
+
+
+cdef object change_event(const record_t *record, dict who, object host):
+    return events.ChangeStep(**who, speaks=SPOKEN[record.detail], why=heard_so(peer_of(record)))
 
 
 cdef object rejected_event(const record_t *record, dict who, object host):

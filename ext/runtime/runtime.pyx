@@ -18,7 +18,8 @@ from posix.time cimport timespec
 
 from pycarp._unpatched import threading, time
 from .auth cimport (
-    AUTH_KEYS, AUTH_NONE, Authenticator, auth_counter, auth_dialects, auth_pace, auth_sign, auth_t, auth_vouches,
+    AUTH_KEYS, AUTH_NONE, Authenticator, auth_counter, auth_dialects, auth_follow, auth_pace, auth_sign, auth_t,
+    auth_vouches,
 )
 from .guardian cimport (
     GUARDIAN_GONE, LEASE_FOREVER, MESSAGE_DONE, ORDER_BEAT, ORDER_DROP, ORDER_FORGET, ORDER_NOBODY, ORDER_QUIET,
@@ -77,14 +78,14 @@ from ..errors import GUARDIAN_HANGS, HANDED_ON, NO_GUARDIAN, NOT_ENTRUSTED, Capa
 from ..linux import netlink
 from ..linux.guardian_client import Guardian, GuardianGone
 from ..linux.threads import precise
-from ..protocol import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD, STANDINGS, Reason, State
+from ..protocol import DIALECTS, SPOKEN, STANDINGS, Reason, State
 from ..protocol.checks import DEAF_HINT, HINTS, LED_HINT, vrrp_advice
 from ..protocol.frames import virtual_mac
 from ..protocol.timing import PACES as _PACES
 from ..protocol.timing import no_gate, no_lease, paced_lease
 from ..protocol.timing import takeover_after as takeover_time
 from ..sentences import PACE_OBEYED as _PACE_OBEYED, PACE_SAID as _PACE_SAID, PACE_SENT as _PACE_SENT
-from ..sentences import pace_kept, pace_slowed
+from ..sentences import heard_so, pace_kept, pace_slowed
 from ..stats import Measures, Stats
 from . import spawn
 

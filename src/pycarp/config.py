@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from ._records import dataclass, field, replace
 from .errors import ConfigError
 from .protocol import NS_PER_SECOND, NS_PER_SKEW, State
+from .protocol.keys import bsd_key, passphrase_bytes
 from .protocol.options import DEFAULT, NAME, OPTIONS, STATED, check_destinations
 from .protocol.timing import master_down
 
@@ -30,6 +31,9 @@ class _VirtualHost:
     vhid: int
     addresses: Iterable[AddressLike] = ()
     passphrase: str | bytes | None = field(default=None, repr=False)
+    nextpass: str | bytes | None = field(default=None, repr=False)
+    joining: Iterable[AddressLike] = ()
+    leaving: Iterable[AddressLike] = ()
     advbase: int = DEFAULT["advbase"]
     advskew: int = DEFAULT["advskew"]
     carpdev: str | None = None
@@ -68,6 +72,7 @@ class _VirtualHost:
             no_time = "advbase 0 with advskew 0 leaves no time between adverts: give advskew 1-254 or advbase 1-254"
             raise ConfigError(no_time, "advbase")
         check_destinations(self.peers, self.groups, self.addresses)
+        _check_change(self)  # type: ignore[arg-type]
 
 
 # Python names the constructor when an argument is unknown.
@@ -81,6 +86,8 @@ class VirtualHost(_VirtualHost):
                    Without one, the prefix of the carpdev's subnet that holds the address is used.
     passphrase     the group's secret, text (UTF-8) or bytes; only 19 bytes count on any BSD. It has to be given: "" is
                    the zero key, with which anybody on the LAN can take the addresses.
+    nextpass       during a change, the secret that holds after it, as `passphrase`; None: the same.
+    joining, leaving   during a change, those of the addresses that adverts do not cover before it, or after it.
     name           the name of the interface that carries the addresses; default ``carp`` and the vhid.
 
     checks         what is watched: `pycarp.health.check.Check`.
@@ -130,6 +137,9 @@ class VirtualHost(_VirtualHost):
         peers: tuple[IPv4Address | IPv6Address, ...]
         groups: tuple[IPv4Address | IPv6Address, ...]
         passphrase: str | bytes
+        nextpass: str | bytes | None
+        joining: tuple[Address, ...]
+        leaving: tuple[Address, ...]
         name: str
         checks: tuple[Check, ...]
         hooks: tuple[Hook, ...]
@@ -138,6 +148,19 @@ class VirtualHost(_VirtualHost):
     def replace(self, **changes: Any) -> VirtualHost:
         """A copy with the named fields changed, validated anew."""
         return replace(self, **changes)
+
+    @property
+    def signed(self) -> tuple[Address, ...]:
+        """The addresses that adverts cover: before a change, if one is under way."""
+        return _without(self.addresses, self.joining)
+
+    @property
+    def following(self) -> tuple[str | bytes, tuple[Address, ...]] | None:
+        """The secret, and the addresses that adverts cover, after the change that is under way; None: there is none."""
+        if self.nextpass is None and not self.joining and not self.leaving:
+            return None
+        secret = self.passphrase if self.nextpass is None else self.nextpass
+        return secret, _without(self.addresses, self.leaving)
 
     @property
     def interval(self) -> int:
@@ -166,6 +189,28 @@ class Led(VirtualHost):
     __slots__ = ()
 
     led = True
+
+
+def _without(addresses: tuple[Address, ...], others: tuple[Address, ...]) -> tuple[Address, ...]:
+    left = {one.ip for one in others}
+    return tuple(one for one in addresses if one.ip not in left)
+
+
+def _check_change(host: VirtualHost) -> None:
+    known = {one.ip for one in host.addresses}
+    for name, others in (("joining", host.joining), ("leaving", host.leaving)):
+        for one in others:
+            if one.ip not in known:
+                raise ConfigError(f"{name} names {one.ip}, which is none of the addresses: give it there, too", name)
+        if others and not _without(host.addresses, others):
+            raise ConfigError(f"{name} names all addresses: one has to be the same before and after", name)
+    if both := {one.ip for one in host.joining} & {one.ip for one in host.leaving}:
+        raise ConfigError(f"{min(map(str, both))} is joining and leaving: give one of the two", "leaving")
+    if host.nextpass is not None and bsd_key(passphrase_bytes(host.nextpass)) == bsd_key(
+        passphrase_bytes(host.passphrase)
+    ):
+        same = "nextpass is the same secret as the passphrase, of which 19 bytes count: give another, or leave it out"
+        raise ConfigError(same, "nextpass")
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {option.name: option.check for option in (*OPTIONS, NAME, *STATED)}

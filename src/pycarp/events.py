@@ -16,26 +16,16 @@ if TYPE_CHECKING:
     from ._types import Severity as Severity
 
 GUARDIAN_DIED = sentences.GUARDIAN_DIED
-SIBLINGS = sentences.SIBLINGS
 deaf_advice = sentences.deaf_advice
 no_other_guardian = sentences.no_other_guardian
 not_sent = sentences.not_sent
 order_failed = sentences.order_failed
 sibling_advice = sentences.sibling_advice
-_RULES = {
-    "better": "it is the better one, this host yields",
-    "tie": "it is as good, this host yields",
-    "worse": "this host is the better one and stays",
-}
-_NO_GATE = sentences.NO_GATE
-_UNITS = {"took": (1e6, "ms"), "pause": (1e9, "s"), "silence": (1e9, "s")}
-"""Fields that are ns, and the unit in which a sentence has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class BaseEvent:
-    """`vhid` and `name` (the interface of the virtual host, "carp0") say whom it concerns; `at` is CLOCK_MONOTONIC in
-    ns.
+    """`vhid` and `name` (of the interface, "carp0") say whom it concerns; `at` is CLOCK_MONOTONIC in ns.
 
     What concerns the engine as a whole has vhid 0 and an empty name. Every `peer` is the source address that an advert
     claimed; nothing proves it. A view needs only `severity`, `text` and `as_dict`: none knows the kinds of events.
@@ -72,7 +62,7 @@ class BaseEvent:
     @property
     def text(self) -> str:
         """What happened, in one sentence without the name of the virtual host."""
-        return self.says.format_map({name: _shown(name, value) for name, value in self._values().items()})
+        return self.says.format_map({name: sentences.shown(name, value) for name, value in self._values().items()})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the event's name first."""
@@ -196,7 +186,7 @@ class RivalHeard(BaseEvent, severity="warning"):
 
     @property
     def text(self) -> str:
-        return f"another master is heard, {self.peer}: {_RULES[self.rule]}"
+        return f"another master is heard, {self.peer}: {sentences.RULES[self.rule]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -328,7 +318,7 @@ class LeaseUnavailable(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GateUnavailable(BaseEvent, severity="warning", says=_NO_GATE):
+class GateUnavailable(BaseEvent, severity="warning", says=sentences.NO_GATE):
     """This kernel makes no gate; `why` is its answer. `vhid` is 0 and `name` empty. Reported once by each engine."""
 
     why: str
@@ -374,6 +364,22 @@ class FamilySilent(
     """The master is heard in one address family only; `family` (4 or 6) is the one that fell silent."""
 
     family: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ChangeStep(BaseEvent, says="of the old and the new secret or addresses it speaks {speaks}: {why}"):
+    """A change of the secret or the addresses went on; adverts are signed with what `speaks` says."""
+
+    speaks: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ChangedAtOnce(BaseEvent, severity="warning", says="{advice}"):
+    """A reload changed the secret or the addresses without a second set; `what` says which."""
+
+    what: str
+    advice: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -537,13 +543,6 @@ class EventsLost(BaseEvent, severity="warning", says="{count} events are not sho
     count: int
 
 
-def _shown(name: str, value: object) -> object:
-    if name in _UNITS and isinstance(value, int):
-        divisor, unit = _UNITS[name]
-        return f"{value / divisor:.1f} {unit}"
-    return (", ".join(value) or "no address") if isinstance(value, tuple) else value
-
-
 Event = (
     AddressConflict
     | AddressesDropped
@@ -551,7 +550,9 @@ Event = (
     | AdvertRejected
     | CarpdevChanged
     | CarpdevMacUsed
+    | ChangedAtOnce
     | ChangedByOthers
+    | ChangeStep
     | CheckChanged
     | ControlClientDropped
     | Demoted

@@ -26,6 +26,13 @@ SIBLINGS = {
     "if this is no ARP balancing, use one vhid. Nothing is done about it here",
 }
 """What a `SiblingHeard` advises, by the standing of this host; see `sibling_advice`."""
+RULES = {
+    "better": "it is the better one, this host yields",
+    "tie": "it is as good, this host yields",
+    "worse": "this host is the better one and stays",
+}
+UNITS = {"took": (1e6, "ms"), "pause": (1e9, "s"), "silence": (1e9, "s")}
+"""Fields that are ns, and the unit in which a sentence has them."""
 
 
 def deaf_advice(mac: str, peer: str) -> str:
@@ -92,3 +99,25 @@ GUARDIAN_DIED = "it died; another is started"
 def no_other_guardian(why: object) -> str:
     """The `what` of a `GuardianLost`."""
     return f"no other can be started ({why}): this host stands back, its addresses go when their lease ends"
+
+
+def heard_so(peer: str | None) -> str:
+    """Why a host signs with another secret, or for another set of addresses, from now on."""
+    return f"it follows {peer}"
+
+
+def changed_at_once(what: str) -> str:
+    """What follows where the secret or the addresses changed without a second set."""
+    words = "'nextpass'" if what == "secret" else "'joining' and 'leaving'"
+    return (
+        f"the {what} changed at once: a host with the former {what} does not understand this one, and both are MASTER "
+        f"until it has the new {what}, too; {words} would have kept one MASTER"
+    )
+
+
+def shown(name: str, value: object) -> object:
+    """A field of an event, as its sentence has it."""
+    if name in UNITS and isinstance(value, int):
+        divisor, unit = UNITS[name]
+        return f"{value / divisor:.1f} {unit}"
+    return (", ".join(value) or "no address") if isinstance(value, tuple) else value

@@ -965,6 +965,11 @@ EVENTS: list[tuple[ev.Event, str]] = [
         "carp0 goes on from process 7, as MASTER",
     ),
     (ev.HandedOn(vhid=1, name="carp0", at=1, process=8), "carp0 process 8 goes on with it"),
+    (
+        ev.ChangeStep(vhid=1, name="carp0", at=1, speaks="both", why="it was told so"),
+        "carp0 of the old and the new secret or addresses it speaks both: it was told so",
+    ),
+    (ev.ChangedAtOnce(vhid=1, name="carp0", at=1, what="secret", advice="it changed"), "carp0 it changed"),
     (ev.HandedOn(vhid=1, name="carp0", at=1, process=0), "carp0 is stopped, for another process to start it"),
     (ev.HookSaid(vhid=1, name="carp0", at=1, hook="any up.sh", line="hello"), "carp0 hook any up.sh: hello"),
     (

@@ -110,6 +110,8 @@ def test_every_member_works(carp_lan: CarpLan, tmp_path: Any) -> None:
     first.report(events.HookSaid(vhid=0, name="", at=0, hook="h", line="hello"))
     with pytest.raises(EngineError, match="no process that could hold"):
         first.bequeath()
+    with pytest.raises(ConfigError, match="nextpass"):
+        first.speak("new")
     first.reconfigure(GROUP.replace(advskew=5), GROUP.replace(vhid=102, name=None, addresses=["10.13.37.43/24"]))
     carp_lan.run(5)
     assert carp_lan.masters(102) == ["first"] and first.hosts[0].advskew == 5

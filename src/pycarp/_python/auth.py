@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, DIALECT_BSD
+from ..protocol import CARP_TYPE_ADVERTISEMENT, CARP_VERSION, DIALECT_BSD, NEXT
 from ..protocol.keys import counter_bytes, counter_fields, not_in_use, prepare, tags
+from .change import Change
 from .forgeries import Mac
 
 if TYPE_CHECKING:
     from ..config import AddressLike
+    from ..protocol.keys import Following
 
 REMEMBERED = 64
 """This many of one's own adverts are known again when they come back."""
@@ -28,12 +30,13 @@ class Authenticator:
     without prefix length, in any order; `dialect` is "bsd", "netbsd", or "auto": both are understood, and the
     signature follows what was heard. Passphrases under 8 bytes are "bsd" under "auto". From 20 bytes on both dialects
     are one, called "bsd". Where an address is link-local IPv6 there is "openbsd" beside "bsd": OpenBSD's digest leaves
-    it out. `replay` is "guard" or "off": whether `check` looks.
+    it out. `replay` is "guard" or "off": whether `check` looks. `following` is the passphrase and the addresses
+    to which the group changes: both are understood, each under dialects of its own, "next-bsd" and so on.
 
     Raises `ConfigError`. Not safe to share between threads: `verify` remembers which dialects it met.
     """
 
-    __slots__ = ("_guard", "_heard", "_issued", "_macs", "_vhid", "_ways")
+    __slots__ = ("_change", "_guard", "_heard", "_issued", "_macs", "_vhid", "_ways")
 
     def __init__(
         self,
@@ -42,8 +45,10 @@ class Authenticator:
         addresses: Iterable[AddressLike],
         dialect: str = "auto",
         replay: str = "guard",
+        following: Following | None = None,
     ) -> None:
-        self._ways, self._guard = prepare(passphrase, vhid, addresses, dialect, replay)
+        self._ways, self._guard = prepare(passphrase, vhid, addresses, dialect, replay, following)
+        self._change = Change(following is not None)
         self._vhid = vhid
         self._heard: tuple[str, ...] = ()
         # Each advert goes out under each key, with a counter of its own.
@@ -58,10 +63,37 @@ class Authenticator:
         """The dialects under which the next advert is to be sent, one frame each.
 
         All that are known until a peer is heard, and again once peers of both were; the one last heard otherwise.
+        During a change this holds for the old ones and the next ones, as far as they are spoken.
         """
-        if len(self._heard) == 1:
-            return self._heard
+        found: list[str] = []
+        for following in self._change.spoken:
+            heard = [name for name in self._heard if name.startswith(NEXT) == following]
+            found += heard if len(heard) == 1 else [name for name in self._ways if name.startswith(NEXT) == following]
+        return tuple(found)
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        """The dialects that are understood."""
         return tuple(self._ways)
+
+    @property
+    def speaks(self) -> str:
+        """During a change what is signed with: "old", "both" or "new". Otherwise ""."""
+        return self._change.speaks
+
+    def speak(self, which: str) -> None:
+        """Sign with "old", "both" or "new" from now on, whatever is heard; "auto": with what the group speaks.
+
+        Raises `ConfigError` where there is no change. From any thread.
+        """
+        self._change.speak(which)
+
+    def follow(self, dialect: str, now: int, interval: int) -> str:
+        """An advert that is right under `dialect` was heard at `now` (ns); `interval` is our own.
+
+        Returns what is spoken from now on, if that has changed by it: see `Change`.
+        """
+        return self._change.follow(dialect.startswith(NEXT), now, interval)
 
     def sign(self, counter: bytes | int, dialect: str | None = None) -> bytes:
         """The 20-byte digest for an advert with this counter (8 bytes, or an integer below 2**64).
@@ -156,12 +188,17 @@ class Authenticator:
 
     def bequest(self) -> dict[str, Any]:
         """What it has learned and issued, for another one with the same arguments, as plain values; no secret."""
-        return {"heard": list(self._heard), "issued": [one.hex() for one in self._issued]}
+        return {
+            "heard": list(self._heard),
+            "issued": [one.hex() for one in self._issued],
+            "change": self._change.bequest(),
+        }
 
     def inherit(self, values: dict[str, Any]) -> None:
         """Go on from what another one's `bequest` says."""
         self._heard = tuple(name for name in values["heard"] if name in self._ways)
         self._issued.extend(bytes.fromhex(one) for one in values["issued"])
+        self._change.inherit(values.get("change"))
 
     def _every_mac(self) -> list[Mac]:
         """What makes the digests of which one may be right."""
@@ -176,7 +213,8 @@ class Authenticator:
 
     def _choose(self, dialect: str | None) -> str:
         if dialect is None:
-            return self._heard[-1] if self._heard else next(iter(self._ways))
+            spoken = self.dialects
+            return self._heard[-1] if self._heard and self._heard[-1] in spoken else spoken[0]
         if dialect not in self._ways:
             raise not_in_use(dialect, self._ways)
         return dialect

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from .._records import fields
 from ..config import VirtualHost
 
-_NOT_SHOWN = ("passphrase",)
+_NOT_SHOWN = {"passphrase": "secret", "nextpass": "next secret"}
 
 
 def changes(before: Iterable[VirtualHost], after: Iterable[VirtualHost]) -> str:
@@ -24,4 +24,6 @@ def changes(before: Iterable[VirtualHost], after: Iterable[VirtualHost]) -> str:
 
 def _fields(one: VirtualHost, other: VirtualHost) -> list[str]:
     names = [field.name for field in fields(one) if getattr(one, field.name) != getattr(other, field.name)]
-    return [name for name in names if name not in _NOT_SHOWN] + (["secret"] if "passphrase" in names else [])
+    return [name for name in names if name not in _NOT_SHOWN] + [
+        _NOT_SHOWN[name] for name in names if name in _NOT_SHOWN
+    ]

@@ -39,9 +39,9 @@ def words_that_fit(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     """The words that may stand next: what the word before takes, or those that were not given yet."""
     given: tuple[str, ...] = ctx.params.get("words") or ()
     before = given[-1] if given else ""
-    if before == "passfile":
+    if before in ("passfile", "nextpassfile"):
         return [CompletionItem(incomplete, type="file")]
-    if before in ARGUMENT and not (before in ("inet", "inet6") or given[-2:-1] == ("pass",)):
+    if before in ARGUMENT and not (before in ("inet", "inet6") or given[-2:-1] in (("pass",), ("nextpass",))):
         return [CompletionItem(value) for value in _values(before) if value.startswith(incomplete)]
     left = [word for word in KNOWN if word not in given or word in ("inet", "inet6", "netmask", "prefixlen")]
     about = {word: BY_WORD[word].sentence for word in left if word in BY_WORD}

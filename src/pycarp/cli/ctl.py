@@ -11,6 +11,7 @@ import click
 
 from ..control.client import ControlError
 from ..monitor.text import printable
+from ..protocol import SPOKEN
 from .control import ask, connect, places_to_ask, socket_option, statuses
 from .group import fail
 from .output import complain
@@ -113,6 +114,17 @@ def announce(ctx: click.Context, name: str | None) -> None:
     """Send gratuitous ARP and neighbour advertisements once more."""
     for _ in _each(ctx, "announce", name):
         pass
+
+
+@ctl.command()
+@click.argument("spoken", type=click.Choice([*SPOKEN, "auto"]))
+@click.argument("name", required=False)
+@click.pass_context
+def speak(ctx: click.Context, spoken: str, name: str | None) -> None:
+    """During a change of the secret or the addresses: sign with the old, both or the new, or as the others do."""
+    for _path, result in _each(ctx, "speak", name, spoken=spoken):
+        for one, now in result["speaks"].items():
+            click.echo(f"{one}: speaks {now}")
 
 
 @ctl.command()

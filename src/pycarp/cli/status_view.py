@@ -40,6 +40,7 @@ def lines(found: Found) -> list[str]:
                 _master(status, one),
                 f"demotion {one['demotion']}",
                 _unicast(one),
+                f"accepts old and new, speaks {one['speaks']}" if one.get("speaks") else "",
             ]
             told.append(f"{one['name']}: " + ", ".join(part for part in parts if part))
             told += [f"  ! {text}" for text in _wrong(status, one)]

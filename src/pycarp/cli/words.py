@@ -9,7 +9,7 @@ from difflib import get_close_matches
 import click
 
 from ..ifconfig.values import harmless
-from ..ifconfig.vocabulary import KNOWN, PUBLIC, nearest
+from ..ifconfig.vocabulary import KNOWN, PUBLIC, SECRET_WORDS, nearest
 
 
 class WordsCommand(click.Command):
@@ -35,7 +35,7 @@ class WordsCommand(click.Command):
             if argument == "--":
                 words += rest
                 break
-            secret = words[-1:] in (["pass"], ["passfile"])
+            secret = words[-1:] in ([word] for word in SECRET_WORDS)
             if name in takes_value and (name.startswith("--") or not secret):
                 options.append(argument)
                 if takes_value[name] and not equals and rest:

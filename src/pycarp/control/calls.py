@@ -53,6 +53,9 @@ class Calls:
                 return {}
             case "announce":
                 return self._announce(arguments.get("which"))
+            case "speak":
+                self._engine.speak(arguments["spoken"], arguments.get("which"))
+                return {"speaks": self._speaks()}
             case "reload":
                 return self._read_again()
         raise BadRequest("the call is not one that is answered")  # the server has it
@@ -103,6 +106,9 @@ class Calls:
             return {}
 
         return look
+
+    def _speaks(self) -> dict[str, str]:
+        return {one.name: one.speaks for one in self._engine.snapshot().instances if one.speaks}
 
     def _names(self) -> str:
         return ", ".join(f"{host.name} (vhid {host.vhid})" for host in self._engine.hosts)

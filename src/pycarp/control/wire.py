@@ -48,6 +48,7 @@ CALLS = {
     "maintenance": Call("hand over, and stay away from MASTER while another host is heard", {"on": (bool,)}, ("on",)),
     "force": Call("put a virtual host into BACKUP or MASTER", {"state": (str,), **_WHICH}, ("which", "state")),
     "announce": Call("send gratuitous ARP and neighbour advertisements once more", _WHICH),
+    "speak": Call("sign with the old, both or the new secret or addresses", {"spoken": (str,), **_WHICH}, ("spoken",)),
     "reload": Call("read the configuration again", {}),
     "events": Call("every event from now on, as it comes", {}),
 }

@@ -15,7 +15,7 @@ from ..config import AddressLike, VirtualHost
 from ..errors import EngineError
 from ..events import Event
 from ..protocol import State
-from ..protocol.choices import Mac
+from ..protocol.choices import Mac, Spoken
 from ..stats import EngineStats, Measures
 from .engine import Engine
 
@@ -191,6 +191,10 @@ class AwaitedEngine(Shell):
     async def force(self, which: int | str, state: State) -> None:
         """See `pycarp.Engine.force`."""
         await self._call(self._engine.force, which, state)
+
+    async def speak(self, spoken: Spoken | Literal["auto"], which: int | str | None = None) -> None:
+        """See `pycarp.Engine.speak`."""
+        await self._call(self._engine.speak, spoken, which)
 
     async def hand_over(self, which: int | str | None = None, timeout: float | None = None) -> bool:
         """See `pycarp.Engine.hand_over`."""

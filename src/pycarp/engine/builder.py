@@ -96,6 +96,7 @@ class Builder:
             self._instances.report_own_mac(instance)
         if instance.present:
             self._instances.report_no_gate(instance.device)
+        self._instances.report_digest(instance)
         if instance.device.no_ipv6:
             self._instances.report_failure(instance, instance.device.no_ipv6)
         if not instance.usable:

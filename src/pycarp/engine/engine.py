@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..health.runner import Health
     from ..hooks.runner import Hooks
     from ..protocol.abc import Runtime
+    from ..protocol.choices import Spoken
     from ..stats import EngineStats
     from .handover import HandOver
     from .snapshot import Snapshot
@@ -402,6 +403,14 @@ class Engine:
         runtime, index = self._find(which)
         runtime.announce(index)
 
+    def speak(self, spoken: Spoken | Literal["auto"], which: int | str | None = None) -> None:
+        """With which secret or addresses to sign while both are accepted; "auto" follows what is heard."""
+        from .change import speak
+
+        instances = self._running().instances
+        for event in speak(instances if which is None else [instances.find(which)], spoken, self._clock.monotonic_ns()):
+            self.report(event)
+
     def reconfigure(self, *hosts: VirtualHost) -> None:
         """Run these virtual hosts from now on: all of them, or what raises has changed nothing.
 
@@ -526,18 +535,8 @@ class Engine:
         from .surroundings import explained
 
         with explained():
-            return Supervisor(
-                self._hosts,
-                self._emit,
-                self._allow,
-                self._realtime,
-                self._watchdog,
-                self._missing == "wait",
-                aside,
-                self._inherit,
-                self._held,
-                self._free_within,
-            )
+            waits, more = self._missing == "wait", (self._inherit, self._held, self._free_within)
+            return Supervisor(self._hosts, self._emit, self._allow, self._realtime, self._watchdog, waits, aside, *more)
 
     def _start_callback(self) -> None:
         thread = threading.Thread(target=self._run_callback, name="pycarp-callback", daemon=True)

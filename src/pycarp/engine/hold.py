@@ -22,6 +22,7 @@ from ..config import VirtualHost
 from ..errors import CarpError, EngineError
 from ..events import HandedOn
 from ..linux.guardian_client import interpreter
+from ..protocol.keys import passphrase_bytes
 from . import line as lines
 from .line import Line
 
@@ -73,8 +74,13 @@ def hold(supervisor: Supervisor, hosts: Iterable[VirtualHost], options: dict[str
 
 
 def _whole(host: VirtualHost) -> dict[str, Any]:
-    secret = host.passphrase.encode() if isinstance(host.passphrase, str) else host.passphrase
-    return lines.plain(host) | {"passphrase": (secret or b"").hex()}
+    following = None if host.nextpass is None else passphrase_bytes(host.nextpass).hex()
+    return lines.plain(host) | {"passphrase": passphrase_bytes(host.passphrase).hex(), "nextpass": following}
+
+
+def _host(values: dict[str, Any]) -> VirtualHost:
+    secrets = {name: bytes.fromhex(values[name]) for name in ("passphrase", "nextpass") if values[name] is not None}
+    return VirtualHost(**values | secrets)
 
 
 def main() -> None:
@@ -84,7 +90,7 @@ def main() -> None:
     os.environ["PYCARP_IMPL"] = words["impl"]
     from .engine import Engine
 
-    hosts = [VirtualHost(**one | {"passphrase": bytes.fromhex(one["passphrase"])}) for one in words["hosts"]]
+    hosts = [_host(one) for one in words["hosts"]]
     options = words["options"]
     aside = options.pop("aside")
     engine = Engine(*hosts, inherit=_LINE, **options)

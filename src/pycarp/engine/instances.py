@@ -20,6 +20,7 @@ from ..linux.interfaces import Interface, source_address, usable_addresses
 from ..linux.lock import VirtualHostLock
 from ..linux.sockets import Sockets, join_groups, receive_socket, send_socket
 from ..protocol.abc import IPAddress, Runtime
+from . import change
 from .arguments import chosen
 from .backoff import Backoff
 from .conflict import Conflicts, Silence
@@ -137,6 +138,14 @@ class Instances:
 
     def report_change(self, instance: Instance, what: str) -> None:
         self._report(instance, ChangedByOthers, what=what)
+
+    def report_changed_digest(self, former: Plan, host: VirtualHost) -> None:
+        for event in change.of_reload(former.host, host, former.authenticator, time.monotonic_ns()):
+            self._emit(event)
+
+    def report_digest(self, instance: Instance) -> None:
+        for event in change.of_start(instance.host, instance.plan.authenticator, time.monotonic_ns()):
+            self._emit(event)
 
     def report_waiting(self, instance: Instance, missing: str) -> None:
         """Once for each thing that is missing: which interfaces there are instead may change all the time."""

@@ -32,6 +32,7 @@ from .._unpatched import select, socket, time
 from ..config import VirtualHost
 from ..errors import EngineError
 from ..linux.sockets import SocketOwner, closed_on_error
+from ..protocol.keys import passphrase_bytes
 
 VERSION = 1
 """Of the messages and of what stands in them. Another one is refused, and then the successor starts as ever."""
@@ -49,6 +50,7 @@ _PLAIN = (
     "vhid", "name", "advbase", "advskew", "carpdev", "preempt", "dialect", "mac", "replay", "siblings",
     "announcements", "conflict", "timing", "missed", "demotion", "preempt_delay", "start_delay", "up",
 )  # fmt: skip
+_ADDRESSES = ("addresses", "joining", "leaving")
 
 
 class LineBroken(EngineError):
@@ -195,19 +197,22 @@ def why_not(message: dict[str, Any]) -> str:
 def plain(host: VirtualHost) -> dict[str, Any]:
     """What a successor has to know of a virtual host as it runs; no secret, nothing that runs programs."""
     values: dict[str, Any] = {name: getattr(host, name) for name in _PLAIN}
-    return values | {"addresses": [str(one) for one in host.addresses]}
+    return values | {name: [str(one) for one in getattr(host, name)] for name in _ADDRESSES}
 
 
 def as_it_runs(own: VirtualHost, values: dict[str, Any]) -> VirtualHost:
     """A successor's own virtual host as its predecessor runs it: with its own secret, hooks and checks."""
-    return own.replace(**{name: values[name] for name in (*_PLAIN, "addresses") if name in values})
+    changed = {name: values.get(name, ()) for name in _ADDRESSES if "addresses" in values}
+    return own.replace(**{name: values[name] for name in _PLAIN if name in values}, **changed)
 
 
 def proof(host: VirtualHost, *nonces: str) -> str:
     """That this process knows the passphrase of the virtual host."""
-    secret = host.passphrase.encode() if isinstance(host.passphrase, str) else host.passphrase
+    secret, following = passphrase_bytes(host.passphrase), passphrase_bytes(host.nextpass)
     text = "/".join(("pycarp", str(host.vhid), host.dialect, *nonces))
-    return hmac.new(secret or b"\0", text.encode(), hashlib.sha256).hexdigest()
+    # No passphrase has a zero in it.
+    key = secret or b"\0" if host.nextpass is None else secret + b"\0" + following
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def conflicting(wants: Iterable[list[Any]], carpdev: int, host: VirtualHost) -> bool:

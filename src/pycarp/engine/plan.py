@@ -18,6 +18,7 @@ from ..config import VirtualHost
 from ..protocol import BOWOUT, Advert
 from ..protocol.abc import EVERYTHING, AdvertTemplate, Authenticator, Hearing, Implementation, IPAddress
 from ..protocol.frames import gratuitous_arp, neighbour_advertisement, virtual_mac
+from . import change
 from .destinations import HEADER_LENGTHS, Destination, aimed_families, destinations, hearing
 
 
@@ -28,8 +29,9 @@ class Plan:
     `mac` is the source of every frame; `templates` pairs each family in use (4, 6) with its advert, and is empty for a
     led virtual host, which sends none; `announce_frames`
     are whole frames, one for each address; `packed` are the addresses as bytes. The authenticator learns from peers
-    and is handed on from plan to plan while passphrase, vhid and addresses stay. `signed_bowouts` are the counters and
-    digests of a bow-out, signed ahead under every dialect: the guardian sends them when nobody here can sign.
+    and is handed on from plan to plan while passphrase, vhid and addresses stay, and those to change to.
+    `signed_bowouts` are the counters and digests of a bow-out, signed ahead under every dialect that is understood: the
+    guardian sends them when nobody here can sign.
     `destinations` are those of the families in `aimed`; the others' adverts go to the group. `hearing` is for `Input`.
     """
 
@@ -136,14 +138,16 @@ def make_plan(
     announce_frames = tuple(
         gratuitous_arp(mac, ip) if ip.version == 4 else neighbour_advertisement(mac, ip, router) for ip in addresses
     )
-    if former is not None and _secret(former.host) == _secret(host):
+    if former is not None and change.same(former.host, host):
         # A running runtime has this authenticator: nobody else signs with it.
         authenticator, signed_bowouts = former.authenticator, former.signed_bowouts
     else:
         authenticator = implementation.auth.Authenticator(
-            host.passphrase, host.vhid, host.addresses, host.dialect, host.replay
+            host.passphrase, host.vhid, host.signed, host.dialect, host.replay, host.following
         )
         signed_bowouts = tuple(_signed_bowouts(authenticator))
+        if former is not None:
+            change.go_on(authenticator, host, former)
     packed = tuple(ip.packed for ip in addresses)
     plan = Plan(host, mac, tuple(templates), announce_frames, packed, authenticator, signed_bowouts)
     return _aimed(plan, sources, own, former) if aimed_families(host) else plan
@@ -161,11 +165,6 @@ def _aimed(
 
 
 def _signed_bowouts(authenticator: Authenticator) -> Iterator[tuple[bytes, bytes]]:
-    for dialect in authenticator.dialects:
+    for dialect in authenticator.accepts:
         counter = authenticator.counter(BOWOUT, BOWOUT, os.urandom(1)[0], dialect, serial=int(time.time()))
         yield counter, authenticator.sign(counter, dialect)
-
-
-def _secret(host: VirtualHost) -> tuple[object, ...]:
-    """What its authenticator is made of."""
-    return host.passphrase, host.vhid, host.dialect, host.replay, frozenset(address.ip for address in host.addresses)

@@ -273,6 +273,7 @@ class Reload:
                 before.lock.close()
         self._builder.dismantle_all(self._going)
         for change in self._changes:
+            self._instances.report_changed_digest(change.before.plan, change.after.host)
             if change.anew:
                 self._builder.start(change.instance, change.place)
             elif change.place.missing:

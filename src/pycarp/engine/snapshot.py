@@ -143,6 +143,7 @@ class InstanceSnapshot:
     late          how much later than due the last advert of a MASTER was sent
     checks        of its health
     unicast       the peers that adverts go to alone, and the MAC of each: its own or a router's, "" while it is unknown
+    speaks        with which secret or addresses it signs during a change: "old", "both", "new"; "": there is no change
     led           the program decides who has the addresses (`pycarp.Owner`): INIT is as good as MASTER
     """
 
@@ -176,6 +177,7 @@ class InstanceSnapshot:
     late: int
     counters: Stats
     checks: tuple[CheckStatus, ...] = ()
+    speaks: str = ""
     led: bool = False
     unicast: Mapping[str, str] = field(default_factory=dict)
 
@@ -322,6 +324,7 @@ def _instance(
         due=reading.due,
         late=reading.late,
         counters=reading.counters,
+        speaks=instance.plan.authenticator.speaks,
         led=host.led,
         unicast={
             str(one.address): one.mac.hex(":") if one.found else "" for one in instance.plan.destinations if one.peer

@@ -32,6 +32,7 @@ from .vocabulary import (
     NOT_RUN,
     PUBLIC,
     REFUSED,
+    SECRET_WORDS,
     WORDS,
     field_of,
     nearest,
@@ -40,6 +41,7 @@ from .vocabulary import (
 )
 
 _MOST_ERRORS = 20
+_SECRETS = ("passphrase", "nextpass")
 _NODE = re.compile(r"([0-9]+):([0-9]+)")  # OpenBSD's carpnodes, with one of them
 _ON_COMMAND_LINE = "pass puts the passphrase where every user of this machine sees it (ps): use 'passfile FILE'"
 
@@ -133,7 +135,7 @@ class Parser:
         self.fields: dict[str, Any] = asdict(self.defaults or Defaults())
         self.given: dict[str, Word] = {}  # where a field was given, rightly or wrongly, or an address
         self.addresses: list[_Address] = []
-        self.phrase: tuple[str, Word] | None = None  # "pass" or "passfile", and what stood after it
+        self.phrases: dict[str, tuple[str, Word]] = {}  # "pass" or "passfile", and what stood after it, by the field
         self.interface = ""  # that of the lines of rc.conf(5)
         self.stated: list[tuple[Kind, Any]] = []  # what statements make
         self.begin([])
@@ -184,7 +186,7 @@ class Parser:
 
     def places(self) -> dict[str, tuple[int | None, int | None, str | None]]:
         return {
-            key: (word.line, word.column, word.text if self.public(word) and key != "passphrase" else None)
+            key: (word.line, word.column, word.text if self.public(word) and key not in _SECRETS else None)
             for key, word in self.given.items()
         }
 
@@ -257,10 +259,11 @@ class Parser:
     def dangling(self, word: Word, line: Line) -> None:
         if line.open_quote is not None and self.at == len(self.words):
             return  # What it needs is lost in the open quotation, which is reported.
-        if word.text == "pass" and line.comment_at is not None:
-            self.say(word, "'pass' needs a passphrase after it: quote one that begins with #, which begins a comment")
+        if word.text in ("pass", "nextpass") and line.comment_at is not None:
+            quoted = "needs a passphrase after it: quote one that begins with #, which begins a comment"
+            self.say(word, f"'{word.text}' {quoted}")
         else:
-            named = ": put ./ before a name that is also a word" if word.text == "passfile" else ""
+            named = ": put ./ before a name that is also a word" if word.text in ("passfile", "nextpassfile") else ""
             self.say(word, f"'{word.text}' needs {ARGUMENT[word.text]} after it{named}")
 
     def take(self) -> Word:
@@ -311,15 +314,18 @@ class Parser:
             self.family = (word, 4 if name == "inet" else 6)
             self.previous = "family"
             return
-        if self.at >= len(self.words) or (name != "pass" and self.words[self.at].text in KNOWN):
+        free = name in ("pass", "nextpass")
+        if self.at >= len(self.words) or (not free and self.words[self.at].text in KNOWN):
             self.given.setdefault(field_of(name), word)
             self.dangling(word, line)
             return
         argument = self.take()
         try:
             match name:
-                case "pass" | "passfile":
+                case "pass" | "passfile" | "nextpass" | "nextpassfile":
                     self.passphrase(word, argument)
+                case "joining" | "leaving":
+                    self.moving(name, argument)
                 case "netmask" | "prefixlen":
                     self.mask_words(word, argument)
                     self.previous = "mask"
@@ -386,32 +392,35 @@ class Parser:
         return f"in line {word.line}" if word.line is not None else f"as word {word.column}"
 
     def passphrase(self, word: Word, argument: Word) -> None:
-        first, said = self.given.get("passphrase"), self.phrase
-        self.phrase = (word.text, argument)
+        key, from_file = SECRET_WORDS[word.text], word.text.endswith("file")
+        first, said = self.given.get(key), self.phrases.get(key)
+        self.phrases[key] = (word.text, argument)
         if said is not None and (said[0], said[1].text) == (word.text, argument.text):
-            self.previous = "pass" if word.text == "pass" else ""
+            self.previous = "" if from_file else "pass"
             return  # As FreeBSD's aliases have it, each with the whole description.
         if first is not None:
-            message = f"the passphrase is given twice, first {self.where(first)}: keep one 'pass' or 'passfile'"
+            keep = word.text.removesuffix("file")
+            message = f"the passphrase is given twice, first {self.where(first)}: keep one '{keep}' or '{keep}file'"
             self.say(word, message, hide=True)
-        self.given.setdefault("passphrase", argument if word.text == "passfile" else word)
-        if word.text == "passfile":
-            self.passfile(argument)
+        self.given.setdefault(key, argument if from_file else word)
+        if from_file:
+            self.passfile(key, argument)
             return
         self.previous = "pass"
         text = argument.text
         if not text:
-            empty = "the passphrase is empty: give one after 'pass', or leave out 'pass' for none"
+            empty = f"the passphrase is empty: give one after '{word.text}', or leave out '{word.text}' for none"
             self.say(argument, empty, hide=True)
             return
         if self.pass_advice is not None:
-            self.warn(word, self.pass_advice)
+            self.warn(word, self.pass_advice.replace("pass", word.text, 1).replace("passfile", f"{word.text}file"))
         if text in KNOWN:
-            self.warn(word, "'pass' took the next word, one of ifconfig's own, as the passphrase: was it left out?")
+            took = f"'{word.text}' took the next word, one of ifconfig's own, as the passphrase: was it left out?"
+            self.warn(word, took)
         # Bytes that are not UTF-8 come from a command line as surrogates; the key needs the bytes.
-        self.advise(argument, text if text.isprintable() else text.encode("utf-8", "surrogateescape"))
+        self.advise(key, argument, text if text.isprintable() else text.encode("utf-8", "surrogateescape"))
 
-    def passfile(self, argument: Word) -> None:
+    def passfile(self, key: str, argument: Word) -> None:
         try:
             phrase, readers = read_passfile(argument.text, self.directory)
         except Wrong as error:
@@ -419,14 +428,20 @@ class Parser:
             return
         if readers is not None:
             self.warn(argument, f"the passfile can be read by {readers}: chmod 600 it", hide=True)
-        self.advise(argument, phrase)
+        self.advise(key, argument, phrase)
 
-    def advise(self, word: Word, phrase: str | bytes) -> None:
-        self.fields["passphrase"] = phrase
+    def advise(self, key: str, word: Word, phrase: str | bytes) -> None:
+        self.fields[key] = phrase
         for message in advice(phrase):
             self.warn(word, message, hide=True)
 
     # Addresses and masks
+
+    def moving(self, key: str, word: Word) -> None:
+        """One of the addresses that come or go in a change."""
+        ip, _prefix = values.address(word.text, None)
+        self.given.setdefault(key, word)
+        self.fields[key] = (*self.fields.get(key, ()), str(ip))
 
     def address(self, word: Word) -> None:
         version = self.family[1] if self.family is not None else None
@@ -528,7 +543,7 @@ class Parser:
         self.given.setdefault(field_of(near), word)
         if near in ARGUMENT and not alone and self.at < len(self.words) and self.words[self.at].text not in KNOWN:
             self.take()  # It belongs to the word that was meant, and may be a passphrase.
-            self.previous = "pass" if near == "pass" else ""
+            self.previous = "pass" if near in ("pass", "nextpass") else ""
 
     def after_passphrase(self, word: Word) -> None:
         """An unknown word that follows the passphrase may be the rest of it, written without quotes."""
@@ -552,9 +567,10 @@ class Parser:
             self.say(None, "vhid is missing: give 'vhid N', 1-255, the same on every host of the group")
         if "addresses" not in self.given:
             missing = "an address is missing: give the one that the group shares, like 10.13.37.42/24"
-            if self.phrase is not None and self.phrase[0] == "pass" and values.looks_like_address(self.phrase[1].text):
+            took = next((w for word, w in self.phrases.values() if word in ("pass", "nextpass")), None)
+            if took is not None and values.looks_like_address(took.text):
                 taken = "'pass' took this word, which looks like an address, as the passphrase"
-                self.say(self.phrase[1], f"{missing}; {taken}: was the passphrase left out?", hide=True)
+                self.say(took, f"{missing}; {taken}: was the passphrase left out?", hide=True)
             else:
                 self.say(None, missing)
         anybody = "anybody on the LAN can take the address"

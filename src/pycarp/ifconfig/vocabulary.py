@@ -13,6 +13,9 @@ BY_WORD = {word: option for option in OPTIONS for word in option.words}
 ARGUMENT = {word: takes for option in OPTIONS for word, takes in option.words.items() if takes}
 """Words that need another one after them, and what that has to be."""
 
+SECRET_WORDS = {"pass": "passphrase", "passfile": "passphrase", "nextpass": "nextpass", "nextpassfile": "nextpass"}
+"""Words that a secret stands after, or the file that has it, with the fields that they set."""
+
 OPPOSITE = {option.name: option.opposite for option in OPTIONS if isinstance(option.kind, Flag)}
 """What takes back a word that stands alone."""
 
@@ -108,8 +111,8 @@ def suggestion(text: str) -> str:
         remedy = "it has blanks in it: write its words without quotes around all of them"
     elif near is None:
         remedy = f"the words are {', '.join(KNOWN)}, and addresses"
-    elif near == "pass" and head not in PUBLIC:
-        remedy = "write 'pass' and the passphrase as two words, or use 'passfile FILE'"
+    elif near in ("pass", "nextpass") and head not in PUBLIC:
+        remedy = f"write '{near}' and the passphrase as two words, or use '{near}file FILE'"
     elif near not in ARGUMENT and text.lower() != near:
         opposite = f", or '{OPPOSITE[near]}'" if "=" in text and near in OPPOSITE else ""
         remedy = f"write '{near}'{opposite}" if "=" in text else f"did you mean '{near}'?"
@@ -149,7 +152,15 @@ def nearest(text: str) -> str | None:
         return _SAME_AS[head]
     close = get_close_matches(head, KNOWN, n=1, cutoff=0.6)
     # Whatever begins like "pass" is taken for it, so that what follows is taken for the passphrase.
-    return close[0] if close else "pass" if head.startswith("pass") else None
+    return (
+        close[0]
+        if close
+        else "pass"
+        if head.startswith("pass")
+        else "nextpass"
+        if head.startswith("nextpass")
+        else None
+    )
 
 
 def _head(text: str) -> str:

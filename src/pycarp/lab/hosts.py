@@ -26,6 +26,7 @@ from ..protocol import (
 )
 from ..protocol.checks import HINTS
 from ..protocol.frames import arp_reply
+from ..sentences import heard_so
 from ..stats import Stats
 from .frames import ARP, ECHO_REPLY, ECHO_REQUEST, IPV4, IPV6, build_echo, dissect_arp, dissect_echo
 from .network import Network, Record, Station
@@ -277,6 +278,10 @@ class Host(Station):
             else:
                 values = {"dialect": dialect, "advbase": advert.advbase, "advskew": advert.advskew}
                 self._tell(instance, events.PeerHeard, peer=advert.source, **values)
+        if not counter and (
+            speaks := instance.plan.authenticator.follow(dialect, self.lan.now, instance.plan.host.interval)
+        ):
+            self._tell(instance, events.ChangeStep, speaks=speaks, why=heard_so(advert.source))
         if not counter and self._heard(instance, verdict):
             heard, since = instance.counters.get(advert.source, (b"", 0))
             if heard != advert.counter:

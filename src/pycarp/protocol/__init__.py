@@ -35,6 +35,16 @@ NS_PER_SKEW = NS_PER_SECOND // 256
 DIALECT_BSD = "bsd"
 DIALECT_NETBSD = "netbsd"
 DIALECT_OPENBSD = "openbsd"
+NEXT = "next-"
+"""Before the name of a dialect: with the secret and the addresses that hold after a change."""
+DIALECTS = (
+    DIALECT_BSD,
+    DIALECT_NETBSD,
+    DIALECT_OPENBSD,
+    *(NEXT + one for one in (DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD)),
+)
+SPOKEN = ("old", "both", "new")
+"""During a change of the secret or the addresses: with which an instance signs."""
 
 
 class State(IntEnum):

@@ -9,5 +9,7 @@ Siblings = Literal["arbitrate", "warn"]
 Conflict = Literal["warn", "refuse"]
 Timing = Literal["bsd", "openbsd"]
 Demotion = Literal["auto", "obey", "ignore", "add"]
+Spoken = Literal["old", "both", "new"]
+"""With which secret or addresses adverts are signed during a change."""
 Standing = Literal["yield", "prefer", "stalemate", "several", "warn"]
 """Of this host, towards a sibling's vhid."""

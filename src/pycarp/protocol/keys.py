@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 
 from ..errors import ConfigError
-from . import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD
+from . import DIALECT_BSD, DIALECT_NETBSD, DIALECT_OPENBSD, NEXT, SPOKEN
 from .frames import exactly
 
 TYPE_CHECKING = False  # importing typing would take longer than this module
 if TYPE_CHECKING:
     from ..config import AddressLike
+
+    Following = tuple[str | bytes | None, Iterable[AddressLike]]
 
 KEY_LENGTH = 20
 AUTO_MINIMUM = 8
@@ -22,23 +24,38 @@ AUTO_MINIMUM = 8
 
 
 def prepare(
-    passphrase: str | bytes | None, vhid: int, addresses: Iterable[AddressLike], dialect: str, replay: str
+    passphrase: str | bytes | None,
+    vhid: int,
+    addresses: Iterable[AddressLike],
+    dialect: str,
+    replay: str,
+    following: Following | None = None,
 ) -> tuple[dict[str, tuple[bytes, list[bytes]]], bool]:
     """What an `Authenticator` works with: the key of each dialect and the addresses as its digests cover them, and
     whether it guards.
 
-    Of several forms of the addresses the first is the one to sign with. Raises `ConfigError`.
+    Of several forms of the addresses the first is the one to sign with. Those of `following` have `NEXT` before their
+    names. Raises `ConfigError`.
     """
     if isinstance(vhid, bool) or not isinstance(vhid, int) or not 1 <= vhid <= 255:
         raise ConfigError("vhid is not a number of 1-255", "vhid")
     if replay not in ("guard", "off"):
         raise ConfigError("replay has an unknown value: give guard or off", "replay")
+    ways = _ways(passphrase, vhid, addresses, dialect)
+    if following is not None:
+        ways |= {NEXT + name: way for name, way in _ways(following[0], vhid, following[1], dialect).items()}
+    return ways, replay == "guard"
+
+
+def _ways(
+    passphrase: str | bytes | None, vhid: int, addresses: Iterable[AddressLike], dialect: str
+) -> dict[str, tuple[bytes, list[bytes]]]:
     full, *openbsd = address_variants(addresses, vhid)
     made = keys(passphrase_bytes(passphrase), dialect)
     ways = {name: (key, [full]) for name, key in made.items()}
     if openbsd and DIALECT_BSD in made:
         ways[DIALECT_OPENBSD] = (made[DIALECT_BSD], openbsd)
-    return ways, replay == "guard"
+    return ways
 
 
 def passphrase_bytes(passphrase: str | bytes | None) -> bytes:
@@ -171,6 +188,17 @@ def counter_bytes(value: bytes | int) -> bytes:
             raise ValueError(f"counter {value} is out of range: give 0 to 2**64-1")
         return value.to_bytes(8, "big")
     return exactly("a counter", value, 8)
+
+
+def spoken(which: str, changing: bool) -> int:
+    """The number in `SPOKEN` of what an authenticator is told to sign with; -1: "auto", what it hears decides."""
+    if not changing:
+        raise ConfigError(
+            "there is no second secret and no second set of addresses here: give nextpass first", "nextpass"
+        )
+    if which not in (*SPOKEN, "auto"):
+        raise ConfigError("what is to be spoken is unknown: give old, both, new or auto", "speak")
+    return SPOKEN.index(which) if which in SPOKEN else -1
 
 
 def not_in_use(dialect: object, used: Iterable[str]) -> ConfigError:

@@ -100,6 +100,8 @@ news."""
 DEAF_AT_LEAST = NS_PER_SECOND
 """A worse MASTER that is heard beside us for 2.75 intervals of the slower one, and for this long, does not hear us."""
 VRRP_FORGOTTEN = 600 * NS_PER_SECOND
+CHANGE_HEARD_INTERVALS = 10
+"""For so many intervals, and at least a second, the old secret counts as in use after it was heard."""
 """A VRRP router with our number that was silent for this long is reported again."""
 
 # Leases

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import _impl, events
 from ..config import VirtualHost
+from ..engine import change
 from ..engine.plan import Plan, make_plan
 from ..engine.snapshot import Overview, Peer, Reading
 from ..events import Event
@@ -137,7 +138,10 @@ class EngineHost(hosts.Host):
         self._input.remove_instance(vhid)
 
     def _change(self, instance: hosts.Instance, host: VirtualHost) -> None:
-        instance.plan = self._plan(host, instance.plan)
+        former = instance.plan
+        instance.plan = self._plan(host, former)
+        for event in change.of_reload(former.host, host, former.authenticator, self.lan.now):
+            self._put(event)
         self._do(instance, instance.machine.reconfigure(host, self.lan.now))
         self._input.set_state(host.vhid, instance.machine.state)
 
@@ -149,7 +153,10 @@ class EngineHost(hosts.Host):
 
     def _make_instance(self, config: VirtualHost) -> hosts.Instance:
         self._notes[config.vhid] = _Noted(self.lan.now)
-        return super()._make_instance(config)
+        made = super()._make_instance(config)
+        for event in change.of_start(config, made.plan.authenticator, self.lan.now):
+            self._put(event)
+        return made
 
     # Who has the addresses because the program says so
 
@@ -394,6 +401,8 @@ class EngineHost(hosts.Host):
         self._emit(event)
 
     def _report(self, kind: Callable[..., Event], **what: Any) -> None:
-        event = kind(vhid=0, name="", at=self.lan.now, **what)
+        self._put(kind(vhid=0, name="", at=self.lan.now, **what))
+
+    def _put(self, event: Event) -> None:
         self.lan.log.append(Record(self.name, event))
         self._emit(event)

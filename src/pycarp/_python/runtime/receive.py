@@ -15,6 +15,7 @@ from ...protocol.timing import (
     MADE_WAY_WITHIN,
     VRRP_FORGOTTEN,
 )
+from ...sentences import heard_so
 from .actions import carry_out
 from .pace import follow as follow_pace
 from .peers import note_source
@@ -114,6 +115,8 @@ def _announce_soon(instance: Instance, now: int) -> None:
 
 def _note_peer(runtime: RuntimeState, instance: Instance, advert: Advert, dialect: str, now: int) -> None:
     source, peer = note_source(instance, advert, now), advert.source
+    if speaks := instance.plan.authenticator.follow(dialect, now, instance.plan.host.interval):
+        report(runtime, instance, events.ChangeStep, now, speaks=speaks, why=heard_so(peer))
     if dialect in source.dialects:
         return
     source.dialects.add(dialect)
