@@ -9,11 +9,11 @@ Thread: any caller
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
 from .._records import dataclass, replace
+from .._unpatched import time
 from ..config import VirtualHost
 from ..protocol import BOWOUT, Advert
 from ..protocol.abc import EVERYTHING, AdvertTemplate, Authenticator, Hearing, Implementation, IPAddress
