@@ -58,6 +58,15 @@ def checked_options(allow: bool, on_event: object, queue: int) -> None:
         raise ConfigError(f"queue is of type {type(queue).__name__}, not a whole number: give 1 or more", "queue")
 
 
+def checked_choices(realtime: object, missing: object, inherit: object) -> None:
+    if realtime not in (True, False, "auto"):
+        raise ConfigError(f'realtime {realtime!r} is unknown: give True, False or "auto"', "realtime")
+    if missing not in ("wait", "refuse"):
+        raise ConfigError(f'missing {missing!r} is unknown: give "wait" or "refuse"', "missing")
+    if inherit not in ("auto", "held", None) and (isinstance(inherit, bool) or not isinstance(inherit, int)):
+        raise ConfigError(f'inherit {inherit!r} is unknown: give "auto", "held", a descriptor or None', "inherit")
+
+
 def watchdog_ns(seconds: float | None) -> int:
     """In ns, 0 for none."""
     if seconds is None:

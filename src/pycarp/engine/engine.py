@@ -8,17 +8,17 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 
 from .._unpatched import patched, threading, time
 from ..config import VirtualHost
-from ..errors import DEADLINE, CapabilityError, ConfigError, EngineError
+from ..errors import DEADLINE, CapabilityError, EngineError
 from ..events import Event, Failed, NativeUnavailable
 from ..linux.threads import may_start_threads
 from ..protocol import State
 from ..stats import Measures
-from .arguments import checked_hosts, checked_options, free_within, positive, watchdog_ns
+from . import forked
+from .arguments import checked_choices, checked_hosts, checked_options, free_within, positive, watchdog_ns
 from .maintenance import Maintenance
 from .queue import EventQueue
 
@@ -88,12 +88,7 @@ class Engine:
         inherit: Literal["auto", "held"] | int | None = None,
         wait: float = 0,
     ) -> None:
-        if realtime not in (True, False, "auto"):
-            raise ConfigError(f'realtime {realtime!r} is unknown: give True, False or "auto"', "realtime")
-        if missing not in ("wait", "refuse"):
-            raise ConfigError(f'missing {missing!r} is unknown: give "wait" or "refuse"', "missing")
-        if inherit not in ("auto", "held", None) and (isinstance(inherit, bool) or not isinstance(inherit, int)):
-            raise ConfigError(f'inherit {inherit!r} is unknown: give "auto", "held", a descriptor or None', "inherit")
+        checked_choices(realtime, missing, inherit)
         checked_options(allow, on_event, queue)
         self._inherit = inherit
         self._free_within = free_within(wait)
@@ -176,7 +171,7 @@ class Engine:
                 atexit.register(self.stop)  # the interpreter does not wait for threads that it does not know
             supervisor.demotions.hand_over = self.begin_hand_over
             self._supervisor = supervisor
-            _engines.add(self)
+            forked.keep(self)
             if self._maintenance.unknown:
                 self._emit(Failed(vhid=0, name="", at=self._clock.monotonic_ns(), what=self._maintenance.unknown))
             if current.instead:
@@ -188,7 +183,7 @@ class Engine:
                     self._start_callback()
             except BaseException:
                 self._supervisor = None
-                _engines.discard(self)
+                forked.forget(self)
                 supervisor.stop()
                 self._end_hooks()
                 raise
@@ -235,7 +230,7 @@ class Engine:
                 if not in_callback:
                     self._callback_thread.join()
             # The queue's descriptor stays open and readable as long as the engine: loops that wait on it see the end.
-            _engines.discard(self)
+            forked.forget(self)
             self._stopped.set()
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
@@ -588,16 +583,3 @@ class Engine:
         self._queue.abandon()
         self._queue = EventQueue(1)
         self._queue.close()
-
-
-# A fork copies descriptors, and with them locks and group memberships: the child closes them.
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for engine in list(_engines):
-        engine._abandon()
-    _engines.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
