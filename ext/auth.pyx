@@ -417,6 +417,11 @@ cdef class Authenticator:
         return f"<Authenticator vhid {self.auth.vhid} {'+'.join(_names(self.auth))}>"
 
     @property
+    def guards(self) -> bool:
+        """Whether `replay` is "guard"."""
+        return bool(self.auth.guard)
+
+    @property
     def dialects(self) -> tuple[str, ...]:
         """The dialects under which the next advert is to be sent, one frame each."""
         cdef uint8_t dialects[AUTH_KEYS]

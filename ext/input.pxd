@@ -2,7 +2,7 @@
 """The input path without Python objects: from the bytes of a frame to a verdict, counted on the way."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 
 from sha1 cimport carp_sha1_mac
 
@@ -30,6 +30,7 @@ cdef enum:
     COUNT_PREEMPT
     COUNT_ALTERED
     COUNT_ECHO
+    COUNT_REPLAYED
     COUNTERS
     # What a verdict may be besides one of the counters.
     VERDICT_VALID = COUNTERS
@@ -44,6 +45,34 @@ cdef enum:
     # Frames that are judged together at most, and digests that are computed for them: two for each.
     BATCH = 32
     BATCH_MACS = 2 * BATCH
+
+cdef enum:
+    SENDERS_KNOWN = 16
+    COUNTERS_KEPT = 16
+
+
+cdef struct sender_t:
+    # See `pycarp._python.serials`; so for serials_t.
+    uint8_t source[16]
+    uint8_t length, vhid
+    bint believed, has_left, tries
+    uint16_t left, tried_serial
+    int64_t heard, lead, live_until, tried_lead, tried_since
+
+
+cdef struct said_t:
+    uint8_t source[16]
+    uint8_t length
+    uint8_t counter[8]
+
+
+cdef struct serials_t:
+    # All zeros is a good beginning.
+    sender_t senders[SENDERS_KNOWN]
+    said_t heard[COUNTERS_KEPT]
+    uint8_t spent[COUNTERS_KEPT][8]
+    uint8_t count, last, heard_count, heard_next, spent_count, spent_next
+
 
 cdef struct address_t:
     uint8_t length  # 4 or 16
@@ -71,6 +100,7 @@ cdef struct input_instance_t:
     hearing_t hearing
     bint siblings  # whether adverts of other vhids are tried with `auth`
     uint64_t counters[COUNTERS]
+    serials_t serials
 
 
 cdef struct sibling_t:
@@ -101,6 +131,7 @@ cdef struct input_t:
     bint has_mac
     bint aimed  # the hearing of some instance is not that of carp(4)
     bint allow
+    int64_t wall  # ns, of the wall clock before `now`
     uint64_t unclaimed[COUNTERS]
     search_t search
 

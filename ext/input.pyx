@@ -4,22 +4,25 @@
 The compiled twin of `pycarp._python.input`, which says where each rule comes from and what each method takes.
 """
 
-
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
 from .auth cimport (
-    AUTH_MACS, AUTH_NONE, CHECK_ALTERED, CHECK_ECHO, Authenticator, auth_check, auth_clear, auth_compute, auth_derive,
-    auth_judge, auth_orders, auth_tagged, auth_verify,
+    AUTH_MACS, AUTH_NONE, CHECK_ALTERED, CHECK_ECHO, COUNTER_PART, Authenticator, auth_check, auth_clear,
+    auth_compute, auth_derive, auth_judge, auth_orders, auth_tagged, auth_verify,
 )
-from .machine cimport STATE_INIT, STATE_MASTER
+from .machine cimport BOWOUT, STATE_INIT, STATE_MASTER
 from .packet cimport (
-    MAC_LENGTH, address_text, advert_object, octets, packet_advert, packet_checksum_ok, packet_dissect,
+    COUNTER_LENGTH, MAC_LENGTH, address_text, advert_object, octets, packet_advert, packet_checksum_ok, packet_dissect,
     packet_is_vrrp,
 )
-from .timing cimport SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN
+from .timing cimport (
+    NS_PER_SECOND, NS_PER_SKEW, SERIAL_APART, SERIAL_CANDIDATE_APART, SERIAL_CLOCKS_APART, SERIAL_ROUND,
+    SERIAL_SHORTEST, SIBLING_TRIAL, SIBLING_TRIALS_KEPT, SIBLING_TURN,
+)
 
 from .._records import fields
 from ..protocol.abc import EVERYTHING, Hearing, Verdict
@@ -161,7 +164,7 @@ cdef inline int _check(input_t *input_, input_instance_t *instance, verdict_t *v
     verdict.dialect = _verified(instance.auth, verdict)
     if verdict.dialect == AUTH_NONE:
         return COUNT_BADAUTH
-    return _guard(instance.auth, verdict, VERDICT_VALID)
+    return _guard(input_, instance, instance.auth, verdict, now, VERDICT_VALID)
 
 
 cdef inline int _verified(auth_t *auth, const verdict_t *verdict) noexcept nogil:
@@ -171,8 +174,10 @@ cdef inline int _verified(auth_t *auth, const verdict_t *verdict) noexcept nogil
     return auth_verify(auth, verdict.advert.counter, verdict.advert.digest)
 
 
-cdef inline int _guard(const auth_t *auth, verdict_t *verdict, int fine) noexcept nogil:
-    """What an advert whose digest is right is counted as; `fine`: nothing is wrong with it."""
+cdef inline int _guard(
+    const input_t *input_, input_instance_t *instance, const auth_t *auth, verdict_t *verdict, int64_t now, int fine
+) noexcept nogil:
+    """What an advert whose digest is right under `auth` is counted as; `fine`: nothing is wrong with it."""
     cdef const uint8_t *counter = verdict.advert.counter
     cdef int wrong = auth_check(
         auth, verdict.dialect, counter, verdict.advert.advbase, verdict.advert.advskew, verdict.advert.demotion
@@ -181,6 +186,12 @@ cdef inline int _guard(const auth_t *auth, verdict_t *verdict, int fine) noexcep
         return COUNT_ECHO
     if wrong == CHECK_ALTERED:
         return COUNT_ALTERED
+    if (
+        auth.guard and counter[7] == verdict.advert.advskew and counter[6] == verdict.advert.advbase
+        and counter[3] == verdict.advert.demotion
+        and not _believable(instance, auth, verdict, now, input_.wall)
+    ):
+        return COUNT_REPLAYED
     # Most counters without our tag show it by the header that they do not repeat.
     if (
         counter[2] >> 4 and counter[7] == verdict.advert.advskew and counter[6] == verdict.advert.advbase
@@ -190,6 +201,7 @@ cdef inline int _guard(const auth_t *auth, verdict_t *verdict, int fine) noexcep
     return fine
 
 
+include "serials.pxi"
 include "siblings.pxi"
 
 
@@ -409,6 +421,15 @@ cdef class Input:
     def allow(self, value: bool) -> None:
         self.input_.allow = value
 
+    @property
+    def wall(self) -> int:
+        """ns, of the wall clock before the `now` of `receive`."""
+        return self.input_.wall
+
+    @wall.setter
+    def wall(self, value: int) -> None:
+        self.input_.wall = value
+
     def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
         """The carpdev's MAC and addresses, which tell what came for the host itself and not for its group."""
         input_store_carpdev(&self.input_.addresses, &self.input_.broadcasts, addresses)
@@ -447,6 +468,7 @@ cdef class Input:
         else:
             instance.state = former.state
             memcpy(instance.counters, former.counters, sizeof(instance.counters))
+            instance.serials = former.serials
             _free_instance(former)
         # Not for subclasses: one may verify in its own way.
         instance.auth = (<Authenticator> authenticator).auth if type(authenticator) is Authenticator else NULL

@@ -21,7 +21,7 @@ cdef int _seek(input_t *input_, verdict_t *verdict, int64_t now) noexcept nogil:
     # A kernel counts it so, whatever else it is to us.
     input_.unclaimed[COUNT_BADVHID] += 1
     verdict.sibling_of = sibling.of
-    return _guard(&sibling.auth, verdict, VERDICT_SIBLING)
+    return _guard(input_, input_.instances[sibling.of], &sibling.auth, verdict, now, VERDICT_SIBLING)
 
 
 cdef sibling_t *_recognised(input_t *input_, verdict_t *verdict, uint8_t vhid) noexcept nogil:

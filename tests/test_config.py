@@ -228,7 +228,7 @@ def test_stats_have_the_kernels_names() -> None:
         "ipackets", "ipackets6", "badif", "badttl", "hdrops", "badsum", "badver", "badlen", "badauth", "badvhid",
         "badaddrs", "opackets", "opackets6", "onomem", "ostates", "preempt",
     ]  # fmt: skip
-    ours = ["altered", "echo"]
+    ours = ["altered", "echo", "replayed"]
     assert Stats().as_dict() == dict.fromkeys(names + ours, 0)
     assert Stats(badauth=3).as_dict()["badauth"] == 3
 

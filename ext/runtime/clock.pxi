@@ -3,8 +3,13 @@
 # Thread: runtime, no GIL.
 
 cdef void read_clock(runtime_t *runtime) noexcept nogil:
-    """Steps of the wall clock are followed forward only."""
+    """Steps of the wall clock are followed forward only, and not while others follow a MASTER here: to them its serials
+    would jump."""
     cdef int64_t ahead = realtime() - boottime()
+    cdef int at
+    for at in range(runtime.instance_count):
+        if runtime.instances[at].transmit.speaks and runtime.instances[at].machine.state == STATE_MASTER:
+            return
     if ahead > runtime.ahead:
         runtime.ahead = ahead
 

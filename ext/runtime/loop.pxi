@@ -97,6 +97,7 @@ cdef uint32_t _read_frames(runtime_t *runtime, carpdev_t *carpdev, int64_t now) 
     cdef const uint8_t *frames[BATCH]
     cdef uint32_t count = 0, timers = FRAMES_A_LOOK
     cdef int at
+    carpdev.input.wall = realtime() - now
     while count < carpdev.ring.count and _collect_frames(carpdev, &batch, frames):
         for at in range(batch.count):
             receive(runtime, carpdev, &batch.verdicts[at], frames[at], now)

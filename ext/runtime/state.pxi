@@ -108,6 +108,7 @@ cdef struct transmit_t:
     bint failing  # the last advert could not be sent
     int paced_frames  # of one advert, when the pace was shared out
     int64_t least_pace  # that the machine was told, ns
+    bint speaks  # it has advertised as MASTER
     int64_t late  # ns that the last advert of a MASTER was sent after its deadline
     int64_t ahead  # what another process leaves: the runtime's
 

@@ -68,6 +68,7 @@ cdef bint send_advert(
         record.value = failure
         report(runtime, &record)
     transmit.failing = failure != 0
+    transmit.speaks = instance.machine.state == STATE_MASTER
     return failure == 0
 
 

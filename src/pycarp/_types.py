@@ -26,6 +26,7 @@ class EngineStats(TypedDict):
     preempt: int
     altered: int
     echo: int
+    replayed: int
     realtime: bool
     ring_losses: int
     wakeup: tuple[int, ...]

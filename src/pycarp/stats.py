@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 class Stats:
     """What the input and output paths counted (NetBSD `struct carpstats`); every value only grows.
 
-    `badaddrs`, `ostates` and `preempt` exist in the kernel and are never raised there; they stay 0 here too. `altered`
-    and `echo` are ours: adverts whose priority was changed on the way, and one's own that came back.
+    `badaddrs`, `ostates` and `preempt` exist in the kernel and are never raised there; they stay 0 here too. `altered`,
+    `echo` and `replayed` are ours: adverts whose priority was changed on the way, one's own that came back, and old
+    ones of others.
     """
 
     ipackets: int = 0
@@ -35,6 +36,7 @@ class Stats:
     preempt: int = 0
     altered: int = 0
     echo: int = 0
+    replayed: int = 0
 
     def as_dict(self) -> dict[str, int]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -82,7 +82,7 @@ def test_an_altered_priority_is_dropped(impl: Implementation, dialect: str) -> N
     for header in ({"advskew": 0}, {"advbase": 0}, {"advbase": 255, "advskew": 255}):
         assert input_.receive(advert(impl, peer, 7, **header)).counter == "altered"
     assert input_.stats(VHID).altered == 3
-    # The same advert as it was sent is a replay, and as valid as on every BSD.
+    # The same advert as it was sent is as valid as its serial.
     assert input_.receive(advert(impl, peer, 7)).counter == ""
 
 

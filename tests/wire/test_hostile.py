@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.lan import VIP, VIP6, Lan, Node, only, stays, wait_until
-from support.wire import GROUP_MAC, PASSPHRASE, Frame
+from support.wire import GROUP_MAC, PASSPHRASE, Frame, counter_of, key
 
 from pycarp import State, events
 
@@ -100,6 +101,33 @@ def test_allow_off_counts_and_does_not_obey(net: Lan) -> None:
     net.inject("client", bytes(BETTER))
     wait_until(lambda: main.stats()["ipackets"] == 1)
     assert main.state() is MASTER
+
+
+def test_an_advert_of_a_minute_ago(with_impl: str, net: Lan) -> None:
+    # Fault: A better host's advert of a minute ago is sent again three times; our own one comes under another address.
+    # Expected: replayed and echo count them, one AdvertRejected tells; the MASTER yields to the better host's next one.
+    main = net.start("main", advskew=10)
+    main.become(MASTER)
+
+    def advert(ago: int) -> bytes:
+        counter = counter_of(key(PASSPHRASE), 101, 0, 1, int(time.time()) - ago & 0xFFFF, nonce=ago & 7, demotion=0)
+        return bytes(BETTER.but(counter=counter))
+
+    net.inject("client", *[advert(60)] * 3)
+    wait_until(lambda: main.stats()["replayed"] == 3)
+    rejected = only(main.log.find(events.AdvertRejected, counter="replayed"))
+    assert rejected.peer == CLIENT and "sends old ones again" in rejected.hint
+    own = main.stats()["opackets"]
+    wait_until(lambda: main.stats()["opackets"] > own)
+    (spoken,) = [one.data for one in net.capture.frames if one.data[23:24] == b"\x70" and one.port == "main"][-1:]
+    copied = Frame(
+        advskew=10, pad=spoken[38], counter=spoken[42:50], digest=spoken[50:70], source=CLIENT
+    )  # fmt: skip
+    net.inject("client", bytes(copied))
+    wait_until(lambda: main.stats()["echo"] == 1)
+    assert [change.after for change in main.transitions()] == [BACKUP, MASTER]
+    net.inject("client", advert(0))
+    main.become(BACKUP)
 
 
 def test_garbage_does_not_stop_it(with_impl: str, net: Lan, main: Node) -> None:

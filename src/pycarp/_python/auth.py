@@ -59,6 +59,11 @@ class Authenticator:
         return f"<Authenticator vhid {self._vhid} {'+'.join(self._ways)}>"
 
     @property
+    def guards(self) -> bool:
+        """Whether `replay` is "guard"."""
+        return self._guard
+
+    @property
     def dialects(self) -> tuple[str, ...]:
         """The dialects under which the next advert is to be sent, one frame each.
 

@@ -64,7 +64,7 @@ class Host(Station):
     """A host that runs virtual hosts: machine, input and authenticator as in an engine, on the LAN's clock.
 
     `take_delay` is the time from the decision to take an address to its first answer; `sending` can be set to False to
-    make every send fail, as a full or broken interface does.
+    make every send fail, as a full or broken interface does. `clock` is what its wall clock is before the LAN's, in ns.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Host(Station):
         super().__init__(lan, name, address)
         self.virtual_hosts = tuple(virtual_hosts)
         self.take_delay = TAKE_DELAY
+        self.clock = 0
         self.sending = True
         self._powered = True
         self._input = _impl.current.input.Input()
@@ -205,7 +206,7 @@ class Host(Station):
 
     def _advertise(self, instance: Instance, order: SendAdvert) -> None:
         if self.sending:
-            nonce, serial = self.lan.random.getrandbits(3), self.lan.now // NS_PER_SECOND
+            nonce, serial = self.lan.random.getrandbits(3), (self.lan.now + self.clock) // NS_PER_SECOND
             for family, frame in instance.plan.adverts(
                 order.advbase, order.advskew, nonce, instance.machine.sent_demotion, serial, order.pace
             ):
@@ -255,6 +256,7 @@ class Host(Station):
             self._answer_echo(frame)
 
     def _receive(self, frame: bytes) -> None:
+        self._input.wall = self.clock
         verdict = self._input.receive(frame, self.lan.now)
         advert = verdict.advert
         if advert is None or verdict.vrrp is not None or (verdict.counter == "badif" and verdict.dialect is None):

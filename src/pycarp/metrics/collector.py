@@ -45,6 +45,7 @@ _COUNTERS = {
     "preempt": "Kept for the kernel's table; never raised.",
     "altered": "Adverts of pycarp hosts whose priority was changed on the way.",
     "echo": "Adverts of this host that came back.",
+    "replayed": "Old adverts of other hosts that came again.",
 }
 _HISTOGRAMS = {
     "wakeup": ("wakeup_delay", "From a deadline to the runtime's looking at it."),

@@ -70,6 +70,8 @@ class Authenticator(Protocol):
         following: Following | None = None,
     ) -> None: ...
     @property
+    def guards(self) -> bool: ...
+    @property
     def dialects(self) -> tuple[str, ...]: ...
     @property
     def accepts(self) -> tuple[str, ...]: ...
@@ -141,6 +143,7 @@ class Input(Protocol):
     """`pycarp._python.input.Input`, and the class of that name in `ext/input.pyx`."""
 
     allow: bool
+    wall: int
 
     def set_carpdev(self, mac: bytes, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None: ...
     def set_instance(

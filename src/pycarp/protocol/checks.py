@@ -27,8 +27,10 @@ HINTS = {
     "badauth": "another passphrase, another form of it, or other addresses: compare pass and addresses on both hosts",
     "altered": "its priority was changed on the way: somebody on this link forges adverts of the group",
     "echo": "this is our own advert: a loop or a mirror on the way sends it back",
+    "replayed": "it is no advert of now: somebody on this link sends old ones again, or that host's clock was set, and "
+    "it is believed after two of its intervals",
 }
-"""What a failed check says, by its counter: the kernel's name for it, but for altered and echo, which are ours.
+"""What a failed check says, by its counter: the kernel's name for it; altered, echo and replayed are ours.
 
 What failed another counter's check is reported to nobody; of badif only what is signed and sent by IP unicast.
 """

@@ -181,6 +181,20 @@ def lease(interval: int, advbase: int, missed: int = MASTER_DOWN_INTERVALS) -> i
     return seconds if seconds * NS_PER_SECOND + LEASE_ENDS_LATE < limit else None
 
 
+SERIAL_ROUND = 65_536 * NS_PER_SECOND
+"""Serials are seconds modulo 2**16."""
+SERIAL_APART = 2_500_000_000
+"""A serial may be so far from what its sender's last ones promise: two units, and half of one for delays."""
+SERIAL_CANDIDATE_APART = 1_500_000_000
+"""The same for a stream that is not believed yet."""
+SERIAL_CLOCKS_APART = 5 * NS_PER_SECOND
+"""The clock of a sender that is believed at once is so far from ours at most."""
+SERIAL_SHORTEST = 1_100_000_000
+"""A stream that is believed for its own sake has gone on for so long: a serial advances each second."""
+SERIAL_DRIFT = 1024
+"""A sender's clock may lose one part in so many against ours."""
+
+
 def gate(interval: int, after: int) -> int | None:
     """How many ms from an advert on a gate stays open: until just before other hosts may take over, `after` ns of
     silence. None where that would not last until the next advert, `interval` ns later."""

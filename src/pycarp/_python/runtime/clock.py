@@ -6,14 +6,16 @@ Thread: runtime.
 from __future__ import annotations
 
 from ..._unpatched import time
-from ...protocol import NS_PER_SECOND
+from ...protocol import NS_PER_SECOND, State
 from .state import RuntimeState, boottime
 
 
 def read_clock(runtime: RuntimeState) -> int:
-    """ns since 1970, as this process counts them. Steps of the wall clock are followed forward only."""
+    """ns since 1970, as this process counts them. Steps of the wall clock are followed forward only, and not while
+    others follow a MASTER here: to them its serials would jump."""
     now = boottime()
-    runtime.ahead = max(runtime.ahead, time.time_ns() - now)
+    if not any(one.speaks and one.machine.state is State.MASTER for one in runtime.instances.values()):
+        runtime.ahead = max(runtime.ahead, time.time_ns() - now)
     return now + runtime.ahead
 
 

@@ -6,6 +6,7 @@ Thread: runtime.
 from __future__ import annotations
 
 from ... import events
+from ..._unpatched import time
 from ...protocol import Advert, State
 from ...protocol.abc import Verdict
 from ...protocol.checks import DEAF_HINT, HINTS, LED_HINT, vrrp_advice
@@ -28,6 +29,7 @@ from .transmit import leave_to, make_way
 
 def receive(runtime: RuntimeState, carpdev: Carpdev, frame: bytes, now: int) -> None:
     """Check one frame, and show it to the machine that it is for."""
+    carpdev.input.wall = time.time_ns() - now
     verdict = carpdev.input.receive(frame, now)
     advert = verdict.advert
     if verdict.vrrp is not None:

@@ -140,6 +140,7 @@ class Instance:
     failing: bool = False  # the last advert could not be sent
     paced_frames: int = 0  # of one advert, when the pace was shared out
     least_pace: int = 0  # that the machine was told, ns
+    speaks: bool = False  # it has advertised as MASTER
     late: int = 0  # ns that the last advert of a MASTER was sent after its deadline
     timers: Timers = field(default_factory=Timers)
     suspicion: Suspicion = field(default_factory=Suspicion)
@@ -213,7 +214,9 @@ class RuntimeState:
     guardian: GuardianLink = field(default_factory=GuardianLink)
     watchdog: Watchdog = field(default_factory=Watchdog)
     suspended: int = field(default_factory=lambda: boottime() - time.monotonic_ns())  # ns, when looked at last
-    ahead: int = 0  # ns, of the clock that serials are read from, before CLOCK_BOOTTIME
+    ahead: int = field(
+        default_factory=lambda: time.time_ns() - boottime()
+    )  # ns, of the clock that serials are read from
     demotion: int = 0
     aside: bool = False  # no instance becomes MASTER by another's advert
     demotions_due: int | None = None  # then changed demotions are reported

@@ -10,7 +10,7 @@ import secrets
 
 from ... import events
 from ..._unpatched import time
-from ...protocol import BOWOUT
+from ...protocol import BOWOUT, State
 from ...protocol.timing import BOWOUT_AFTER_DROP
 from .clock import serial
 from .peers import heard_last
@@ -36,6 +36,7 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
     if failure is not None and not instance.failing:
         report(runtime, instance, events.Failed, now, what=events.not_sent(failure.errno or errno.EIO))
     instance.failing = failure is not None
+    instance.speaks = instance.machine.state is State.MASTER
     return failure is None
 
 
