@@ -174,6 +174,20 @@ cdef inline int _verified(auth_t *auth, const verdict_t *verdict) noexcept nogil
     return auth_verify(auth, verdict.advert.counter, verdict.advert.digest)
 
 
+cdef bint _anothers_bowout(
+    const input_t *input_, const input_instance_t *instance, const verdict_t *verdict
+) noexcept nogil:
+    """Whether a counter of our own is a bow-out's from another address: all bow-outs of a second are much alike."""
+    cdef const uint8_t *counter = verdict.advert.counter
+    cdef uint8_t length = 4 if verdict.datagram.family == 4 else 16
+    return (
+        verdict.advert.advbase == BOWOUT and verdict.advert.advskew == BOWOUT and counter[3] == verdict.advert.demotion
+        and counter[6] == BOWOUT and counter[7] == BOWOUT
+        and not _among(&input_.addresses, verdict.datagram.source, length)
+        and not _among(&instance.addresses, verdict.datagram.source, length)
+    )
+
+
 cdef inline int _guard(
     const input_t *input_, input_instance_t *instance, const auth_t *auth, verdict_t *verdict, int64_t now, int fine
 ) noexcept nogil:
@@ -182,7 +196,7 @@ cdef inline int _guard(
     cdef int wrong = auth_check(
         auth, verdict.dialect, counter, verdict.advert.advbase, verdict.advert.advskew, verdict.advert.demotion
     )
-    if wrong == CHECK_ECHO:
+    if wrong == CHECK_ECHO and not _anothers_bowout(input_, instance, verdict):
         return COUNT_ECHO
     if wrong == CHECK_ALTERED:
         return COUNT_ALTERED

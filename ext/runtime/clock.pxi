@@ -14,6 +14,16 @@ cdef void read_clock(runtime_t *runtime) noexcept nogil:
         runtime.ahead = ahead
 
 
+cdef uint16_t next_serial(runtime_t *runtime, const transmit_t *transmit, int64_t when) noexcept nogil:
+    """What the next advert that is no bow-out bears, if it is sent then. Once a host has bowed out only later serials
+    count: one that comes back in the same second goes on with the next."""
+    cdef uint16_t serial = serial_at(runtime, when)
+    if transmit.left != <uint32_t> serial + 1:
+        return serial
+    runtime.ahead += 1000000000 - (when + runtime.suspended + runtime.ahead) % 1000000000
+    return serial_at(runtime, when)
+
+
 cdef inline uint16_t serial_at(const runtime_t *runtime, int64_t when) noexcept nogil:
     """What an advert bears that is sent then (CLOCK_MONOTONIC): seconds, modulo 2**16."""
     return <uint16_t> (<uint64_t> (when + runtime.suspended + runtime.ahead) // <uint64_t> 1000000000)

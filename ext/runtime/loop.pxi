@@ -51,7 +51,7 @@ cdef void *run(void *argument) noexcept nogil:
             if instance.machine.state == STATE_MASTER:
                 prepare(
                     instance, instance.machine.config.advbase, machine_advskew(&instance.machine),
-                    machine_said_pace(&instance.machine), serial_at(runtime, instance.timers.due),
+                    machine_said_pace(&instance.machine), next_serial(runtime, &instance.transmit, instance.timers.due),
                 )
         if room < 2 + runtime.carpdev_count:
             grown = kept_realloc(fds, (2 + runtime.carpdev_count) * sizeof(pollfd))

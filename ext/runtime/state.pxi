@@ -104,6 +104,7 @@ cdef struct transmit_t:
     int ready_count
     uint8_t ready_advbase, ready_advskew, ready_demotion, ready_pace
     uint16_t ready_serial
+    uint32_t left  # 1 more than the serial of the last bow-out to the group, 0 for none
     uint32_t ready_dialects
     bint failing  # the last advert could not be sent
     int paced_frames  # of one advert, when the pace was shared out

@@ -52,7 +52,11 @@ cdef bint send_advert(
     cdef record_t record
     cdef int at, to, error, failure = 0
     read_clock(runtime)
-    prepare(instance, advbase, advskew, pace, serial_at(runtime, monotonic()))
+    if advbase == BOWOUT and advskew == BOWOUT:
+        prepare(instance, advbase, advskew, pace, serial_at(runtime, monotonic()))
+        transmit.left = <uint32_t> transmit.ready_serial + 1
+    else:
+        prepare(instance, advbase, advskew, pace, next_serial(runtime, transmit, monotonic()))
     for at in range(transmit.ready_count):
         if not instance.plan.aimed >> transmit.ready[at].family & 1:
             error = _send_ready(instance, &transmit.ready[at])

@@ -55,6 +55,17 @@ def test_an_echo_from_another_address_is_one_too(impl: Implementation) -> None:
     assert input_.receive(advert(impl, own, 3)).counter == "echo"
 
 
+def test_bowouts_of_two_hosts_in_one_second(impl: Implementation) -> None:
+    own = authenticator(impl)
+    input_ = input_with(impl, own)
+    counter = own.counter(255, 255, 3)
+    template = impl.packet.AdvertTemplate(VHID, virtual_mac(VHID), "10.13.37.12")
+    bowout = template.frame(255, 255, counter, own.sign(counter))
+    assert input_.receive(bowout).counter == "echo"
+    input_.set_carpdev(bytes(6), [])
+    assert input_.receive(bowout).counter == ""
+
+
 @pytest.mark.parametrize("pace", [0, 1, 15])
 def test_a_valid_advert_has_its_senders_pace(impl: Implementation, pace: int) -> None:
     input_ = input_with(impl, authenticator(impl))

@@ -242,11 +242,15 @@ class Input:
         """What an advert is whose digest is right under the authenticator."""
         counter, header = advert.counter, (advert.demotion, advert.advbase, advert.advskew)
         wrong = authenticator.check(counter, advert.advbase, advert.advskew, dialect, advert.demotion)
+        # As in the compiled twin, not for subclasses: one may judge in its own way.
+        ours = type(authenticator) is Authenticator
+        same = (counter[3], counter[6], counter[7]) == header
+        # All bow-outs of a second are much alike: one from another address is no echo.
+        if wrong == "echo" and ours and same and advert.bowout:
+            wrong = "echo" if datagram.source in self._addresses | instance.addresses else ""
         if wrong:
             return Verdict(wrong, advert)
-        # As in the compiled twin, not for subclasses: one may judge in its own way.
-        judged = type(authenticator) is Authenticator and authenticator.guards
-        if judged and (counter[3], counter[6], counter[7]) == header:
+        if ours and authenticator.guards and same:
             believed = instance.serials.judge(
                 datagram.source,
                 advert,
@@ -261,8 +265,8 @@ class Input:
                 return Verdict("replayed", advert)
         pace = counter[2] >> 4
         # Most counters without our tag show it by the header that they do not repeat.
-        same = counter[6] == advert.advbase and counter[7] == advert.advskew
-        if pace and not (same and authenticator.tagged(counter, dialect)):
+        repeated = counter[6] == advert.advbase and counter[7] == advert.advskew
+        if pace and not (repeated and authenticator.tagged(counter, dialect)):
             pace = 0
         return Verdict("" if sibling_of is None else "sibling", advert, dialect, sibling_of, pace=pace)
 

@@ -11,6 +11,7 @@ from ..config import Address, VirtualHost
 from ..engine.plan import Plan, make_plan
 from ..events import Event
 from ..protocol import (
+    BOWOUT,
     NS_PER_SECOND,
     Action,
     Announce,
@@ -48,6 +49,8 @@ class Instance:
     holding: bool = False
     counters: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     """Of the last advert from each source, and since when."""
+    left: int = -1
+    """The serial of the last bow-out."""
     told: set[tuple[str, str]] = field(default_factory=set)
     """The sources of adverts, with their dialect or failed check, that an event was made of."""
 
@@ -207,6 +210,11 @@ class Host(Station):
     def _advertise(self, instance: Instance, order: SendAdvert) -> None:
         if self.sending:
             nonce, serial = self.lan.random.getrandbits(3), (self.lan.now + self.clock) // NS_PER_SECOND
+            bowout = order.advbase == order.advskew == BOWOUT
+            if not bowout and serial == instance.left:
+                self.clock += NS_PER_SECOND - (self.lan.now + self.clock) % NS_PER_SECOND
+                serial += 1
+            instance.left = serial if bowout else instance.left
             for family, frame in instance.plan.adverts(
                 order.advbase, order.advskew, nonce, instance.machine.sent_demotion, serial, order.pace
             ):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..._unpatched import time
 from ...protocol import NS_PER_SECOND, State
-from .state import RuntimeState, boottime
+from .state import Instance, RuntimeState, boottime
 
 
 def read_clock(runtime: RuntimeState) -> int:
@@ -22,3 +22,11 @@ def read_clock(runtime: RuntimeState) -> int:
 def serial(runtime: RuntimeState) -> int:
     """What an advert bears that is sent now: seconds, modulo 2**16."""
     return read_clock(runtime) // NS_PER_SECOND & 0xFFFF
+
+
+def next_serial(runtime: RuntimeState, instance: Instance) -> int:
+    """What an advert bears that is sent now and is no bow-out. Once a host has bowed out only later serials count: one
+    that comes back in the same second goes on with the next."""
+    if serial(runtime) == instance.left:
+        runtime.ahead += NS_PER_SECOND - read_clock(runtime) % NS_PER_SECOND
+    return serial(runtime)

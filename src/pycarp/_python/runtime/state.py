@@ -140,6 +140,7 @@ class Instance:
     failing: bool = False  # the last advert could not be sent
     paced_frames: int = 0  # of one advert, when the pace was shared out
     least_pace: int = 0  # that the machine was told, ns
+    left: int = -1  # the serial of the last bow-out to the group
     speaks: bool = False  # it has advertised as MASTER
     late: int = 0  # ns that the last advert of a MASTER was sent after its deadline
     timers: Timers = field(default_factory=Timers)

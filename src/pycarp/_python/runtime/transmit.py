@@ -12,7 +12,7 @@ from ... import events
 from ..._unpatched import time
 from ...protocol import BOWOUT, State
 from ...protocol.timing import BOWOUT_AFTER_DROP
-from .clock import serial
+from .clock import next_serial, serial
 from .peers import heard_last
 from .reports import report
 from .state import Instance, RuntimeState
@@ -24,7 +24,11 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
     vhid = instance.plan.host.vhid
     # All are made before the first is sent: a better host answers that one at once, and a frame of ours that came
     # later would teach the switch our port again.
-    frames = _signed(runtime, instance, advbase, advskew, pace)
+    if advbase == advskew == BOWOUT:
+        said = instance.left = serial(runtime)
+    else:
+        said = next_serial(runtime, instance)
+    frames = _signed(instance, advbase, advskew, said, pace)
     for family, signed in frames:
         # Switches are to learn where the virtual MAC is when the addresses are here.
         inherits = instance.ownership.inherits
@@ -40,11 +44,9 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
     return failure is None
 
 
-def _signed(
-    runtime: RuntimeState, instance: Instance, advbase: int, advskew: int, pace: int = 0
-) -> list[tuple[int, bytes]]:
+def _signed(instance: Instance, advbase: int, advskew: int, said: int, pace: int = 0) -> list[tuple[int, bytes]]:
     nonce, demotion = secrets.randbits(3), instance.machine.sent_demotion
-    return list(instance.plan.adverts(advbase, advskew, nonce, demotion, serial(runtime), pace))
+    return list(instance.plan.adverts(advbase, advskew, nonce, demotion, said, pace))
 
 
 def make_way(runtime: RuntimeState, instance: Instance, rival: bytes) -> None:
@@ -57,7 +59,7 @@ def make_way(runtime: RuntimeState, instance: Instance, rival: bytes) -> None:
         return
     carpdev, vhid = instance.carpdev, instance.plan.host.vhid
     address = heard_last(instance, rival) if instance.plan.aimed else None
-    for family, frame in _signed(runtime, instance, BOWOUT, BOWOUT):
+    for family, frame in _signed(instance, BOWOUT, BOWOUT, serial(runtime)):
         wanted = instance.plan.is_to(family, frame, address)
         if wanted and send_frame(instance, rival + carpdev.mac + frame[12:]) is None:
             carpdev.input.count_sent(vhid, family)
