@@ -45,7 +45,7 @@ cdef void *run(void *argument) noexcept nogil:
         for at in range(runtime.carpdev_count):
             frames += _read_frames(runtime, runtime.carpdevs[at], monotonic())
         _count_frames(&runtime.pacing, frames)
-        _run_timers(runtime, monotonic())
+        _run_timers(runtime, monotonic(), False)
         if runtime.heap_count:
             instance = runtime.heap[0]
             if instance.machine.state == STATE_MASTER:
@@ -106,7 +106,7 @@ cdef uint32_t _read_frames(runtime_t *runtime, carpdev_t *carpdev, int64_t now) 
         if count >= timers:
             timers = count + FRAMES_A_LOOK
             now = monotonic()
-            _run_timers(runtime, now)
+            _run_timers(runtime, now, True)
     return count
 
 
@@ -125,7 +125,8 @@ cdef bint _collect_frames(carpdev_t *carpdev, batch_t *batch, const uint8_t **fr
     return batch.count > 0
 
 
-cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
+cdef void _run_timers(runtime_t *runtime, int64_t now, bint reading) noexcept nogil:
+    """`reading`: frames still wait. A takeover waits for them, too: an advert may be among them."""
     cdef instance_t *instance
     cdef timers_t *timers
     if now - PAUSE_NOTICED > next_due(runtime):
@@ -133,6 +134,9 @@ cdef void _run_timers(runtime_t *runtime, int64_t now) noexcept nogil:
     while next_due(runtime) <= now:
         instance = runtime.heap[0]
         timers = &instance.timers
+        if reading and machine_overdue(&instance.machine, now):
+            postpone(runtime, instance, now + 1)
+            continue
         measure(runtime.measures.wakeup, now - timers.due)
         _run_machine(runtime, instance, timers.due, now)
         if timers.take_due <= now:

@@ -59,6 +59,12 @@ cdef void schedule(runtime_t *runtime, instance_t *instance) noexcept nogil:
     _sift(runtime, timers.heap_at)
 
 
+cdef void postpone(runtime_t *runtime, instance_t *instance, int64_t until) noexcept nogil:
+    """Look at what is due not before `until`, or when it is scheduled anew."""
+    instance.timers.due = until
+    _sift(runtime, instance.timers.heap_at)
+
+
 cdef inline int64_t next_due(const runtime_t *runtime) noexcept nogil:
     """When the first instance is due."""
     return runtime.heap[0].timers.due if runtime.heap_count else MACHINE_NEVER

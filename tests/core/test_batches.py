@@ -187,7 +187,13 @@ def test_an_advert_behind_forgeries_is_read_before_a_takeover(
 
     overdue, read = [True], []
     instance = SimpleNamespace(machine=SimpleNamespace(overdue=lambda _now: overdue[0]), timers=SimpleNamespace(due=1))
-    runtime = SimpleNamespace(heap=[(1, 0)], instances={0: instance})
+    # Another one is due before it, for an advert.
+    other = SimpleNamespace(
+        machine=SimpleNamespace(overdue=lambda _now: False),
+        timers=SimpleNamespace(due=0),
+        carpdev=SimpleNamespace(behind=False),
+    )
+    runtime = SimpleNamespace(heap=[(0, 5), (1, 0)], instances={5: other, 0: instance})
 
     def receive(_runtime: Any, _carpdev: Any, frame: bytes, _now: int) -> None:
         read.append(frame)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import threading
 import time
 
-from support.lan import Lan, stays, wait_until
+import pytest
+from support.lan import VIP, Lan, stays, wait_until
+from support.wire import Frame
 
 from pycarp import State, events
 
@@ -50,3 +54,37 @@ def test_a_silent_cut_with_a_pace(net: Lan, with_impl: str) -> None:
     wait_until(lambda: net.masters() == ["main"])
     stays(lambda: net.masters() == ["main"], 0.5)
     assert main.log.find(events.StateChanged) == []
+
+
+@pytest.mark.usefixtures("with_impl")
+def test_an_advert_behind_a_flood_is_read_before_a_takeover(net: Lan, secret: str) -> None:
+    # Fault: A backup of a MASTER with a pace stands still for longer than its silence, during a flood of forgeries.
+    # Expected: It finds the MASTER's adverts behind the forgeries, and does not take over.
+    pace, times = 10, 8
+    main = net.start("main", advbase=1, advskew=0, pace=pace, dialect="bsd")
+    main.become(MASTER)
+    words = ("vhid", "101", "passfile", secret, "advbase", "1", "advskew", "100", f"{VIP}/24")
+    second = net.command("second", "up", "carp101", *words)
+    second.wait("PeerHeard")
+    forged = [bytes(Frame(advbase=0, advskew=1, source="10.13.37.13", digest_flip=1))] * 200
+    ended = threading.Event()
+
+    def flood() -> None:
+        while not ended.is_set():
+            net.inject("client", *forged)
+
+    time.sleep(64 * pace / 1000 + 0.3)
+    sender = threading.Thread(target=flood)
+    sender.start()
+    try:
+        for _ in range(times):
+            time.sleep(0.1)
+            second.send_signal(signal.SIGSTOP)
+            time.sleep(5 * pace / 1000)
+            second.send_signal(signal.SIGCONT)
+    finally:
+        ended.set()
+        sender.join()
+    time.sleep(0.2)
+    assert [event["after"] for event in second.log.find("StateChanged")] == ["BACKUP"]
+    assert main.state() is MASTER

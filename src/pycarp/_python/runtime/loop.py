@@ -102,13 +102,12 @@ def _read_frames(runtime: RuntimeState, carpdev: Carpdev, buffer: bytearray) -> 
 def _catch_up(runtime: RuntimeState, buffer: bytearray) -> None:
     """Before a takeover all is read that came in time, as long as a full socket takes: an advert may be among it."""
     for _ in range(_TURNS_BEFORE_A_TAKEOVER):
-        due, now = next_due(runtime), time.monotonic_ns()
-        if due is None or due > now:
+        now = time.monotonic_ns()
+        behind = (one for one in runtime.instances.values() if one.carpdev.behind)
+        overdue = next((one for one in behind if one.machine.overdue(now)), None)
+        if overdue is None:
             return
-        instance = runtime.instances[runtime.heap[0][1]]
-        if not instance.carpdev.behind or not instance.machine.overdue(now):
-            return
-        _read_frames(runtime, instance.carpdev, buffer)
+        _read_frames(runtime, overdue.carpdev, buffer)
 
 
 def _run_timers(runtime: RuntimeState, now: int) -> None:
