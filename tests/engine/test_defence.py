@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -34,6 +35,10 @@ class Listener:
     def read(self) -> list[Any]:
         told, self.waiting = self.waiting, []
         return told
+
+    def flood(self) -> None:
+        """There is always something to read from now on."""
+        self._ends[1].send(b"x")
 
     def close(self) -> None:
         for end in self._ends:
@@ -99,6 +104,29 @@ def scene() -> Any:
     made = Scene()
     yield made
     made.defence.close()
+
+
+def test_a_flood_is_looked_at_now_and_then(scene: Scene) -> None:
+    def ready() -> bool:
+        return bool(select.select([scene.defence], [], [], 0)[0])
+
+    scene.listener.flood()
+    for _ in range(3):
+        assert ready()
+        scene.hear()
+        assert not ready()
+        assert scene.defence.look(scene.instances, scene.now) <= scene.now + SECOND // 20
+        assert not ready()
+        scene.now += SECOND // 20
+        scene.defence.look(scene.instances, scene.now)
+    scene.hear()
+    scene.defence.detach(7)
+    scene.defence.attach(7)
+    scene.listener.flood()
+    assert ready()
+    scene.now += SECOND // 20
+    scene.defence.look(scene.instances, scene.now)
+    assert ready()
 
 
 def test_it_defends_at_once_and_ever_more_rarely(scene: Scene) -> None:

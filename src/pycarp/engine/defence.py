@@ -32,6 +32,8 @@ _FORGOTTEN = 10 * NS_PER_SECOND
 _REPORTED_AFTER = 4
 """A host that goes on so many defences later does not yield."""
 _NEVER = 1 << 62
+_READ_AGAIN_AFTER = _PAUSE_FIRST
+"""A flood is looked at that often, not all the time; before that no defence follows another one."""
 _HOSTS_KEPT = 64
 """For each instance, this many other hosts are remembered: any host can forge more."""
 
@@ -63,6 +65,8 @@ class Defence:
         self._clock = clock
         self._make_listener = make_listener
         self._listeners: dict[int, ArpListener] = {}
+        self._resting: list[ArpListener] = []
+        self._read_again = _NEVER
         self._contests: dict[int, Contest] = {}
         self._known: list[tuple[Instance, object, bool]] = []
         self._selector = selectors.EpollSelector()
@@ -79,7 +83,10 @@ class Defence:
     def detach(self, carpdev: int) -> None:
         listener = self._listeners.pop(carpdev, None)
         if listener is not None:
-            self._selector.unregister(listener)
+            if listener in self._resting:
+                self._resting.remove(listener)
+            else:
+                self._selector.unregister(listener)
             listener.close()
 
     def close(self) -> None:
@@ -94,7 +101,9 @@ class Defence:
         if len(known) != len(self._known) or any(a[1] is not b[1] for a, b in zip(known, self._known, strict=True)):
             self._known = known
             self._listen(defended)
-        due = _NEVER
+        if self._read_again <= now:
+            self._listen_again()
+        due = self._read_again
         for instance in defended:
             contest = self._contests.get(instance.index)
             if contest is None:
@@ -108,8 +117,9 @@ class Defence:
         return due
 
     def read(self, instances: Iterable[Instance]) -> None:
-        """Who was heard, and what is to be done about it."""
+        """Who was heard, and what is to be done about it. More is heard after a while: see `look`."""
         now = self._clock()
+        self._rest(now)
         heard = {carpdev: told for carpdev, one in self._listeners.items() if (told := one.read())}
         if not heard:
             return
@@ -123,6 +133,18 @@ class Defence:
                 ]
                 if others and not instance.host.led:
                     self._contested(instance, others, now)
+
+    def _rest(self, now: int) -> None:
+        for listener in self._listeners.values():
+            if listener not in self._resting:
+                self._selector.unregister(listener)
+                self._resting.append(listener)
+        self._read_again = now + _READ_AGAIN_AFTER
+
+    def _listen_again(self) -> None:
+        for listener in self._resting:
+            self._selector.register(listener, selectors.EVENT_READ)
+        self._resting, self._read_again = [], _NEVER
 
     def _contested(self, instance: Instance, others: list[tuple[IPAddress, bytes]], now: int) -> None:
         contest = self._contests.setdefault(instance.index, Contest())
