@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.lan import VIP, VIP6, Lan, stays, wait_until
+from support.lan import VIP, VIP6, Lan, stays, virtual_host, wait_until
 from support.wire import passfile
 
 from pycarp import State, events
@@ -17,6 +18,10 @@ from pycarp.lab.namespaces import Frame
 
 MASTER, BACKUP = State.MASTER, State.BACKUP
 BOTH = [f"{VIP}/24", f"{VIP6}/64"]
+GROUPS = ["239.1.2.3", "ff02::1234"]
+MEMBERS = {*GROUPS, "239.9.9.9"}
+GROUPED: dict[str, Any] = {"addresses": BOTH, "advbase": 0}
+SKEWS = {"main": 50, "second": 120}
 NO_MULTICAST = (
     "add table bridge t",
     "add chain bridge t c { type filter hook forward priority 0; }",
@@ -27,11 +32,11 @@ NO_MULTICAST = (
 def adverts(net: Lan, name: str, since: int = 0) -> list[Frame]:
     """Those that came from a host, of both families."""
     frames = [one for one in list(net.capture.frames) if one.port == name and not one.outgoing and one.at_ns > since]
-    return [
-        one
-        for one in frames
-        if (one.ethertype == 0x0800 and one.data[23] == 112) or (one.ethertype == 0x86DD and one.data[20] == 112)
-    ]
+    return [one for one in frames if carp(one)]
+
+
+def carp(one: Frame) -> bool:
+    return (one.ethertype == 0x0800 and one.data[23] == 112) or (one.ethertype == 0x86DD and one.data[20] == 112)
 
 
 def destinations(frames: list[Frame]) -> set[tuple[bytes, str]]:
@@ -113,3 +118,35 @@ def test_beyond_a_router(make_lan: Callable[..., Lan], with_impl: str) -> None:
     main.stop()
     far.become(MASTER)
     assert time.monotonic() - begun < 1.5
+
+
+def memberships(net: Lan, name: str) -> set[str]:
+    shown = net[name].run(["ip", "maddress", "show", "dev", "eth0"]).stdout
+    return {line.split()[1] for line in shown.splitlines() if line.split()[0] in ("inet", "inet6")}
+
+
+def test_another_group_on_a_snooping_switch(make_lan: Callable[..., Lan], with_impl: str) -> None:
+    # Fault: A switch with IGMP and MLD snooping, and an IGMP querier; the group is not carp(4)'s. A reload names
+    #   another one.
+    # Expected: The hosts are members of it, and hear each other by it; after the reload they have left the former one,
+    #   and after their end both.
+    net = make_lan(snooping=True)
+    # Without one a bridge floods. This one asks in IPv4 only: it has no IPv6 address.
+    for words in (["mcast_query_response_interval", "10"], ["mcast_querier", "1"]):
+        net.lab.switch.run(["ip", "link", "set", "switch", "type", "bridge", *words])
+    before = memberships(net, "main")
+    nodes = {name: net.start(name, **GROUPED, groups=GROUPS, advskew=skew) for name, skew in SKEWS.items()}
+    nodes["main"].become(MASTER)
+    for group in (GROUPS, ["239.9.9.9", GROUPS[1]]):
+        for name, node in nodes.items():
+            node.reconfigure(virtual_host(**GROUPED, groups=group, advskew=SKEWS[name]))
+        wait_until(lambda: all(memberships(net, name) & MEMBERS == {*group} for name in nodes))  # noqa: B023
+        heard, began = nodes["second"].stats(), time.time_ns()
+        wait_until(lambda: all(nodes["second"].stats()[one] >= heard[one] + 3 for one in ("ipackets", "ipackets6")))  # noqa: B023
+        assert {to for _mac, to in destinations(adverts(net, "main", began))} == {*group}
+        spread = [one for one in list(net.capture.frames) if one.port == "client" and one.at_ns > began + 10**9 // 5]
+        assert {one.ethertype for one in spread if carp(one)} <= {0x86DD}
+    assert nodes["second"].state() is BACKUP
+    for node in nodes.values():
+        node.stop()
+    assert memberships(net, "main") == before

@@ -14,6 +14,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 from .._records import dataclass, replace
 from ..config import VirtualHost
+from ..linux.sockets import multicast_mac
 from ..protocol import GROUPS
 from ..protocol.abc import AdvertTemplate, Hearing, IPAddress
 from ..protocol.frames import checksum
@@ -58,9 +59,7 @@ def finding_mac(address: IPAddress) -> bytes:
     """
     packed = address.packed
     if address.is_multicast:
-        if address.version == 4:
-            return bytes((0x01, 0x00, 0x5E, packed[1] & 0x7F, packed[2], packed[3]))
-        return b"\x33\x33" + packed[12:]
+        return multicast_mac(address)
     return _BROADCAST if address.version == 4 else b"\x33\x33\xff" + packed[13:]
 
 

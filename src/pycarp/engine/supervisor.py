@@ -29,6 +29,7 @@ from .builder import Builder
 from .conflict import Conflicts
 from .defence import Defence
 from .demotions import Demotions
+from .group_memberships import GroupMemberships
 from .host_look import HostLook
 from .instances import Instances
 from .mailbox import Mailbox
@@ -102,6 +103,7 @@ class Supervisor:
             self._builder = Builder(self.instances)
             self._reconciler = Reconciler(self.instances, self._watch, self._route_watch)
             self._peer_macs = undo.enter_context(contextlib.closing(PeerMacs(self.instances, tell)))
+            self._memberships = undo.enter_context(contextlib.closing(GroupMemberships(self.instances)))
             self._held = held
             self._bequest: Bequest | None = None
             self._selector: selectors.BaseSelector | None = None
@@ -183,6 +185,7 @@ class Supervisor:
         self._conflicts.close()
         self._defence.close()
         self._peer_macs.close()
+        self._memberships.close()
         self._mailbox.abandon()
         if self._selector is not None:
             self._selector.close()
@@ -214,6 +217,7 @@ class Supervisor:
                 self._bequest.attach(selector)
             while not self._stopped:
                 next_look = self._conflicts.look(self.instances)
+                self._memberships.run()
                 self._peer_macs.run(selector)
                 due = min(next_look, self._reconciler.due_in(), self._peer_macs.due_in())
                 timeout = max(0, min(due, _PROGRAM_END_NOTICED))

@@ -14,7 +14,8 @@ from typing import Self
 
 from .._records import dataclass
 from .._unpatched import socket, time
-from ..protocol import GROUP_IPV4, GROUP_IPV6, IPPROTO_CARP, NS_PER_SECOND
+from ..protocol import GROUPS, IPPROTO_CARP, NS_PER_SECOND
+from ..protocol.abc import IPAddress
 from . import bpf
 
 FRAME_LIMIT = (1 << 16) + 64
@@ -90,9 +91,13 @@ def hearing_socket(index: int, program: Sequence[bpf.Instruction], macs: Iterabl
         with contextlib.suppress(OSError):
             opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         for mac in macs:
-            membership = struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, len(mac), mac)
-            opened.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+            _open_card(opened, index, mac)
     return opened
+
+
+def _open_card(opened: socket.socket, index: int, mac: bytes) -> None:
+    membership = struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, len(mac), mac)
+    opened.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
 
 
 def receive_socket(index: int) -> socket.socket:
@@ -130,10 +135,33 @@ def join_groups(index: int, families: Iterable[int]) -> list[socket.socket]:
     the interface does not have are left out.
     """
     with contextlib.ExitStack() as undo:
-        joined = (_join(index, family) for family in families)
+        joined = (_join(index, GROUPS[family]) for family in families)
         opened = [undo.enter_context(one) for one in joined if one is not None]
         undo.pop_all()
     return opened
+
+
+def join_group(index: int, group: IPAddress) -> list[socket.socket]:
+    """The same for any multicast group; also where the interface lacks the family, its card lets the group's frames in.
+
+    `OSError` if the interface is gone.
+    """
+    with contextlib.ExitStack() as undo:
+        opened = [undo.enter_context(packet_socket())]
+        _open_card(opened[0], index, multicast_mac(group))
+        member = _join(index, group.packed)
+        if member is not None:
+            opened.append(undo.enter_context(member))
+        undo.pop_all()
+    return opened
+
+
+def multicast_mac(group: IPAddress) -> bytes:
+    """Where the frames for a multicast group go (RFC 1112, RFC 2464)."""
+    packed = group.packed
+    if group.version == 4:
+        return bytes((0x01, 0x00, 0x5E, packed[1] & 0x7F, packed[2], packed[3]))
+    return b"\x33\x33" + packed[12:]
 
 
 def grow(opened: socket.socket, size: int) -> None:
@@ -158,13 +186,13 @@ def arrival(ancillary: Iterable[tuple[int, int, bytes]]) -> int:
     return time.time_ns()
 
 
-def _join(index: int, version: int) -> socket.socket | None:
-    if version == 4:
+def _join(index: int, group: bytes) -> socket.socket | None:
+    if len(group) == 4:
         family, level, option = socket.AF_INET, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP
-        request = struct.pack("=4s4si", socket.inet_aton(GROUP_IPV4), bytes(4), index)
+        request = struct.pack("=4s4si", group, bytes(4), index)
     else:
         family, level, option = socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP
-        request = socket.inet_pton(socket.AF_INET6, GROUP_IPV6) + struct.pack("=i", index)
+        request = group + struct.pack("=i", index)
     try:
         with closed_on_error(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as opened:
             opened.setsockopt(level, option, request)
