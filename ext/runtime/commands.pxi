@@ -207,7 +207,8 @@ cdef void force(runtime_t *runtime, instance_t *instance, command_t *command, in
 
 cdef void give_way(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:
     cdef actions_t actions
-    memset(instance.ownership.heir, 0, MAC_LENGTH)
+    if not machine_leaving(&instance.machine):  # else one may be taking them already
+        memset(instance.ownership.heir, 0, MAC_LENGTH)
     machine_leave(&instance.machine, now, &actions)
     carry_out(runtime, instance, &actions, now)
 

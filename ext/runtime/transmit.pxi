@@ -124,7 +124,7 @@ cdef void make_way(runtime_t *runtime, instance_t *instance, const uint8_t *riva
     cdef transmit_t *transmit = &instance.transmit
     cdef frame_t *frame
     cdef int at
-    if rival[0] & 1 or instance.carpdev == NULL or not instance.carpdev.input.has_mac:
+    if not _somebodys(rival) or rival[0] & 1 or instance.carpdev == NULL or not instance.carpdev.input.has_mac:
         return
     read_clock(runtime)
     prepare(instance, BOWOUT, BOWOUT, <uint8_t> NO_PACE, serial_at(runtime, monotonic()))
@@ -144,7 +144,11 @@ cdef void leave_to(runtime_t *runtime, instance_t *instance, const uint8_t *heir
     cdef const uint8_t *own = instance.ownership.heir
     cdef timespec pause = duration(BOWOUT_AFTER_DROP)
     nanosleep(&pause, NULL)
-    make_way(runtime, instance, own if own[0] or own[1] or own[2] or own[3] or own[4] or own[5] else heir)
+    make_way(runtime, instance, own if _somebodys(own) else heir)
+
+
+cdef inline bint _somebodys(const uint8_t *mac) noexcept nogil:
+    return (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]) != 0
 
 
 cdef void announce(instance_t *instance) noexcept nogil:

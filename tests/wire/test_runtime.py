@@ -285,6 +285,37 @@ def test_replies_to_former_orders(lone: Lan, with_impl: str, monkeypatch: pytest
         assert sum(runtime.measures().takeover) == 1
 
 
+def test_a_hand_over_is_asked_for_again_when_somebody_is_at_it(
+    lone: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that takes over is told once that the addresses are gone, and nobody else is."""
+    stub_guardians(with_impl, monkeypatch)
+    told: list[events.Event] = []
+    host = VirtualHost(vhid=101, passphrase=PASSPHRASE, addresses=[f"{VIP}/24"])
+    plan = make_plan(_impl.current, host, bytes(6), {4: ip_interface("10.13.37.11").ip})
+    heir = Frame(advskew=50, source_mac=bytes.fromhex("020000000042"))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs, bare_runtime(lone, told) as (runtime, carpdev, send):
+        os.dup2(ours.fileno(), send.fileno())
+        runtime.add_instance(1, carpdev, plan, NOTHING, send)
+        runtime.start_instance(1)
+        runtime.force(1, MASTER)
+        wait_until(lambda: runtime.owns(1))
+        runtime.hand_over(1)
+        lone.inject("client", bytes(heir))
+        wait_until(lambda: bool(runtime.reading(1).peers))
+        runtime.hand_over(1)
+        wait_until(lambda: runtime.state(1) is BACKUP)
+        time.sleep(0.05)
+        sent = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent.append(theirs.recv(2048, socket.MSG_DONTWAIT))
+        runtime.force(1, MASTER)
+        wait_until(lambda: runtime.owns(1))
+    assert {frame[:6] for frame in sent if not frame[0] & 1} == {heir.source_mac}
+
+
 def test_an_order_that_was_refused_at_once(lone: Lan, with_impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guardian has not begun it, so its reply has no times: it failed when that was heard."""
     made = stub_guardians(with_impl, monkeypatch)

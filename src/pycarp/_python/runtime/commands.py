@@ -173,7 +173,8 @@ def force(runtime: RuntimeState, instance: Instance, now: int, state: State) -> 
 
 
 def give_way(runtime: RuntimeState, instance: Instance, now: int) -> None:
-    instance.ownership.heir = b""
+    if not instance.machine.leaving:  # else one may be taking them already
+        instance.ownership.heir = b""
     carry_out(runtime, instance, instance.machine.leave(now), now)
 
 

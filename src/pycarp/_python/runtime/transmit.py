@@ -55,7 +55,7 @@ def make_way(runtime: RuntimeState, instance: Instance, rival: bytes) -> None:
     A bow-out to the group would make other backups take over. It comes from the carpdev's own MAC: switches are not to
     learn the virtual MAC here again. A peer hears what is sent to its address.
     """
-    if rival[0] & 1:
+    if not any(rival) or rival[0] & 1:
         return
     carpdev, vhid = instance.carpdev, instance.plan.host.vhid
     address = heard_last(instance, rival) if instance.plan.aimed else None
