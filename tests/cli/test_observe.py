@@ -29,7 +29,9 @@ def failover(tmp_path: Path) -> str:
         at = AT + turn * SECOND + (turn % 2) * 30_000
         sent += [(at, bytes(ADVERT)), (at + 20_000, bytes(twin))]
     start = sent[-2][0] + 3_390_700_000
-    sent += [(start + turn * 1_390_625_000, bytes(BACKUP)) for turn in range(5)]
+    # Each with a counter of its own: one that stays is OpenBSD's.
+    second = [BACKUP.but(counter=bytes((turn, *range(7)))) for turn in range(5)]
+    sent += [(start + turn * 1_390_625_000, bytes(frame)) for turn, frame in enumerate(second)]
     pcap.write(tmp_path / "failover.pcap", sent)
     return str(tmp_path / "failover.pcap")
 

@@ -1,6 +1,6 @@
 """Groups of ours and of all BSDs, on simulated time with loss and jitter: never worse than these BSDs alone.
 
-Each scenario runs with `PYCARP_ELECTION_SEEDS` seeds, 12 by default: the figures of docs/protocol.md come from 1,000.
+Each scenario runs with `PYCARP_ELECTION_SEEDS` seeds, 12 by default.
 """
 
 from __future__ import annotations
@@ -132,7 +132,11 @@ def test_no_worse_than_the_bsds_alone(impl: Implementation, peers: list[str], wh
 
 @pytest.mark.parametrize(("theirs", "ours"), [(10, 11), (10, 20), (10, 31), (100, 101), (100, 200)])
 def test_when_the_master_dies_the_more_eager_takes_over(impl: Implementation, theirs: int, ours: int) -> None:
-    """Without preempt: who takes over stays. As seldom wrong as OpenBSD beside itself, where adverts were lost."""
+    """Without preempt: who takes over stays. As seldom wrong as OpenBSD beside itself, where adverts were lost.
+
+    The less eager one wins where it alone missed the last advert: a hundredth of all runs, beside whichever. Between
+    two such counts lies what chance does (two deviations).
+    """
     wrong = []
     for kind in (OpenBsd, None):
         wrong.append(0)
@@ -144,7 +148,8 @@ def test_when_the_master_dies_the_more_eager_takes_over(impl: Implementation, th
             lan.kill(lan.nodes[2])
             lan.run(lan.now + 12 * NS)
             wrong[-1] += lan.state[:2] != [MASTER, BACKUP]
-    assert wrong[1] <= wrong[0] + 1, wrong
+    chance = max(1, int(2 * (2 * 0.01 * 2 * SEEDS) ** 0.5))
+    assert wrong[1] <= wrong[0] + chance, wrong
 
 
 @pytest.mark.parametrize("worse", list(BSDS))

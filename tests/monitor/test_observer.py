@@ -17,7 +17,8 @@ from pycarp.monitor.observer import MOST_SPEAKERS, Observer
 from pycarp.monitor.speakers import Condition
 from pycarp.protocol.frames import checksum
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "netbsd-frames.json").read_text())
+VECTORS_AT = Path(__file__).parents[1] / "vectors"
+VECTORS = json.loads((VECTORS_AT / "netbsd-frames.json").read_text())
 
 
 # What NetBSD sent
@@ -152,6 +153,7 @@ def _ipv4(like: bytes, payload: bytes) -> bytes:
 def test_whose_implementation_it_looks_like() -> None:
     assert _looks(bytes(Frame(pad=3))) == "OpenBSD"
     assert _looks(*[bytes(Frame())] * 3) == "OpenBSD"
+    assert _looks(*[bytes(Frame())] * 2) == ""
     ucarp = bytes(Frame())
     assert _looks(ucarp[:6] + bytes.fromhex("00005e000065") + ucarp[12:]) == "UCarp"
     assert _looks(*(bytes(Frame(counter=bytes((n,)) * 8)) for n in range(3))) == ""
@@ -168,6 +170,31 @@ def test_tagged_adverts_and_broken_datagrams_are_counted_apart() -> None:
     observer.frame(advert[:12] + b"\x81\x00\x00\x05" + advert[12:], EPOCH)
     observer.frame(advert[:20] + b"\x20" + advert[21:], EPOCH)
     assert observer.overlooked == {"of another VLAN": 1, "not an intact IP datagram": 1}
+
+
+def test_recorded_openbsd_has_its_own_formula() -> None:
+    records = json.loads((VECTORS_AT / "openbsd-frames.json").read_text())["records"]
+    seen = 0
+    for record in records:
+        adverts = [frame for frame in record["frames"] if frame["kind"] == "advert" and frame["advskew"] != 255]
+        if len(adverts) < 3 or len({bytes.fromhex(one["hex"])[12:14] for one in adverts}) > 1:
+            continue
+        observer = Observer()
+        for frame in adverts:
+            observer.frame(bytes.fromhex(frame["hex"]), int(frame["at_s"] * SECOND))
+        speaker, *others = observer.speakers.values()
+        if others or adverts[-1]["at_s"] - adverts[0]["at_s"] < 1.6:
+            continue
+        seen += 1
+        assert speaker.looks_like == "OpenBSD"
+        third = speaker.advbase * SECOND + speaker.advskew * SECOND // 256
+        assert abs(speaker.master_down - 3 * third - 20_000_000) <= 3
+        observer.tick(speaker.last + 3 * third)
+        assert speaker.condition is Condition.ADVERTISING
+        assert observer.deadline == speaker.last + speaker.master_down
+        observer.tick(speaker.last + 3 * third + 21_000_000)
+        assert speaker.condition is Condition.SILENT
+    assert seen >= 5
 
 
 # Hostile frames

@@ -117,6 +117,52 @@ def test_a_trend_over_two_runs_ignores_the_step_between_them() -> None:
     assert trend.slope == pytest.approx(3)
 
 
+# OpenBSD
+
+SAYS = Frame(source=SECONDARY, advskew=200, counter=bytes(range(8)))
+
+
+def changing(frame: Frame, times: Iterable[int]) -> list[tuple[Frame, int]]:
+    """Adverts of another system: each with a counter of its own."""
+    return [(frame.but(counter=(at + 1).to_bytes(8, "big")), at) for at in times]
+
+
+def test_a_takeover_of_openbsd_is_due_by_its_own_formula() -> None:
+    """3*(1 + 200/256) s and up to two ticks: by the others' formula it would be 1.56 s late."""
+    meter = Meter()
+    gone = changing(ADVERT, range(0, 5 * SECOND, SECOND))
+    at = 4 * SECOND + 3 * (SECOND + 200 * SECOND // 256) + 10_000_000
+    changes = feed(meter, *gone, *regularly(SAYS, range(at, at + 20 * SECOND, 1_790_000_000)))
+    (takeover,) = meter.takeovers
+    assert takeover.cause == "silence" and takeover.error is not None
+    assert abs(takeover.error) <= 20_000_000
+    # Once it is known, its takeovers are told so at once.
+    last = feed(meter, *changing(ADVERT, range(at + 30 * SECOND, at + 35 * SECOND, SECOND)))
+    again = at + 34 * SECOND + 3 * (SECOND + 200 * SECOND // 256) + 10_000_000
+    told = [one for one in feed(meter, (SAYS, again)) if one.kind == "takeover"]
+    assert "due after 5.36" in told[0].text, told
+    assert changes and last
+
+
+def test_a_takeover_of_another_system_is_due_by_advskew_once() -> None:
+    meter = Meter()
+    at = 4 * SECOND + 3 * SECOND + 200 * SECOND // 256
+    other = changing(SAYS, range(at, at + 20 * SECOND, SECOND + 200 * SECOND // 256))
+    feed(meter, *changing(ADVERT, range(0, 5 * SECOND, SECOND)), *other)
+    assert [takeover.error for takeover in meter.takeovers] == [0]
+
+
+@pytest.mark.parametrize("skew", [0, 1, 2, 3])
+def test_openbsd_without_an_advbase_misses_nothing(skew: int) -> None:
+    """It promises 4-12 ms, or with an advskew of 0 nothing, and sends every 20 ms. Then a second is missing."""
+    meter = Meter()
+    fast = SAYS.but(advbase=0, advskew=skew)
+    feed(meter, *regularly(fast, range(0, 3 * SECOND, 20_000_000)))
+    assert (only(meter).gaps, only(meter).missed) == (0, 0)
+    feed(meter, *regularly(fast, range(4 * SECOND, 5 * SECOND, 20_000_000)))
+    assert (only(meter).gaps, only(meter).missed) == (1, 50)
+
+
 # Speakers
 
 

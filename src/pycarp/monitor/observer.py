@@ -166,7 +166,7 @@ class Observer:
             if fault != "badauth":
                 return
         self._obey(speaker, advert, at)
-        _recognise(speaker, frame, advert)
+        _recognise(speaker, frame, advert, at)
 
     def _speaker(self, key: Key, advert: Advert, at: int) -> Speaker | None:
         speaker = self.speakers.get(key)
@@ -369,13 +369,12 @@ class Observer:
         return taken
 
 
-def _recognise(speaker: Speaker, frame: bytes, advert: Advert) -> None:
+def _recognise(speaker: Speaker, frame: bytes, advert: Advert, at: int) -> None:
     """Guess whose implementation this is, by its habits on the wire (docs/protocol.md)."""
-    speaker.same_counter = speaker.same_counter + 1 if advert.counter == speaker.counter else 0
-    speaker.counter = advert.counter
+    speaker.count(advert.counter, at)
     if speaker.tagged:
         speaker.looks_like = "pycarp"
-    elif advert.demotion or speaker.same_counter >= 2:
+    elif advert.demotion or speaker.as_openbsd:
         speaker.looks_like = "OpenBSD"
     elif speaker.key.mac[:5] == _UCARP_MAC:
         speaker.looks_like = "UCarp"

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 from .._records import dataclass, field
 from ..protocol import NS_PER_SECOND, NS_PER_SKEW
-from ..protocol.timing import master_down
+from ..protocol.timing import OPENBSD_LATE, master_down
 from .keysearch import Signature
 from .text import mac_text
 
 KEPT_INTERVALS = 512
+_CONSTANT = 3 * NS_PER_SECOND // 2
+"""A counter that stays for longer is OpenBSD's: ours has the seconds in it, and other BSDs count theirs up."""
+_TICK = OPENBSD_LATE // 2
 
 
 class Key(NamedTuple):
@@ -55,16 +58,38 @@ class Advertiser:
     first: int
     last: int
     adverts: int = 0
+    counter: bytes = b""
+    same_counter: int = 0
+    """How many adverts before the last one had the same counter."""
+    same_since: int = 0
+    """When the first of these came."""
 
     @property
     def interval(self) -> int:
-        """What its last advert promises."""
-        return self.advbase * NS_PER_SECOND + self.advskew * NS_PER_SKEW
+        """What its last advert promises; without advbase and advskew as OpenBSD has it."""
+        return self.advbase * NS_PER_SECOND + max(self.advskew, 0 if self.advbase else 1) * NS_PER_SKEW
+
+    @property
+    def as_openbsd(self) -> bool:
+        """Whether it speaks as OpenBSD, whose counter stays."""
+        return self.same_counter >= 2 and self.last - self.same_since > _CONSTANT
+
+    @property
+    def due(self) -> int:
+        """What it keeps: the interval, and on OpenBSD whole ticks of 10 ms and one more."""
+        return (max(1, self.interval // _TICK) + 1) * _TICK if self.as_openbsd else self.interval
 
     @property
     def master_down(self) -> int:
-        """After this silence a BACKUP with its values takes over."""
-        return master_down(self.advbase, self.advskew)
+        """After this silence a BACKUP with its values, on its system, takes over."""
+        return master_down(self.advbase, self.advskew, timing="openbsd" if self.as_openbsd else "bsd")
+
+    def count(self, counter: bytes, at: int) -> None:
+        """Take in the counter of an advert that came at `at`, which is then `last`."""
+        if counter == self.counter:
+            self.same_counter += 1
+        else:
+            self.counter, self.same_counter, self.same_since = counter, 0, at
 
 
 class Condition(str, Enum):
@@ -99,8 +124,6 @@ class Speaker(Advertiser):
     addresses_tried: int = 0
     """How many addresses could be tried at the last search for its key."""
     looks_like: str = ""
-    counter: bytes = b""
-    same_counter: int = 0
     tagged: bool = False
 
     @property

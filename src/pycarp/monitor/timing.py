@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._impl import current
-from .._records import dataclass, field
+from .._records import dataclass, field, replace
 from ..protocol import Advert
 from ..protocol.checks import first_fault
-from ..protocol.timing import master_down
+from ..protocol.timing import OPENBSD_LATE, master_down
 from .observer import Change
 from .speakers import Advertiser, Key
 from .text import microseconds, plural
@@ -136,6 +136,8 @@ class Series(Advertiser):
     trend: Trend = field(default_factory=Trend)
     running: bool = False
     """The last advert began an interval: it was no bow-out."""
+    takeover: Takeover | None = None
+    """Its last one, until its counter has told whose timer that was."""
     _begun: int = 0
     _turn: int = 0
 
@@ -146,7 +148,7 @@ class Series(Advertiser):
 
     def on_time(self, at: int) -> bool:
         """Whether its next advert is not overdue at this time."""
-        return self.running and (at - self.last) * _LATE <= self.interval * _ON_TIME
+        return self.running and (at - self.last) * _LATE <= self.due * _ON_TIME
 
     def begin(self, at: int) -> None:
         """A new run: what came before says nothing about the phase of what follows."""
@@ -269,6 +271,8 @@ class Meter:
             self._watch_interval(series, advert, at)
             series.advbase, series.advskew = advert.advbase, advert.advskew
             series.running, series.last = True, at
+        series.count(advert.counter, at)
+        self._judge_again(series)
         return self._changes
 
     def as_dict(self) -> dict[str, Any]:
@@ -288,8 +292,8 @@ class Meter:
         # An advert with new values (a demotion) goes out at once, out of turn. A clock that was set back tells nothing.
         if not series.running or changed or passed < 0:
             series.begin(at)
-        elif passed * _LATE > series.interval * _ON_TIME:
-            missed = max(1, round(passed / series.interval) - 1)
+        elif passed * _LATE > (due := _due(series, advert)) * _ON_TIME:
+            missed = max(1, round(passed / due) - 1)
             series.gaps += 1
             series.missed += missed
             series.longest_gap = max(series.longest_gap, passed)
@@ -315,9 +319,11 @@ class Meter:
 
     def _take_over(self, former: Series, series: Series, advert: Advert, at: int) -> None:
         cause = "preemption" if former.on_time(at) else "silence" if former.running else "bow-out"
-        due, key = master_down(advert.advbase, advert.advskew), series.key
+        timing = "openbsd" if series.as_openbsd else "bsd"
+        due, key = master_down(advert.advbase, advert.advskew, timing=timing), series.key
         takeover = Takeover(at, key.vhid, key.family, former.key.source, key.source, at - former.last, due, cause)
         self.takeovers.append(takeover)
+        series.takeover = None if series.as_openbsd else takeover
         self.takeover_count += 1
         after = "the bow-out" if cause == "bow-out" else "the last advert"
         text = f"{key.source} takes over, {microseconds(takeover.gap)} after {after} of {former.key.source}"
@@ -325,9 +331,25 @@ class Meter:
             text += f" (due after {microseconds(due)})"
         self._say(at, "takeover", series, text, takeover.as_dict())
 
+    def _judge_again(self, series: Series) -> None:
+        """The third advert tells OpenBSD: then its takeover before that was by OpenBSD's formula."""
+        former = series.takeover
+        if former is None or not series.as_openbsd:
+            return
+        series.takeover = None
+        if former in self.takeovers:
+            self.takeovers[self.takeovers.index(former)] = replace(former, due=series.master_down)
+
     def _say(self, at: int, kind: str, series: Series, text: str, details: dict[str, Any] | None = None) -> None:
         key = series.key
         self._changes.append(Change(at, kind, text, key.vhid, key.family, key.source, details or {}))
+
+
+def _due(series: Series, advert: Advert) -> int:
+    """What OpenBSD keeps at an advbase of 0 may be many times what it promises: its second advert is on time, too."""
+    if series.as_openbsd or (advert.counter == series.counter and not series.advbase):
+        return max(series.due, OPENBSD_LATE)
+    return series.due
 
 
 def _is_twin(series: Series, advert: Advert, at: int) -> bool:
