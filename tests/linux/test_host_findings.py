@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -255,6 +256,8 @@ def test_an_old_kernel(main: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen(main, "kernel-old", virtual_host()) == []
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", "5.10.0-30-amd64", "1", "x86_64")))
     assert len(seen(main, "kernel-old", virtual_host())) == 1
+    (no_gate,) = seen(main, "no-gate", virtual_host())
+    assert "Linux 5.10" in no_gate.message
 
 
 def test_a_gateway_pair_without_preempt(main: Host) -> None:
@@ -420,6 +423,31 @@ def test_a_firewall_of_the_older_iptables(main: Host) -> None:
         (found,) = [one for one in firewall.look(Older(), [], 1) if one.kind == "firewall-unseen"]
         assert "table filter" in found.message
         assert [one for one in firewall.look(Machine(), [], 1) if one.kind == "firewall-unseen"] == []
+
+
+REFUSES_NETFILTER = """
+import ctypes, errno, os, struct, sys
+# man 2 seccomp; include/uapi/linux/filter.h: socket(_, _, NETLINK_NETFILTER) fails with the errno given.
+steps = [(0x20, 0, 0, 0), (0x15, 0, 5, %d), (0x20, 0, 0, 16), (0x15, 0, 3, 16), (0x20, 0, 0, 32), (0x15, 0, 1, 12)]
+steps += [(0x06, 0, 0, 0x00050000 | getattr(errno, sys.argv[1])), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in steps))
+program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0, os.strerror(ctypes.get_errno())
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+SOCKET_CALL = {"x86_64": 41, "aarch64": 198, "riscv64": 198}.get(os.uname().machine)
+
+
+@pytest.mark.skipif(SOCKET_CALL is None, reason="the number of socket(2) is not known here")
+@pytest.mark.parametrize("error", ["EPROTONOSUPPORT", "EPERM"])
+def test_a_host_without_nf_tables_or_that_forbids_it(main: Host, file: str, error: str) -> None:
+    before = (sys.executable, "-c", REFUSES_NETFILTER % SOCKET_CALL, error)
+    found = command(main, file, before=before)[1]
+    (no_gate,) = [one for one in found if one["kind"] == "no-gate"]
+    assert no_gate["severity"] == "warning" and os.strerror(getattr(errno, error)) in no_gate["message"]
+    assert "firewall-unseen" not in kinds(found)
+    assert "no-gate" not in kinds(command(main, file)[1])
 
 
 def test_others_that_speak_with_our_number_are_heard(file: str) -> None:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator, Sequence
 
 from .. import gate
+from ..capabilities import effective
 from . import nftables
 from .kinds import Finding, finding
 from .machine import Machine, Place
@@ -19,12 +20,18 @@ def look(machine: Machine, places: Sequence[Place], most_rules: int) -> Iterator
     yield from _bridges(machine)
     try:
         chains = nftables.read(most_rules)
-    except PermissionError:
-        yield finding("firewall-unseen", why="it needs CAP_NET_ADMIN", how=_ROOT)
-        return
+    except PermissionError as error:
+        if "CAP_NET_ADMIN" not in effective():
+            yield finding("firewall-unseen", why="it needs CAP_NET_ADMIN", how=_ROOT)
+            return
+        # A container's filter of system calls, or a security module.
+        yield finding("no-gate", why=f"nf_tables: {error.strerror}")
+        chains = []
     except OSError as error:
         # A kernel without nf_tables has no such firewall.
-        if error.errno not in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
+        if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
+            yield finding("no-gate", why=f"nf_tables: {error.strerror}")
+        else:
             yield finding("firewall-unseen", why=str(error.strerror), how=_ROOT)
         chains = []
     for table in sorted({*machine.lines("/proc/thread-self/net/ip_tables_names")} | {*_legacy6(machine)}):

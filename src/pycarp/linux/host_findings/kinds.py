@@ -260,6 +260,11 @@ KINDS: dict[str, Kind] = {
         "warning",
         False,
         heard=("{what}", "pycarp monitor -i {carpdev} shows more"),
+        no_gate=(
+            "this host makes no gates ({why}): when engine and guardian die at once, the addresses stay until their "
+            "lifetime ends, up to 2 s longer",
+            "run Linux 5.16 or newer with nf_tables, and let this process use it",
+        ),
         # The service
         no_preempt=(
             "virtual hosts on {carpdevs} run without preempt: one broken cable leaves them on different hosts for good",

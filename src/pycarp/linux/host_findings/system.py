@@ -17,6 +17,8 @@ _IPC_LOCK = 14
 """include/uapi/linux/capability.h"""
 _MARKED_SINCE = (5, 18)
 """The first Linux with IFA_PROTO."""
+_GATES_SINCE = (5, 16)
+"""The first Linux with egress chains."""
 _ENOUGH_MEMORY = 64 << 20
 _PRIORITY = 2
 
@@ -31,8 +33,12 @@ def look() -> Iterator[Finding]:
     if limit != resource.RLIM_INFINITY and limit < _ENOUGH_MEMORY and not _capable(_IPC_LOCK):
         yield finding("memory-lock", limit=limit >> 10)
     release = os.uname().release
-    if (found := re.match(r"(\d+)\.(\d+)", release)) and (int(found[1]), int(found[2])) < _MARKED_SINCE:
-        yield finding("kernel-old", release=release)
+    if found := re.match(r"(\d+)\.(\d+)", release):
+        version = int(found[1]), int(found[2])
+        if version < _MARKED_SINCE:
+            yield finding("kernel-old", release=release)
+        if version < _GATES_SINCE:
+            yield finding("no-gate", why=f"Linux {release}")
 
 
 def units(machine: Machine) -> Iterator[Finding]:
