@@ -144,7 +144,9 @@ vrrp_instance VI_1 {{
         nowhere
     }}
     unicast_peer {{
-        192.168.200.3
+        192.168.200.3 min_ttl 255 max_ttl 255
+        192.168.200.4
+        nowhere.example
     }}
     notify_master /usr/local/bin/m
     garp_master_delay 10
@@ -180,6 +182,7 @@ def test_keepalived(tmp_path):
     first, second = hosts(conversion, tmp_path)
     assert (first.vhid, first.advskew, first.advbase, first.preempt, first.mac) == (51, 104, 1, True, "interface")
     assert first.address_texts == ("192.168.200.11/24", "192.168.200.12", "2001:db8::1/64")
+    assert [str(one) for one in first.peers] == ["192.168.200.3", "192.168.200.4"] and not second.peers
     assert (second.vhid, second.advskew, second.preempt, second.mac) == (51, 154, False, "virtual")
     said = [str(remark) for remark in conversion.remarks]
     lines = KEEPALIVED.splitlines()
@@ -189,7 +192,8 @@ def test_keepalived(tmp_path):
         ("label eth0:1", "label of an address"),
         ("        chk", "ignores a script with a weight in a member of a sync group"),
         ("nowhere", "no block of its own"),
-        ("unicast_peer", "multicast group only"),
+        ("192.168.200.3", "TTLs"),
+        ("nowhere.example", "a unicast_peer cannot be taken"),
         ("preempt_delay", "cannot be delayed"),
         ("garp_master_delay", "announcements N"),
         ("notify_fault", "the group of this script"),

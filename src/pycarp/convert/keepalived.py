@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_interface
 
 from .._records import dataclass, field
+from ..errors import ConfigError
+from ..protocol.options import BY_NAME, check_destinations
 from .keepalived_blocks import Block, read
 from .keepalived_checks import Tracked, statements
 from .model import Conversion, Target
@@ -15,10 +18,9 @@ _NOTHING = {"state", "native_ipv6", "version", "accept", "preempt", "debug", "li
 """Words that say what holds here anyway, or nothing."""
 
 _LACKING = {
-    "unicast_peer": "adverts go to the multicast group only",
-    "unicast_src_ip": "adverts go to the multicast group only",
+    "unicast_src_ip": "adverts to a peer come from the address of the interface in its subnet",
     "mcast_src_ip": "adverts come from the address of the interface",
-    "mcast_dst_ip": "adverts go to 224.0.0.18 and ff02::12 only",
+    "mcast_dst_ip": "'group ADDRESS' is another multicast group than 224.0.0.18 or ff02::12",
     "preempt_delay": "preemption cannot be delayed; a hand-over by command can be made at a chosen time",
     "virtual_routes": "set routes by a hook, or by the system's own configuration: the addresses follow the main table",
     "virtual_rules": "set rules by a hook, or by the system's own configuration",
@@ -117,6 +119,7 @@ def _target(block: Block, source: str, conversion: Conversion, bonus: int) -> Ta
     for name in ("virtual_ipaddress", "virtual_ipaddress_excluded"):
         for line in block.inside(name):
             _address(line, target, conversion)
+    _peers(block, target, conversion)
     for line in block.children:
         _left_out(line, conversion)
     if "vhid" in target.words and target.addresses:
@@ -178,6 +181,23 @@ def _address(line: Block, target: Target, conversion: Conversion) -> None:
         conversion.remark(line.line, f"{' and '.join(ignored)} of an address was left out")
 
 
+def _peers(block: Block, target: Target, conversion: Conversion) -> None:
+    """`unicast_peer`: those of a family of which no address floats would never be sent anything."""
+    found: dict[str, None] = {}
+    for line in block.inside("unicast_peer"):
+        try:
+            (peer,) = BY_NAME["peers"].kind.check("peers", line.words[:1])
+            check_destinations((peer,), (), [ip_interface(one) for one in target.addresses])
+        except ConfigError as error:
+            conversion.remark(line.line, f"a unicast_peer cannot be taken: {error}")
+            continue
+        if len(line.words) > 1:
+            conversion.remark(line.line, "the TTLs of a unicast_peer were left out: 255, but for peers beyond a router")
+        found[str(peer)] = None
+    if found:
+        target.words["peer"] = " ".join(found)
+
+
 def _left_out(line: Block, conversion: Conversion) -> None:
     word = line.words[0]
     if _LACKING.get(word):
@@ -189,7 +209,7 @@ def _left_out(line: Block, conversion: Conversion) -> None:
         *_LACKING,
         *_NOTIFY,
         *("virtual_router_id", "interface", "priority", "advert_int", "nopreempt", "use_vmac", "use_vmac_addr"),
-        *("authentication", "virtual_ipaddress", "notify"),
+        *("authentication", "virtual_ipaddress", "notify", "unicast_peer"),
         *("track_script", "track_interface", "track_file", "track_process"),
     ):
         conversion.remark(line.line, "a line that is not known here was left out")
