@@ -114,6 +114,32 @@ CASES = [
         "ip link set eth0 nomaster",
         says="belong on br0",
     ),
+    Case(
+        "peer-routed",
+        "ip route add 192.0.2.0/24 via 10.13.37.1",
+        "ip address add 192.0.2.1/24 dev eth0",
+        host={"peers": ["192.0.2.2"]},
+        says="beyond a router, 10.13.37.1:",
+    ),
+    Case(
+        "peer-unreachable",
+        "ip neigh add 10.13.37.12 dev eth0 nud failed",
+        "ip neigh replace 10.13.37.12 dev eth0 lladdr 02:00:00:00:00:12",
+        host={"peers": ["10.13.37.12"]},
+        says="it does not answer",
+    ),
+    Case(
+        "peers-own",
+        "ip address add 10.13.37.15/24 dev eth0",
+        "ip address del 10.13.37.15/24 dev eth0",
+        host={"peers": ["10.13.37.15"]},
+    ),
+    Case(
+        "peer-source",
+        "ip address flush dev eth0 scope global",
+        "ip address add 10.13.37.11/24 dev eth0",
+        host={"peers": ["10.13.37.12"], "carpdev": "eth0"},
+    ),
     Case("carpdev-down", "ip link set eth0 down", "ip link set eth0 up", host={"carpdev": "eth0"}),
     Case(
         "no-carrier",
@@ -219,6 +245,11 @@ def test_a_fault_is_found_and_its_remedy_ends_it(main: Host, tmp_path: Path, cas
     if case.remedy:
         main.run(["sh", "-ec", case.remedy], env=environment)
     assert seen(main, case.kind, virtual_host(**{**case.host, **case.mended}), root=tmp_path) == []
+
+
+def test_no_route_leads_to_a_peer(main: Host) -> None:
+    found = seen(main, "peer-unreachable", virtual_host(peers=["2001:db8:ffff::2"], addresses=["2001:db8::42/64"]))
+    assert ["no route leads there" in one.message for one in found] == [True]
 
 
 def test_a_bond_that_rewrites_arp(main: Host, monkeypatch: pytest.MonkeyPatch) -> None:

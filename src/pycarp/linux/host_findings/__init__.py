@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...config import VirtualHost
-from . import addresses, firewall, links, others, settings, system
+from . import addresses, firewall, links, others, peers, settings, system
 from .kinds import KINDS, Finding, Kind, Severity, finding
 from .machine import Machine, Place
 
@@ -54,6 +54,7 @@ def _of_hosts(machine: Machine, places: Sequence[Place], most_rules: int) -> Ite
         yield from links.of_place(machine, place)
         yield from addresses.of_place(machine, place)
         yield from settings.of_place(machine, place)
+        yield from peers.of_place(machine, place)
     yield from links.of_machine(places)
     yield from settings.of_machine(machine, places)
     yield from firewall.look(machine, places, most_rules)

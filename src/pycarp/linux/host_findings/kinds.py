@@ -259,6 +259,25 @@ KINDS: dict[str, Kind] = {
     **_rows(
         "warning",
         False,
+        # Peers: an engine tells of them by `UnicastPeer`
+        peer_routed=(
+            "peer {peer} is beyond a router, {router}: its adverts are taken with any TTL, so who knows the secret, or "
+            "repeats one of them, can send some from anywhere",
+            "put the hosts on one link, or let only peers through to this one",
+        ),
+        peer_unreachable=(
+            "peer {peer} cannot be reached by {carpdev}: {why}",
+            "look at its address, its cable and the routes of {carpdev}",
+        ),
+        peers_own=(
+            "the peers {peers} are this host itself: adverts of that family go to nobody",
+            "give 'peer' with the other hosts' addresses",
+        ),
+        peer_source=(
+            "{carpdev} has no {family} address of its own: adverts to peers come from the floating one, which is no "
+            "peer of theirs",
+            "give {carpdev} an {family} address, and that as 'peer' on the other hosts",
+        ),
         heard=("{what}", "pycarp monitor -i {carpdev} shows more"),
         no_gate=(
             "this host makes no gates ({why}): when engine and guardian die at once, the addresses stay until their "
