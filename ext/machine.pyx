@@ -482,6 +482,7 @@ cdef int machine_reconfigure(
     machine_t *machine, const machine_config_t *config, int64_t now, actions_t *actions
 ) noexcept nogil:
     cdef machine_config_t former = machine.config
+    cdef int64_t pacing = machine_pacing(machine)
     cdef bint running = machine.state != STATE_INIT
     actions.count = 0
     machine.config = config[0]
@@ -489,6 +490,7 @@ cdef int machine_reconfigure(
         machine.config = former
         return -1
     machine.arbitration.enabled = config.arbitrate
+    _measure_anew(machine, pacing)
     if not running:
         pass
     elif not config.runnable:

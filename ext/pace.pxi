@@ -113,8 +113,19 @@ cdef void _arm_pace(machine_t *machine, int64_t now) noexcept nogil:
     machine.pace_due = (now // pacing + 1) * pacing if pacing and machine.state == STATE_MASTER else MACHINE_NEVER
 
 
+cdef void _measure_anew(machine_t *machine, int64_t former) noexcept nogil:
+    """Its pacing was `former`. That made gaps of its own: they do not tell that it cannot keep another pace."""
+    cdef gaps_t *own = &machine.pace.own
+    if machine_pacing(machine) != former:
+        own.last = MACHINE_NEVER
+        if own.worst <= 2 * (former or _period(machine)):
+            own.worst = 0
+
+
 cdef void machine_limit_pace(machine_t *machine, int64_t least, int64_t now) noexcept nogil:
+    cdef int64_t former = machine_pacing(machine)
     machine.pace.least = least
+    _measure_anew(machine, former)
     if machine.pace_due != MACHINE_NEVER or machine.advert_due != MACHINE_NEVER:
         _arm_pace(machine, now)
 

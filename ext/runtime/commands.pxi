@@ -165,6 +165,8 @@ cdef void replan(runtime_t *runtime, instance_t *instance, command_t *command, i
         retry_now(runtime, instance, now)
         machine_reconfigure(&instance.machine, &instance.plan.config, now, &actions)
         carry_out(runtime, instance, &actions, now)
+        if instance.carpdev != NULL:
+            share_pace(runtime, instance.carpdev, now)
 
 
 cdef void start_instance(runtime_t *runtime, instance_t *instance, command_t *command, int64_t now) noexcept nogil:

@@ -258,8 +258,9 @@ cdef class Runtime:
         if left == NULL:
             raise MemoryError
         try:
-            _fill_left(left, values)
             # It is not started: nobody else looks at what it has learned.
+            left.machine = (<_Instance> self._instances[index]).instance.machine
+            _fill_left(left, values)
             (<_Instance> self._instances[index]).plan.authenticator.inherit(values["auth"])
             command.new_instance = left
             self._call(&command)

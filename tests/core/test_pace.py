@@ -207,6 +207,25 @@ def test_the_caller_limits_it(impl: Implementation) -> None:
     assert machine.deadline == T + 51 * MS - (T + 51 * MS) % (3 * MS) + 3 * MS
 
 
+def test_a_new_pace_is_measured_anew(impl: Implementation) -> None:
+    """The gaps of a slower pace, of a limit or of a pause do not tell that it cannot keep this one."""
+    machine = master(impl, pace=50)
+    adverts(machine, T + 2 * NS)
+    machine.reconfigure(config(pace=3), T + 2 * NS + MS)
+    assert machine.said_pace == CODE
+    adverts(machine, T + 3 * NS)
+    machine.pause_pace(T + 3 * NS + MS)
+    adverts(machine, T + 6 * NS)
+    machine.limit_pace(0, T + 9 * NS)
+    adverts(machine, T + 10 * NS)
+    assert machine.said_pace == CODE
+    # What it was late itself counts on.
+    late = T + 10 * NS + 300 * MS
+    machine.timeout(late)
+    machine.limit_pace(5 * MS, late + MS)
+    assert PACES[machine.said_pace] == 200 * MS
+
+
 @pytest.mark.parametrize(
     ("late", "code"),
     [

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from support.lan import VIP, Lan, stays, wait_until
+from support.lan import VIP, Lan, stays, virtual_host, wait_until
 from support.wire import Frame
 
 from pycarp import State, events
@@ -54,6 +54,22 @@ def test_a_silent_cut_with_a_pace(net: Lan, with_impl: str) -> None:
     wait_until(lambda: net.masters() == ["main"])
     stays(lambda: net.masters() == ["main"], 0.5)
     assert main.log.find(events.StateChanged) == []
+
+
+@pytest.mark.usefixtures("with_impl")
+def test_a_reload_shares_out_anew_what_an_interface_sends(net: Lan) -> None:
+    # Fault: A reload asks two MASTERs of one interface for paces that are too fast together; then one of them has none.
+    # Expected: Both are slower, and say why; then the other one has its own.
+    wanted = [virtual_host(advbase=1, advskew=0, vhid=vhid, addresses=[f"10.13.37.{vhid}/24"], pace=50, dialect="bsd")
+              for vhid in (101, 102)]  # fmt: skip
+    main = net.start("main", *wanted)
+    for vhid in (101, 102):
+        main.become(MASTER, vhid)
+    main.reconfigure(*(one.replace(pace=1) for one in wanted))
+    for vhid in (101, 102):
+        assert "too fast" in main.wait(events.PaceChanged, vhid=vhid).what
+    main.reconfigure(wanted[0].replace(pace=1), wanted[1].replace(pace=0))
+    main.log.until(lambda: "too fast" not in main.log.find(events.PaceChanged, vhid=101)[-1].what)
 
 
 @pytest.mark.usefixtures("with_impl")

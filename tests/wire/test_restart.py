@@ -23,6 +23,7 @@ from pycarp import EngineError, InterfaceError, State, events
 from pycarp.engine import line
 from pycarp.linux import lock
 from pycarp.protocol import NS_PER_SKEW
+from pycarp.protocol.timing import PACES
 
 MASTER, BACKUP = State.MASTER, State.BACKUP
 LIFE = Path(__file__).parents[1] / "support" / "life.py"
@@ -299,6 +300,27 @@ def test_gunicorn_replaces_itself(net: Lan, impl: Any, tmp_path: Path) -> None:
         for found in (pidfile, Path(f"{pidfile}.2")):
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(found.read_text()), signal.SIGTERM)
+
+
+def test_the_pace_goes_on(net: Lan, with_impl: str) -> None:
+    # Fault: The program of a MASTER with a pace is started anew beside itself.
+    # Expected: Soon its adverts say the same pace as before.
+    paced = {"advbase": 1, "advskew": 0, "pace": 20}
+    first = Life(net, with_impl, **paced)
+    first.wait("AddressesTaken")
+    second = Life(net, with_impl, **paced)
+    assert second.wait("Inherited")["state"] == "MASTER"
+    assert first.process.wait(WITHIN) == 0
+    time.sleep(0.5)
+    before = len(net.capture.frames)
+    time.sleep(0.3)
+    # The counter begins at 42; the upper half of its third byte is the code of a pace.
+    codes = {
+        one.data[44] >> 4
+        for one in net.capture.frames[before:].copy()
+        if one.port == "main" and one.data[12:14] == b"\x08\0" and one.data[23] == 112
+    }
+    assert codes == {PACES.index(20_000_000)}
 
 
 def test_garbage_on_the_line_ends_nothing(net: Lan) -> None:

@@ -269,7 +269,7 @@ class Machine(Paced):
             raise ValueError(
                 f"vhid {config.vhid} is another group than {self._config.vhid}: stop one machine, start another"
             )
-        former, self._config = self._config, config
+        former, pacing, self._config = self._config, self.pacing, config
         running = self._state is not State.INIT
         ran: list[Action] = []
         if not running and self._started and self._link:
@@ -279,6 +279,7 @@ class Machine(Paced):
                 self._config = former
                 raise
         self._arbitration.enabled = config.siblings == "arbitrate"
+        self._measure_anew(pacing)
         if not running:
             return ran
         if not self._runnable:

@@ -160,9 +160,18 @@ class Paced(Demotion):
     def limit_pace(self, least: int, now: int) -> None:
         """Adverts are at least this many ns apart, whatever the configured pace is."""
         check_moment(now)
-        self._pace.least = least
+        former, self._pace.least = self.pacing, least
+        self._measure_anew(former)
         if self._pace_due is not None or self._advert_due is not None:
             self._arm_pace(now)
+
+    def _measure_anew(self, former: int) -> None:
+        """Its pacing was `former`. That made gaps of its own: they do not tell that it cannot keep another pace."""
+        own, pacing = self._pace.own, self.pacing
+        if pacing != former:
+            own.last = None
+            if own.worst <= 2 * (former or self._period):
+                own.worst = 0
 
     def _begin_pace(self, reason: Reason) -> None:
         """It becomes MASTER."""

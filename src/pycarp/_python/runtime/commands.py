@@ -23,7 +23,7 @@ from ...linux.sockets import Sockets, no_sockets
 from ...protocol import NS_PER_SECOND, State
 from ...protocol.timing import ANNOUNCE_AFTER_DEFENCE, ANNOUNCEMENTS_AFTER_RIVAL, LEASE_FOREVER
 from ...stats import Measures, Stats
-from . import bequest, guardian, tenure
+from . import bequest, guardian, pace, tenure
 from .actions import carry_out, demote_others, drain
 from .addresses import retry_now, send_order, take
 from .peers import peer_objects
@@ -120,6 +120,7 @@ def replan(
     if changed:
         retry_now(runtime, instance, now)
         carry_out(runtime, instance, instance.machine.reconfigure(plan.host, now), now)
+        pace.share(runtime, instance.carpdev, now)
 
 
 def freeze(runtime: RuntimeState, instance: Instance, now: int, margin: int) -> dict[str, Any] | None:
