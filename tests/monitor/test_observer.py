@@ -44,6 +44,17 @@ def test_recorded_netbsd_is_recognised(group: dict[str, Any]) -> None:
     assert speaker.median is not None and 0 < speaker.median - interval < 25_000_000
 
 
+def test_adverts_to_peers_say_where_they_go() -> None:
+    observer, said = Observer(), []
+    for turn in range(3):
+        for at, peer in enumerate(("10.13.37.12", "10.13.37.13")):
+            said += observer.frame(bytes(Frame(destination=peer)), turn * SECOND + at)
+    (speaker,) = observer.speakers.values()
+    assert speaker.as_dict()["destinations"] == ["10.13.37.12", "10.13.37.13"]
+    assert (speaker.median, speaker.condition) == (SECOND, Condition.ADVERTISING)  # one beat for both
+    assert [change.kind for change in said] == ["master"] and ", to 10.13.37.12" in said[0].text
+
+
 # The life of a group
 
 

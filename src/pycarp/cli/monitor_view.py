@@ -92,6 +92,7 @@ class MonitorReport(Report):
                     f"advbase {speaker.advbase} advskew {speaker.advskew}",
                     _measured(speaker),
                     _signed(speaker),
+                    speaker.destinations and f"to {' and '.join(speaker.destinations)}",
                     speaker.looks_like and f"looks like {speaker.looks_like}",
                     _faults(speaker),
                     mac_text(speaker.key.mac),

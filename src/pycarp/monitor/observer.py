@@ -15,13 +15,13 @@ from typing import Any
 from .._impl import current
 from .._records import dataclass, field
 from ..config import AddressLike
-from ..protocol import NS_PER_SECOND, Advert
+from ..protocol import GROUPS, NS_PER_SECOND, Advert
 from ..protocol.abc import Datagram
 from ..protocol.checks import HINTS, first_fault, vrrp_advice, vrrp_router
 from ..protocol.frames import VLAN_TAGS, vlans
 from . import findings
 from .signatures import SignatureCheck
-from .speakers import Condition, Key, Speaker
+from .speakers import KEPT_DESTINATIONS, Condition, Key, Speaker
 from .text import seconds
 
 MOST_SPEAKERS = 1024
@@ -158,6 +158,8 @@ class Observer:
         )
         if speaker is None:
             return
+        if datagram.destination != GROUPS[datagram.family] and len(speaker.destinations) < KEPT_DESTINATIONS:
+            speaker.destinations[str(ip_address(datagram.destination))] = None
         if not fault and self._check.knows:
             fault = self._check.fault(speaker, advert)
         if fault:
@@ -245,6 +247,8 @@ class Observer:
             # If it advertises again, the time between is no interval.
             other.beats = 0
         text = f"advertises every {seconds(speaker.interval)} (advbase {speaker.advbase}, advskew {speaker.advskew})"
+        if speaker.destinations:
+            text += f", to {' and '.join(speaker.destinations)}"
         if speaker.adverts > 1:
             text += ", again"
         former = self._former(speaker, at)

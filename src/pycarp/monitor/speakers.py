@@ -15,6 +15,7 @@ from .keysearch import Signature
 from .text import mac_text
 
 KEPT_INTERVALS = 512
+KEPT_DESTINATIONS = 8
 _CONSTANT = 3 * NS_PER_SECOND // 2
 """A counter that stays for longer is OpenBSD's: ours has the seconds in it, and other BSDs count theirs up."""
 _TICK = OPENBSD_LATE // 2
@@ -125,6 +126,8 @@ class Speaker(Advertiser):
     """How many addresses could be tried at the last search for its key."""
     looks_like: str = ""
     tagged: bool = False
+    destinations: dict[str, None] = field(default_factory=dict)
+    """Where its adverts go if that is not carp(4)'s group: peers, or another group; of many the first ones."""
 
     @property
     def beat_before(self) -> int:
@@ -152,4 +155,5 @@ class Speaker(Advertiser):
             "faults": dict(self.faults),
             "signatures": [{**one.as_dict(), "adverts": count} for one, count in self.signatures.items()],
             "looks_like": self.looks_like or None,
+            "destinations": list(self.destinations),
         }
