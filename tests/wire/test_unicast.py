@@ -97,6 +97,29 @@ def test_three_hosts_without_multicast(
     assert not [one for name in names for one in adverts(net, name) if one.data[:3] in (b"\x01\0\x5e", b"\x33\x33\0")]
 
 
+def test_two_peers_with_the_interfaces_own_mac(make_lan: Callable[..., Lan], with_impl: str) -> None:
+    # Fault: Two hosts, `mac interface`, and a switch that drops multicast and frames from virtual MACs.
+    # Expected: One is MASTER at a time; a hand-over and the way back take no master-down, and nobody else is told.
+    net = make_lan()
+    for words in (*NO_MULTICAST, "add rule bridge t c ether saddr & ff:ff:ff:ff:ff:00 == 00:00:5e:00:01:00 drop"):
+        net.lab.switch.run(["nft", words])
+    peers = [net[name].address for name in ("main", "second")]
+    nodes = {name: net.start(name, peers=peers, mac="interface", advbase=1, advskew=at) for name, at in SKEWS.items()}
+    main, second = nodes.values()
+    main.become(MASTER)
+    second.wait(events.PeerHeard, peer=net["main"].address)
+    for giver, taker in ((main, second), (second, main)):
+        begun = time.monotonic()
+        giver.engine.hand_over()
+        taker.become(MASTER)
+        giver.become(BACKUP)
+        assert time.monotonic() - begun < 1.5
+    for name, other in (("main", "second"), ("second", "main")):
+        sent = adverts(net, name)
+        assert {to for _mac, to in destinations(sent)} == {net[other].address}
+        assert {one.data[6:12] for one in sent} == {net[name].mac}
+
+
 def test_beyond_a_router(make_lan: Callable[..., Lan], with_impl: str) -> None:
     # Fault: A peer is in another subnet.
     # Expected: Adverts go by the router's MAC and are heard with a lower TTL; the engine warns. A bow-out gets through.
