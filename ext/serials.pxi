@@ -96,7 +96,11 @@ cdef bint _explained(
     cdef bint timely, first = not master and not _is_bowout(advert)
     cdef int at
     if _lives(sender, now):
-        sender.tries = False
+        # What is ahead is no past: it may be that our own clock stood still, in a virtual machine that was stopped.
+        if _apart(lead, sender.lead) > 0:
+            _goes_on(sender, advert, now, lead)
+        else:
+            sender.tries = False
         return False
     timely = _within(_apart(lead, wall), SERIAL_CLOCKS_APART) and not _heard_elsewhere(serials, sender, advert)
     timely = timely and (not sender.has_left or _after(advert, sender.left, True))

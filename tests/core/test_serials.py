@@ -143,6 +143,22 @@ def test_a_clock_that_was_set_is_followed_within_a_master_down(impl: Implementat
         assert receiver.hear(sender.frame(now + interval), now + interval) == ""
 
 
+@pytest.mark.parametrize("stopped", [4, 5, 60, 20_000])
+def test_a_receiver_that_stood_still_believes_its_master_within_a_master_down(
+    impl: Implementation, stopped: int
+) -> None:
+    """All its clocks did, as those of a virtual machine that was stopped: the sender is ahead, and goes on."""
+    receiver, sender = Receiver(impl), Sender(impl)
+    heard(receiver, sender, START, 20)
+    last = START + 19 * NS
+    sender.ahead = stopped * NS
+    moments = [last + second * NS - NS // 10 for second in (1, 2, 3)]
+    said = [receiver.hear(sender.frame(now), now) for now in moments]
+    assert said == ["replayed", "replayed", ""]
+    # What it said before is of the past now.
+    assert receiver.hear(sender.frame(last - stopped * NS), last + 3 * NS) == "replayed"
+
+
 def test_old_streams_are_not_believed_beside_the_present_one(impl: Implementation) -> None:
     receiver, sender = Receiver(impl), Sender(impl)
     old = heard(receiver, sender, START, 40)

@@ -99,7 +99,11 @@ class Serials:
     def _explained(self, sender: _Sender, advert: Advert, now: int, lead: int, wall: int, master: bool) -> bool:
         """Whether there is a good reason for what is not as promised."""
         if _lives(sender, now):
-            sender.tried_lead = None
+            # What is ahead is no past: it may be that our own clock stood still, in a virtual machine that was stopped.
+            if _apart(lead, sender.lead) > 0:
+                self._goes_on(sender, advert, now, lead)
+            else:
+                sender.tried_lead = None
             return False
         timely = abs(_apart(lead, wall)) <= SERIAL_CLOCKS_APART and not self._heard_elsewhere(sender.source, advert)
         timely = timely and (sender.left is None or _after(advert, sender.left))
