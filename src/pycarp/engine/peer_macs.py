@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CONFIRMED_EVERY = 10.0
 """Seconds: a peer that has another MAC and does not say so is found after that, and three questions to the old one."""
 _ASKED_AGAIN_AFTER = 1.0
+_NEWS_EVERY = 0.05
+"""Anybody can make the kernel have news all the time: it is looked at that often."""
 _TOLD_AFTER = 3.0
 """Seconds without an answer."""
 ROUTED = (
@@ -58,7 +60,8 @@ class PeerMacs:
         self._peers: dict[tuple[int, int, IPAddress], _Peer] = {}
         self._watch: NeighbourWatch | None = None
         self._watched: frozenset[IPAddress] = frozenset()
-        self._due = 0.0
+        self._due = self._ran = 0.0
+        self._rests = False
 
     def close(self) -> None:
         if self._watch is not None:
@@ -80,14 +83,16 @@ class PeerMacs:
         ]
         if not wanted:
             if self._watch is not None:
-                selector.unregister(self._watch)
+                if not self._rests:
+                    selector.unregister(self._watch)
                 self.close()
                 self._peers.clear()
             return
         keys = {(instance.index, instance.carpdev.index, one.address) for instance, one in wanted}
         if time.monotonic() < self._due and keys == self._peers.keys():
             return
-        self._due = time.monotonic() + _ASKED_AGAIN_AFTER
+        self._ran = time.monotonic()
+        self._due = self._ran + _ASKED_AGAIN_AFTER
         with contextlib.suppress(OSError, CarpError), RouteSocket() as route:
             self._open(selector)
             self._peers = {key: self._peers.get(key) or _Peer(key[2]) for key in keys}
@@ -101,14 +106,18 @@ class PeerMacs:
 
     def _open(self, selector: selectors.BaseSelector) -> None:
         if self._watch is None:
-            self._watch, self._watched = NeighbourWatch(), frozenset()
-            selector.register(self._watch, 1, self._read)  # EVENT_READ
+            self._watch, self._watched, self._rests = NeighbourWatch(), frozenset(), True
+        if self._rests:
+            selector.register(self._watch, 1, lambda: self._read(selector))  # EVENT_READ
+            self._rests = False
 
-    def _read(self) -> None:
-        if self._watch is not None:
-            self._due = 0.0
+    def _read(self, selector: selectors.BaseSelector) -> None:
+        if self._watch is not None and not self._rests:
+            self._due = min(self._due, self._ran + _NEWS_EVERY)
             with contextlib.suppress(OSError):
                 self._watch.read()
+            selector.unregister(self._watch)
+            self._rests = True
 
     def _watch_for(self, addresses: frozenset[IPAddress]) -> None:
         if self._watch is not None and addresses != self._watched:
