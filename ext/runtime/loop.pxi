@@ -169,13 +169,20 @@ cdef void _run_machine(runtime_t *runtime, instance_t *instance, int64_t due, in
         instance.transmit.late = monotonic() - due
         measure(runtime.measures.sending, instance.transmit.late)
         if owned and advert and instance.ownership.owned and (
-            instance.ownership.announcements or now - instance.ownership.announced >= ANNOUNCE_AGAIN
+            instance.ownership.announcements or now - instance.ownership.announced >= _announce_after(instance)
         ):
             instance.ownership.announcements -= instance.ownership.announcements > 0
             if instance.timers.announce_due == MACHINE_NEVER:
                 instance.timers.announce_due = now + min(
                     ANNOUNCE_AFTER_ADVERT, machine_interval(&instance.machine) // 2
                 )
+
+
+cdef int64_t _announce_after(instance_t *instance) noexcept nogil:
+    """With the advert nearest to so many seconds after it last did."""
+    if instance.plan.announce_every == 0:
+        return MACHINE_NEVER
+    return instance.plan.announce_every - min(machine_interval(&instance.machine), NS_PER_SECOND) // 2
 
 
 # Waiting

@@ -31,6 +31,7 @@ cdef int _fill_plan(plan_t *place, object plan) except -1:
             memcpy(frame.octets, PyBytes_AS_STRING(octets), frame.length)
             place.announce_count += 1
         place.announce_repeats = <uint8_t> (host.announcements - 1)
+        place.announce_every = <int64_t> host.announce * NS_PER_SECOND
         input_store_addresses(&place.addresses, plan.packed)
         memcpy(place.mac, PyBytes_AS_STRING(mac), 6)
         place.virtual, place.led = plan.virtual, host.led

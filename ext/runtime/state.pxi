@@ -168,6 +168,7 @@ cdef struct plan_t:
     frame_t *announce_frames
     int announce_count
     uint8_t announce_repeats
+    int64_t announce_every  # ns; 0 for never
     auth_t *auth
     addresses_t addresses
     uint8_t mac[6]

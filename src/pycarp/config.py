@@ -44,6 +44,7 @@ class _VirtualHost:
     replay: Replay = DEFAULT["replay"]
     siblings: Siblings = DEFAULT["siblings"]
     announcements: int = DEFAULT["announcements"]
+    announce: int = DEFAULT["announce"]
     conflict: Conflict = DEFAULT["conflict"]
     timing: Timing = DEFAULT["timing"]
     missed: int = DEFAULT["missed"]
@@ -111,6 +112,8 @@ class VirtualHost(_VirtualHost):
     siblings       arbitrate|warn: other hosts have these addresses under another vhid: the higher vhid holds them (and
                    nobody here, if the lower one does not let go), or both hold them, as on a BSD (arbitrate)
     announcements  1-10, how often the addresses are announced after a takeover (3)
+    announce       0-900, seconds after which a master announces the addresses again, with the advert nearest to then; 0
+                   for never (3)
     conflict       warn|refuse: somebody answers for the addresses though no master is heard: take them all the same, or
                    do not (warn)
     timing         bsd|openbsd: how long silence lasts before others take over: advskew once, or as often as advbase as

@@ -11,7 +11,7 @@ import pytest
 from support import wire
 
 from pycarp._impl import Implementation
-from pycarp.protocol.frames import arp_reply, gratuitous_arp, neighbour_advertisement, virtual_mac
+from pycarp.protocol.frames import arp_reply, gratuitous_arp, gratuitous_arp_reply, neighbour_advertisement, virtual_mac
 
 CASES = [
     # vhid, advbase, advskew, source
@@ -85,14 +85,16 @@ def test_tcpdump_understands_announcements(tmp_path: Path) -> None:
     frames = [
         gratuitous_arp(wire.VIRTUAL_MAC, wire.VIP),
         arp_reply(wire.VIRTUAL_MAC, wire.VIP, bytes.fromhex("021122334455"), "10.13.37.99"),
+        gratuitous_arp_reply(wire.VIRTUAL_MAC, wire.VIP),
         neighbour_advertisement(wire.VIRTUAL_MAC, "2001:db8::42"),
     ]
-    request, reply, *advertisement = read(
+    request, reply, unasked, *advertisement = read(
         "tcpdump", "-n", "-t", "-e", "-vv", "-r", capture(tmp_path / "a.pcap", frames)
     )
     assert "00:00:5e:00:01:65 > ff:ff:ff:ff:ff:ff" in request
     assert "Request who-has 10.13.37.42" in request and "tell 10.13.37.42" in request
     assert "Reply 10.13.37.42 is-at 00:00:5e:00:01:65" in reply
+    assert "ff:ff:ff:ff:ff:ff" in unasked and "Reply 10.13.37.42 is-at 00:00:5e:00:01:65" in unasked
     text = " ".join(advertisement)
     assert "2001:db8::42 > ff02::1: [icmp6 sum ok] ICMP6, neighbor advertisement" in text
     assert "tgt is 2001:db8::42, Flags [override]" in text

@@ -283,3 +283,33 @@ def test_no_click_and_no_rich() -> None:
     code = "import sys, pycarp.ifconfig; print([m for m in ('click', 'rich') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_words_of_two() -> None:
+    words = [
+        "vhid",
+        "1",
+        "pass",
+        "secret00",
+        "10.13.37.42/24",
+        "announce",
+        "every",
+        "20",
+        "preempt",
+        "delay",
+        "30",
+        "start",
+        "delay",
+        "40",
+    ]
+    host = parse_words(words, source="test").require()
+    assert (host.announce, host.preempt, host.preempt_delay, host.start_delay) == (20, True, 30, 40)
+    usual = parse_words(
+        ["vhid", "1", "pass", "delay", "10.13.37.42/24", "announce", "0", "preempt", "start_delay", "5"], source="test"
+    ).require()
+    assert (usual.announce, usual.preempt, usual.preempt_delay, usual.start_delay) == (0, True, 0, 5)
+    assert (
+        "0-900"
+        in parse_words(["vhid", "1", "pass", "secret00", "announce", "every", "901"], source="test").errors[0].message
+    )
+    assert parse_words(["vhid", "1", "pass", "secret00", "start", "delay"], source="test").errors

@@ -86,12 +86,18 @@ def test_a_bow_out_to_one_that_has_yielded_itself(net: Lan, with_impl: str) -> N
 
 def test_a_master_announces_again_and_again(net: Lan, with_impl: str) -> None:
     # Fault: A rival of another make (ucarp, a BSD) yields in silence: no sign that clients went astray.
-    # Expected: It announces its addresses every three seconds, with an advert.
-    main = net.start("main", advskew=10, announcements=1)
+    # Expected: It announces its addresses every so many seconds, with an advert, in both forms of ARP; or never.
+    main, second = (
+        net.start(name, vhid=vhid, addresses=[address], advskew=10, announcements=1, announce=every)
+        for name, vhid, address, every in (("main", 101, f"{VIP}/24", 2), ("second", 102, "10.13.37.43/24", 0))
+    )
     main.become(MASTER)
-    wait_until(lambda: len(announcements(net, "main")) >= 2)
-    first, second = announcements(net, "main")[:2]
-    assert 2.9e9 < second.at_ns - first.at_ns < 4e9
+    second.become(MASTER)
+    wait_until(lambda: len(announcements(net, "main")) >= 4)
+    request, reply, again, last = announcements(net, "main")[:4]
+    assert [one.data[20:22] for one in (request, reply, again, last)] == [b"\0\1", b"\0\2"] * 2
+    assert 1.9e9 < again.at_ns - request.at_ns < 2.3e9
+    assert len(announcements(net, "second")) == 2
 
 
 def test_who_leaves_announces_nothing(net: Lan, with_impl: str) -> None:

@@ -49,6 +49,7 @@ _SO_SNDBUFFORCE = 32
 _PLAIN = (
     "vhid", "name", "advbase", "advskew", "carpdev", "preempt", "dialect", "mac", "replay", "siblings",
     "announcements", "conflict", "timing", "missed", "demotion", "preempt_delay", "start_delay", "up",
+    "announce",
 )  # fmt: skip
 _ADDRESSES = ("addresses", "joining", "leaving")
 

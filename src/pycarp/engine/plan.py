@@ -17,7 +17,7 @@ from .._unpatched import time
 from ..config import VirtualHost
 from ..protocol import BOWOUT, Advert
 from ..protocol.abc import EVERYTHING, AdvertTemplate, Authenticator, Hearing, Implementation, IPAddress
-from ..protocol.frames import gratuitous_arp, neighbour_advertisement, virtual_mac
+from ..protocol.frames import gratuitous_arp, gratuitous_arp_reply, neighbour_advertisement, virtual_mac
 from . import change
 from .destinations import HEADER_LENGTHS, Destination, aimed_families, destinations, hearing
 
@@ -135,9 +135,7 @@ def make_plan(
     for family in () if host.led else host.families:
         source = sources.get(family) or next(ip for ip in addresses if ip.version == family)
         templates.append((family, implementation.packet.AdvertTemplate(host.vhid, mac, source)))
-    announce_frames = tuple(
-        gratuitous_arp(mac, ip) if ip.version == 4 else neighbour_advertisement(mac, ip, router) for ip in addresses
-    )
+    announce_frames = tuple(frame for ip in addresses for frame in _announcements(mac, ip, router))
     if former is not None and change.same(former.host, host):
         # A running runtime has this authenticator: nobody else signs with it.
         authenticator, signed_bowouts = former.authenticator, former.signed_bowouts
@@ -151,6 +149,13 @@ def make_plan(
     packed = tuple(ip.packed for ip in addresses)
     plan = Plan(host, mac, tuple(templates), announce_frames, packed, authenticator, signed_bowouts)
     return _aimed(plan, sources, own, former) if aimed_families(host) else plan
+
+
+def _announcements(mac: bytes, ip: IPAddress, router: bool) -> tuple[bytes, ...]:
+    """What says where an address is. In both forms of ARP: BSDs send the request; some devices heed replies alone."""
+    if ip.version == 6:
+        return (neighbour_advertisement(mac, ip, router),)
+    return gratuitous_arp(mac, ip), gratuitous_arp_reply(mac, ip)
 
 
 def _aimed(

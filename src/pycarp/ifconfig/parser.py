@@ -30,6 +30,7 @@ from .vocabulary import (
     IGNORED,
     KNOWN,
     NOT_RUN,
+    PHRASES,
     PUBLIC,
     REFUSED,
     SECRET_WORDS,
@@ -274,8 +275,19 @@ class Parser:
             self.warn(word, f"{shell}: put the word in single quotes", hide=True)
         return word
 
+    def phrase(self, word: Word) -> Word:
+        """The word, or the one that stands for it and the next."""
+        following = self.words[self.at].text if self.at < len(self.words) else ""
+        name = PHRASES.get((word.text, following))
+        if name is None:
+            return word
+        self.at += 1
+        if name == "preempt_delay":
+            self.fields["preempt"] = True
+        return Word(name, word.line, word.column)
+
     def word(self, line: Line) -> None:
-        word = self.take()
+        word = self.phrase(self.take())
         text = word.text
         previous, self.previous = self.previous, ""
         if previous == "family" and text not in WORDS:

@@ -19,6 +19,9 @@ SECRET_WORDS = {"pass": "passphrase", "passfile": "passphrase", "nextpass": "nex
 OPPOSITE = {option.name: option.opposite for option in OPTIONS if isinstance(option.kind, Flag)}
 """What takes back a word that stands alone."""
 
+PHRASES = {option.phrase: option.name for option in OPTIONS if option.phrase}
+"""Two words that stand for one: the form in which the table has it."""
+
 FLAGS = ("create", "alias", *(word for word in BY_WORD if word not in ARGUMENT))
 """Words that stand alone. The first two change nothing: a virtual host is made when it runs, and addresses add up."""
 
@@ -93,7 +96,7 @@ _SAME_AS = FORMER | {
     spelling: word for option in OPTIONS for word, similar in option.similar.items() for spelling in similar.split()
 }
 
-PUBLIC = {*WORDS, *_SAME_AS}
+PUBLIC = {*WORDS, *_SAME_AS, *(word for phrase in PHRASES for word in phrase)}
 """Words that a message may repeat. Any other may be a passphrase, or have one in it."""
 
 

@@ -95,6 +95,13 @@ def arp_reply(mac: bytes, address: IPv4Address | str, to_mac: bytes, to_address:
     return _arp(to_mac + mac, 2, mac, IPv4Address(address).packed, to_mac, IPv4Address(to_address).packed)
 
 
+def gratuitous_arp_reply(mac: bytes, address: IPv4Address | str) -> bytes:
+    """A broadcast ARP reply that nobody asked for: some devices learn from replies alone (RFC 5944, 4.6)."""
+    packed = IPv4Address(address).packed
+    mac = exactly("mac", mac, 6)
+    return _arp(_BROADCAST_MAC + mac, 2, mac, packed, mac, packed)
+
+
 def neighbour_advertisement(mac: bytes, address: IPv6Address | str, router: bool = False) -> bytes:
     """An unsolicited neighbour advertisement to all nodes, override flag set, for one IPv6 address (RFC 4861 4.4).
 

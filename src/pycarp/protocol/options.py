@@ -269,6 +269,7 @@ class Option:
     own_words: Mapping[str, str] = field(default_factory=dict)  # with what each takes, if not the field's name
     similar: Mapping[str, str] = field(default_factory=dict)  # for a word, the spellings that are taken for it
     former: str = ""  # what the word was called before
+    phrase: tuple[str, str] | None = None  # two words that stand for the word
 
     @property
     def words(self) -> dict[str, str]:
@@ -281,7 +282,9 @@ class Option:
         """The words as a user writes them."""
         if self.own_words:
             return self.kind.argument
-        return f"{self.name} {self.kind.argument}".rstrip() + (f", {self.opposite}" if self.opposite else "")
+        return f"{' '.join(self.phrase or (self.name,))} {self.kind.argument}".rstrip() + (
+            f", {self.opposite}" if self.opposite else ""
+        )
 
     @property
     def sentence(self) -> str:
@@ -356,6 +359,9 @@ OPTIONS = (
            "other hosts have these addresses under another vhid: the higher vhid holds them (and nobody here, if the "
            "lower one does not let go), or both hold them, as on a BSD", ours=True),
     Option("announcements", Number(1, 10), 3, "how often the addresses are announced after a takeover", ours=True),
+    Option("announce", Number(0, 900), 3,
+           "seconds after which a master announces the addresses again, with the advert nearest to then; 0 for never",
+           ours=True, phrase=("announce", "every")),
     Option("conflict", Choice("warn", "refuse"), "warn",
            "somebody answers for the addresses though no master is heard: take them all the same, or do not",
            ours=True, former="strangers"),
@@ -368,9 +374,9 @@ OPTIONS = (
            "whose demotion byte counts as OpenBSD's does: of pycarp and OpenBSD hosts, of all, or of nobody; or each "
            "demotion is added to advskew, as on FreeBSD", ours=True),
     Option("preempt_delay", Number(0, 900), 0, "seconds for which a slower master is heard before it is preempted",
-           ours=True, similar={"preempt_delay": "preempt-delay preemptdelay"}),
+           ours=True, similar={"preempt_delay": "preempt-delay preemptdelay"}, phrase=("preempt", "delay")),
     Option("start_delay", Number(0, 900), 0, "seconds after the start in which nothing is taken over", ours=True,
-           similar={"start_delay": "start-delay startdelay startup_delay"}),
+           similar={"start_delay": "start-delay startdelay startup_delay"}, phrase=("start", "delay")),
     Option("pace", Milliseconds(0, 500), 0,
            "milliseconds between a master's adverts with those that it sends in between, 0 for none; pycarp backups "
            "miss it after three of those, other hosts as ever", ours=True, similar={"pace": "beat fast"}),

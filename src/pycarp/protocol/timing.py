@@ -74,8 +74,6 @@ ANNOUNCEMENTS_AFTER_RIVAL = 2
 ANNOUNCE_AFTER_ADVERT = 5 * _MS
 """A MASTER repeats its announcement this long after an advert, or half an interval: who preempts or yields on that
 advert has done so by then. An announcement that came later than a preempting one's advert would mislead switches."""
-ANNOUNCE_AGAIN = 3 * NS_PER_SECOND
-"""... and with an advert whenever it has not announced for this long: a rival may come back and yield in silence."""
 ANNOUNCE_AFTER_DEFENCE = 50 * _MS
 """Who defends its addresses announces at once, and again this long after: who yielded has removed them by then."""
 MADE_WAY_WITHIN = 100 * _MS
@@ -250,6 +248,14 @@ def takeover_after(advbase: int, advskew: int, missed: int = MASTER_DOWN_INTERVA
     """After this many ns of our silence another host of the group may have taken over."""
     missed = min(missed, MASTER_DOWN_INTERVALS)
     return missed * (advbase * NS_PER_SECOND if advbase else max(advskew, 1) * NS_PER_SKEW)
+
+
+def announce_after(every: int, interval: int) -> int:
+    """A MASTER announces with the first advert this many ns after it last did: the one nearest to `every` seconds.
+
+    A rival may come back and yield in silence. With 0 it never does so by itself.
+    """
+    return every * NS_PER_SECOND - min(interval, NS_PER_SECOND) // 2 if every else PACE_NEVER
 
 
 def no_gate(interval: int, after: int) -> str:

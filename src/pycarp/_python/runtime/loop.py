@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..._unpatched import time
 from ...linux.threads import ordinary, precise
 from ...protocol import SendAdvert, State
-from ...protocol.timing import ANNOUNCE_AFTER_ADVERT, ANNOUNCE_AGAIN
+from ...protocol.timing import ANNOUNCE_AFTER_ADVERT, announce_after
 from ..forgeries import forged_again
 from .actions import carry_out
 from .addresses import send_unsent_orders, take
@@ -143,13 +143,14 @@ def _run_machine(runtime: RuntimeState, instance: Instance, due: int, now: int) 
         leave_to(runtime, instance, ownership.heir)
     adverts = [action for action in actions if isinstance(action, SendAdvert)] if master else []
     if adverts:
+        again_after = announce_after(instance.plan.host.announce, machine.interval)
         instance.late = time.monotonic_ns() - due
         runtime.sending.count(instance.late)
         if (
             owned
             and not adverts[0].between
             and ownership.owned
-            and (ownership.announcements or now - ownership.announced >= ANNOUNCE_AGAIN)
+            and (ownership.announcements or now - ownership.announced >= again_after)
         ):
             ownership.announcements = max(0, ownership.announcements - 1)
             if instance.timers.announce_due is None:
