@@ -183,6 +183,7 @@ cdef int _plan_takeover(machine_t *machine, uint8_t reason, const peer_t *peer, 
 
 # Changes of state
 
+@cython.cdivision(True)
 cdef int _run(machine_t *machine, uint8_t reason, int64_t now, actions_t *actions) noexcept nogil:
     """There is a link: INIT -> BACKUP, if it is up and has addresses. Draws first: -1, and nothing has changed."""
     cdef int64_t wait = _draw(machine, TIE_JITTER) if machine.config.runnable else 0
