@@ -7,7 +7,7 @@ for advbase 0.
 
 from __future__ import annotations
 
-import random as _random
+import os
 from typing import Any
 
 from ..config import VirtualHost
@@ -44,6 +44,12 @@ from .leaving import check_moment
 from .pace import Pace, Paced
 
 
+def _draw_below(bound: int) -> int:
+    """A random number from 0 on, below `bound`, which is far below 2**64: none is likelier to a degree that counts.
+    `random` would load seven modules."""
+    return int.from_bytes(os.urandom(8), "big") % bound
+
+
 class Machine(Paced):
     """`Machine(config)`: one virtual host between INIT, BACKUP and MASTER.
 
@@ -68,7 +74,7 @@ class Machine(Paced):
 
     def __init__(self, config: VirtualHost, random: Random | None = None) -> None:
         self._config = config
-        self._random: Random = _random.SystemRandom().randrange if random is None else random
+        self._random: Random = _draw_below if random is None else random
         self._arbitration = Arbitration(config.vhid, config.siblings == "arbitrate")
         self._state = State.INIT
         self._started = False

@@ -18,7 +18,6 @@ import gc
 import mmap
 import operator
 import os
-import platform
 import signal
 import struct
 from typing import Any
@@ -145,7 +144,7 @@ def _collect(pid: int) -> int:
 def _clone_number() -> int:
     """The number of the system call clone, which the C library offers only in a form that wants a stack."""
     numbers = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "loongarch64": 220}
-    return numbers.get(platform.machine(), 120) if struct.calcsize("P") == 8 else 120
+    return numbers.get(os.uname().machine, 120) if struct.calcsize("P") == 8 else 120
 
 
 def _check(code: int) -> None:

@@ -7,7 +7,6 @@ is up only while they are here. With the interface's MAC they are on the carpdev
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -262,7 +261,8 @@ class Device:
         What both need of the machine is there. `admit` makes what the new one needs besides, `parting` removes what the
         former one had besides.
         """
-        fresh = copy.copy(self)
+        fresh = object.__new__(type(self))
+        fresh.__dict__ |= self.__dict__
         fresh.host = host
         fresh._planner = None
         if anew or host.addresses != self.host.addresses:

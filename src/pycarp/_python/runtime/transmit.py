@@ -6,7 +6,7 @@ Thread: runtime.
 from __future__ import annotations
 
 import errno
-import secrets
+import os
 
 from ... import events
 from ..._unpatched import time
@@ -45,7 +45,7 @@ def send_advert(runtime: RuntimeState, instance: Instance, advbase: int, advskew
 
 
 def _signed(instance: Instance, advbase: int, advskew: int, said: int, pace: int = 0) -> list[tuple[int, bytes]]:
-    nonce, demotion = secrets.randbits(3), instance.machine.sent_demotion
+    nonce, demotion = os.urandom(1)[0] & 7, instance.machine.sent_demotion
     return list(instance.plan.adverts(advbase, advskew, nonce, demotion, said, pace))
 
 
