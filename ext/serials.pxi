@@ -145,7 +145,10 @@ cdef inline void _believe(
         sender.has_left = False
     else:
         if verdict.datagram.destination_mac[0] & 1:
-            sender.live_until, sender.left, sender.has_left = now, _serial(advert), True
+            sender.live_until = now
+            # A guardian's was signed long ago, and says nothing about what may follow.
+            if advert.counter[2] & COUNTER_PART:
+                sender.left, sender.has_left = _serial(advert), True
         if not advert.counter[2] & COUNTER_PART and not _is_spent(serials, advert.counter):
             _spend(serials, advert.counter)
     said = &serials.heard[serials.heard_next]

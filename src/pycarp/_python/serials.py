@@ -135,7 +135,10 @@ class Serials:
         if not advert.bowout:
             sender.live_until, sender.left = now + 5 * advert.interval // 2, None
         elif to_group:
-            sender.live_until, sender.left = now, _serial(advert)
+            sender.live_until = now
+            # A guardian's was signed long ago, and says nothing about what may follow.
+            if advert.counter[2] & 8:
+                sender.left = _serial(advert)
         if advert.bowout and not advert.counter[2] & 8 and advert.counter not in self._spent:
             self._spent.append(advert.counter)
         self._heard.append((source, advert.counter))
