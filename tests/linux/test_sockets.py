@@ -170,7 +170,8 @@ def test_a_missing_interface_is_an_error_and_leaves_no_descriptor() -> None:
 
 def test_the_age_of_a_frame() -> None:
     """Of the one that was read last, however late that was."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+    with Lab() as lab, lab["main"].enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        lab["main"].run(["ip", "link", "set", "lo", "up"])
         opened.bind(("127.0.0.1", 0))
         both = Sockets(opened, opened)
         assert both.age() == 0

@@ -45,7 +45,7 @@ PROGRAM = textwrap.dedent(
         sending = engine.snapshot().measures.sending
         told = [type(event).__name__ for event in engine.events(timeout=0)]
         engine.stop()
-    print(int(longest * 1000), max(at for at, count in enumerate(sending) if count), *told)
+    print(int(longest * 1000), max((at for at, count in enumerate(sending) if count), default=0), *told)
     """
 )
 

@@ -36,12 +36,12 @@ from .mailbox import Mailbox
 from .peer_macs import PeerMacs
 from .places import Place, places_to_change_to, places_to_start
 from .reconcile import Reconciler
+from .reload import Reload
 
 if TYPE_CHECKING:
     from .bequeath import Bequest
     from .inherit import Inherit
     from .line import Line
-    from .reload import Reload
 
 _THREAD_NAME = "pycarp-supervisor"
 OFFERED_EVERY = 10.0
@@ -294,16 +294,11 @@ class Supervisor:
         elif any(self.instances):
             running = {instance.host.name: instance for instance in self.instances}
             changed = places_to_change_to(self.hosts, read_interfaces(), self._wait, running)
-            self._reload().run(changed)
+            Reload(self.instances, self._builder, self._owner).run(changed)
         else:
             places = tuple(self._build_all())
             for instance, place in zip(self.instances, places, strict=True):
                 self._builder.start(instance, place)
-
-    def _reload(self) -> Reload:
-        from .reload import Reload  # not every engine's hosts change
-
-        return Reload(self.instances, self._builder, self._owner)
 
     def _tell(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
         """`emit` for what the bequest tells: what was handed on is not configured here any more."""
@@ -327,7 +322,7 @@ class Supervisor:
         places = places_to_change_to(hosts, read_interfaces(), self._wait, running)
         self.runtime.expect({host.vhid for host in (*self.hosts, *hosts)})
         try:
-            self._reload().run(places)
+            Reload(self.instances, self._builder, self._owner).run(places)
             self.hosts = hosts
             self.demotions.settle()
         finally:
