@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from .._unpatched import socket
 from ..protocol.frames import untagged
 from . import bpf
-from .arp_probe import ADVERTISEMENT, ETH_P_ARP, ETH_P_IPV6, FILTERED, ICMPV6, answer, compare
+from .arp_probe import ETH_P_ARP, FILTERED, answer, compare, either
 from .messages import Address
 from .sockets import SocketOwner, hearing_socket
 
@@ -78,19 +78,4 @@ def _program(addresses: frozenset[Address]) -> tuple[bpf.Instruction, ...]:
             bpf.NOTHING,
         ]
     neighbour = compare(74, [one.packed[12:] for one in addresses if one.version == 6], known)
-    program = [
-        (bpf.JUMP_IF_EQUAL, 2, 0, ETH_P_ARP),
-        (bpf.JUMP_IF_EQUAL, 2, 0, ETH_P_IPV6),
-        bpf.NOTHING,
-        (bpf.JUMP, 0, 0, 1),
-        (bpf.JUMP, 0, 0, len(arp)),
-        *arp,
-        (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 20),
-        (bpf.JUMP_IF_EQUAL, 1, 0, ICMPV6),
-        bpf.NOTHING,
-        (bpf.LOAD_BYTE_BEYOND_X, 0, 0, 54),
-        (bpf.JUMP_IF_EQUAL, 1, 0, ADVERTISEMENT),
-        bpf.NOTHING,
-        *neighbour,
-    ]
-    return bpf.of_this_lan(program)
+    return either(arp, neighbour)

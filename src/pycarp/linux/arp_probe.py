@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, ip_address
 
 from .._unpatched import socket
@@ -161,6 +161,19 @@ def _program(addresses: frozenset[Address]) -> tuple[bpf.Instruction, ...]:
     arp = compare(28, [one.packed for one in addresses if one.version == 4], known)
     neighbour = compare(74, [one.packed[12:] for one in addresses if one.version == 6], known)
     arp = [(bpf.LOAD_HALF_BEYOND_X, 0, 0, 20), (bpf.JUMP_IF_EQUAL, 1, 0, _ARP_REPLY), bpf.NOTHING, *arp]
+    return either(arp, neighbour)
+
+
+def compare(at: int, words: list[bytes], known: bool) -> list[bpf.Instruction]:
+    """Passes frames that have one of these words at an offset; all of them where there are too many to compare."""
+    program: list[bpf.Instruction] = [(bpf.LOAD_WORD_BEYOND_X, 0, 0, at)]
+    for word in words if known else ():
+        program += [(bpf.JUMP_IF_EQUAL, 0, 1, int.from_bytes(word, "big")), bpf.WHOLE]
+    return [*program, bpf.NOTHING if known else bpf.WHOLE]
+
+
+def either(arp: Sequence[bpf.Instruction], neighbour: Sequence[bpf.Instruction]) -> tuple[bpf.Instruction, ...]:
+    """A filter that leaves ARP of this LAN to the one part, its neighbour advertisements to the other."""
     program = [
         (bpf.JUMP_IF_EQUAL, 2, 0, ETH_P_ARP),
         (bpf.JUMP_IF_EQUAL, 2, 0, ETH_P_IPV6),
@@ -177,11 +190,3 @@ def _program(addresses: frozenset[Address]) -> tuple[bpf.Instruction, ...]:
         *neighbour,
     ]
     return bpf.of_this_lan(program)
-
-
-def compare(at: int, words: list[bytes], known: bool) -> list[bpf.Instruction]:
-    """Passes frames that have one of these words at an offset; all of them where there are too many to compare."""
-    program: list[bpf.Instruction] = [(bpf.LOAD_WORD_BEYOND_X, 0, 0, at)]
-    for word in words if known else ():
-        program += [(bpf.JUMP_IF_EQUAL, 0, 1, int.from_bytes(word, "big")), bpf.WHOLE]
-    return [*program, bpf.NOTHING if known else bpf.WHOLE]
